@@ -1,0 +1,1 @@
+"""What every experiment shares: results store, tracking, reproducibility, run context."""

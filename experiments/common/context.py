@@ -1,0 +1,97 @@
+"""What a running experiment gets: seeds, a folder, trainers and the summary."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from experiments.common.errors import ExperimentError
+from experiments.common.reproducibility import derive_seed
+from experiments.common.store import RunDirectory
+from experiments.common.tracking import Tracker
+
+
+class Experiment(Protocol):
+    """One row: settings come through the constructor (keyword-only), the work is done in ``run``."""
+
+    def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
+        """Returns tidy tables by name; ``metrics`` is required. Tables hold nothing that depends on the clock."""
+        ...
+
+
+class RunContext:
+    """Everything an experiment may use of its surroundings.
+
+    Attributes:
+        seed: The run's seed.
+        run: The run's folder in the results store.
+    """
+
+    def __init__(self, seed: int, run: RunDirectory, tracker: Tracker, trainer: Mapping[str, Any]) -> None:
+        self.seed = seed
+        self.run = run
+        self._tracker = tracker
+        self._trainer = dict(trainer)
+        self._trainers: list[pl.Trainer] = []
+
+    @property
+    def directory(self) -> Path:
+        """Folder for checkpoints and whatever must survive an interruption; emptied by ``force=true``."""
+        return self.run.checkpoints
+
+    @property
+    def checkpoint_path(self) -> Path | None:
+        """The last checkpoint of an interrupted run, for ``trainer.fit(..., ckpt_path=...)``; None at a first start."""
+        return self.run.last_checkpoint()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether any trainer was stopped from outside; its numbers must not count as finished."""
+        return any(trainer.interrupted for trainer in self._trainers)
+
+    def generator(self, offset: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+        """Returns a generator seeded by the run's seed; each offset has its own stream."""
+        return torch.Generator(device).manual_seed(derive_seed(self.seed, offset))
+
+    def log_summary(self, values: Mapping[str, Any]) -> None:
+        """Writes headline numbers into the W&B summary."""
+        self._tracker.log_summary(values)
+
+    def trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Returns a Lightning trainer that logs to the run and checkpoints into ``directory`` after every epoch.
+
+        Args:
+            kwargs: Arguments of ``pytorch_lightning.Trainer``; they win over the configuration's ``trainer`` section.
+                Without callbacks of their own a ``last.ckpt`` is kept; one of type ``ModelCheckpoint`` replaces it.
+        """
+        # The data of these experiments are made in memory: worker processes would cost more than they bring.
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message="GPU available but not used.*")
+        callbacks = list(kwargs.pop("callbacks", []))
+        if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            callbacks.append(
+                ModelCheckpoint(self.directory, save_last=True, save_top_k=0, enable_version_counter=False)
+            )
+        settings = {
+            "logger": self._tracker.logger or False,
+            "default_root_dir": self.directory,
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+            **self._trainer,
+            **kwargs,
+        }
+        try:
+            trainer = pl.Trainer(callbacks=callbacks, **settings)
+        except (TypeError, pl.utilities.exceptions.MisconfigurationException) as error:
+            raise ExperimentError(f"trainer: {error}") from error
+        self._trainers.append(trainer)
+        return trainer

@@ -1,0 +1,164 @@
+"""The results store: one folder per run, written so that a killed process never leaves half a result.
+
+``<results>/runs/<row>/<run id>/`` holds ``config.yaml``, one ``<table>.csv`` per table, ``environment.json``,
+``checkpoints/`` and, written last, ``finished.json`` with the hash of every other file. A run is finished when that
+marker is there; it is replaced only by another finished run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+import torch
+
+from experiments.common.errors import ExperimentError
+
+FINISHED = "finished.json"
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file so that a reader sees the old content or the new one, never a part of it."""
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class RunDirectory:
+    """The folder of one run.
+
+    Args:
+        results: The results folder; runs live under ``runs/``.
+        row: Row key, for example ``urn/exact``.
+        run_id: Hash of what decides the numbers.
+    """
+
+    def __init__(self, results: Path, row: str, run_id: str) -> None:
+        self.path = results / "runs" / row / run_id
+        self.checkpoints = self.path / "checkpoints"
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Creates the folder, sees that it can be written, and keeps a second process out while the block runs.
+
+        Raises:
+            ExperimentError: the folder can't be written, or another process works in it.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.checkpoints):
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            lock = filelock.FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except filelock.Timeout:
+            raise ExperimentError(f"another process is working on this run: {self.path}") from None
+        except OSError as error:
+            raise ExperimentError(
+                f"the results folder {self.path} can't be written ({error.strerror}); "
+                "choose another one with results=FOLDER or MVHG_RESULTS_DIR"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def finished(self) -> dict[str, Any] | None:
+        """Returns the content of the finished marker after checking every file against it; None if not finished.
+
+        Raises:
+            ExperimentError: the marker or a file it names is missing, unreadable or altered.
+        """
+        marker = self.path / FINISHED
+        if not marker.exists():
+            return None
+        try:
+            content: dict[str, Any] = json.loads(marker.read_text())
+            files = dict(content["files"])
+        except (ValueError, KeyError, TypeError):
+            raise ExperimentError(f"{marker} is damaged; force=true runs this row again") from None
+        for name, digest in files.items():
+            file = self.path / name
+            if not file.is_file() or _digest(file) != digest:
+                state = "was changed after the run wrote it" if file.is_file() else "is missing"
+                raise ExperimentError(f"{file} {state}; force=true runs this row again")
+        return content
+
+    def finish(self, tables: Mapping[str, pd.DataFrame], environment: Mapping[str, Any], config: str) -> None:
+        """Writes the tables, the environment and the configuration, and last the marker."""
+        contents = {f"{name}.csv": table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
+        contents["environment.json"] = json.dumps(environment, indent=2) + "\n"
+        contents["config.yaml"] = config
+        marker = self.path / FINISHED
+        marker.unlink(missing_ok=True)
+        for name, content in contents.items():
+            write_atomically(self.path / name, content)
+        files = {name: _digest(self.path / name) for name in sorted(contents)}
+        write_atomically(marker, json.dumps({"files": files}, indent=2) + "\n")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Reads a table of a finished run."""
+        return pd.read_csv(self.path / f"{name}.csv")
+
+    def discard_checkpoints(self) -> None:
+        """Forgets an interrupted run. A finished result stays until the next one replaces it."""
+        shutil.rmtree(self.checkpoints)
+        self.checkpoints.mkdir()
+
+    def last_checkpoint(self) -> Path | None:
+        """Returns the checkpoint to continue from after reading it once in full; None when there is none.
+
+        Raises:
+            ExperimentError: the file can't be read as a checkpoint of tensors and plain values.
+        """
+        path = self.checkpoints / "last.ckpt"
+        if not path.exists():
+            return None
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises half a dozen types for a damaged file
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ExperimentError(
+                f"the checkpoint {path} can't be read ({reason}); force=true starts this run over without it "
+                "(finished results stay as they are)"
+            ) from None
+        return path
+
+
+def find_finished(results: Path) -> Iterator[tuple[str, RunDirectory]]:
+    """Yields (row key, run) of every finished run below a results folder, in the order of their names."""
+    runs = results / "runs"
+    for marker in sorted(runs.rglob(FINISHED)):
+        folder = marker.parent
+        row = folder.parent.relative_to(runs).as_posix()
+        run = RunDirectory(results, row, folder.name)
+        run.finished()
+        yield row, run
