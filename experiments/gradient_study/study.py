@@ -1,0 +1,145 @@
+"""The study: every urn, set of weights, function, temperature and estimator, as one tidy table."""
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.common.errors import ExperimentError
+from experiments.common.reproducibility import derive_seed
+from experiments.gradient_study.enumeration import exact_gradient, merged_gradient
+from experiments.gradient_study.estimators import Moments, collect, score_function, straight_through
+from experiments.gradient_study.problems import Problem, functions, problems
+
+EXACT, MERGED, AUTHORS, SCORE = "exact", "merged", "authors", "score function"
+JUDGED_TEMPERATURE = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Temperatures and numbers of samples (blocks times block) per cell of the table."""
+
+    temperatures: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+    blocks: int = 50
+    block: int = 4_000
+    authors_blocks: int = 100
+    authors_block: int = 400
+    seed: int = 0
+
+    @classmethod
+    def quick(cls, seed: int = 0) -> "Settings":
+        return cls(temperatures=(0.5,), blocks=4, block=500, authors_blocks=4, authors_block=50, seed=seed)
+
+
+def _own_law_gradient(estimator: str, problem: Problem, function: Callable[[Any], Any]) -> np.ndarray | None:
+    """The gradient that the estimator's own law has; None where that law is the exact one."""
+    groups = range(len(problem.weights))
+    orders = {MERGED: [tuple(groups)], AUTHORS: list(itertools.permutations(groups))}.get(estimator)
+    if orders is None:
+        return None
+    log_weights = np.log(problem.weights)
+    return merged_gradient(function, problem.group_sizes, problem.total_count, log_weights, orders)
+
+
+def _rows(
+    estimator: str, problem: Problem, temperature: float | None, samples: int, moments: dict[str, Moments]
+) -> Iterator[dict[str, Any]]:
+    for name, function in functions(problem.corner).items():
+        exact = exact_gradient(function, problem.group_sizes, problem.total_count, np.log(problem.weights))
+        mean = moments[name].mean.numpy()
+        own = _own_law_gradient(estimator, problem, function)
+        judged = estimator == EXACT and temperature == JUDGED_TEMPERATURE
+        error = float(np.linalg.norm(mean - exact.gradient)) / exact.scale
+        yield {
+            "estimator": estimator,
+            "urn": problem.urn,
+            "weights": ", ".join(f"{weight:g}" for weight in problem.weights),
+            "function": name,
+            "temperature": temperature,
+            "samples": samples,
+            "exact_norm": exact.norm,
+            "floor": exact.floor,
+            "error": error,
+            "standard_error": moments[name].standard_error / exact.scale,
+            "standard_deviation": moments[name].standard_deviation / exact.scale,
+            "own_law_error": error if own is None else float(np.linalg.norm(mean - own)) / exact.scale,
+            "law_error": 0.0 if own is None else float(np.linalg.norm(own - exact.gradient)) / exact.scale,
+            "target": problem.target if judged else None,
+            "reached": ("yes" if error <= problem.target else "no") if judged else "",
+        }
+
+
+def authors_moments(path: Path, settings: Settings, cells: list[tuple[Problem, float]]) -> list[dict[str, Moments]]:
+    """Run the authors' code over all cells in one process of its own.
+
+    Raises:
+        ExperimentError: ``path`` is no checkout of it, or it failed.
+    """
+    if not (path / "mvhg" / "pt_fmvhg.py").is_file():
+        raise ExperimentError(f"{path} has no mvhg/pt_fmvhg.py; give the root of the authors' checkout.")
+    job = {
+        "path": str(path.resolve()),
+        "seed": settings.seed,
+        "blocks": settings.authors_blocks,
+        "block": settings.authors_block,
+        "cells": [asdict(problem) | {"temperature": temperature} for problem, temperature in cells],
+    }
+    worker = Path(__file__).with_name("official_worker.py")
+    done = subprocess.run([sys.executable, str(worker), json.dumps(job)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ExperimentError(f"the authors' code failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    collected = []
+    for line in done.stdout.strip().splitlines():
+        by_function = {}
+        for name, values in json.loads(line).items():
+            by_function[name] = moments = Moments()
+            moments.means = list(torch.tensor(values["means"], dtype=torch.float64))
+            moments.squares = list(torch.tensor(values["squares"], dtype=torch.float64))
+        collected.append(by_function)
+    return collected
+
+
+def run(settings: Settings, official: Path | None = None, log: Callable[[str], None] = print) -> pd.DataFrame:
+    """Measure every cell.
+
+    Args:
+        settings: what to measure.
+        official: checkout of the authors' code; None leaves their estimator out.
+        log: called with one line per piece of work.
+
+    Returns:
+        One row per estimator, urn, weights, function and temperature (empty for the score function). ``error`` is the
+        norm of (mean gradient - exact gradient), ``standard_error`` the standard error of the mean gradient and
+        ``standard_deviation`` that of one sample's gradient, all over max(exact_norm, floor). ``law_error`` is the
+        part of the error that the estimator's own law explains (0 for the exact law), ``own_law_error`` the error
+        against that law's own gradient.
+    """
+    rows: list[dict[str, Any]] = []
+    samples = settings.blocks * settings.block
+    cells = list(itertools.product(problems(), settings.temperatures))
+    for index, (problem, temperature) in enumerate(cells):
+        for estimator in (EXACT, MERGED):
+            generator = torch.Generator().manual_seed(derive_seed(settings.seed, index))
+            blocks = straight_through(problem, temperature, estimator, settings.blocks, settings.block, generator)
+            rows += _rows(estimator, problem, temperature, samples, collect(blocks))
+        log(f"straight-through: {problem.urn}, weights {problem.weights}, temperature {temperature}")
+    for index, problem in enumerate(problems()):
+        generator = torch.Generator().manual_seed(derive_seed(settings.seed, len(cells) + index))
+        moments = collect(score_function(problem, settings.blocks, settings.block, generator))
+        rows += _rows(SCORE, problem, None, samples, moments)
+    if official is None:
+        log("skipped: the authors' code, no --official PATH given (a checkout of github.com/thomassutter/mvhg)")
+    else:
+        samples = settings.authors_blocks * settings.authors_block
+        for (problem, temperature), by_function in zip(cells, authors_moments(official, settings, cells), strict=True):
+            rows += _rows(AUTHORS, problem, temperature, samples, by_function)
+        log("the authors' code: all cells")
+    return pd.DataFrame(rows)

@@ -1,0 +1,151 @@
+"""The gradient study: its exact side against independent values, and a tiny run of the whole."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import nchypergeom_fisher
+
+from experiments.common.errors import ExperimentError
+from experiments.gradient_study import figure, study
+from experiments.gradient_study.enumeration import (
+    exact_gradient,
+    fisher_probabilities,
+    merged_gradient,
+    merged_probabilities,
+    support,
+)
+from experiments.gradient_study.estimators import Moments, collect, score_function
+from experiments.gradient_study.problems import Problem, functions, problems
+
+# A differentiable function with the authors' call signature. Its counts are no integers: only the plumbing is tested.
+STAND_IN = """
+import torch
+
+class MVHG:
+    def __init__(self, device):
+        pass
+
+    def __call__(self, group_sizes, total_count, log_weights, temperature, add_noise, hard):
+        shares = (log_weights + torch.rand(log_weights.shape)).softmax(-1) * total_count
+        return None, [shares[:, i].reshape(-1, 1, 1) for i in range(len(group_sizes))], None, None
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Path:
+    package = tmp_path / "checkout" / "mvhg"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "pt_fmvhg.py").write_text(STAND_IN)
+    return package.parent
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return study.run(study.Settings.quick(), log=lambda _: None)
+
+
+def test_two_groups_are_the_univariate_law() -> None:
+    log_weights = np.log([3.0, 1.0])
+    points = support((4, 6), 5)
+    expected = nchypergeom_fisher(10, 4, 5, 3.0).pmf(points[:, 0])
+    np.testing.assert_allclose(fisher_probabilities((4, 6), 5, log_weights), expected, rtol=1e-12)
+    np.testing.assert_allclose(merged_probabilities((4, 6), 5, log_weights, (1, 0)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_merging_is_exact_for_equal_weights_only(order: tuple[int, ...]) -> None:
+    equal, unequal = np.log([2.0, 2.0, 2.0]), np.log([1.0, 5.0, 2.0])
+    np.testing.assert_allclose(
+        merged_probabilities((3, 5, 4), 5, equal, order), fisher_probabilities((3, 5, 4), 5, equal), rtol=1e-12
+    )
+    merged = merged_probabilities((3, 5, 4), 5, unequal, order)
+    assert merged.sum() == pytest.approx(1.0, abs=1e-12)
+    assert np.abs(merged - fisher_probabilities((3, 5, 4), 5, unequal)).sum() > 0.01
+
+
+@pytest.mark.parametrize("problem", problems(), ids=lambda problem: f"{problem.urn} {problem.weights}")
+def test_exact_gradient_is_the_slope_of_the_expectation(problem: Problem) -> None:
+    log_weights = np.log(problem.weights)
+    points = support(problem.group_sizes, problem.total_count)
+    for function in functions(problem.corner).values():
+        exact = exact_gradient(function, problem.group_sizes, problem.total_count, log_weights)
+        for i, step in enumerate(1e-5 * np.eye(3)):
+            upper, lower = (
+                fisher_probabilities(problem.group_sizes, problem.total_count, log_weights + sign * step)
+                @ function(points)
+                for sign in (1, -1)
+            )
+            assert exact.gradient[i] == pytest.approx((upper - lower) / 2e-5, abs=1e-6 * exact.scale)
+        assert exact.norm > exact.floor, "the problems are chosen so that the gradient doesn't vanish"
+
+
+def test_merged_gradient_for_equal_weights_has_no_scale_component() -> None:
+    # The law doesn't change with the scale of omega: the gradient's components sum to zero.
+    gradient = merged_gradient(functions((3, 0, 2))["linear"], (3, 5, 4), 5, np.log([1.0, 5.0, 1.0]), [(0, 1, 2)])
+    assert gradient.sum() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_moments() -> None:
+    moments = Moments()
+    generator = torch.Generator().manual_seed(0)
+    blocks = [2 + 3 * torch.randn(1_000, 2, generator=generator, dtype=torch.float64) for _ in range(20)]
+    for block in blocks:
+        moments.add(block)
+    torch.testing.assert_close(moments.mean, torch.cat(blocks).mean(0))
+    assert moments.standard_deviation == pytest.approx(3 * 2**0.5, rel=0.03)
+    assert moments.standard_error == pytest.approx(3 * 2**0.5 / 20_000**0.5, rel=0.5)
+
+
+def test_score_function_is_unbiased() -> None:
+    problem = next(iter(problems()))
+    moments = collect(score_function(problem, 20, 2_000, torch.Generator().manual_seed(1)))
+    for name, function in functions(problem.corner).items():
+        exact = exact_gradient(function, problem.group_sizes, problem.total_count, np.log(problem.weights))
+        error = np.linalg.norm(moments[name].mean.numpy() - exact.gradient)
+        # 4 standard errors in two free dimensions: a failure rate of 1e-3 for a right estimator, and the seed is fixed.
+        assert error < 4 * moments[name].standard_error
+
+
+def test_tiny_run_is_complete_and_repeatable(frame: pd.DataFrame) -> None:
+    assert len(frame) == 3 * 6 * 2  # estimators, problems, functions
+    assert frame[["error", "standard_error", "standard_deviation"]].gt(0).all(axis=None)
+    assert np.isfinite(frame.drop(columns=["temperature", "target"]).select_dtypes("number")).all(axis=None)
+    judged = frame[frame["target"].notna()]
+    assert set(judged["estimator"]) == {"exact"}
+    assert set(judged["reached"]) <= {"yes", "no"}
+    again = study.run(study.Settings.quick(), log=lambda _: None)
+    pd.testing.assert_frame_equal(frame, again)
+
+
+def test_authors_code_runs_in_its_own_process(stand_in: Path) -> None:
+    settings = study.Settings.quick()
+    cells = [(problem, 0.5) for problem in problems()]
+    moments = study.authors_moments(stand_in, settings, cells)
+    assert len(moments) == len(cells)
+    for by_function in moments:
+        assert set(by_function) == {"linear", "quadratic"}
+        assert all(len(values.means) == settings.authors_blocks for values in by_function.values())
+    with pytest.raises(ExperimentError, match="root of the authors' checkout"):
+        study.authors_moments(stand_in / "mvhg", settings, cells)
+
+
+def test_figure_and_table_come_from_the_csv_alone(frame: pd.DataFrame, tmp_path: Path) -> None:
+    source = tmp_path / "gradient_study.csv"
+    frame.to_csv(source, index=False)
+    read = figure.read(source)
+    first = [path.read_bytes() for path in figure.save(figure.draw(read), tmp_path / "first")]
+    second = [path.read_bytes() for path in figure.save(figure.draw(read), tmp_path / "second")]
+    assert first == second
+    table = figure.markdown(read)
+    assert table.count("m = 20, 20, 20; n = 18 |") >= 6
+    assert "nan" not in table
+    source.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="lacks the columns"):
+        figure.read(source)
