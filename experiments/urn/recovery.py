@@ -1,0 +1,69 @@
+"""How far recovered weights are from the true ones, with the scale removed."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from experiments.urn.problem import UrnProblem, UrnSplits
+from experiments.urn.squared_loss import expected_squared_loss
+from mvhg import fit_weights
+
+
+def centred(log_weights: Tensor) -> Tensor:
+    """Log weights [..., groups] with mean 0: the law does not depend on the scale of the weights."""
+    return log_weights - log_weights.mean(-1, keepdim=True)
+
+
+def fit_each(problem: UrnProblem, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Maximum-likelihood log weights and standard errors, each [datasets, groups], of counts [datasets, samples, groups]."""
+    fits = [fit_weights(dataset, problem.group_sizes) for dataset in counts]
+    return torch.stack([fit.log_weights for fit in fits]), torch.stack([fit.standard_errors for fit in fits])
+
+
+def recovery_tables(problem: UrnProblem, splits: UrnSplits, log_weights: Tensor) -> dict[str, pd.DataFrame]:
+    """Compares estimates with the truth.
+
+    Args:
+        problem: the urn and the true weights.
+        splits: the observed counts; the training part gives the standard errors of the maximum-likelihood fit, the
+            natural unit of an error.
+        log_weights: estimates, [datasets, groups], at any scale.
+
+    Returns:
+        ``metrics``, a row per dataset: ``second_weight``; ``rmse``, the root mean square over the groups of the error
+        of the centred log weights; ``rmse_standard_errors``, the same with every error divided by its standard error;
+        ``expected_squared_loss`` of the estimate under the exact law against samples of the true law, and
+        ``expected_squared_loss_truth``, the same at the true weights.
+        ``weights``, a row per dataset and group: ``log_weight`` as estimated, then centred truth, centred estimate
+        and the standard error.
+    """
+    estimate = log_weights.detach().to("cpu", torch.float64)
+    truth = problem.true_log_weights
+    errors = centred(estimate) - centred(truth)
+    standard_errors = fit_each(problem, splits.train)[1]
+
+    law = problem.law(truth)
+    target = (law.mean, law.variance.sum(-1))
+    metrics = pd.DataFrame(
+        {
+            "second_weight": list(problem.second_weights),
+            "rmse": errors.square().mean(-1).sqrt(),
+            "rmse_standard_errors": (errors / standard_errors).square().mean(-1).sqrt(),
+            "expected_squared_loss": expected_squared_loss(problem, estimate, *target),
+            "expected_squared_loss_truth": expected_squared_loss(problem, truth, *target),
+        }
+    )
+    num_groups = len(problem.group_sizes)
+    weights = pd.DataFrame(
+        {
+            "second_weight": [weight for weight in problem.second_weights for _ in range(num_groups)],
+            "group": list(range(1, num_groups + 1)) * len(problem.second_weights),
+            "log_weight": estimate.flatten(),
+            "log_weight_centred": centred(estimate).flatten(),
+            "log_weight_true_centred": centred(truth).flatten(),
+            "standard_error": standard_errors.flatten(),
+        }
+    )
+    return {"metrics": metrics, "weights": weights}

@@ -1,0 +1,122 @@
+"""The urn's datasets, its squared loss in closed form and the error of recovered weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.urn.problem import UrnProblem
+from experiments.urn.recovery import centred, recovery_tables
+from experiments.urn.squared_loss import expected_squared_loss, squared_loss_optimum
+from tests.oracle import EnumeratedLaw, enumerate_law
+
+SETTINGS: dict[str, Any] = {
+    "group_sizes": [3, 5, 4],
+    "total_count": 5,
+    "second_weights": [1, 4],
+    "num_datasets": 2,
+    "num_samples": 400,
+    "train_fraction": 0.75,
+}
+
+
+def make_problem(**changes: Any) -> UrnProblem:
+    return UrnProblem(**{**SETTINGS, **changes})
+
+
+def law_of(log_weights: torch.Tensor) -> EnumeratedLaw:
+    return enumerate_law(5, (3, 5, 4), tuple(log_weights.tolist()))
+
+
+def loss_by_enumeration(model: EnumeratedLaw, data: EnumeratedLaw) -> float:
+    differences = model.support[:, None] - data.support[None]  # [points, points, groups]
+    return float(model.pmf @ np.square(differences).sum(-1) @ data.pmf)
+
+
+def targets(problem: UrnProblem) -> tuple[torch.Tensor, torch.Tensor]:
+    laws = [law_of(log_weights) for log_weights in problem.true_log_weights]
+    means = torch.tensor(np.array([law.mean for law in laws]))
+    return means, torch.tensor([np.trace(law.covariance) for law in laws], dtype=torch.float64)
+
+
+def test_the_decomposition_of_the_squared_loss_agrees_with_enumeration() -> None:
+    problem = make_problem()
+    log_weights = torch.tensor([[0.3, -1.0, 0.5], [2.0, 0.0, -2.0]], dtype=torch.float64)
+    losses = expected_squared_loss(problem, log_weights, *targets(problem))
+    expected = [
+        loss_by_enumeration(law_of(model), law_of(truth))
+        for model, truth in zip(log_weights, problem.true_log_weights, strict=True)
+    ]
+    np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-10)
+
+
+def test_the_optimum_of_the_squared_loss_is_a_minimum_and_not_the_truth() -> None:
+    problem = make_problem(second_weights=[2, 4])
+    optimum = squared_loss_optimum(problem, *targets(problem))
+    for found, truth in zip(optimum, problem.true_log_weights, strict=True):
+        data = law_of(truth)
+        smallest = loss_by_enumeration(law_of(found), data)
+        assert smallest < loss_by_enumeration(law_of(truth), data)
+        assert (found - centred(truth)).abs().max() > 0.01
+        for direction in torch.tensor([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]):
+            for step in (-1e-2, 1e-2):
+                assert loss_by_enumeration(law_of(found + step * direction), data) > smallest
+
+
+def test_recovery_does_not_depend_on_the_scale_and_measures_the_error() -> None:
+    problem = make_problem()
+    splits = problem.draw(torch.Generator().manual_seed(0))
+    perfect = recovery_tables(problem, splits, problem.true_log_weights + 3.0)
+    assert perfect["metrics"]["rmse"].abs().max() < 1e-12
+    assert perfect["metrics"]["rmse_standard_errors"].abs().max() < 1e-12
+    np.testing.assert_allclose(
+        perfect["metrics"]["expected_squared_loss"], perfect["metrics"]["expected_squared_loss_truth"], rtol=1e-12
+    )
+
+    shifted = problem.true_log_weights + torch.tensor([0.3, -0.3, 0.0], dtype=torch.float64)
+    tables = recovery_tables(problem, splits, shifted)
+    np.testing.assert_allclose(tables["metrics"]["rmse"], np.sqrt(2 * 0.09 / 3), rtol=1e-12)
+    weights = tables["weights"]
+    errors = (weights["log_weight_centred"] - weights["log_weight_true_centred"]) / weights["standard_error"]
+    expected = np.sqrt(np.square(errors.to_numpy().reshape(2, 3)).mean(1))
+    np.testing.assert_allclose(tables["metrics"]["rmse_standard_errors"], expected, rtol=1e-12)
+    assert weights["group"].tolist() == [1, 2, 3] * 2
+    assert weights["second_weight"].tolist() == [1] * 3 + [4] * 3
+
+
+@pytest.mark.parametrize("data_law", ["exact", "merged"])
+def test_datasets_follow_the_seed_and_the_split(data_law: str) -> None:
+    problem = make_problem(data_law=data_law)
+    first, again, other = (problem.draw(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.train.shape == (2, 300, 3)
+    assert first.validation.shape == (2, 100, 3)
+    assert (first.train.sum(-1) == 5).all()
+    assert torch.equal(first.train, again.train)
+    assert not torch.equal(first.train, other.train)
+
+
+def test_fewer_datasets_are_the_first_ones() -> None:
+    assert make_problem(second_weights=[1, 4, 9], num_datasets=2).second_weights == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"second_weights": []}, "second_weights must hold at least one weight"),
+        ({"second_weights": [1, -2]}, "second_weights must be positive"),
+        ({"second_weights": [1, float("nan")]}, "second_weights must be positive"),
+        ({"second_weights": [2, 2]}, "second_weights must be distinct"),
+        ({"num_datasets": 3}, "num_datasets must lie in"),
+        ({"total_count": 13}, "total_count must lie in"),
+        ({"group_sizes": [3]}, "group_sizes must hold at least two"),
+        ({"num_samples": 1}, "num_samples and train_fraction"),
+        ({"train_fraction": 1.0}, "num_samples and train_fraction"),
+        ({"data_law": "fisher"}, "data_law must be one of exact, merged"),
+    ],
+)
+def test_bad_problems_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_problem(**changes)
