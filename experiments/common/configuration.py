@@ -29,7 +29,8 @@ _HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "enable_progress
 def rows() -> list[str]:
     """Returns the key of every row that can be run, the name of its file under configs/experiment."""
     folder = CONFIGS / "experiment"
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    files = (path for path in folder.rglob("*.yaml") if not path.name.startswith("_"))  # _name: shared by rows
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files)
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -98,8 +99,11 @@ def build_experiment(section: Mapping[str, Any]) -> Experiment:
     Raises:
         ExperimentError: an unknown key, or a value that the experiment refuses; the message names it.
     """
-    target = hydra.utils.get_class(section["_target_"])
-    allowed = [name for name in inspect.signature(target).parameters]
+    try:
+        target = hydra.utils.get_class(section["_target_"])
+    except (ImportError, ValueError) as error:
+        raise ExperimentError(f"experiment._target_: {error}") from error
+    allowed = list(inspect.signature(target).parameters)
     unknown = sorted(set(section) - set(allowed) - {"_target_"})
     if unknown:
         raise ExperimentError(f"experiment: unknown key {', '.join(unknown)}; allowed: {', '.join(allowed)}")

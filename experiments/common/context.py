@@ -76,6 +76,7 @@ class RunContext:
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message="GPU available but not used.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
         callbacks = list(kwargs.pop("callbacks", []))
         if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
             callbacks.append(

@@ -1,0 +1,126 @@
+"""Sampling as a Lightning pipeline without training: batches under ``Trainer.test``, counted by a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics import Metric
+
+import mvhg
+from experiments.kolmogorov_smirnov.settings import Setting
+
+Draw = Callable[[int], Tensor]
+SAMPLERS = ("sample", "straight_through")
+CONDITIONALS = ("exact", "merged")
+
+
+class CountHistogram(Metric):
+    """How often each group held each number of elements, for several urns.
+
+    The histogram of integers is the whole sample: its cumulative sum is the exact empirical distribution function,
+    and histograms of several devices add up.
+
+    Args:
+        urns: Number of urns.
+        groups: Number of groups.
+        max_count: Largest count that can occur.
+    """
+
+    full_state_update = False
+    counts: Tensor  # [urns, groups, max_count + 1]
+
+    def __init__(self, urns: int, groups: int, max_count: int) -> None:
+        super().__init__()
+        self.groups, self.width = groups, max_count + 1
+        zeros = torch.zeros(urns, groups, self.width, dtype=torch.int64)
+        self.add_state("counts", zeros, dist_reduce_fx="sum", persistent=True)
+
+    def update(self, urn: int, counts: Tensor) -> None:
+        """Adds draws of one urn: integer counts [draws, groups]."""
+        offsets = torch.arange(self.groups, device=counts.device) * self.width  # each group has its own row of bins
+        bins = torch.bincount((counts.long() + offsets).flatten(), minlength=self.groups * self.width)
+        self.counts[urn] += bins.view(self.groups, self.width)
+
+    def compute(self) -> Tensor:
+        """Returns the histograms [urns, groups, max_count + 1]."""
+        return self.counts
+
+
+class SamplingModel(pl.LightningModule):
+    """Draws from each urn and counts; has nothing to train.
+
+    Args:
+        settings: The urns.
+        conditionals: ``exact`` or ``merged`` (the paper's; groups in the order 0, 1, 2, ...).
+        sampler: ``sample`` (the distribution's own) or ``straight_through`` (the differentiable one's hard counts).
+        temperature: Of the straight-through sampler.
+        dtype: Of the weights.
+        generator: Gives a random source for (urn, process rank, device).
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[Setting],
+        conditionals: str,
+        sampler: str,
+        temperature: float,
+        dtype: torch.dtype,
+        generator: Callable[[int, int, torch.device], torch.Generator],
+    ) -> None:
+        super().__init__()
+        self.settings, self.conditionals, self.sampler = settings, conditionals, sampler
+        self.temperature, self.weights_dtype, self.generator = temperature, dtype, generator
+        largest = max(max(setting.group_sizes) for setting in settings)
+        self.histogram = CountHistogram(len(settings), len(settings[0].group_sizes), largest)
+        self._current: tuple[int, Draw] | None = None  # the urn being drawn from, its tables and random state
+
+    def test_step(self, batch: tuple[int, int], batch_idx: int) -> None:
+        """Draws one batch: batch is (index of the urn, number of draws)."""
+        index, draws = batch
+        if self._current is None or self._current[0] != index:
+            self._current = (index, self._sampler(index))
+        counts = self._current[1](draws)  # [draws, groups]
+        setting = self.settings[index]
+        sizes = torch.tensor(setting.group_sizes, device=counts.device)
+        if not bool(((counts.sum(-1) == setting.total_count) & ((counts >= 0) & (counts <= sizes)).all(-1)).all()):
+            raise RuntimeError(f"the sampler left the support of {setting}")
+        self.histogram.update(index, counts)
+
+    def _sampler(self, index: int) -> Draw:
+        setting, device = self.settings[index], self.device
+        generator = self.generator(index, self.global_rank, device)
+        sizes = torch.tensor(setting.group_sizes, device=device)
+        weights = torch.tensor(setting.weights, dtype=self.weights_dtype, device=device)
+        order = tuple(range(len(setting.weights))) if self.conditionals == "merged" else None
+        if self.sampler == "sample":
+            exact = mvhg.MultivariateHypergeometric(
+                setting.total_count, sizes, weights, conditionals=self.conditionals, group_order=order
+            )
+            return lambda draws: exact.sample((draws,), generator=generator)
+        relaxed = mvhg.MultivariateHypergeometricStraightThrough(
+            self.temperature, setting.total_count, sizes, weights, conditionals=self.conditionals, group_order=order
+        )
+        return lambda draws: relaxed.rsample((draws,), generator=generator)
+
+    def finished(self, draws: int) -> list[bool]:
+        """Returns for each urn whether it has all its draws."""
+        return [bool(total >= draws) for total in self.histogram.counts[:, 0].sum(-1)]
+
+
+class DrawDataModule(pl.LightningDataModule):
+    """The work to do as (urn, number of draws) pairs, urn after urn."""
+
+    def __init__(self, urns: Sequence[int], draws: int, batch_size: int) -> None:
+        super().__init__()
+        full, rest = divmod(draws, batch_size)
+        batches = [batch_size] * full + [rest] * (rest > 0)
+        self.work = [(urn, size) for urn in urns for size in batches]
+
+    def test_dataloader(self) -> DataLoader[tuple[int, int]]:
+        """Returns a loader of single pairs."""
+        return DataLoader(cast(Dataset[tuple[int, int]], self.work), batch_size=None)
