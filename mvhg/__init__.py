@@ -1,0 +1,19 @@
+"""The differentiable multivariate hypergeometric distribution, exact and relaxed, for PyTorch."""
+
+from mvhg import kl as _kl  # noqa: F401  (registers the divergence)
+from mvhg._relaxation import Selection
+from mvhg.annealing import ExponentialAnnealing
+from mvhg.distribution import MultivariateHypergeometric
+from mvhg.fit import WeightsFit, fit_weights
+from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
+
+__all__ = [
+    "ExponentialAnnealing",
+    "MultivariateHypergeometric",
+    "MultivariateHypergeometricStraightThrough",
+    "RelaxedMultivariateHypergeometric",
+    "Selection",
+    "WeightsFit",
+    "fit_weights",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,181 @@
+"""Gumbel-softmax relaxation of the conditionals (paper Section 4.3, Algorithms 1 and 2)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mvhg._conditionals import ConditionalTables
+from mvhg._order import drawing_orders, number_of_orders
+
+# Above this temperature a softmax reads log-weights that lie below the resolution of the fast tables.
+_MOST_FAST_TEMPERATURE = 1.0
+
+
+class Selection(NamedTuple):
+    """A draw in three forms; M is the largest group size and groups are in the caller's order.
+
+    Attributes:
+        counts: number drawn from each group, [sample, batch, c].
+        one_hot: indicator of the count over 0..M, [sample, batch, c, M + 1].
+        prefix_mask: 1 in the first ``counts`` places of M and 0 after, [sample, batch, c, M]; sums to ``counts``.
+    """
+
+    counts: Tensor
+    one_hot: Tensor
+    prefix_mask: Tensor
+
+
+class Draws(NamedTuple):
+    """Relaxed draws in the caller's order of groups."""
+
+    counts: Tensor  # [num_draws, B, c], float64
+    one_hot: Tensor | None  # [num_draws, B, c, largest + 1]
+
+
+def draw_relaxed(
+    size: Tensor,
+    log_weights: Tensor,
+    total: Tensor,
+    temperature: Tensor,
+    num_draws: int,
+    hard: bool,
+    merged: bool,
+    order: tuple[int, ...] | None,
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
+    largest: int | None = None,
+) -> Draws:
+    """Reparameterised draws of B urns.
+
+    Args:
+        size: float64 [B, c].
+        log_weights: float64 [B, c], differentiable.
+        total: float64 [B].
+        temperature: [B], positive.
+        num_draws: draws an urn.
+        hard: whether the values are those of the largest perturbed log-weight (straight-through) or of its softmax.
+        merged: paper's merged conditionals instead of the exact ones.
+        order: drawing order; None is random for exact conditionals and 0..c-1 for merged ones.
+        generator: source of randomness.
+        dtype: of noise, softmax and results; soft draws use float64 within, so that the counts sum to the total.
+        largest: largest group size, if one-hot vectors are wanted.
+    """
+    batch, groups = size.shape
+    if merged and order is None:
+        order = tuple(range(groups))
+    working = dtype if hard else torch.float64
+    num_orders = number_of_orders(groups, num_draws, order)
+    permutation = drawing_orders(size, num_orders, order, generator).reshape(-1, groups)  # [E, c]
+    position = torch.arange(num_orders * batch, device=size.device)
+    if batch * num_draws == len(position):
+        instance, draw_permutation = None, permutation
+    else:
+        draw = torch.arange(num_draws, device=size.device).unsqueeze(1) % num_orders
+        instance = (draw * batch + torch.arange(batch, device=size.device)).reshape(-1)
+        draw_permutation = permutation[instance]
+    urns = [a.unsqueeze(0).expand(num_orders, *a.shape).flatten(0, 1) for a in (size, log_weights, total)]
+    fast = bool((temperature <= _MOST_FAST_TEMPERATURE).all())
+    # exp(-20) is below the resolution of float32 and exp(-39) below that of float64.
+    precision = (39.0 if working == torch.float64 else 20.0) if fast else None
+    tables = ConditionalTables(
+        urns[0].gather(1, permutation), urns[1].gather(1, permutation), urns[2], merged, precision
+    )
+    remaining = total.repeat(num_draws)
+    inverse_temperature = (1 / temperature).to(working).repeat(num_draws)
+    counts, one_hots = [], []
+    for i in range(groups - 1):
+        drawn, one_hot = _draw_group(
+            tables, i, remaining, instance, inverse_temperature, hard, generator, working, largest
+        )
+        remaining = remaining - drawn
+        counts.append(drawn)
+        one_hots.append(one_hot)
+    counts.append(remaining)
+    back = draw_permutation.argsort(-1)
+    result = torch.stack(counts, -1).gather(1, back).reshape(num_draws, batch, groups)
+    if largest is None:
+        return Draws(result, None)
+    last_size = tables.size[:, -1] if instance is None else tables.size[instance, -1]
+    one_hots.append(_determined_one_hot(remaining, last_size, hard, working, largest))
+    stacked = torch.stack(one_hots, 1)  # type: ignore[arg-type]
+    stacked = stacked.gather(1, back.unsqueeze(-1).expand_as(stacked))
+    return Draws(result, stacked.reshape(num_draws, batch, groups, largest + 1).to(dtype))
+
+
+def _draw_group(
+    tables: ConditionalTables,
+    i: int,
+    remaining: Tensor,
+    instance: Tensor | None,
+    inverse_temperature: Tensor,
+    hard: bool,
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
+    largest: int | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Count of the group at position ``i``, float64 [D], and its one-hot vector [D, largest + 1]."""
+    logits, start = _conditional_logits(tables, i, remaining, instance, hard, dtype)
+    noise = torch.empty_like(logits).exponential_(generator=generator).log()
+    soft = torch.softmax((logits - noise) * inverse_temperature.unsqueeze(1), -1)
+    width = soft.shape[1]
+    steps = torch.arange(width, dtype=dtype, device=soft.device)
+    count = start + (soft @ steps).double()
+    one_hot = soft
+    if hard:
+        best = soft.detach().argmax(-1)
+        count = (start + best) + (count - count.detach())
+        if largest is not None:
+            one_hot = torch.nn.functional.one_hot(best, width).to(dtype) + (soft - soft.detach())
+    if largest is None:
+        return count, None
+    place = (start.unsqueeze(1) + torch.arange(width, device=soft.device)).clamp(max=largest)
+    return count, torch.zeros(len(soft), largest + 1, dtype=dtype, device=soft.device).scatter_add(1, place, one_hot)
+
+
+def _conditional_logits(
+    tables: ConditionalTables, i: int, remaining: Tensor, instance: Tensor | None, hard: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Log-weights [D, W] in ``dtype``, differentiable in the remaining count, and the count of column 0 [D]."""
+    if hard and instance is not None:
+        urns, draws = len(tables.total), len(remaining)
+        whole = remaining.detach().long()
+        taken = tables.total.long()[instance] - whole
+        first, last = (int(v) for v in torch.aminmax(taken))
+        span = last - first + 1
+        if urns * span <= draws // 2:
+            # Draws that share urn and remaining count share a row of log-weights.
+            urn = torch.arange(urns, device=instance.device).repeat_interleave(span)
+            offsets = torch.arange(first, last + 1, device=instance.device).repeat(urns)
+            shared = tables.rows(i, tables.total[urn] - offsets, urn, slopes=True)
+            row = instance * span + (taken - first)
+            logits = shared.log_weights.to(dtype).index_select(0, row)
+            return _along(logits, shared.slopes, remaining, row, dtype), shared.start[row]
+    rows = tables.rows(i, remaining, instance, slopes=hard)
+    return _along(rows.log_weights.to(dtype), rows.slopes, remaining, None, dtype), rows.start
+
+
+def _along(logits: Tensor, slopes: Tensor | None, remaining: Tensor, row: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Adds the derivative in the remaining count, where it is not traced already, to unchanged values."""
+    if slopes is None or not remaining.requires_grad:
+        return logits
+    slopes = slopes.to(dtype) if row is None else slopes.to(dtype).index_select(0, row)
+    return logits + slopes * (remaining - remaining.detach()).to(dtype).unsqueeze(1)
+
+
+def _determined_one_hot(count: Tensor, size: Tensor, hard: bool, dtype: torch.dtype, largest: int) -> Tensor:
+    """One-hot vector of the group that takes the remainder, linear in it between whole counts; [D, largest + 1]."""
+    places = torch.arange(largest + 1, dtype=torch.float64, device=count.device)
+    whole = count.detach().floor().clamp(min=0).minimum(size)
+    low = torch.where(whole == size, (size - 1).clamp(min=0), whole)
+    if not hard:
+        upper = (count - low).unsqueeze(1)
+        below, above = (places == low.unsqueeze(1)).double(), (places == low.unsqueeze(1) + 1).double()
+        return (below * (1 - upper) + above * upper).to(dtype)
+    # At a whole count the two one-sided derivatives differ: their mean, or the only one at an end of the support.
+    has_up, has_down = (whole < size).double(), (whole > 0).double()
+    sides = (has_up + has_down).clamp(min=1)
+    at = [(places == (whole + shift).unsqueeze(1)).double() for shift in (-1, 0, 1)]
+    up, down = (has_up / sides).unsqueeze(1), (has_down / sides).unsqueeze(1)
+    derivative = up * (at[2] - at[1]) + down * (at[1] - at[0])
+    return (at[1] + derivative * (count - count.detach()).unsqueeze(1)).to(dtype)

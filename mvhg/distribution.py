@@ -1,0 +1,270 @@
+"""Fisher's multivariate noncentral hypergeometric distribution."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.distributions.utils import lazy_property
+
+from mvhg import _fisher
+from mvhg._sampling import draw_counts
+from mvhg._validation import TensorLike, broadcast_parameters, check_conditionals, describe
+from mvhg.constraints import HypergeometricSupport
+
+
+class MultivariateHypergeometric(Distribution):
+    r"""Number of elements drawn from each group when ``total_count`` are drawn without replacement.
+
+    With m_i elements and importance omega_i in group i, and n draws (paper Def. 3.1, Eq. 1)::
+
+        P(X = x) = prod_i C(m_i, x_i) omega_i^x_i / P_0,    0 <= x_i <= m_i,  sum_i x_i = n
+
+    Only ratios of weights matter. Equal weights give the central multivariate hypergeometric distribution.
+
+    Everything is computed in float64 and returned in the dtype of the weights, by an inversion formula at the saddle
+    point whose cost is O(c) for one log-probability, whatever n and m (see ``mvhg/_bernoulli_sum.py``). Log-probs,
+    ``log_partition``, moments, marginals and entropy are differentiable in the weights.
+
+    Example::
+
+        >>> urn = MultivariateHypergeometric(5, group_sizes=[3, 5, 4], weights=torch.tensor([1.0, 2.0, 1.0]))
+        >>> urn.sample()
+        tensor([1., 3., 1.])
+        >>> urn.mean
+        tensor([1.0203, 2.6193, 1.3604])
+
+    Args:
+        total_count: number of draws n, a whole number or integer tensor [...], 0 <= n <= sum(m).
+        group_sizes: elements in each group m, integers [..., c]; a group may be empty.
+        weights: importance omega, positive and finite [..., c].
+        log_weights: log omega, finite [..., c]; give this or ``weights`` but not both, or neither for equal weights.
+        conditionals: ``"exact"``, or ``"merged"`` for the approximation of the paper (Eq. 3): groups are drawn one
+            after another from univariate laws in which all later groups are merged into one. Under ``"merged"``,
+            sampling and ``log_prob`` follow that approximation, and closed-form quantities raise.
+        group_order: the order, a permutation of 0..c-1, in which groups are drawn; None is 0..c-1 for merged and a
+            random order for exact (where no order changes the law).
+        validate_args: as in ``torch.distributions.Distribution``.
+
+    Raises:
+        ValueError: naming the argument, its shape and the bad values.
+
+    References:
+        R. A. Fisher, The logic of inductive inference, 1935; A. Fog, Sampling methods for Wallenius' and Fisher's
+        noncentral hypergeometric distributions, 2008; paper Section 3.
+    """
+
+    has_enumerate_support = True
+
+    total_count: Tensor
+    group_sizes: Tensor
+
+    def __init__(
+        self,
+        total_count: TensorLike,
+        group_sizes: TensorLike,
+        weights: TensorLike | None = None,
+        log_weights: TensorLike | None = None,
+        conditionals: str = "exact",
+        group_order: Sequence[int] | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        check_values = Distribution._validate_args if validate_args is None else validate_args
+        parameters = broadcast_parameters(total_count, group_sizes, weights, log_weights, check_values)
+        self.total_count, self.group_sizes = parameters.total_count, parameters.group_sizes
+        self._parameter = "log_weights" if parameters.weights is None else "weights"
+        setattr(self, self._parameter, parameters.log_weights if parameters.weights is None else parameters.weights)
+        self.group_order = check_conditionals(conditionals, group_order, self.group_sizes.shape[-1])
+        self.conditionals = conditionals
+        # The arguments are checked above, with messages that name them; what torch adds is checking samples.
+        super().__init__(self.total_count.shape, self.group_sizes.shape[-1:], validate_args=False)
+        self._validate_args = check_values
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        return HypergeometricSupport(self.total_count, self.group_sizes)
+
+    arg_constraints = {
+        "total_count": constraints.nonnegative_integer,
+        "group_sizes": constraints.independent(constraints.nonnegative_integer, 1),
+        "weights": constraints.independent(constraints.positive, 1),
+        "log_weights": constraints.independent(constraints.real, 1),
+    }
+
+    @lazy_property
+    def weights(self) -> Tensor:
+        """Importance omega [..., c]."""
+        return self.log_weights.exp()
+
+    @lazy_property
+    def log_weights(self) -> Tensor:
+        """Log importance [..., c]."""
+        return self.weights.log()
+
+    @property
+    def _importance(self) -> Tensor:
+        return self.__dict__[self._parameter]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self._importance.dtype
+
+    @lazy_property
+    def _largest(self) -> int:
+        return int(self.group_sizes.max()) if self.group_sizes.numel() else 0
+
+    def _law(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sizes, log weights and total in float64."""
+        log_weights = self._importance.double()
+        if self._parameter == "weights":
+            log_weights = log_weights.log()
+        return self.group_sizes.double(), log_weights, self.total_count.double()
+
+    def _exact_law(self, quantity: str) -> tuple[Tensor, Tensor, Tensor]:
+        if self.conditionals != "exact":
+            raise NotImplementedError(
+                f"{quantity} is not defined for conditionals='merged': the merged law has no closed form. "
+                "Use conditionals='exact', or estimate it from samples"
+            )
+        return self._law()
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "MultivariateHypergeometric":
+        new = self._get_checked_instance(MultivariateHypergeometric, _instance)
+        batch = torch.Size(batch_shape)
+        new.total_count = self.total_count.expand(batch)
+        new.group_sizes = self.group_sizes.expand(batch + self.event_shape)
+        new._parameter = self._parameter
+        setattr(new, self._parameter, self._importance.expand(batch + self.event_shape))
+        new.conditionals, new.group_order = self.conditionals, self.group_order
+        super(MultivariateHypergeometric, new).__init__(batch, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def sample(
+        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Counts [sample_shape, batch, c] in the dtype of the weights, by inverse transform in float64.
+
+        Args:
+            sample_shape: shape of independent draws.
+            generator: source of randomness on the weights' device; torch's default if None.
+        """
+        with torch.no_grad():
+            size, log_weights, total = self._law()
+            shape = self._extended_shape(torch.Size(sample_shape))
+            counts = draw_counts(
+                size.reshape(-1, size.shape[-1]),
+                log_weights.reshape(-1, size.shape[-1]),
+                total.reshape(-1),
+                math.prod(sample_shape),
+                merged=self.conditionals == "merged",
+                order=self.group_order,
+                generator=generator,
+                dtype=self._dtype,
+            )
+            return counts.reshape(shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of counts [..., c], differentiable in the weights and (lgamma's extension) in the counts.
+
+        Returns:
+            Tensor [...]: the broadcast of ``value``'s leading shape with the batch shape; -inf outside the support.
+
+        Raises:
+            ValueError: with ``validate_args``, for counts outside the support.
+        """
+        if self._validate_args:
+            self._check_counts(value)
+        size, log_weights, total = self._law()
+        counts = value.double()
+        if self.conditionals == "merged":
+            order = self.group_order or tuple(range(self.event_shape[0]))
+            result = _fisher.merged_log_probability(counts, size, log_weights, total, order)
+        else:
+            result = _fisher.log_probability(counts, size, log_weights, total)
+        off_total = (counts.detach().sum(-1) - total).abs() > 1e-5 * total.clamp(min=1)
+        return torch.where(off_total, -math.inf, result).to(self._dtype)
+
+    def _check_counts(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] != self.event_shape[0]:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"value must be a tensor of counts [..., {self.event_shape[0]}], got {got}")
+        try:
+            shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        except RuntimeError:
+            raise ValueError(
+                f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(self.batch_shape)}"
+            ) from None
+        bad = ~self.support.check(value).expand(shape)
+        if bad.any():
+            values = value.expand(*shape, value.shape[-1])
+            raise ValueError(
+                "value must be whole numbers with 0 <= value <= group_sizes that sum to total_count: "
+                f"{describe(values, bad.unsqueeze(-1).expand_as(values))}"
+            )
+
+    @property
+    def log_partition(self) -> Tensor:
+        """log P_0 of paper Eq. 1, [...]; its gradient in the log weights is the mean."""
+        return _fisher.log_partition(*self._exact_law("log_partition")).to(self._dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        """E[X], [..., c]."""
+        return _fisher.moments(*self._exact_law("mean"))[0].to(self._dtype)
+
+    @property
+    def variance(self) -> Tensor:
+        """Var[X_i], [..., c]."""
+        return _fisher.moments(*self._exact_law("variance"))[1].to(self._dtype)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """Cov[X], [..., c, c]; each row sums to 0."""
+        return _fisher.moments(*self._exact_law("covariance_matrix"), joint=True)[1].to(self._dtype)
+
+    @property
+    def mode(self) -> Tensor:
+        """A most probable count vector, [..., c]."""
+        return _fisher.mode(*self._exact_law("mode")).to(self._dtype)
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, [...]."""
+        return _fisher.entropy(*self._exact_law("entropy"), self._largest).to(self._dtype)
+
+    def marginal_log_probs(self) -> Tensor:
+        """log P(X_i = x) for x = 0..M, M the largest group size: [..., c, M + 1], -inf outside the support."""
+        law = self._exact_law("marginal_log_probs")
+        return _fisher.marginal_log_probabilities(*law, self._largest).to(self._dtype)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All count vectors, [support, batch, c] (batch dimensions are 1 where ``expand`` is False).
+
+        Raises:
+            NotImplementedError: if total_count or group_sizes differ within the batch.
+        """
+        sizes = self.group_sizes.reshape(-1, self.event_shape[0])
+        totals = self.total_count.reshape(-1)
+        if not (sizes == sizes[0]).all() or not (totals == totals[0]).all():
+            raise NotImplementedError(
+                "enumerate_support needs the same total_count and group_sizes in the whole batch, got "
+                f"total_count {totals.unique().tolist()[:5]} and {len(sizes.unique(dim=0))} different group_sizes"
+            )
+        values = _enumerate(int(totals[0]), sizes[0].tolist()).to(self._importance)
+        values = values.reshape(-1, *(1,) * len(self.batch_shape), self.event_shape[0])
+        return values.expand(-1, *self.batch_shape, -1) if expand else values
+
+
+def _enumerate(total: int, sizes: list[int]) -> Tensor:
+    """Count vectors [support, c] in lexicographic order, extending feasible prefixes one group at a time."""
+    prefixes, remaining = torch.zeros(1, 0, dtype=torch.long), torch.tensor([total])
+    for i, size in enumerate(sizes):
+        later = sum(sizes[i + 1 :])
+        x = torch.arange(min(size, total) + 1)
+        feasible = (x <= remaining[:, None]) & (remaining[:, None] - x <= later)
+        row, column = feasible.nonzero(as_tuple=True)
+        prefixes = torch.cat([prefixes[row], x[column, None]], 1)
+        remaining = remaining[row] - x[column]
+    return prefixes

@@ -1,0 +1,37 @@
+"""Kullback-Leibler divergence between two multivariate hypergeometric distributions."""
+
+from torch import Tensor
+from torch.distributions import register_kl
+
+from mvhg import _fisher
+from mvhg.distribution import MultivariateHypergeometric
+from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
+
+
+@register_kl(MultivariateHypergeometric, MultivariateHypergeometric)
+def kl_hypergeometric(p: MultivariateHypergeometric, q: MultivariateHypergeometric) -> Tensor:
+    """KL(p || q) [...] in nats: an exponential family, so E_p[X] . (log omega_p - log omega_q) - log P_0p + log P_0q.
+
+    Raises:
+        ValueError: if the urns or the numbers of draws differ.
+        NotImplementedError: for merged conditionals or soft counts.
+    """
+    for law in (p, q):
+        soft = isinstance(law, RelaxedMultivariateHypergeometric)
+        if soft and not isinstance(law, MultivariateHypergeometricStraightThrough):
+            raise NotImplementedError("soft counts have no density in closed form, hence no KL divergence")
+    if p.event_shape != q.event_shape or not (
+        bool((p.group_sizes == q.group_sizes).all()) and bool((p.total_count == q.total_count).all())
+    ):
+        raise ValueError(
+            "KL divergence needs the same total_count and group_sizes on both sides, got total_count "
+            f"{p.total_count.tolist()} and {q.total_count.tolist()}, group_sizes {p.group_sizes.tolist()} and "
+            f"{q.group_sizes.tolist()}"
+        )
+    size, log_p, total = p._exact_law("KL divergence")
+    _, log_q, _ = q._exact_law("KL divergence")
+    # Both centred: a common factor of the weights is not part of the law, but costs digits.
+    log_p, log_q = log_p - log_p.mean(-1, keepdim=True), log_q - log_q.mean(-1, keepdim=True)
+    mean = _fisher.moments(size, log_p, total)[0]
+    normalisers = _fisher.log_partition(size, log_q, total) - _fisher.log_partition(size, log_p, total)
+    return ((mean * (log_p - log_q)).sum(-1) + normalisers).to(p._dtype)

@@ -1,0 +1,195 @@
+"""Reparameterised relaxation of the multivariate hypergeometric distribution."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from mvhg._relaxation import Selection, draw_relaxed
+from mvhg._validation import TensorLike, check_temperature
+from mvhg.constraints import HypergeometricSupport
+from mvhg.distribution import MultivariateHypergeometric
+
+
+class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
+    r"""Soft counts whose gradient reaches the weights, by Gumbel-softmax on the conditional laws (paper Section 4.3).
+
+    Groups are drawn one after another. The count of group i given r elements left to draw is a softmax, at
+    ``temperature``, over the conditional log-weights plus Gumbel noise, averaged over 0..m_i; the last group takes
+    what is left. Counts are real numbers that sum to ``total_count`` up to rounding.
+
+    How it is differentiated: through the weights of the group, through the law of the later groups' sum, and through
+    r, which depends on the earlier draws. That law is a table over whole numbers; between them its logarithm is
+    interpolated by a cubic with central-difference slopes. Since the relaxation is biased and its bias depends on the
+    order of the groups, the order is random by default (all orders of up to three groups, else up to 8 a call).
+
+    Up to temperature 1 the tables leave out counts whose probability is below the resolution of the dtype; above it,
+    where a softmax reads far into the tails, every log-weight of the support is computed, accurate relative to itself.
+
+    Example::
+
+        >>> log_weights = torch.zeros(3, requires_grad=True)
+        >>> urn = RelaxedMultivariateHypergeometric(0.5, 5, group_sizes=[3, 5, 4], log_weights=log_weights)
+        >>> counts = urn.rsample()  # e.g. [0.9, 2.3, 1.8]
+        >>> counts[0].backward()
+
+    Args:
+        temperature: positive, a number or a tensor that broadcasts with the batch shape.
+        total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args: as in
+            ``MultivariateHypergeometric``.
+
+    Raises:
+        ValueError: naming the argument, its shape and the bad values.
+    """
+
+    has_rsample = True
+    has_enumerate_support = False
+    _hard = False
+
+    def __init__(
+        self,
+        temperature: TensorLike,
+        total_count: TensorLike,
+        group_sizes: TensorLike,
+        weights: TensorLike | None = None,
+        log_weights: TensorLike | None = None,
+        conditionals: str = "exact",
+        group_order: Sequence[int] | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(
+            total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args
+        )
+        if self._validate_args:
+            check_temperature(temperature)
+        self.temperature = torch.as_tensor(temperature, dtype=self._dtype, device=self.group_sizes.device)
+        try:
+            fits = torch.broadcast_shapes(self.temperature.shape, self.batch_shape) == self.batch_shape
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"temperature of shape {tuple(self.temperature.shape)} does not broadcast to the batch shape "
+                f"{tuple(self.batch_shape)}"
+            )
+
+    arg_constraints = {**MultivariateHypergeometric.arg_constraints, "temperature": constraints.positive}
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        return HypergeometricSupport(self.total_count, self.group_sizes, is_discrete=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "RelaxedMultivariateHypergeometric":
+        new = self._get_checked_instance(type(self), _instance)
+        new.temperature = self.temperature
+        if self.temperature.dim() > 0:
+            new.temperature = self.temperature.expand(torch.Size(batch_shape))
+        return super().expand(batch_shape, _instance=new)  # type: ignore[return-value]
+
+    def sample(
+        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """As ``rsample``, without a gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator=generator)
+
+    def rsample(
+        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Counts [sample_shape, batch, c] in the dtype of the weights, differentiable in the weights.
+
+        Args:
+            sample_shape: shape of independent draws.
+            generator: source of randomness on the weights' device; torch's default if None.
+        """
+        return self._draw(torch.Size(sample_shape), generator, selection=False).counts
+
+    def rsample_selection(
+        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
+    ) -> Selection:
+        """Counts with their one-hot vectors over 0..M and prefix masks of length M, M the largest group size.
+
+        Args:
+            sample_shape: shape of independent draws.
+            generator: source of randomness on the weights' device; torch's default if None.
+
+        Returns:
+            ``Selection`` of counts [sample, batch, c], one_hot [sample, batch, c, M + 1] and prefix_mask
+            [sample, batch, c, M], groups in the order of ``group_sizes``.
+        """
+        return self._draw(torch.Size(sample_shape), generator, selection=True)
+
+    def _draw(self, sample_shape: torch.Size, generator: torch.Generator | None, selection: bool) -> Selection:
+        size, log_weights, total = self._law()
+        shape, groups = self._extended_shape(sample_shape), self.event_shape[0]
+        draws = draw_relaxed(
+            size.reshape(-1, groups),
+            log_weights.reshape(-1, groups),
+            total.reshape(-1),
+            self.temperature.double().expand(self.batch_shape).reshape(-1),
+            math.prod(sample_shape),
+            hard=self._hard,
+            merged=self.conditionals == "merged",
+            order=self.group_order,
+            generator=generator,
+            dtype=self._dtype,
+            largest=self._largest if selection else None,
+        )
+        counts = draws.counts.to(self._dtype).reshape(shape)
+        if draws.one_hot is None:
+            return Selection(counts, counts, counts)
+        one_hot = draws.one_hot.reshape(*shape, -1)
+        return Selection(counts, one_hot, one_hot[..., 1:].flip(-1).cumsum(-1).flip(-1))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Not defined: soft counts are a sum over a softmax and have no density in closed form."""
+        raise NotImplementedError(
+            "soft counts have no density in closed form; use MultivariateHypergeometric(...).log_prob for whole counts, "
+            "or MultivariateHypergeometricStraightThrough, whose counts are whole"
+        )
+
+    def entropy(self) -> Tensor:
+        """Not defined, for want of a density."""
+        raise NotImplementedError("soft counts have no density in closed form, hence no entropy")
+
+
+class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometric):
+    r"""Whole counts forward, the gradient of the relaxation backward (straight-through, paper Algorithm 2).
+
+    Draws follow the discrete law of ``MultivariateHypergeometric`` with the same arguments and sum to ``total_count``
+    exactly; the gradient is that of ``RelaxedMultivariateHypergeometric`` at the same noise, except that the
+    remaining count is whole, so that the derivative in it is the central difference of the log-weights. It is biased;
+    the bias and its standard deviation are measured in the project's gradient study.
+
+    Example::
+
+        >>> log_weights = torch.zeros(3, requires_grad=True)
+        >>> urn = MultivariateHypergeometricStraightThrough(0.5, 5, group_sizes=[3, 5, 4], log_weights=log_weights)
+        >>> counts = urn.rsample()  # e.g. [1., 2., 2.]
+        >>> counts[0].backward()
+
+    Args:
+        temperature: positive, a number or a tensor that broadcasts with the batch shape.
+        total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args: as in
+            ``MultivariateHypergeometric``.
+
+    Raises:
+        ValueError: naming the argument, its shape and the bad values.
+    """
+
+    _hard = True
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        return HypergeometricSupport(self.total_count, self.group_sizes)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability under the discrete law, as in ``MultivariateHypergeometric.log_prob``."""
+        return MultivariateHypergeometric.log_prob(self, value)
+
+    def entropy(self) -> Tensor:
+        """Entropy of the discrete law in nats, [...]."""
+        return MultivariateHypergeometric.entropy(self)
