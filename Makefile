@@ -1,0 +1,133 @@
+# `make` lists the targets. Everything below sets itself up: the only needs are python3 (3.10-3.13, with venv), make and
+# a package index.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PROFILE ?= quick
+SEEDS ?= 0
+PYTHON ?= python3
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+OFFICIAL ?=
+ARGS ?=
+
+# An environment of your own (conda, for example): PY=python. Otherwise .venv is made here.
+ifndef PY
+PY := .venv/bin/python
+READY := .venv/.ready
+endif
+
+LOCAL := results/local
+KS := kolmogorov_smirnov
+RUN = $(PY) -m experiments.run -m profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
+AGGREGATE = $(PY) scripts/aggregate.py --profile $(PROFILE) --output $(LOCAL)/metrics
+FIGURES_KS = $(PY) scripts/figures_kolmogorov_smirnov.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
+FIGURES_URN = $(PY) scripts/figures_urn.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures --tables $(LOCAL)/tables
+
+comma := ,
+empty :=
+space := $(empty) $(empty)
+list = $(subst $(space),$(comma),$(strip $(1)))
+
+SERIES := weights draws sizes
+ks_rows = $(foreach c,merged exact,$(KS)/$(1)_$(c)_$(2))
+DIFFERENTIABLE_ROWS := $(foreach s,$(SERIES),$(call ks_rows,$(s),straight_through))
+SAMPLE_ROWS := $(foreach s,$(SERIES),$(call ks_rows,$(s),sample))
+ACCURACY_ROWS := $(KS)/accuracy_sample $(KS)/accuracy_straight_through
+URN_ROWS := urn/merged urn/exact urn/maximum_likelihood urn/squared_loss_optimum
+
+.PHONY: help
+help: ## This list
+	@echo "make TARGET [PROFILE=smoke|quick|paper] [SEEDS=0,1,2]"
+	@echo "  now: PROFILE=$(PROFILE) SEEDS=$(SEEDS); results of your own go to $(LOCAL), runs to results/runs"
+	@echo "  times: 2 CPU cores, the first time plus the minutes of 'install'; a finished run is not run again"
+	@echo
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
+	@echo
+	@echo "  PY=python takes the active environment instead of .venv; TORCH=... another build of torch for .venv (GPU);"
+	@echo "  ARGS='trainer=gpu logger=disabled' goes to every run; OFFICIAL=FOLDER is a checkout of the authors' code."
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet "$(TORCH)"
+	grep -v '^torch==' constraints.txt > .venv/constraints.txt
+	.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt --editable '.[experiments,dev]'
+	@touch $@
+
+.PHONY: install
+install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (2 minutes, 2 GB)
+
+.PHONY: reproduce
+reproduce: $(READY) ## Everything there is: Figures 1, 4, 7, 8, 9, 10, tables and verdicts
+	$(RUN) experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
+	$(AGGREGATE)
+	$(FIGURES_KS)
+	$(FIGURES_URN)
+	$(PY) scripts/verdicts.py --metrics $(LOCAL)/metrics --output $(LOCAL)/tables
+
+define ks_figure
+.PHONY: reproduce-fig$(1)
+reproduce-fig$(1): $$(READY)
+	$$(RUN) experiment=$$(call list,$$(call ks_rows,$(2),straight_through))
+	$$(AGGREGATE)
+	$$(FIGURES_KS) --figure $(1)
+endef
+$(eval $(call ks_figure,1,weights))
+$(eval $(call ks_figure,4,weights))
+$(eval $(call ks_figure,9,draws))
+$(eval $(call ks_figure,10,sizes))
+
+reproduce-fig1: ## Kolmogorov-Smirnov test over the weight of group 2
+reproduce-fig4: ## The histograms of groups 1 and 3 that belong to Figure 1
+reproduce-fig9: ## Kolmogorov-Smirnov test over the number of draws
+reproduce-fig10: ## Kolmogorov-Smirnov test over the size of group 2
+
+.PHONY: reproduce-fig7 reproduce-fig8
+reproduce-fig7: reproduce-fig8 ## Loss of the urn experiment over the steps (made together with Figure 8)
+reproduce-fig8: $(READY) ## Learned log weights of the urn experiment over the steps
+	$(RUN) experiment=$(call list,$(URN_ROWS))
+	$(AGGREGATE)
+	$(FIGURES_URN)
+
+.PHONY: smoke
+smoke: $(READY) ## One tiny run of every row, into results/local/smoke (a minute)
+	$(PY) -m experiments.run -m profile=smoke results=$(LOCAL)/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
+
+.PHONY: test
+test: $(READY) ## Tests
+	$(PY) -m pytest -n 2 --dist worksteal
+
+.PHONY: lint
+lint: $(READY) ## Style (seconds)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+.PHONY: typecheck
+typecheck: $(READY) ## Types (seconds)
+	$(PY) -m mypy
+
+.PHONY: benchmark
+benchmark: $(READY) ## Speed, memory and precision beside the authors' code (OFFICIAL=FOLDER) and BiasedUrn (R)
+	$(PY) scripts/benchmark.py $(if $(OFFICIAL),--official $(OFFICIAL))
+
+.PHONY: gradient-study
+gradient-study: $(READY) ## Bias and variance of the straight-through gradient over the temperature
+	$(PY) scripts/gradient_study.py $(if $(OFFICIAL),--official $(OFFICIAL))
+	$(PY) scripts/figures_gradient_study.py --metrics $(LOCAL)/metrics --output $(LOCAL)
+
+.PHONY: update-results
+update-results: $(READY) ## Rewrites the committed results/ from the finished runs of PROFILE (on purpose only)
+	$(PY) scripts/aggregate.py --profile $(PROFILE) --output results/metrics
+	$(PY) scripts/figures_kolmogorov_smirnov.py --metrics results/metrics --output results/figures
+	$(PY) scripts/figures_urn.py --metrics results/metrics --output results/figures --tables results/tables
+	$(PY) scripts/verdicts.py --metrics results/metrics --output results/tables
+
+.PHONY: wandb-sync
+wandb-sync: $(READY) ## Uploads the offline runs to Weights & Biases (needs `wandb login`)
+	$(PY) -m wandb sync --include-offline results/wandb/offline-run-*
+
+.PHONY: clean
+clean: ## Removes .venv, caches and results/local; runs and committed results stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info $(LOCAL)
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
