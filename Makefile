@@ -101,7 +101,6 @@ test: $(READY) ## Tests
 .PHONY: lint
 lint: $(READY) ## Style (seconds)
 	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
 
 .PHONY: typecheck
 typecheck: $(READY) ## Types (seconds)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+from omegaconf import OmegaConf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 
@@ -35,9 +35,9 @@ def collect(results: Path, profile: str | None) -> dict[str, list[pd.DataFrame]]
     tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
     taken: dict[tuple[Any, ...], RunDirectory] = {}
     for row, run in sorted(find_finished(results), key=lambda pair: (pair[0], _age(pair[1]))):
-        config = yaml.safe_load((run.path / "config.yaml").read_text())
+        config = OmegaConf.load(run.path / "config.yaml")
         facts = json.loads((run.path / "environment.json").read_text())
-        name, seed = config["profile"]["name"], config["seed"]
+        name, seed = config.profile.name, config.seed
         if name != profile if profile else name == "smoke":
             continue
         if facts["overrides"]:

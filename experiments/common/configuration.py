@@ -73,7 +73,7 @@ def check_overrides(overrides: Sequence[str]) -> list[str]:
                 "configs/config.yaml and the row's own file list what there is"
             )
         if key not in _NEUTRAL and not key.startswith("logger."):
-            changing.append(override.input_line)
+            changing.append(str(override.input_line))
     return changing
 
 

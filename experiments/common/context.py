@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from experiments.common.errors import ExperimentError
@@ -92,7 +93,7 @@ class RunContext:
         }
         try:
             trainer = pl.Trainer(callbacks=callbacks, **settings)
-        except (TypeError, pl.utilities.exceptions.MisconfigurationException) as error:
+        except (TypeError, MisconfigurationException) as error:
             raise ExperimentError(f"trainer: {error}") from error
         self._trainers.append(trainer)
         return trainer

@@ -208,7 +208,7 @@ def _logged(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _summary(table: pd.DataFrame, significance: float) -> dict[str, float]:
     """Headline numbers per reference: rejections of how many tests, largest distance, smallest p-values."""
-    values = {}
+    values: dict[str, float] = {}
     for reference, part in table.groupby("reference"):
         values[f"{reference}/tests"] = len(part)
         values[f"{reference}/rejections_at_{significance:g}"] = int(part["rejected"].sum())

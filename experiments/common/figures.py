@@ -1,0 +1,67 @@
+"""What the figure scripts share: style, colours for grey and colour-blind readers, captions, reproducible files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.common.errors import ExperimentError
+
+# Okabe-Ito colours, dark to light, each with a marker of its own.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 150,
+}
+PROFILES = ("paper", "quick", "smoke")  # from the largest
+
+
+def read_table(metrics: Path, name: str, every_seed: bool = False) -> pd.DataFrame:
+    """Reads ``<metrics>/<name>.csv``: its largest profile and, unless ``every_seed``, that profile's lowest seed.
+
+    Raises:
+        ExperimentError: the file isn't there or holds no run.
+    """
+    path = metrics / f"{name}.csv"
+    if not path.is_file():
+        raise ExperimentError(f"{path} does not exist: run the experiment and scripts/aggregate.py first")
+    table = pd.read_csv(path)
+    for profile in PROFILES:
+        part = table[table["profile"] == profile]
+        if len(part):
+            return part if every_seed else part[part["seed"] == part["seed"].min()]
+    raise ExperimentError(f"{path} holds no run of the profiles {', '.join(PROFILES)}")
+
+
+def add_caption(figure: Figure, text: str, width: int) -> None:
+    """Writes a caption below the panels, ``width`` characters a line."""
+    figure.text(0.01, -0.01, fill(text, width), ha="left", va="top", fontsize=8)
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Saves ``<name>.png`` and ``<name>.pdf`` without dates, so that the same numbers give the same bytes.
+
+    Returns:
+        The paths written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
+    figure.savefig(png, bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    plt.close(figure)
+    return [png, pdf]
