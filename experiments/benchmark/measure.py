@@ -1,5 +1,6 @@
 """Wall-clock time and peak memory of a call, measured inside the process that makes it. Standard library only."""
 
+import contextlib
 import gc
 import resource
 import statistics
@@ -34,10 +35,8 @@ def peak_memory_mib() -> float:
 def memory_growth_mib(call: Callable[[], object]) -> float:
     """Growth of the peak resident memory, in MiB, that one run of ``call`` causes."""
     gc.collect()
-    try:
+    with contextlib.suppress(OSError):  # not Linux, or not permitted: growth is then counted from the highest point
         CLEAR_REFS_FILE.write_text("5")  # sets VmHWM back to the present resident memory
-    except OSError:
-        pass  # not Linux, or not permitted: the growth is then counted from the highest point so far
     before = peak_memory_mib()
     call()
     return max(peak_memory_mib() - before, 0.0)

@@ -1,4 +1,4 @@
-"""Time the original authors' PyTorch sampler: runs as its own process, with their checkout first on the path.
+"""Time the original authors' PyTorch sampler: its own process, ``python -m experiments.benchmark.official_worker``.
 
 Their package is called ``mvhg`` too, so it can't share a process with this project's. One JSON object comes in as the
 only argument (path, group_sizes, total_count, weights, coefficients, temperature, batch, repeats, memory), one JSON
@@ -8,25 +8,19 @@ line goes out.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-# As a script this file's own folder is first on the path, and so is measure.py.
-from measure import memory_growth_mib, time_calls
+import numpy as np
+import torch
+
+from experiments.benchmark.measure import memory_growth_mib, time_calls
+from experiments.common.authors import load_sampler
 
 
-def main(job: dict) -> dict:
-    checkout = Path(job["path"]).resolve()
-    sys.path.insert(0, str(checkout))
-    import numpy
-    import torch
-    from mvhg.pt_fmvhg import MVHG
-
-    import mvhg
-
-    if checkout not in Path(mvhg.__file__).resolve().parents:
-        raise RuntimeError(f"imported mvhg from {mvhg.__file__}, not from {checkout}")
+def main(job: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(0)
-    numpy.random.seed(0)
-    sampler = MVHG(device="cpu")
+    np.random.seed(0)  # noqa: NPY002 (their class order comes from NumPy's global state)
+    sampler = load_sampler(Path(job["path"]))
     group_sizes = torch.tensor(job["group_sizes"])
     coefficients = job["coefficients"]
 
@@ -36,10 +30,10 @@ def main(job: dict) -> dict:
         total_count = torch.full((batch, 1), job["total_count"])
         _, counts, _, _ = sampler(group_sizes, total_count, log_weights, job["temperature"], True, True)
         loss = sum(coefficient * count.sum() for coefficient, count in zip(coefficients, counts, strict=True))
-        loss.backward()
+        torch.autograd.grad(loss, log_weights)
 
     forward_backward(10)
-    result: dict = {"threads": torch.get_num_threads(), "version": torch.__version__}
+    result: dict[str, Any] = {"threads": torch.get_num_threads()}
     if job["memory"]:
         result["memory_mib"] = memory_growth_mib(lambda: forward_backward(job["batch"]))
     result["seconds"] = time_calls(lambda: forward_backward(job["batch"]), job["repeats"])

@@ -7,7 +7,8 @@ from scipy.special import expit, gammaln, logsumexp
 
 def _log_binomial_coefficients(size: int) -> np.ndarray:
     x = np.arange(size + 1)
-    return gammaln(size + 1) - gammaln(x + 1) - gammaln(size - x + 1)
+    coefficients: np.ndarray = gammaln(size + 1) - gammaln(x + 1) - gammaln(size - x + 1)
+    return coefficients
 
 
 def log_partition(total_count: int, group_sizes: list[int], log_weights: list[float], one_by_one: bool) -> float:

@@ -28,7 +28,7 @@ def table(benchmark: Benchmark) -> pd.DataFrame:
 
 def _number(value: float | None) -> str:
     if value is None or pd.isna(value):
-        return "–"
+        return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -29,6 +29,8 @@ class Settings:
     @classmethod
     def quick(cls) -> "Settings":
         return cls(
+            group_sizes=(20, 20, 20),
+            total_count=18,
             draws=20_000,
             batch=200,
             official_batch=50,

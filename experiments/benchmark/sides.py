@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmark.settings import Settings
+from experiments.common.authors import REPOSITORY, check_checkout
 from experiments.common.errors import ExperimentError
 
 FOLDER = Path(__file__).resolve().parent
@@ -26,16 +27,18 @@ def _last_json_line(command: list[str], threads: int) -> dict[str, Any]:
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise ExperimentError(f"{Path(command[0]).name} {' '.join(command[1:3])[:80]} failed: {reason[0]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
 
 
 def check_official(path: Path | None) -> Path:
     """The authors' checkout, or Skipped with the reason why it can't be measured."""
     if path is None:
-        raise Skipped("the authors' code: no --official PATH given (a checkout of github.com/thomassutter/mvhg)")
-    if not (path / "mvhg" / "pt_fmvhg.py").is_file():
-        raise Skipped(f"the authors' code: {path} has no mvhg/pt_fmvhg.py; give the root of their checkout")
-    return path.resolve()
+        raise Skipped(f"the authors' code: no --official PATH given (a checkout of {REPOSITORY})")
+    try:
+        return check_checkout(path)
+    except ExperimentError as error:
+        raise Skipped(f"the authors' code: {error}") from None
 
 
 def check_biased_urn() -> str:
@@ -68,7 +71,7 @@ def run_official(path: Path, settings: Settings, threads: int, memory: bool = Fa
         "repeats": settings.repeats,
         "memory": memory,
     }
-    return _last_json_line([sys.executable, str(FOLDER / "official_worker.py"), json.dumps(job)], threads)
+    return _last_json_line([sys.executable, "-m", "experiments.benchmark.official_worker", json.dumps(job)], threads)
 
 
 def run_biased_urn(program: str, settings: Settings) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Exact expectations and gradients over the whole support, in NumPy and without this project's library."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ DIFFERENCE = 1e-4
 SCALE_SHARE = 0.1
 
 
-def support(group_sizes: Sequence[int], total_count: int) -> np.ndarray:
+@functools.cache
+def support(group_sizes: tuple[int, ...], total_count: int) -> np.ndarray:
     """All count vectors that sum to the total count, shape [points, groups]."""
     grid = itertools.product(*(range(size + 1) for size in group_sizes))
     return np.array([point for point in grid if sum(point) == total_count])
@@ -24,15 +26,16 @@ def _log_choose(size: int) -> np.ndarray:
     return np.array([math.log(math.comb(size, k)) for k in range(size + 1)])
 
 
-def fisher_probabilities(group_sizes: Sequence[int], total_count: int, log_weights: np.ndarray) -> np.ndarray:
+def fisher_probabilities(group_sizes: tuple[int, ...], total_count: int, log_weights: np.ndarray) -> np.ndarray:
     """Fisher's multivariate law (the paper's Eq. 1) at every point of ``support``."""
     points = support(group_sizes, total_count)
     log_mass = points @ log_weights + sum(_log_choose(size)[points[:, i]] for i, size in enumerate(group_sizes))
-    return np.exp(log_mass - logsumexp(log_mass))
+    probability: np.ndarray = np.exp(log_mass - logsumexp(log_mass))
+    return probability
 
 
 def merged_probabilities(
-    group_sizes: Sequence[int], total_count: int, log_weights: np.ndarray, order: Sequence[int]
+    group_sizes: tuple[int, ...], total_count: int, log_weights: np.ndarray, order: Sequence[int]
 ) -> np.ndarray:
     """The paper's product of merged univariate conditionals (Eqs. 3-6) in one order, at every point of ``support``."""
     points = support(group_sizes, total_count)
@@ -77,7 +80,7 @@ class ExactGradient:
 
 def exact_gradient(
     function: Callable[[np.ndarray], np.ndarray],
-    group_sizes: Sequence[int],
+    group_sizes: tuple[int, ...],
     total_count: int,
     log_weights: np.ndarray,
 ) -> ExactGradient:
@@ -92,7 +95,7 @@ def exact_gradient(
 
 def merged_gradient(
     function: Callable[[np.ndarray], np.ndarray],
-    group_sizes: Sequence[int],
+    group_sizes: tuple[int, ...],
     total_count: int,
     log_weights: np.ndarray,
     orders: Sequence[Sequence[int]],

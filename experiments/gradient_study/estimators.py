@@ -14,7 +14,7 @@ Block = dict[str, torch.Tensor]
 def straight_through(
     problem: Problem, temperature: float, conditionals: str, blocks: int, block: int, generator: torch.Generator
 ) -> Iterator[Block]:
-    """Straight-through gradients. Every sample has log weights of its own: the gradient of the sum is one per sample."""
+    """Straight-through gradients; every sample has log weights of its own, so the sum's gradient is one per sample."""
     log_weights = torch.tensor(problem.weights).log().expand(block, -1).clone().requires_grad_()
     for _ in range(blocks):
         law = mvhg.MultivariateHypergeometricStraightThrough(

@@ -1,6 +1,7 @@
 """The figure and the table of the gradient study, from its CSV alone."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -8,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; markers and dashes do the same in grey.
 STYLES = {
@@ -21,7 +23,7 @@ QUANTITIES = {
     "error": "error of the mean gradient\n/ exact gradient",
     "standard_deviation": "standard deviation of one\nsample's gradient / exact gradient",
 }
-DETERMINISTIC = {
+DETERMINISTIC: dict[str, dict[str, Any]] = {
     ".png": {"metadata": {"Software": None}, "dpi": 150},
     ".pdf": {"metadata": {"Creator": None, "Producer": None, "CreationDate": None}},
 }
@@ -72,7 +74,7 @@ def _draw(axes: Axes, part: pd.DataFrame, quantity: str) -> None:
     axes.grid(axis="y", linewidth=0.3, color="0.8")
 
 
-def draw(frame: pd.DataFrame) -> plt.Figure:
+def draw(frame: pd.DataFrame) -> Figure:
     """Error (top) and spread (bottom) over the temperature, a column for every urn and function.
 
     Points are means over the sets of weights, bars reach from the least to the largest.
@@ -103,7 +105,7 @@ def draw(frame: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def save(figure: plt.Figure, directory: Path, name: str = "gradient_study") -> list[Path]:
+def save(figure: Figure, directory: Path, name: str = "gradient_study") -> list[Path]:
     """PNG and PDF; the same figure gives the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from experiments.common.authors import REPOSITORY, check_checkout
 from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import derive_seed
 from experiments.gradient_study.enumeration import exact_gradient, merged_gradient
@@ -21,6 +22,7 @@ from experiments.gradient_study.problems import Problem, functions, problems
 
 EXACT, MERGED, AUTHORS, SCORE = "exact", "merged", "authors", "score function"
 JUDGED_TEMPERATURE = 0.5
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Settings:
 
     @classmethod
     def quick(cls, seed: int = 0) -> "Settings":
-        return cls(temperatures=(0.5,), blocks=4, block=500, authors_blocks=4, authors_block=50, seed=seed)
+        return cls(temperatures=(0.5,), blocks=4, block=250, authors_blocks=4, authors_block=50, seed=seed)
 
 
 def _own_law_gradient(estimator: str, problem: Problem, function: Callable[[Any], Any]) -> np.ndarray | None:
@@ -83,17 +85,15 @@ def authors_moments(path: Path, settings: Settings, cells: list[tuple[Problem, f
     Raises:
         ExperimentError: ``path`` is no checkout of it, or it failed.
     """
-    if not (path / "mvhg" / "pt_fmvhg.py").is_file():
-        raise ExperimentError(f"{path} has no mvhg/pt_fmvhg.py; give the root of the authors' checkout.")
     job = {
-        "path": str(path.resolve()),
+        "path": str(check_checkout(path)),
         "seed": settings.seed,
         "blocks": settings.authors_blocks,
         "block": settings.authors_block,
         "cells": [asdict(problem) | {"temperature": temperature} for problem, temperature in cells],
     }
-    worker = Path(__file__).with_name("official_worker.py")
-    done = subprocess.run([sys.executable, str(worker), json.dumps(job)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "experiments.gradient_study.official_worker", json.dumps(job)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ExperimentError(f"the authors' code failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     collected = []
@@ -136,7 +136,7 @@ def run(settings: Settings, official: Path | None = None, log: Callable[[str], N
         moments = collect(score_function(problem, settings.blocks, settings.block, generator))
         rows += _rows(SCORE, problem, None, samples, moments)
     if official is None:
-        log("skipped: the authors' code, no --official PATH given (a checkout of github.com/thomassutter/mvhg)")
+        log(f"skipped: the authors' code, no --official PATH given (a checkout of {REPOSITORY})")
     else:
         samples = settings.authors_blocks * settings.authors_block
         for (problem, temperature), by_function in zip(cells, authors_moments(official, settings, cells), strict=True):

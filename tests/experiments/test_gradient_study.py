@@ -70,7 +70,7 @@ def test_merging_is_exact_for_equal_weights_only(order: tuple[int, ...]) -> None
     assert np.abs(merged - fisher_probabilities((3, 5, 4), 5, unequal)).sum() > 0.01
 
 
-@pytest.mark.parametrize("problem", problems(), ids=lambda problem: f"{problem.urn} {problem.weights}")
+@pytest.mark.parametrize("problem", list(problems()), ids=lambda problem: f"{problem.urn} {problem.weights}")
 def test_exact_gradient_is_the_slope_of_the_expectation(problem: Problem) -> None:
     log_weights = np.log(problem.weights)
     points = support(problem.group_sizes, problem.total_count)
@@ -132,7 +132,7 @@ def test_authors_code_runs_in_its_own_process(stand_in: Path) -> None:
     for by_function in moments:
         assert set(by_function) == {"linear", "quadratic"}
         assert all(len(values.means) == settings.authors_blocks for values in by_function.values())
-    with pytest.raises(ExperimentError, match="root of the authors' checkout"):
+    with pytest.raises(ExperimentError, match="root of a checkout"):
         study.authors_moments(stand_in / "mvhg", settings, cells)
 
 
