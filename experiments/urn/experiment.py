@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import pandas as pd
@@ -108,16 +109,15 @@ class UrnTraining:
             # After whole epochs only: within one, the data loader does not know where it stopped.
             callbacks=[
                 ModelCheckpoint(
-                    context.directory,
-                    save_last=True,
-                    save_top_k=0,
-                    save_on_train_epoch_end=True,
-                    enable_version_counter=False,
+                    context.directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
                 )
             ],
         )
         data = UrnDataModule(splits, batch_size=self.batch_size, shuffle_seed=order_seed if self.shuffle else None)
-        trainer.fit(model, datamodule=data, ckpt_path=context.checkpoint_path)
+        with warnings.catch_warnings():
+            # A run that continues finds its own checkpoint there.
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+            trainer.fit(model, datamodule=data, ckpt_path=context.checkpoint_path)
 
         tables = recovery_tables(self.problem, splits, model.log_weights)
         tables["metrics"]["train_loss"] = model.history_train_loss[-1].tolist()

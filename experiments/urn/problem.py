@@ -66,8 +66,8 @@ class UrnProblem:
         object.__setattr__(self, "second_weights", tuple(self.second_weights[: self.num_datasets]))
         if not 0 < self.num_train < self.num_samples:
             raise ValueError(
-                f"num_samples and train_fraction must leave samples for training and validation, got {self.num_samples} "
-                f"and {self.train_fraction}, which leaves {self.num_train} for training"
+                "num_samples and train_fraction must leave samples for training and for validation, got "
+                f"{self.num_samples} and {self.train_fraction}, which leaves {self.num_train} for training"
             )
         if self.data_law not in DATA_LAWS:
             raise ValueError(f"data_law must be one of {', '.join(DATA_LAWS)}, got {self.data_law!r}")

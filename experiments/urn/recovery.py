@@ -17,7 +17,11 @@ def centred(log_weights: Tensor) -> Tensor:
 
 
 def fit_each(problem: UrnProblem, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Maximum-likelihood log weights and standard errors, each [datasets, groups], of counts [datasets, samples, groups]."""
+    """Fits counts [datasets, samples, groups] by maximum likelihood.
+
+    Returns:
+        log weights and their standard errors, each [datasets, groups].
+    """
     fits = [fit_weights(dataset, problem.group_sizes) for dataset in counts]
     return torch.stack([fit.log_weights for fit in fits]), torch.stack([fit.standard_errors for fit in fits])
 

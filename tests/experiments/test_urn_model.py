@@ -13,13 +13,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from experiments.urn.data import UrnDataModule
 from experiments.urn.model import UrnModel
 from experiments.urn.problem import UrnProblem, UrnSplits
+from mvhg import MultivariateHypergeometric
 
 PROBLEM: dict[str, Any] = {
     "group_sizes": [6, 8, 7],
     "total_count": 9,
     "second_weights": [1.0, 3.0, 7.0],
     "num_datasets": 3,
-    "num_samples": 30,
+    "num_samples": 20,
     "train_fraction": 0.8,
 }
 MODEL: dict[str, Any] = {
@@ -30,7 +31,7 @@ MODEL: dict[str, Any] = {
     "learning_rate": 0.01,
     "learning_rate_decay": 0.9,
 }
-EPOCHS, RECORD_EVERY = 4, 10
+EPOCHS, STEPS_PER_EPOCH, RECORD_EVERY = 3, 16, 10
 
 
 def make_model(kind: type[UrnModel] = UrnModel, num_datasets: int = 3, **changes: Any) -> UrnModel:
@@ -38,7 +39,7 @@ def make_model(kind: type[UrnModel] = UrnModel, num_datasets: int = 3, **changes
         group_sizes=PROBLEM["group_sizes"],
         total_count=PROBLEM["total_count"],
         names=[f"dataset={index}" for index in range(num_datasets)],
-        num_steps=24 * EPOCHS,
+        num_steps=STEPS_PER_EPOCH * EPOCHS,
         record_every=RECORD_EVERY,
         noise_seed=5,
         validation_noise_seed=6,
@@ -51,7 +52,7 @@ def make_splits() -> UrnSplits:
 
 
 def make_trainer(directory: Path, *callbacks: pl.Callback) -> pl.Trainer:
-    checkpoint = ModelCheckpoint(directory, save_last=True, every_n_epochs=1, save_on_train_epoch_end=True)
+    checkpoint = ModelCheckpoint(directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     return pl.Trainer(
         accelerator="cpu",
         callbacks=[checkpoint, *callbacks],
@@ -76,8 +77,6 @@ class NoiselessModel(UrnModel):
     """Draws the mean of the exact law instead of a sample: the same gradient whatever else is trained beside it."""
 
     def draw(self, num_samples: int, generator: torch.Generator) -> torch.Tensor:
-        from mvhg import MultivariateHypergeometric
-
         law = MultivariateHypergeometric(self.total_count, self.group_sizes, log_weights=self.log_weights)
         return law.mean.expand(num_samples, -1, -1)
 
@@ -104,10 +103,11 @@ class Interrupt(pl.Callback):
     """Ends the process' training in the middle of an epoch, as a kill would."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == 24 * 2 + 7:
+        if trainer.global_step == STEPS_PER_EPOCH * 2 + 7:
             raise RuntimeError("interrupted")
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* not empty")
 @pytest.mark.parametrize("conditionals", ["exact", "merged"])
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, conditionals: str) -> None:
     group_order = "random" if conditionals == "merged" else None
@@ -127,7 +127,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, conditionals:
 def test_the_curves_are_complete(tmp_path: Path) -> None:
     model = make_model()
     fit(model, make_splits(), tmp_path)
-    assert model.history_log_weights.shape == (24 * EPOCHS // RECORD_EVERY + 1, 3, 3)
+    assert model.history_log_weights.shape == (STEPS_PER_EPOCH * EPOCHS // RECORD_EVERY + 1, 3, 3)
     assert torch.isfinite(model.history_log_weights).all()
     assert torch.isfinite(model.history_validation_loss).all()
     assert torch.isnan(model.history_train_loss[0]).all()
