@@ -23,7 +23,7 @@ _TILT_ITERATIONS = 24
 _CHUNK_ELEMENTS = 1 << 22
 
 
-def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
+def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor, stop_early: bool = False) -> Tensor:
     """The theta at which sum_j size_j sigmoid(theta + log_weights_j) = total (not differentiable).
 
     Newton's method on the log odds of the mean fraction, whose slope lies in (0, 1] and is exactly 1 far from any
@@ -34,6 +34,7 @@ def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
         log_weights: log importance weights, float64 [..., c].
         total: 0 <= total <= sum of sizes, float64 [...]. At the two ends the tilt is infinite: a finite value beyond
             which the tail is below 1e-20 is returned.
+        stop_early: whether to stop once all have converged, which cannot be traced or batched.
 
     Returns:
         Tensor [...].
@@ -56,6 +57,8 @@ def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
             mean, remainder = (size * chance).sum(-1), (size * opposite).sum(-1)
             # Compare on the side that is small, where the difference keeps its relative accuracy.
             error = torch.where(total * 2 <= population, mean - total, (population - total) - remainder)
+            if stop_early and bool((error.abs() <= 1e-6 * (size * chance * opposite).sum(-1).sqrt()).all()):
+                break
             low, high = torch.where(error < 0, theta, low), torch.where(error > 0, theta, high)
             slope = (size * chance * opposite).sum(-1) * population / (mean * remainder).clamp(min=1e-300)
             gap = mean.clamp(min=1e-300).log() - remainder.clamp(min=1e-300).log() - target
@@ -164,11 +167,10 @@ def conditional_moments(size: Tensor, logits: Tensor, total: Tensor, joint: bool
     chance, opposite = torch.sigmoid(logits).unsqueeze(-1), torch.sigmoid(-logits).unsqueeze(-1)
     spread = size.unsqueeze(-1) * chance * opposite  # [..., c, 1]
     # d/d logits of the log-characteristic function, minus the mean: m p q (z - 1) / (1 + p (z - 1)), z = exp(i f).
-    first = (
-        torch.complex((-2 * spectrum.half_sine_squared * (opposite - chance)).expand_as(spectrum.damping),
-                      spectrum.sine.expand_as(spectrum.damping))
-        * (spread / spectrum.damping)
-    )
+    first = torch.complex(
+        (-2 * spectrum.half_sine_squared * (opposite - chance)).expand_as(spectrum.damping),
+        spectrum.sine.expand_as(spectrum.damping),
+    ) * (spread / spectrum.damping)
     shift = (weight.unsqueeze(-2) * first).sum(-1).real
     mean = size * chance.squeeze(-1) + shift
     denominator = torch.complex(1 - 2 * chance * spectrum.half_sine_squared, chance * spectrum.sine)

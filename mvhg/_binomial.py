@@ -38,11 +38,6 @@ def log_binomial(count: Tensor, size: Tensor, logits: Tensor) -> Tensor:
     return torch.where(inside, value, torch.full_like(value, -math.inf))
 
 
-def log_factorials(largest: int, like: Tensor) -> Tensor:
-    """Table of log(k!) for k = 0..``largest``, float64 on the device of ``like``."""
-    return torch.lgamma(torch.arange(1, largest + 2, dtype=torch.float64, device=like.device))
-
-
 def _log_poisson(count: Tensor, log_rate: Tensor) -> Tensor:
     """x log(rate) - rate - log(x!) for real x >= 0, by Loader's deviance form where x is large."""
     rate = log_rate.exp()
@@ -52,7 +47,8 @@ def _log_poisson(count: Tensor, log_rate: Tensor) -> Tensor:
     x = torch.where(large, count, torch.full_like(count, _STIRLING_FROM))
     inverse_square = 1 / (x * x)
     stirling_error = (
-        1 / 12 - (1 / 360 - (1 / 1260 - (1 / 1680 - inverse_square / 1188) * inverse_square) * inverse_square) * inverse_square
+        1 / 12
+        - (1 / 360 - (1 / 1260 - (1 / 1680 - inverse_square / 1188) * inverse_square) * inverse_square) * inverse_square
     ) / x
     offset = (rate - x) / x
     near = offset.abs() < 0.5

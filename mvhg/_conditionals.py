@@ -1,8 +1,8 @@
 """Conditional log-weights of one group after another, the chain rule of the hypergeometric law (paper Eq. 2).
 
-With r elements left to draw at group i, log p(x_i | r) = log Binomial(x_i; m_i, p_i) + log P(S_i = r - x_i) + const,
-where S_i is the sum over the later groups under a common tilt ("exact"), or log Binomial of one group that replaces
-them ("merged", paper Eq. 3). Both parts are tables, so a conditional is one shifted sum of two rows.
+With r elements left to draw at group i, log p(x | r) = log Binomial(x; m_i, p_i) + log P(S_i = r - x) + const, where
+S_i is the sum over the later groups under a common tilt ("exact"), or a binomial of the one group that replaces them
+("merged", paper Eq. 3). A conditional is thus the sum of two stretches of tables, one read forwards, one backwards.
 """
 
 from typing import NamedTuple
@@ -10,38 +10,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mvhg._binomial import log_factorials
 from mvhg._bernoulli_sum import aliasing_period, log_sum_probability, solve_tilt
 from mvhg._fisher import merged_log_weight
 from mvhg._suffix_sums import suffix_sums
+from mvhg._windows import log_factorial_slopes, log_factorials, periodic_windows
 
+# Residues that a sum cannot reach hold rounding noise, maybe negative, where a logarithm is taken.
 _FLOOR = 1e-300
 
 
-class SuffixTable(NamedTuple):
-    """log P(S_i = s), [E, V]; column v holds s = offset + v, or s = v mod V where ``circular``."""
-
-    values: Tensor
-    slopes: Tensor  # central differences of ``values``, one-sided at the ends of the support
-    offset: Tensor  # [E]
-    circular: bool
-    limit: Tensor  # [E]: the largest possible s, the number of elements in the later groups
-
-    def column(self, s: Tensor, instance: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Column of each s [R, W] and whether the table covers it."""
-        width = self.values.shape[1]
-        if self.circular:
-            return torch.remainder(s, width), torch.ones_like(s, dtype=torch.bool)
-        offset = self.offset if instance is None else self.offset[instance]
-        column = s - offset.unsqueeze(1)
-        return column.clamp(0, width - 1), (column >= 0) & (column < width)
-
-
 class Rows(NamedTuple):
-    """Conditional log-weights of R pairs (urn, remaining count) over a window of counts."""
+    """Conditional log-weights, up to a constant, of R pairs (urn, remaining count) over a window of counts."""
 
-    log_weights: Tensor  # [R, W], float64, -inf outside the support
-    slopes: Tensor | None  # [R, W]: derivative in the remaining count
+    log_weights: Tensor  # [R, W], float64, largest about 0, -inf outside the support
+    slopes: Tensor  # [R, W]: their derivative in the remaining count, up to a constant a row
     start: Tensor  # [R]: the count of column 0
 
 
@@ -60,126 +42,147 @@ class ConditionalTables:
     def __init__(
         self, size: Tensor, log_weights: Tensor, total: Tensor, merged: bool, log_precision: float | None
     ) -> None:
-        self.size, self.total, self.merged = size, total, merged
+        self.size, self.total, self.merged = size.long(), total.long(), merged
         self.num_groups = size.shape[1]
-        tilt = solve_tilt(size, log_weights, total)
+        self.later = self.size.sum(1, keepdim=True) - self.size.cumsum(1)  # [E, c]
+        tilt = solve_tilt(size, log_weights, total, stop_early=True)
         self.logits = log_weights + tilt.unsqueeze(1)
-        self.later = (size.sum(1, keepdim=True) - size.cumsum(1)).long()  # [E, c]
-        self.log_factorial = log_factorials(int(size.sum(1).max()) if merged else int(size.max()), size)
-        low, high = torch.zeros_like(size), torch.minimum(size, total.unsqueeze(1))
-        # The merged law is another one than the tilt is made for, so its window is the support.
-        windowed = log_precision is not None and not merged
+        self.low, high = torch.zeros_like(self.size), torch.minimum(self.size, self.total.unsqueeze(1))
         self.sums = None
-        if windowed:
+        # The merged law is another one than the tilt is made for: its window is the whole support.
+        if log_precision is not None and not merged:
             with torch.no_grad():
                 chance, opposite = torch.sigmoid(self.logits), torch.sigmoid(-self.logits)
                 variance = size * chance * opposite
                 # Bernstein bounds on each binomial; conditioning on the sum costs a factor of the order of its spread.
                 depth = log_precision + 0.5 * torch.log1p(6.3 * variance.sum(1, keepdim=True))
-                up, down = depth * opposite / 3, depth * chance / 3
-                low = torch.maximum(low, (size * chance - down - torch.sqrt(down**2 + 2 * depth * variance)).floor())
-                high = torch.minimum(high, (size * chance + up + torch.sqrt(up**2 + 2 * depth * variance)).ceil())
+                down = _bernstein(depth, variance, chance)
+                up = _bernstein(depth, variance, opposite)
+                self.low = torch.maximum(self.low, (size * chance - down).floor().long())
+                high = torch.minimum(high, (size * chance + up).ceil().long())
                 period = int(aliasing_period(variance.sum(1).max(), float(depth.max())))
+                self.base = (size * chance).long()
             if self.num_groups > 2:
-                # Clamped for the logarithm: residues that the sum cannot reach hold rounding noise, maybe negative.
-                self.sums = suffix_sums(size, self.logits, period).clamp(min=_FLOOR).log()
-        self.low = low.long()
-        self.width = [int(w) for w in (high - low).amax(0) + 1]
+                self.sums = suffix_sums(size, self.logits, period, float(depth.max())).clamp(min=_FLOOR).log()
+        self.width = [int(w) for w in (high - self.low).amax(0) + 1] if len(size) else [1] * self.num_groups
+        largest = int(self.later[:, 0].max() if merged else 0)
+        largest = max(largest, int(self.size.max()))
+        self._factorials = [log_factorials(largest, w, size) for w in self.width[:-1]]
+        self._factorial_slopes = [log_factorial_slopes(largest, w, size) for w in self.width[:-1]]
 
-    def suffix_table(self, i: int) -> SuffixTable:
-        """log P(S_i = s) for the groups after position ``i``."""
-        limit = self.later[:, i]
-        if self.sums is not None and i < self.num_groups - 2:
-            values = self.sums[:, i]
-            slopes = 0.5 * (values.roll(-1, 1) - values.roll(1, 1))
-            return SuffixTable(values, slopes, torch.zeros_like(limit), True, limit)
-        if self.merged or i == self.num_groups - 2:
-            size, logits = limit.double(), self.logits[:, i + 1]
-            if self.merged:
-                logits = merged_log_weight(self.size[:, i + 1 :], self.logits[:, i + 1 :])
-            windowed = not self.merged
-            offset = self.low[:, -1] if windowed else torch.zeros_like(limit)
-            width = self.width[-1] if windowed else int(torch.minimum(limit, self.total.long()).max()) + 1
-            s = offset.unsqueeze(1) + torch.arange(width, device=size.device)
-            values = self._log_binomial_weights(s, size, logits)
-        else:
-            offset = torch.zeros_like(limit)
-            s = torch.arange(int(torch.minimum(limit, self.total.long()).max()) + 1, device=limit.device)
-            later_size, later_logits = self.size[:, None, i + 1 :], self.logits[:, None, i + 1 :]
-            possible = torch.minimum(s, limit.unsqueeze(1)).double()
-            values = log_sum_probability(later_size, later_logits, possible)
-            s = s.expand(values.shape)
-        return SuffixTable(values, _slopes(values, s, limit), offset, False, limit)
-
-    def _log_binomial_weights(self, x: Tensor, size: Tensor, logits: Tensor) -> Tensor:
-        """log C(size, x) + x logits up to a constant a row, for x [E, W] clamped to the support."""
-        x = torch.minimum(x, size.long().unsqueeze(1))
-        factorial = self.log_factorial
-        constant = -(factorial[x] + factorial[size.long().unsqueeze(1) - x])
-        values = constant + x * logits.unsqueeze(1)
-        return values - values.detach().amax(1, keepdim=True)
-
-    def rows(self, i: int, remaining: Tensor, instance: Tensor | None, slopes: bool) -> Rows:
+    def rows(self, i: int, remaining: Tensor, instance: Tensor | None, fraction: Tensor | None = None) -> Rows:
         """Conditional log-weights of the group at position ``i``.
 
         Args:
             i: position in drawing order, 0..c-2.
-            remaining: elements left to draw, float64 [R]; may be fractional and differentiable.
+            remaining: whole elements left to draw, int64 [R].
             instance: urn of each row [R]; None where row e belongs to urn e.
-            slopes: whether ``remaining`` is integer-valued, and the derivative in it returned instead of traced.
+            fraction: what the remaining count has beyond ``remaining``, float64 [R], differentiable; None for whole
+                counts.
         """
-        table = self.suffix_table(i)
-        own = self._own(i)
-        start = self.low[:, i]
-        limit = table.limit
+        start, size, limit, logits = self.low[:, i], self.size[:, i], self.later[:, i], self.logits[:, i]
         if instance is not None:
-            start, limit = start[instance], limit[instance]
-        whole = remaining.detach().round()
-        whole = torch.where((remaining.detach() - whole).abs() < 1e-12, whole, remaining.detach().floor()).long()
-        x = start.unsqueeze(1) + torch.arange(self.width[i], device=start.device)
-        s = whole.unsqueeze(1) - x
-        fraction = remaining - whole
-        reach = torch.where(fraction.detach().abs() < 1e-12, 0, 1)
-        column, covered = table.column(s, instance)
-        possible = covered & (s >= 0) & (s + reach.unsqueeze(1) <= limit.unsqueeze(1))
-        own = own if instance is None else own[instance]
-        if slopes:
-            log_weights = own + _take(table.values, column, instance)
-            slope = _take(table.slopes.detach(), column, instance)
+            start, size, limit, logits = (a[instance] for a in (start, size, limit, logits))
+        steps = torch.arange(self.width[i], dtype=torch.float64, device=start.device)
+        factorials = self._factorials[i]
+        x = start.unsqueeze(1) + steps
+        own = x * logits.unsqueeze(1) - factorials.ascending(start) - factorials.descending(size - start)
+        rest, slopes = self._later_groups(i, remaining - start, limit, instance, fraction)
+        values = own + rest
+        values = values - values.detach().amax(1, keepdim=True).clamp(min=-1e300)
+        return Rows(values, slopes, start)
+
+    def _later_groups(
+        self, i: int, first: Tensor, limit: Tensor, instance: Tensor | None, fraction: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """log P(S_i = s) and its slopes for s = first, first - 1, ... (plus the fraction), each [R, W]."""
+        if not self.merged and i < self.num_groups - 2:
+            return self._tabulated(i, first, limit, instance, fraction)
+        logits = self.logits[:, i + 1]
+        if self.merged:
+            logits = merged_log_weight(self.size[:, i + 1 :].double(), self.logits[:, i + 1 :])
+        if instance is not None:
+            logits = logits[instance]
+        factorials, width = self._factorials[i], self.width[i]
+
+        def base(first: Tensor) -> Tensor:
+            return -factorials.descending(first) - factorials.ascending(limit - first)
+
+        def base_slopes(first: Tensor) -> Tensor:
+            table = self._factorial_slopes[i]
+            slopes = table.ascending(limit - first) - table.descending(first)
+            # One-sided at s = 0 and s = limit.
+            edge = limit.double().clamp(min=1).log()
+            return _patch(_patch(slopes, first, edge), first - limit, -edge)
+
+        s = first.unsqueeze(1) - torch.arange(width, dtype=torch.float64, device=first.device)
+        if fraction is None:
+            return base(first) + s * logits.unsqueeze(1), base_slopes(first)
+        curve = _hermite(base(first), base(first + 1), base_slopes(first), base_slopes(first + 1), fraction)
+        return curve + (s + fraction.unsqueeze(1)) * logits.unsqueeze(1), base_slopes(first)
+
+    def _tabulated(
+        self, i: int, first: Tensor, limit: Tensor, instance: Tensor | None, fraction: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        values, slopes = self._table(i)
+        width = self.width[i]
+        s = first.unsqueeze(1) - torch.arange(width, device=first.device)
+
+        def read(table: Tensor, first: Tensor) -> Tensor:
+            return periodic_windows(table, first, width, instance)
+
+        outside = (s < 0) | (s > limit.unsqueeze(1))
+        left, left_slopes = read(values, first).masked_fill(outside, -torch.inf), read(slopes.detach(), first)
+        if fraction is None:
+            return left, left_slopes
+        outside = (s < -1) | (s + 1 > limit.unsqueeze(1))
+        right = read(values, first + 1).masked_fill(outside, -torch.inf)
+        return _hermite(left, right, read(slopes, first), read(slopes, first + 1), fraction), left_slopes
+
+    def _table(self, i: int) -> tuple[Tensor, Tensor]:
+        """log P(S_i = s) at column s modulo the table's width, and central differences; each [E, V]."""
+        limit = self.later[:, i]
+        if self.sums is not None:
+            values = self.sums[:, i]
+            base = self.base[:, i + 1 :].sum(1) - values.shape[1] // 2
         else:
-            log_weights = own + _interpolate(table, s, fraction, limit, instance)
-            slope = None
-        return Rows(torch.where(possible, log_weights, -torch.inf), slope, start)
-
-    def _own(self, i: int) -> Tensor:
-        x = self.low[:, i].unsqueeze(1) + torch.arange(self.width[i], device=self.low.device)
-        values = self._log_binomial_weights(x, self.size[:, i], self.logits[:, i])
-        return torch.where(x <= self.size[:, i].unsqueeze(1), values, -torch.inf)
-
-
-def _take(values: Tensor, column: Tensor, instance: Tensor | None) -> Tensor:
-    if instance is None:
-        return values.gather(1, column)
-    flat = instance.unsqueeze(1) * values.shape[1] + column
-    return values.reshape(-1).index_select(0, flat.reshape(-1)).reshape(column.shape)
+            s = torch.arange(int(torch.minimum(limit, self.total).max()) + 2, device=limit.device)
+            sizes, logits = self.size[:, None, i + 1 :].double(), self.logits[:, None, i + 1 :]
+            values = log_sum_probability(sizes, logits, torch.minimum(s, limit.unsqueeze(1)).double())
+            base = torch.zeros_like(limit)
+        period = values.shape[1]
+        slopes = 0.5 * (values.roll(-1, 1) - values.roll(1, 1))
+        # One-sided at s = 0 and s = limit, where the table holds them rather than a count a period away.
+        for edge, inward in ((torch.zeros_like(limit), 1), (limit, -1)):
+            held = (base <= edge) & (edge < base + period) & (limit > 0)
+            at = torch.remainder(edge, period).unsqueeze(1)
+            rise = values.gather(1, torch.remainder(at + inward, period)) - values.gather(1, at)
+            slopes = slopes.scatter(1, at, torch.where(held.unsqueeze(1), inward * rise, slopes.gather(1, at)))
+        return values, slopes
 
 
-def _slopes(values: Tensor, s: Tensor, limit: Tensor) -> Tensor:
-    """Central differences along the last dimension, one-sided where a neighbour is missing or outside 0..limit."""
-    up = torch.nn.functional.pad(values[:, 1:], (0, 1)), s + 1 <= limit.unsqueeze(1)
-    down = torch.nn.functional.pad(values[:, :-1], (1, 0)), s > 0
-    has_up, has_down = up[1].clone(), down[1].clone()
-    has_up[:, -1], has_down[:, 0] = False, False
-    rise = torch.where(has_up, up[0], values) - torch.where(has_down, down[0], values)
-    return rise / (has_up.int() + has_down.int()).clamp(min=1)
+def _bernstein(depth: Tensor, variance: Tensor, step: Tensor) -> Tensor:
+    """Deviation that a sum with this variance, of terms at most ``step`` above their mean, exceeds w.p. exp(-depth)."""
+    a = depth * step / 3
+    return a + torch.sqrt(a * a + 2 * depth * variance)
 
 
-def _interpolate(table: SuffixTable, s: Tensor, fraction: Tensor, limit: Tensor, instance: Tensor | None) -> Tensor:
-    """Cubic Hermite interpolation of the table at s + fraction, with central-difference slopes."""
-    here, _ = table.column(s, instance)
-    after, _ = table.column(torch.minimum(s + 1, limit.unsqueeze(1)), instance)
-    left, right = _take(table.values, here, instance), _take(table.values, after, instance)
-    left_slope, right_slope = _take(table.slopes, here, instance), _take(table.slopes, after, instance)
+def _patch(values: Tensor, column: Tensor, replacement: Tensor) -> Tensor:
+    """``values`` [R, W] with ``replacement`` [R] in the given column, where it exists."""
+    inside = (column >= 0) & (column < values.shape[1])
+    at = column.clamp(0, values.shape[1] - 1).unsqueeze(1)
+    return values.scatter(1, at, torch.where(inside.unsqueeze(1), replacement.unsqueeze(1), values.gather(1, at)))
+
+
+def _hermite(left: Tensor, right: Tensor, left_slope: Tensor, right_slope: Tensor, fraction: Tensor) -> Tensor:
+    """Cubic interpolation between whole counts; -inf unless both ends are possible (or the count is whole)."""
     t = fraction.unsqueeze(1)
+    whole = t.detach() == 0
+    possible = (left > -torch.inf) & (whole | (right > -torch.inf))
+    zero = torch.zeros_like(left)
+    left, right = torch.where(possible, left, zero), torch.where(possible & ~whole, right, zero)
+    # At a whole count the derivative is the slope there; the far end, which may not exist, has no weight.
+    right = torch.where(whole, left.detach(), right)
     blend = t * t * (3 - 2 * t)
-    return (1 - blend) * left + blend * right + t * (1 - t) * ((1 - t) * left_slope - t * right_slope)
+    value = (1 - blend) * left + blend * right + t * (1 - t) * ((1 - t) * left_slope - t * right_slope)
+    return torch.where(possible, value, -torch.inf)

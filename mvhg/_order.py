@@ -39,7 +39,5 @@ def drawing_orders(
         every = torch.tensor(list(itertools.permutations(range(groups))), dtype=torch.float64, device=size.device)
         rank = every.unsqueeze(1).expand(num_orders, batch, groups)
     else:
-        rank = torch.rand(
-            num_orders, batch, groups, dtype=torch.float64, device=size.device, generator=generator
-        )
+        rank = torch.rand(num_orders, batch, groups, dtype=torch.float64, device=size.device, generator=generator)
     return torch.where(size == 0, -1.0, rank).argsort(dim=-1, stable=True)

@@ -64,7 +64,7 @@ def _draw_group(
     draws, batch = len(remaining), len(tables.total)
     uniform = torch.rand(draws, dtype=torch.float64, device=remaining.device, generator=generator)
     # Draws that share urn and remaining count share a row; offsets from the total count are alike in all urns.
-    taken = tables.total.long()[instance] - remaining
+    taken = tables.total[instance] - remaining
     first, last = (int(v) for v in torch.aminmax(taken))
     span = last - first + 1
     if batch * span <= draws // 2:
@@ -80,19 +80,16 @@ def _draw_group(
     parts = []
     rows = max(1, _CHUNK_ELEMENTS // tables.width[i])
     for u, r, e in zip(uniform.split(rows), remaining.split(rows), instance.split(rows), strict=True):
-        cumulative, start = _cumulative(tables, i, r.double(), e)
+        cumulative, start = _cumulative(tables, i, r, e)
         below_one = u.clamp(max=1 - 1e-16).unsqueeze(1)
         parts.append(torch.searchsorted(cumulative, below_one, right=True).squeeze(1) + start)
     return torch.cat(parts)
 
 
-def _cumulative(
-    tables: ConditionalTables, i: int, remaining: Tensor, instance: Tensor
-) -> tuple[Tensor, Tensor]:
+def _cumulative(tables: ConditionalTables, i: int, remaining: Tensor, instance: Tensor) -> tuple[Tensor, Tensor]:
     """Cumulative probabilities [R, W], exactly 1 from the last possible count on, and the count of column 0 [R]."""
-    rows = tables.rows(i, remaining, instance, slopes=False)
-    weights = (rows.log_weights - rows.log_weights.amax(1, keepdim=True)).exp()
-    # A row that no draw uses may be impossible (all weights 0): any proper cumulative will do.
-    weights = torch.where(torch.isnan(weights), 1.0, weights)
+    rows = tables.rows(i, remaining, instance)
+    weights = rows.log_weights.exp()
     cumulative = weights.cumsum(1)
-    return cumulative / cumulative[:, -1:], rows.start
+    # A row that no draw uses may be impossible, all weights 0.
+    return cumulative / cumulative[:, -1:].clamp(min=1e-300), rows.start

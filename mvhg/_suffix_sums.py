@@ -14,22 +14,30 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def suffix_sums(size: Tensor, logits: Tensor, period: int) -> Tensor:
+def suffix_sums(size: Tensor, logits: Tensor, period: int, log_precision: float) -> Tensor:
     """P(S_i = s mod period), float64 [E, c - 2, period] for i = 0..c - 3 and s = 0..period - 1.
 
     Args:
         size: group sizes, float64 [E, c].
         logits: tilted log odds, float64 [E, c], differentiable once.
         period: length of the transform.
+        log_precision: frequencies at which the characteristic function is below exp(-log_precision) are left out.
     """
-    return _SuffixSums.apply(size, logits, period)
+    with torch.no_grad():
+        variance = size * torch.sigmoid(logits) * torch.sigmoid(-logits)
+        least = float(variance[:, -2:].sum(1).min())
+    # |characteristic function| <= exp(-2 variance sin^2(f / 2)), and the shortest suffix varies least.
+    reach = math.sqrt(log_precision / (2 * max(least, 1e-9)))
+    cutoff = math.pi if reach >= 1 else 2 * math.asin(reach)
+    frequencies = min(period // 2, int(cutoff * period / (2 * math.pi)) + 1) + 1
+    return _SuffixSums.apply(size, logits, period, frequencies)
 
 
 class _SuffixSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, size: Tensor, logits: Tensor, period: int) -> Tensor:
+    def forward(ctx: Any, size: Tensor, logits: Tensor, period: int, frequencies: int) -> Tensor:
         size, logits = size[:, 1:].unsqueeze(-1), logits[:, 1:].unsqueeze(-1)
-        frequency = (2 * math.pi / period) * torch.arange(period // 2 + 1, dtype=size.dtype, device=size.device)
+        frequency = (2 * math.pi / period) * torch.arange(frequencies, dtype=size.dtype, device=size.device)
         chance, opposite = torch.sigmoid(logits), torch.sigmoid(-logits)
         half_sine_squared, sine = torch.sin(frequency / 2).square(), torch.sin(frequency)
         damping = -4 * chance * opposite * half_sine_squared
@@ -37,17 +45,17 @@ class _SuffixSums(torch.autograd.Function):
         phase = size * torch.atan2(chance * sine, 1 - 2 * chance * half_sine_squared)
         # Sums over groups i + 1 .. c - 1; the last group alone is closed-form elsewhere.
         log_modulus, phase = (a.flip(1).cumsum(1).flip(1)[:, :-1] for a in (log_modulus, phase))
-        spectrum = torch.polar(log_modulus.exp(), -phase)  # [E, c - 2, period // 2 + 1]
+        spectrum = torch.polar(log_modulus.exp(), -phase)  # [E, c - 2, frequencies]
         ctx.save_for_backward(size, chance, opposite, spectrum)
-        ctx.period = period
+        ctx.period, ctx.frequencies = period, frequencies
         return torch.fft.irfft(spectrum, n=period)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
         size, chance, opposite, spectrum = ctx.saved_tensors
-        period = ctx.period
-        frequency = (2 * math.pi / period) * torch.arange(period // 2 + 1, dtype=size.dtype, device=size.device)
+        period, frequencies = ctx.period, ctx.frequencies
+        frequency = (2 * math.pi / period) * torch.arange(frequencies, dtype=size.dtype, device=size.device)
         half_sine_squared, sine = torch.sin(frequency / 2).square(), torch.sin(frequency)
         # d log(characteristic function) / d logits = m p q (z - 1) / (1 + p (z - 1)), conjugated as ``spectrum`` is.
         scale = size * chance * opposite / (1 - 4 * chance * opposite * half_sine_squared).clamp(min=1e-300)
@@ -55,11 +63,11 @@ class _SuffixSums(torch.autograd.Function):
         # By Parseval, sum_s grad(s) table(s) is a sum over frequencies; negative ones are conjugates.
         multiplicity = torch.full_like(frequency, 2.0)
         multiplicity[0] = 1.0
-        if period % 2 == 0:
+        if 2 * (frequencies - 1) == period:
             multiplicity[-1] = 1.0
-        product = torch.fft.rfft(grad, n=period).conj() * spectrum * (multiplicity / period)
+        product = torch.fft.rfft(grad, n=period)[..., :frequencies].conj() * spectrum * (multiplicity / period)
         # Group j enters the suffixes i < j: positions 1..c-1 collect suffixes 0..j-1.
         collected = product.cumsum(1)
         collected = torch.cat([collected, collected[:, -1:]], 1)
         result = (collected.real * slope.real - collected.imag * slope.imag).sum(-1)
-        return None, torch.nn.functional.pad(result, (1, 0)), None
+        return None, torch.nn.functional.pad(result, (1, 0)), None, None

@@ -1,11 +1,11 @@
 """Turns a user's arguments into the distribution's parameters, or says what is wrong with them."""
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-TensorLike = Union[Tensor, int, float, list, tuple]
+TensorLike: TypeAlias = Tensor | int | float | list | tuple
 CONDITIONALS = ("exact", "merged")
 
 
@@ -54,12 +54,11 @@ def broadcast_parameters(
         raise ValueError("group_sizes must have at least one dimension, the groups: shape [..., c], got a scalar")
     if sizes.shape[-1] == 0:
         raise ValueError(f"group_sizes must name at least one group, got shape {tuple(sizes.shape)}")
-    if given is not None and (importance.dim() == 0 or importance.shape[-1] not in (1, sizes.shape[-1])):
-        if sizes.shape[-1] != 1 or importance.dim() == 0:
-            raise ValueError(
-                f"{name} must have one entry a group in its last dimension: got shape {tuple(importance.shape)} for "
-                f"group_sizes of shape {tuple(sizes.shape)}"
-            )
+    if given is not None and (importance.dim() == 0 or importance.shape[-1] != sizes.shape[-1]):
+        raise ValueError(
+            f"{name} must have one entry a group in its last dimension: got shape {tuple(importance.shape)} for "
+            f"group_sizes of shape {tuple(sizes.shape)}"
+        )
     try:
         event = torch.broadcast_shapes(sizes.shape, importance.shape)
         batch = torch.broadcast_shapes(event[:-1], count.shape)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ class MultivariateHypergeometric(Distribution):
     def support(self) -> constraints.Constraint:
         return HypergeometricSupport(self.total_count, self.group_sizes)
 
-    arg_constraints = {
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         "total_count": constraints.nonnegative_integer,
         "group_sizes": constraints.independent(constraints.nonnegative_integer, 1),
         "weights": constraints.independent(constraints.positive, 1),
@@ -142,9 +142,7 @@ class MultivariateHypergeometric(Distribution):
         new._validate_args = self._validate_args
         return new
 
-    def sample(
-        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None) -> Tensor:
         """Counts [sample_shape, batch, c] in the dtype of the weights, by inverse transform in float64.
 
         Args:

@@ -54,8 +54,10 @@ def fit_weights(counts: TensorLike, group_sizes: TensorLike) -> WeightsFit:
         raise ValueError(f"counts must be [rows, c] with at least one row, got shape {tuple(observed.shape)}")
     observed = observed.double().reshape(-1, observed.shape[-1])
     sizes = torch.as_tensor(group_sizes, device=observed.device)
-    if sizes.dim() not in (1, 2) or sizes.shape[-1] != observed.shape[1] or sizes.shape[:-1] not in (
-        (), (1,), (len(observed),)
+    if (
+        sizes.dim() not in (1, 2)
+        or sizes.shape[-1] != observed.shape[1]
+        or sizes.shape[:-1] not in ((), (1,), (len(observed),))
     ):
         raise ValueError(
             f"group_sizes must be [c] or [rows, c] for counts of shape {tuple(observed.shape)}, got {tuple(sizes.shape)}"
@@ -79,7 +81,10 @@ def _check_maximum_exists(observed: Tensor, size: Tensor, totals: Tensor) -> Non
     least = (totals.unsqueeze(1) - (size.sum(1, keepdim=True) - size)).clamp(min=0)
     for group in range(observed.shape[1]):
         x = observed[:, group]
-        for bound, words in ((least, "never drawn more often than it must be"), (most, "always drawn as often as it can be")):
+        for bound, words in (
+            (least, "never drawn more often than it must be"),
+            (most, "always drawn as often as it can be"),
+        ):
             if bool((x == bound[:, group]).all()):
                 times = f"{int(x.sum())} times in {len(x)} rows"
                 raise ValueError(
@@ -90,6 +95,9 @@ def _check_maximum_exists(observed: Tensor, size: Tensor, totals: Tensor) -> Non
 
 def _maximise(observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) -> WeightsFit:
     groups = observed.shape[0]
+    if groups == 1:
+        nothing = torch.zeros(1, dtype=torch.float64, device=observed.device)
+        return WeightsFit(nothing, nothing.clone(), nothing.unsqueeze(0))
     log_weights = torch.zeros(groups, dtype=torch.float64, device=observed.device)
     with torch.no_grad():
         likelihood = _log_likelihood(log_weights, observed, size, total, repeats)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -60,9 +60,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         group_order: Sequence[int] | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        super().__init__(
-            total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args
-        )
+        super().__init__(total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args)
         if self._validate_args:
             check_temperature(temperature)
         self.temperature = torch.as_tensor(temperature, dtype=self._dtype, device=self.group_sizes.device)
@@ -76,7 +74,10 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
                 f"{tuple(self.batch_shape)}"
             )
 
-    arg_constraints = {**MultivariateHypergeometric.arg_constraints, "temperature": constraints.positive}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        **MultivariateHypergeometric.arg_constraints,
+        "temperature": constraints.positive,
+    }
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> constraints.Constraint:
@@ -89,9 +90,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             new.temperature = self.temperature.expand(torch.Size(batch_shape))
         return super().expand(batch_shape, _instance=new)  # type: ignore[return-value]
 
-    def sample(
-        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None) -> Tensor:
         """As ``rsample``, without a gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
