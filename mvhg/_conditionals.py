@@ -23,7 +23,7 @@ class Rows(NamedTuple):
     """Conditional log-weights, up to a constant, of R pairs (urn, remaining count) over a window of counts."""
 
     log_weights: Tensor  # [R, W], float64, largest about 0, -inf outside the support
-    slopes: Tensor  # [R, W]: their derivative in the remaining count, up to a constant a row
+    slopes: Tensor | None  # [R, W]: their derivative in the remaining count, up to a constant a row
     start: Tensor  # [R]: the count of column 0
 
 
@@ -70,7 +70,14 @@ class ConditionalTables:
         self._factorials = [log_factorials(largest, w, size) for w in self.width[:-1]]
         self._factorial_slopes = [log_factorial_slopes(largest, w, size) for w in self.width[:-1]]
 
-    def rows(self, i: int, remaining: Tensor, instance: Tensor | None, fraction: Tensor | None = None) -> Rows:
+    def rows(
+        self,
+        i: int,
+        remaining: Tensor,
+        instance: Tensor | None,
+        fraction: Tensor | None = None,
+        slopes: bool = False,
+    ) -> Rows:
         """Conditional log-weights of the group at position ``i``.
 
         Args:
@@ -79,6 +86,7 @@ class ConditionalTables:
             instance: urn of each row [R]; None where row e belongs to urn e.
             fraction: what the remaining count has beyond ``remaining``, float64 [R], differentiable; None for whole
                 counts.
+            slopes: whether the slopes are wanted (not with a fraction, which is differentiated itself).
         """
         start, size, limit, logits = self.low[:, i], self.size[:, i], self.later[:, i], self.logits[:, i]
         if instance is not None:
@@ -87,17 +95,17 @@ class ConditionalTables:
         factorials = self._factorials[i]
         x = start.unsqueeze(1) + steps
         own = x * logits.unsqueeze(1) - factorials.ascending(start) - factorials.descending(size - start)
-        rest, slopes = self._later_groups(i, remaining - start, limit, instance, fraction)
+        rest, derivative = self._later_groups(i, remaining - start, limit, instance, fraction, slopes)
         values = own + rest
         values = values - values.detach().amax(1, keepdim=True).clamp(min=-1e300)
-        return Rows(values, slopes, start)
+        return Rows(values, derivative, start)
 
     def _later_groups(
-        self, i: int, first: Tensor, limit: Tensor, instance: Tensor | None, fraction: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self, i: int, first: Tensor, limit: Tensor, instance: Tensor | None, fraction: Tensor | None, slopes: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """log P(S_i = s) and its slopes for s = first, first - 1, ... (plus the fraction), each [R, W]."""
         if not self.merged and i < self.num_groups - 2:
-            return self._tabulated(i, first, limit, instance, fraction)
+            return self._tabulated(i, first, limit, instance, fraction, slopes)
         logits = self.logits[:, i + 1]
         if self.merged:
             logits = merged_log_weight(self.size[:, i + 1 :].double(), self.logits[:, i + 1 :])
@@ -110,21 +118,21 @@ class ConditionalTables:
 
         def base_slopes(first: Tensor) -> Tensor:
             table = self._factorial_slopes[i]
-            slopes = table.ascending(limit - first) - table.descending(first)
+            central = table.ascending(limit - first) - table.descending(first)
             # One-sided at s = 0 and s = limit.
             edge = limit.double().clamp(min=1).log()
-            return _patch(_patch(slopes, first, edge), first - limit, -edge)
+            return _patch(_patch(central, first, edge), first - limit, -edge)
 
         s = first.unsqueeze(1) - torch.arange(width, dtype=torch.float64, device=first.device)
         if fraction is None:
-            return base(first) + s * logits.unsqueeze(1), base_slopes(first)
+            return base(first) + s * logits.unsqueeze(1), base_slopes(first) if slopes else None
         curve = _hermite(base(first), base(first + 1), base_slopes(first), base_slopes(first + 1), fraction)
-        return curve + (s + fraction.unsqueeze(1)) * logits.unsqueeze(1), base_slopes(first)
+        return curve + (s + fraction.unsqueeze(1)) * logits.unsqueeze(1), None
 
     def _tabulated(
-        self, i: int, first: Tensor, limit: Tensor, instance: Tensor | None, fraction: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        values, slopes = self._table(i)
+        self, i: int, first: Tensor, limit: Tensor, instance: Tensor | None, fraction: Tensor | None, slopes: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        values, base = self._table(i)
         width = self.width[i]
         s = first.unsqueeze(1) - torch.arange(width, device=first.device)
 
@@ -132,33 +140,35 @@ class ConditionalTables:
             return periodic_windows(table, first, width, instance)
 
         outside = (s < 0) | (s > limit.unsqueeze(1))
-        left, left_slopes = read(values, first).masked_fill(outside, -torch.inf), read(slopes.detach(), first)
+        left = read(values, first).masked_fill(outside, -torch.inf)
         if fraction is None:
-            return left, left_slopes
+            return left, read(self._table_slopes(i, values, base).detach(), first) if slopes else None
         outside = (s < -1) | (s + 1 > limit.unsqueeze(1))
         right = read(values, first + 1).masked_fill(outside, -torch.inf)
-        return _hermite(left, right, read(slopes, first), read(slopes, first + 1), fraction), left_slopes
+        table = self._table_slopes(i, values, base)
+        return _hermite(left, right, read(table, first), read(table, first + 1), fraction), None
 
     def _table(self, i: int) -> tuple[Tensor, Tensor]:
-        """log P(S_i = s) at column s modulo the table's width, and central differences; each [E, V]."""
-        limit = self.later[:, i]
+        """log P(S_i = s) at column s modulo the table's width, [E, V], and the first s of the period it holds, [E]."""
         if self.sums is not None:
             values = self.sums[:, i]
-            base = self.base[:, i + 1 :].sum(1) - values.shape[1] // 2
-        else:
-            s = torch.arange(int(torch.minimum(limit, self.total).max()) + 2, device=limit.device)
-            sizes, logits = self.size[:, None, i + 1 :].double(), self.logits[:, None, i + 1 :]
-            values = log_sum_probability(sizes, logits, torch.minimum(s, limit.unsqueeze(1)).double())
-            base = torch.zeros_like(limit)
-        period = values.shape[1]
+            return values, self.base[:, i + 1 :].sum(1) - values.shape[1] // 2
+        limit = self.later[:, i]
+        s = torch.arange(int(torch.minimum(limit, self.total).max()) + 2, device=limit.device)
+        sizes, logits = self.size[:, None, i + 1 :].double(), self.logits[:, None, i + 1 :]
+        values = log_sum_probability(sizes, logits, torch.minimum(s, limit.unsqueeze(1)).double())
+        return values, torch.zeros_like(limit)
+
+    def _table_slopes(self, i: int, values: Tensor, base: Tensor) -> Tensor:
+        """Central differences of a table, one-sided at s = 0 and s = limit where the table holds them."""
+        period, limit = values.shape[1], self.later[:, i]
         slopes = 0.5 * (values.roll(-1, 1) - values.roll(1, 1))
-        # One-sided at s = 0 and s = limit, where the table holds them rather than a count a period away.
         for edge, inward in ((torch.zeros_like(limit), 1), (limit, -1)):
             held = (base <= edge) & (edge < base + period) & (limit > 0)
             at = torch.remainder(edge, period).unsqueeze(1)
             rise = values.gather(1, torch.remainder(at + inward, period)) - values.gather(1, at)
             slopes = slopes.scatter(1, at, torch.where(held.unsqueeze(1), inward * rise, slopes.gather(1, at)))
-        return values, slopes
+        return slopes
 
 
 def _bernstein(depth: Tensor, variance: Tensor, step: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def log_probability(counts: Tensor, size: Tensor, log_weights: Tensor, total: Te
 
 
 def merged_log_weight(size: Tensor, log_weights: Tensor) -> Tensor:
-    """Log weight of the single class that replaces the groups in the last dimension (paper Eq. 3); 0 if all are empty."""
+    """Log weight of the class that replaces the groups in the last dimension (paper Eq. 3); 0 if all are empty."""
     log_size = size.log()
     empty = size.sum(-1) == 0
     merged = torch.logsumexp(torch.where(empty.unsqueeze(-1), 0.0, log_weights + log_size), -1)

@@ -27,6 +27,10 @@ class Selection(NamedTuple):
     prefix_mask: Tensor
 
 
+# Urns a call, on a CPU: tables of this many stay in its caches.
+_URNS_AT_ONCE = 2048
+
+
 class Draws(NamedTuple):
     """Relaxed draws in the caller's order of groups."""
 
@@ -49,6 +53,8 @@ def draw_relaxed(
 ) -> Draws:
     """Reparameterised draws of B urns.
 
+    With one draw an urn on a CPU, urns are taken in portions that stay in its caches.
+
     Args:
         size: float64 [B, c].
         log_weights: float64 [B, c], differentiable.
@@ -62,6 +68,33 @@ def draw_relaxed(
         dtype: of noise, softmax and results; soft draws use float64 within, so that the counts sum to the total.
         largest: largest group size, if one-hot vectors are wanted.
     """
+    if num_draws == 1 and len(size) > _URNS_AT_ONCE and size.device.type == "cpu":
+        parts = [
+            _draw_relaxed(m, w, n, t, 1, hard, merged, order, generator, dtype, largest)
+            for m, w, n, t in zip(
+                *(a.split(_URNS_AT_ONCE) for a in (size, log_weights, total, temperature)), strict=True
+            )
+        ]
+        one_hot = None if largest is None else torch.cat([p.one_hot for p in parts if p.one_hot is not None], 1)
+        return Draws(torch.cat([p.counts for p in parts], 1), one_hot)
+    return _draw_relaxed(
+        size, log_weights, total, temperature, num_draws, hard, merged, order, generator, dtype, largest
+    )
+
+
+def _draw_relaxed(
+    size: Tensor,
+    log_weights: Tensor,
+    total: Tensor,
+    temperature: Tensor,
+    num_draws: int,
+    hard: bool,
+    merged: bool,
+    order: tuple[int, ...] | None,
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
+    largest: int | None,
+) -> Draws:
     batch, groups = size.shape
     if merged and order is None:
         order = tuple(range(groups))
@@ -157,11 +190,11 @@ def _conditional_logits(
             whole = tables.total[urn] - torch.arange(first, last + 1, device=whole.device).repeat(urns)
             row = instance * span + (taken - first)
             instance = urn
-    rows = tables.rows(i, whole, instance)
+    rows = tables.rows(i, whole, instance, slopes=remaining.requires_grad)
     logits, start = rows.log_weights.to(dtype), rows.start
     if row is not None:
         logits, start = logits.index_select(0, row), start[row]
-    if remaining.requires_grad:
+    if rows.slopes is not None:
         logits = _Along.apply(logits, remaining, rows.slopes.to(dtype), row)
     return logits, start
 

@@ -1,11 +1,12 @@
 """Turns a user's arguments into the distribution's parameters, or says what is wrong with them."""
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-TensorLike: TypeAlias = Tensor | int | float | list | tuple
+TensorLike: TypeAlias = Tensor | int | float | Sequence[Any]
 CONDITIONALS = ("exact", "merged")
 
 
@@ -38,7 +39,7 @@ def broadcast_parameters(
         ValueError: naming the argument, its shape and the bad values.
     """
     if weights is not None and log_weights is not None:
-        raise ValueError("weights and log_weights are both given; give one of them (or neither, for equal weights)")
+        raise ValueError("give weights or log_weights but not both (or neither, for equal weights)")
     name, given = ("weights", weights) if weights is not None else ("log_weights", log_weights)
     importance = None if given is None else torch.as_tensor(given)
     device = importance.device if importance is not None else None

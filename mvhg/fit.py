@@ -60,7 +60,7 @@ def fit_weights(counts: TensorLike, group_sizes: TensorLike) -> WeightsFit:
         or sizes.shape[:-1] not in ((), (1,), (len(observed),))
     ):
         raise ValueError(
-            f"group_sizes must be [c] or [rows, c] for counts of shape {tuple(observed.shape)}, got {tuple(sizes.shape)}"
+            f"group_sizes must be [c] or [rows, c], got shape {tuple(sizes.shape)} for counts {tuple(observed.shape)}"
         )
     bad = ~((observed >= 0) & (observed <= sizes) & (observed == observed.round()))
     if bad.any():
@@ -117,9 +117,10 @@ def _maximise(observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) ->
             log_weights, likelihood = proposal - proposal.mean(), candidate
             if float(log_weights.abs().max()) > _MOST_LOG_WEIGHT:
                 group = int(log_weights.abs().argmax())
+                limit = "infinity" if log_weights[group] > 0 else "zero"
                 raise ValueError(
                     f"no finite maximum-likelihood weight exists for group {group}: the likelihood rises as its weight "
-                    f"goes to {'infinity' if log_weights[group] > 0 else 'zero'}. Leave the group out or collect more counts"
+                    f"goes to {limit}. Leave the group out or collect more counts"
                 )
             if float(step.abs().max()) < 1e-10:
                 break

@@ -146,8 +146,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     def log_prob(self, value: Tensor) -> Tensor:
         """Not defined: soft counts are a sum over a softmax and have no density in closed form."""
         raise NotImplementedError(
-            "soft counts have no density in closed form; use MultivariateHypergeometric(...).log_prob for whole counts, "
-            "or MultivariateHypergeometricStraightThrough, whose counts are whole"
+            "soft counts have no density in closed form; use MultivariateHypergeometric(...).log_prob for whole "
+            "counts, or MultivariateHypergeometricStraightThrough, whose counts are whole"
         )
 
     def entropy(self) -> Tensor:
