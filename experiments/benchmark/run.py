@@ -1,7 +1,7 @@
 """The benchmark: every comparison in turn, collected into one list of rows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,8 @@ class Benchmark:
         self._scaling()
 
     def _add(self, row: Row) -> None:
+        if not self.settings.judged:
+            row = replace(row, target="")
         self.rows.append(row)
         ratio = "not measured" if row.ratio is None else f"ratio {row.ratio:.3g}"
         self.log(f"{row.work}: {ratio}{', to reach ' + row.target if row.target else ''} {row.reached}".rstrip())

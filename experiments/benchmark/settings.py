@@ -25,6 +25,8 @@ class Settings:
     scaling_groups: tuple[int, ...] = (4, 8, 16, 32, 64, 128, 256)
     scaling_total_counts: tuple[int, ...] = (12_500, 25_000, 50_000, 100_000)
     scaling_draws: int = 100
+    judged: bool = True
+    """Whether the rows are held against their targets: at tiny sizes only overheads are measured."""
 
     @classmethod
     def quick(cls) -> "Settings":
@@ -41,6 +43,7 @@ class Settings:
             scaling_groups=(4, 8),
             scaling_total_counts=(200, 400),
             scaling_draws=10,
+            judged=False,
         )
 
     def as_dict(self) -> dict[str, Any]:
