@@ -9,6 +9,7 @@ A finished run is skipped, an interrupted one continues from its last checkpoint
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import hydra
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from experiments.common.configuration import CONFIGS, build_experiment, check_overrides, resolve, run_id
 from experiments.common.context import RunContext
@@ -91,6 +93,9 @@ def main(config: DictConfig) -> None:
         execute(config, str(context.runtime.choices["experiment"]), context.overrides.task)
     except ExperimentError as error:
         sys.exit(f"error: {error}")
+    except SIGTERMException:  # Lightning's, a SystemExit that would end with status 0
+        log.warning("stopped by SIGTERM; the same command continues from the last checkpoint")
+        sys.exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def draw_histograms(axes: Axes, histograms: pd.DataFrame, group: int, conditiona
     part = histograms[histograms["group"] == group]
     shades = colours(np.sort(part["value"].unique()))
     labelled: list[int] = []  # peaks with a number; the next one needs this much room
-    room = 0.012 * np.ptp(part["count"]) * len(f"{part['value'].max():g}")
+    room = 0.018 * np.ptp(part["count"]) * len(f"{part['value'].max():g}")
     for value, own in part.groupby("value"):
         colour, total = shades[value], own["drawn"].sum()
         count, drawn = own["count"].to_numpy(), own["drawn"].to_numpy() / total

@@ -65,6 +65,7 @@ def check_overrides(overrides: Sequence[str]) -> list[str]:
         ExperimentError: an override adds a key that nothing reads, or removes one.
     """
     changing = []
+    hardware = {f"trainer.{name}" for name in _HARDWARE}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
         if (override.is_add() or override.is_force_add() or override.is_delete()) and not key.startswith("trainer."):
@@ -72,7 +73,7 @@ def check_overrides(overrides: Sequence[str]) -> list[str]:
                 f"{override.input_line}: keys can't be added or removed (only trainer.* accepts further keys); "
                 "configs/config.yaml and the row's own file list what there is"
             )
-        if key not in _NEUTRAL and not key.startswith("logger."):
+        if key not in _NEUTRAL and not key.startswith("logger.") and key not in hardware:
             changing.append(str(override.input_line))
     return changing
 

@@ -93,7 +93,7 @@ class RunContext:
         }
         try:
             trainer = pl.Trainer(callbacks=callbacks, **settings)
-        except (TypeError, MisconfigurationException) as error:
+        except (TypeError, ValueError, MisconfigurationException) as error:
             raise ExperimentError(f"trainer: {error}") from error
         self._trainers.append(trainer)
         return trainer

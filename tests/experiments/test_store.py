@@ -1,0 +1,148 @@
+"""The results store: finished runs are skipped and guarded, nothing is lost, nothing is half written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments.common.errors import ExperimentError
+from experiments.common.store import RunDirectory, find_finished, write_atomically
+from tests.experiments.helpers import KS, csv_bytes, launch
+
+TABLE = pd.DataFrame({"value": [0.1, 2.0]})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory(tmp_path, "room/row", "abc")
+    with run.claim():
+        pass
+    return run
+
+
+def test_a_finished_run_is_skipped_and_forced_on_demand(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    marker = launch(KS, tmp_path).path / "finished.json"
+    written = marker.stat().st_mtime_ns
+    assert launch(KS, tmp_path).path == marker.parent
+    assert "skipped" in caplog.text
+    assert marker.stat().st_mtime_ns == written
+    launch(KS, tmp_path, "force=true")
+    assert marker.stat().st_mtime_ns > written
+
+
+def test_a_run_says_where_its_numbers_come_from(tmp_path: Path) -> None:
+    run = launch(KS, tmp_path, "experiment.batch_size=500")
+    facts = json.loads((run.path / "environment.json").read_text())
+    assert facts["overrides"] == ["experiment.batch_size=500"]
+    assert facts["resumed"] is False
+    assert facts["seconds"] > 0
+    assert facts["peak_memory_mib"] > 0
+    assert facts["packages"]["torch"] == torch.__version__
+    assert {"commit", "dirty", "device", "python", "platform", "threads"} <= set(facts)
+
+
+def test_files_of_a_finished_run_are_checked(run: RunDirectory) -> None:
+    run.finish({"metrics": TABLE}, {"commit": "x"}, "seed: 0\n")
+    assert run.finished() is not None
+    pd.testing.assert_frame_equal(run.table("metrics"), TABLE)
+    (run.path / "metrics.csv").write_text("value\n3\n")
+    with pytest.raises(ExperimentError, match=r"metrics.csv was changed after the run wrote it; force=true"):
+        run.finished()
+    (run.path / "metrics.csv").unlink()
+    with pytest.raises(ExperimentError, match=r"metrics.csv is missing; force=true"):
+        run.finished()
+    (run.path / "finished.json").write_text("{")
+    with pytest.raises(ExperimentError, match=r"finished.json is damaged; force=true"):
+        run.finished()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
+def test_a_corrupt_checkpoint_is_named_and_no_result_is_lost(content: bytes, tmp_path: Path) -> None:
+    finished = launch(KS, tmp_path, "seed=5")
+    kept = csv_bytes(finished)
+    target = launch(KS, tmp_path)
+    (target.path / "finished.json").unlink()
+    checkpoint = target.checkpoints / "last.ckpt"
+    checkpoint.write_bytes(content)
+    with pytest.raises(ExperimentError, match=r"the checkpoint .*last\.ckpt can't be read .*force=true starts"):
+        launch(KS, tmp_path)
+    assert checkpoint.read_bytes() == content
+    assert csv_bytes(finished) == kept
+    launch(KS, tmp_path, "force=true")
+    assert target.finished() is not None
+
+
+def test_a_truncated_checkpoint_is_named(run: RunDirectory) -> None:
+    path = run.checkpoints / "last.ckpt"
+    torch.save({"state_dict": {"a": torch.arange(1000)}}, path)
+    assert run.last_checkpoint() == path
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ExperimentError, match="can't be read"):
+        run.last_checkpoint()
+
+
+def test_a_checkpoint_that_would_run_code_is_not_loaded(run: RunDirectory) -> None:
+    torch.save({"state_dict": {}, "hook": os.system}, run.checkpoints / "last.ckpt")
+    with pytest.raises(ExperimentError, match="can't be read"):
+        run.last_checkpoint()
+
+
+def test_a_forced_run_that_fails_keeps_the_finished_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = launch(KS, tmp_path)
+    kept = csv_bytes(run)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the machine caught fire")
+
+    monkeypatch.setattr("experiments.kolmogorov_smirnov.experiment.exact_marginals", fail)
+    with pytest.raises(RuntimeError, match="fire"):
+        launch(KS, tmp_path, "force=true")
+    assert run.finished() is not None
+    assert csv_bytes(run) == kept
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / "file", b"x")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+def test_two_processes_cannot_work_on_the_same_run(run: RunDirectory) -> None:
+    with run.claim(), pytest.raises(ExperimentError, match="another process is working on this run"):
+        with RunDirectory(run.path.parents[3], "room/row", "abc").claim():
+            pass
+
+
+def test_finished_runs_are_found_by_row(tmp_path: Path) -> None:
+    for row, run_id in (("b/second", "2"), ("a/first", "1"), ("a/unfinished", "3")):
+        one = RunDirectory(tmp_path, row, run_id)
+        with one.claim():
+            if row != "a/unfinished":
+                one.finish({"metrics": TABLE}, {}, "")
+    assert [(row, run.path.name) for row, run in find_finished(tmp_path)] == [("a/first", "1"), ("b/second", "2")]
+    assert list(find_finished(tmp_path / "nowhere")) == []
