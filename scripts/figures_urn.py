@@ -8,11 +8,12 @@ from the truth every estimator ends.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import Any
 
-import matplotlib
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -21,83 +22,86 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Transform
 
-TRAINED = {"urn/merged": "merged conditionals (paper)", "urn/exact": "exact conditionals"}
+from experiments.common.errors import ExperimentError
+from experiments.common.figures import COLOURS, MARKERS, STYLE, add_caption, read_table, save
+from experiments.common.store import write_atomically
+
+TRAINED = {"urn/merged": "merged conditionals (paper)", "urn/exact": "exact conditionals (ours)"}
 MAXIMUM_LIKELIHOOD = "urn/maximum_likelihood"
-SQUARED_LOSS_OPTIMUM = "urn/squared_loss_optimum"
-# Okabe-Ito colours, each with a marker and a line style of its own so that the figures read in grey.
 ESTIMATORS = {
-    "urn/merged": ("SGD, merged conditionals (paper)", {"color": "#D55E00", "marker": "s", "linestyle": "-"}),
-    "urn/exact": ("SGD, exact conditionals", {"color": "#0072B2", "marker": "o", "linestyle": "--"}),
-    MAXIMUM_LIKELIHOOD: ("exact maximum likelihood", {"color": "#000000", "marker": "+", "linestyle": ":"}),
-    SQUARED_LOSS_OPTIMUM: ("minimum of the squared loss", {"color": "#009E73", "marker": "x", "linestyle": "-."}),
+    "urn/merged": "squared loss by SGD, merged conditionals (paper)",
+    "urn/exact": "squared loss by SGD, exact conditionals (ours)",
+    MAXIMUM_LIKELIHOOD: "exact maximum likelihood",
+    "urn/squared_loss_optimum": "exact minimum of the squared loss",
 }
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,
-}
+ESTIMATOR_COLOURS = dict(zip(ESTIMATORS, (COLOURS[1], COLOURS[0], "black", COLOURS[2]), strict=True))
+ESTIMATOR_MARKERS = dict(zip(ESTIMATORS, (MARKERS[1], MARKERS[0], "+", "x"), strict=True))
+URN = r"$m = (200, 200, 200)$, $n = 180$, $\omega_{gt} = (1, \omega_{gt,2}, 1)$"
 
 
-def read(metrics: Path, table: str) -> pd.DataFrame:
-    """The table of all urn rows, restricted to the largest profile that is there."""
-    path = metrics / f"urn_{table}.csv"
-    if not path.is_file():
-        raise SystemExit(f"{path} does not exist: run the urn experiment and scripts/aggregate.py first")
-    frame = pd.read_csv(path)
-    for profile in ("paper", "quick", "smoke"):
-        if (frame["profile"] == profile).any():
-            return frame[frame["profile"] == profile]
-    raise SystemExit(f"{path} holds no run of the profiles paper, quick or smoke")
-
-
-def dataset_colours(second_weights: list[float]) -> tuple[dict[float, tuple[float, ...]], ScalarMappable]:
+def dataset_colours(second_weights: list[float]) -> tuple[dict[float, Any], ScalarMappable]:
     """A colour per dataset, dark to light, and the mappable for the colour bar."""
-    colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.9, len(second_weights)))
+    colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, len(second_weights)))
     boundaries = np.arange(len(second_weights) + 1) - 0.5
     mappable = ScalarMappable(BoundaryNorm(boundaries, len(second_weights)), ListedColormap(colours))
-    return dict(zip(second_weights, map(tuple, colours), strict=True)), mappable
+    return dict(zip(second_weights, colours, strict=True)), mappable
 
 
-def add_colour_bar(figure: Figure, axes: np.ndarray, mappable: ScalarMappable, second_weights: list[float]) -> None:
-    bar = figure.colorbar(mappable, ax=axes, ticks=range(len(second_weights)), fraction=0.03, pad=0.02)
+def add_colour_bar(figure: Figure, axes: Any, mappable: ScalarMappable, second_weights: list[float]) -> None:
+    """One colour bar for all panels, a field per dataset."""
+    bar = figure.colorbar(mappable, ax=axes, ticks=range(len(second_weights)), fraction=0.03, pad=0.03)
     bar.ax.set_yticklabels([f"{weight:g}" for weight in second_weights])
     bar.ax.set_title(r"$\omega_{gt,2}$", fontsize=9)
     bar.ax.grid(False)
 
 
+def select(table: pd.DataFrame, row: str) -> pd.DataFrame:
+    """Returns the lines of one row of results.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    part = table[table["row"] == row]
+    if part.empty:
+        raise ExperimentError(f"the metrics hold no run of {row}")
+    return part
+
+
 def figure_7(history: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
-    """Losses over the steps; triangles at the right mark the expected loss at the true weights."""
+    """Losses over the steps, with the loss at the true weights at the right edge."""
     second_weights = sorted(history["second_weight"].unique())
     colours, mappable = dataset_colours(second_weights)
     figure, axes = plt.subplots(2, 2, figsize=(8.4, 5.6), sharex=True, sharey=True, layout="constrained")
-    columns = {"train_loss": "training loss", "validation_loss": "validation loss"}
     for row, (name, title) in enumerate(TRAINED.items()):
-        for column, (quantity, label) in enumerate(columns.items()):
+        for column, (quantity, label) in enumerate(
+            {"train_loss": "training loss", "validation_loss": "validation loss"}.items()
+        ):
             ax: Axes = axes[row, column]
-            for weight, curve in history[history["row"] == name].groupby("second_weight"):
-                ax.plot(curve["step"], curve[quantity], color=colours[weight], linewidth=1.1)
-            ends = metrics[metrics["row"] == name].set_index("second_weight")["expected_squared_loss_truth"]
-            for weight, value in ends.items():
-                ax.plot(
-                    1.015, value, marker="<", color=colours[weight], markersize=4, transform=_right(ax), clip_on=False
-                )
+            for weight, curve in select(history, name).groupby("second_weight"):
+                ax.plot(curve["step"], curve[quantity], color=colours[weight], linewidth=1)
+            for line in select(metrics, name).itertuples():
+                style = {"color": colours[line.second_weight], "markersize": 9, "markeredgewidth": 1.5}
+                value = line.expected_squared_loss_truth
+                ax.plot(1.03, value, marker="_", clip_on=False, transform=_right(ax), **style)
             ax.set_title(f"{label}, {title}", fontsize=9)
             ax.set_yscale("log")
+            ax.set_xlim(0, history["step"].max())
+            ax.xaxis.set_major_locator(MaxNLocator(4))
             if column == 0:
-                ax.set_ylabel(r"$\sum_c (X_{D,c} - X_c)^2$")
+                ax.set_ylabel("squared loss, Eq. 43")
             if row == 1:
                 ax.set_xlabel("training step")
     add_colour_bar(figure, axes, mappable, second_weights)
-    _bottom_legend(
-        figure,
-        [Line2D([], [], marker="<", color="grey", linestyle="", markersize=4)],
-        ["expected loss at the true weights under the exact law"],
+    mark = Line2D([], [], marker="_", color="0.4", linestyle="", markersize=9, markeredgewidth=1.5)
+    _top_legend(figure, [mark], ["expected loss of exact samples at the true weights"], 1)
+    caption = (
+        f"Figure 7: losses of the urn over the steps; {URN}. Training loss: mean over the steps since the last point. "
+        f"{_source(history)}"
     )
+    add_caption(figure, caption, 150)
     return figure
 
 
@@ -106,56 +110,82 @@ def figure_8(history: pd.DataFrame, weights: pd.DataFrame) -> Figure:
     second_weights = sorted(history["second_weight"].unique())
     groups = sorted(weights["group"].unique())
     colours, mappable = dataset_colours(second_weights)
-    figure, axes = plt.subplots(2, len(groups), figsize=(9.6, 5.8), sharex=True, sharey=True, layout="constrained")
-    likelihood = weights[weights["row"] == MAXIMUM_LIKELIHOOD].set_index(["second_weight", "group"])
+    figure, axes = plt.subplots(2, len(groups), figsize=(9.6, 6.4), sharex=True, layout="constrained")
+    likelihood = select(weights, MAXIMUM_LIKELIHOOD).set_index(["second_weight", "group"])["log_weight_centred"]
     for row, (name, title) in enumerate(TRAINED.items()):
-        run = weights[weights["row"] == name].set_index(["second_weight", "group"])
         for column, group in enumerate(groups):
             ax: Axes = axes[row, column]
-            for weight, curve in history[history["row"] == name].groupby("second_weight"):
-                ax.plot(curve["step"], curve[f"log_weight_{group}"], color=colours[weight], linewidth=1.1)
-                end = run.loc[(weight, group)]
-                # The law does not depend on the scale of the weights, so the truth is shown at the scale of the run.
-                scale = end["log_weight"] - end["log_weight_centred"]
-                style = {"color": colours[weight], "transform": _right(ax), "clip_on": False, "linestyle": ""}
-                ax.plot(1.03, end["log_weight_true_centred"] + scale, marker="<", markersize=5, **style)
-                if (weight, group) in likelihood.index:
-                    value = likelihood.loc[(weight, group), "log_weight_centred"] + scale
-                    ax.plot(1.08, value, marker="+", markersize=6, **style)
-            ax.set_title(rf"$\log\omega_{group}$, {title}", fontsize=9)
+            for weight, curve in select(history, name).groupby("second_weight"):
+                ax.plot(curve["step"], curve[f"log_weight_{group}"], color=colours[weight], linewidth=1.2)
+            ends = select(weights, name)
+            for end in ends[ends["group"] == group].itertuples():
+                scale = end.log_weight - end.log_weight_centred
+                style = {"color": colours[end.second_weight], "transform": _right(ax), "clip_on": False}
+                ax.plot(1.04, end.log_weight_true_centred + scale, marker="<", markersize=5, **style)
+                ax.plot(1.10, likelihood[end.second_weight, group] + scale, marker="+", markersize=7, **style)
+            ax.set_title(rf"$\log\,\omega_{group}$, {title}", fontsize=9)
+            ax.set_xlim(0, history["step"].max())
+            ax.xaxis.set_major_locator(MaxNLocator(4))
             if column == 0:
                 ax.set_ylabel("estimated log weight")
             if row == 1:
                 ax.set_xlabel("training step")
+    for column in range(len(groups)):  # the same scale for both conditionals, its own for each group
+        limits = [ax.get_ylim() for ax in axes[:, column]]
+        for ax in axes[:, column]:
+            ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     add_colour_bar(figure, axes, mappable, second_weights)
-    handles = [Line2D([], [], marker=marker, color="grey", linestyle="", markersize=6) for marker in "<+"]
-    _bottom_legend(figure, handles, ["truth", "exact maximum likelihood (both at the scale where the run ends)"])
+    marks = [Line2D([], [], marker=marker, color="0.4", linestyle="", markersize=6) for marker in "<+"]
+    _top_legend(figure, marks, ["truth", "exact maximum likelihood"], 2)
+    caption = (
+        f"Figure 8: estimated log weights over the steps; {URN}. The law does not depend on the scale of the weights; "
+        f"truth and maximum likelihood are shown at the scale where each run ends. {_source(history)}"
+    )
+    add_caption(figure, caption, 170)
     return figure
 
 
 def figure_recovery(metrics: pd.DataFrame, weights: pd.DataFrame) -> Figure:
-    """Log odds of group 2 against groups 1 and 3, minus the truth, and the error in standard errors."""
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.9), layout="constrained")
+    """Error of the log odds of group 2 against groups 1 and 3, and of all log weights in standard errors."""
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 4.0), layout="constrained")
+    for name, label in ESTIMATORS.items():
+        style: Any = {
+            "color": ESTIMATOR_COLOURS[name],
+            "marker": ESTIMATOR_MARKERS[name],
+            "markersize": 6,
+            "linewidth": 1,
+            "fillstyle": "none",
+        }
+        table = select(weights, name)
+        mean = table.groupby(["second_weight", "group"])[["log_weight_centred"]].mean().unstack()["log_weight_centred"]
+        for ax, other in zip(axes, (1, 3), strict=False):
+            ax.plot(np.log(mean.index), mean[2] - mean[other], label=label, **style)
+        errors = select(metrics, name).groupby("second_weight")["rmse_standard_errors"].mean()
+        axes[2].plot(errors.index, errors.where(errors > 0), **style)
+    limits = np.log([metrics["second_weight"].min(), metrics["second_weight"].max()])
     for ax, other in zip(axes, (1, 3), strict=False):
-        for name, (label, style) in ESTIMATORS.items():
-            frame = weights[weights["row"] == name]
-            table = frame.pivot_table(index=["seed", "second_weight"], columns="group", values="log_weight_centred")
-            odds = (table[2] - table[other]).groupby("second_weight")
-            mean = odds.mean()
-            ax.plot(np.log(mean.index), mean, label=label, markersize=5, linewidth=1, fillstyle="none", **style)
-        limits = np.log(metrics["second_weight"].agg(["min", "max"]))
-        ax.plot(limits, limits, color="0.6", linewidth=4, alpha=0.5, zorder=0, label="truth")
+        ax.plot(limits, limits, color="0.6", linewidth=5, alpha=0.5, zorder=0, label="truth")
         ax.set_xlabel(rf"true $\log(\omega_2 / \omega_{other})$")
-        ax.set_ylabel(rf"recovered $\log(\omega_2 / \omega_{other})$")
-    for name, (_, style) in ESTIMATORS.items():
-        errors = metrics[metrics["row"] == name].groupby("second_weight")["rmse_standard_errors"].mean()
-        axes[2].plot(errors.index, errors, markersize=5, linewidth=1, fillstyle="none", **style)
+        ax.set_title(rf"recovered $\log(\omega_2 / \omega_{other})$", fontsize=9)
     axes[2].axhline(1, color="0.6", linewidth=1)
     axes[2].set_yscale("log")
     axes[2].set_xlabel(r"true $\omega_2$")
-    axes[2].set_ylabel("error of the log weights / standard error")
-    _bottom_legend(figure, *axes[0].get_legend_handles_labels())
+    axes[2].set_title("error of the log weights in standard errors", fontsize=9)
+    handles, labels = axes[0].get_legend_handles_labels()
+    _top_legend(figure, handles, labels, 3)
+    caption = (
+        f"Recovered weights of the urn; {URN}. Right: root mean square over the groups, scale removed, in units of the "
+        "standard errors of the maximum-likelihood fit on the same training samples (zero is not shown). The merged "
+        "conditionals take the groups in the order 1, 2, 3. "
+        f"{_source(metrics)}"
+    )
+    add_caption(figure, caption, 190)
     return figure
+
+
+def _source(table: pd.DataFrame) -> str:
+    seeds = ", ".join(str(seed) for seed in sorted(table["seed"].unique()))
+    return f"Profile {table['profile'].iloc[0]}, seed {seeds}."
 
 
 def table_recovery(metrics: pd.DataFrame) -> str:
@@ -170,7 +200,7 @@ def table_recovery(metrics: pd.DataFrame) -> str:
     lines = [
         caption,
         "",
-        "| true weight of group 2 | " + " | ".join(ESTIMATORS[row][0] for row in rows) + " |",
+        "| true weight of group 2 | " + " | ".join(ESTIMATORS[row] for row in rows) + " |",
         "|---:|" + "---:|" * len(rows),
     ]
     for weight in sorted(metrics["second_weight"].unique()):
@@ -180,39 +210,43 @@ def table_recovery(metrics: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _right(ax: Axes):
+def _right(ax: Axes) -> Transform:
     """Transform with x in axes fractions and y in data units, for marks beside the right edge."""
     return ax.get_yaxis_transform()
 
 
-def _bottom_legend(figure: Figure, handles: list, labels: list[str]) -> None:
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+def _top_legend(figure: Figure, handles: list[Any], labels: list[str], columns: int) -> None:
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)
 
 
-def save(figure: Figure, output: Path, name: str) -> None:
-    # Without the date and the version of the software, equal input gives equal bytes.
-    figure.savefig(output / f"{name}.png", dpi=160, metadata={"Software": None})
-    figure.savefig(output / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    plt.close(figure)
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder with urn_*.csv")
-    parser.add_argument("--output", type=Path, default=Path("results/figures"), help="folder for the figures")
-    parser.add_argument("--tables", type=Path, help="folder for the table; none is written without it")
-    arguments = parser.parse_args()
-    metrics, weights, history = (read(arguments.metrics, table) for table in ("metrics", "weights", "history"))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context(STYLE):
-        # Curves of one run: the lowest seed. The recovery figure is a mean over all seeds.
-        first = [frame[frame["seed"] == frame["seed"].min()] for frame in (history, metrics, weights)]
-        save(figure_7(first[0], first[1]), arguments.output, "figure_7_urn_losses")
-        save(figure_8(first[0], first[2]), arguments.output, "figure_8_urn_log_weights")
-        save(figure_recovery(metrics, weights), arguments.output, "urn_recovery")
-    if arguments.tables is not None:
-        arguments.tables.mkdir(parents=True, exist_ok=True)
-        (arguments.tables / "urn_recovery.md").write_text(table_recovery(metrics))
+    parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder of CSVs (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("results/local/figures"), help="folder (%(default)s)")
+    parser.add_argument("--tables", type=Path, default=Path("results/local/tables"), help="folder (%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        metrics = read_table(options.metrics, "urn_metrics", every_seed=True)
+        weights = read_table(options.metrics, "urn_weights", every_seed=True)
+        history = read_table(options.metrics, "urn_history")
+        first_metrics, first_weights = (table[table["seed"] == history["seed"].min()] for table in (metrics, weights))
+        with plt.rc_context(STYLE):
+            figures = {
+                "figure_7": figure_7(history, first_metrics),
+                "figure_8": figure_8(history, first_weights),
+                "urn_recovery": figure_recovery(metrics, weights),
+            }
+            for name, figure in figures.items():
+                for path in save(figure, options.output, name):
+                    print(f"wrote {path}")
+        options.tables.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.tables / "urn_recovery.md", table_recovery(metrics))
+        print(f"wrote {options.tables / 'urn_recovery.md'}")
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
 
 
 if __name__ == "__main__":

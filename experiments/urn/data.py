@@ -28,7 +28,7 @@ class UrnDataModule(pl.LightningDataModule):
         self.shuffle_seed = shuffle_seed
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        sampler = None
+        sampler: DistributedSampler[tuple[Tensor, ...]] | None = None
         if self.shuffle_seed is not None:
             # Used with a single replica: its order is a function of (seed, epoch) alone, so that a resumed run
             # sees the same order as an uninterrupted one. Lightning tells it the epoch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,7 +19,8 @@ from experiments.urn.recovery import fit_each, recovery_tables
 from experiments.urn.squared_loss import squared_loss_optimum
 
 # Streams of the run's seed. Every row draws the same datasets under the same seed.
-DATA_STREAM, NOISE_STREAM, VALIDATION_NOISE_STREAM, ORDER_STREAM = range(4)
+DATA_STREAM, NOISE_STREAM, VALIDATION_NOISE_STREAM, ORDER_STREAM, LOSS_STREAM = range(5)
+LOSS_CALLS = 20  # of the sampler, for the loss of the trained model; each with its own group order where that is random
 TARGETS = ("law", "data")
 
 
@@ -67,7 +69,7 @@ class UrnTraining:
         self.max_epochs = max_epochs
         self.num_steps = max_epochs * math.ceil(problem.num_train / batch_size)
         self.record_every = min(record_every, self.num_steps)
-        self.model_settings = {
+        self.model_settings: dict[str, Any] = {
             "conditionals": conditionals,
             "group_order": group_order,
             "relaxation": relaxation,
@@ -120,6 +122,8 @@ class UrnTraining:
             trainer.fit(model, datamodule=data, ckpt_path=context.checkpoint_path)
 
         tables = recovery_tables(self.problem, splits, model.log_weights)
+        loss_generator = context.generator(LOSS_STREAM, model.device)
+        tables["metrics"]["model_squared_loss"] = model_squared_loss(self.problem, model, loss_generator).tolist()
         tables["metrics"]["train_loss"] = model.history_train_loss[-1].tolist()
         tables["metrics"]["validation_loss"] = model.history_validation_loss[-1].tolist()
         tables["history"] = history_table(self.problem, model)
@@ -165,11 +169,23 @@ class UrnSquaredLossOptimum:
         problem = self.problem
         splits = problem.draw(context.generator(DATA_STREAM))
         if self.target == "law":
-            law = problem.law(problem.true_log_weights)
-            mean, variance = law.mean, law.variance.sum(-1)
+            mean, variance = problem.true_moments()
         else:
             mean, variance = splits.train.mean(1), splits.train.var(1, correction=0).sum(-1)
         return _closed_form(problem, splits, squared_loss_optimum(problem, mean, variance), context)
+
+
+@torch.no_grad()
+def model_squared_loss(problem: UrnProblem, model: UrnModel, generator: torch.Generator) -> torch.Tensor:
+    """E|X_D - X|^2 for X from the law that the model draws from, merged or exact, and X_D from the true law.
+
+    Returns:
+        [datasets], an average over four draws of X for every sample of a dataset; X_D enters by its exact moments.
+    """
+    mean, variance = problem.true_moments()
+    draws_per_call = math.ceil(4 * problem.num_samples / LOSS_CALLS)
+    draws = torch.cat([model.draw(draws_per_call, generator) for _ in range(LOSS_CALLS)])  # [draws, datasets, groups]
+    return variance + (draws.cpu() - mean).square().sum(-1).mean(0)
 
 
 def history_table(problem: UrnProblem, model: UrnModel) -> pd.DataFrame:
@@ -195,5 +211,6 @@ def _closed_form(
     problem: UrnProblem, splits: UrnSplits, log_weights: torch.Tensor, context: RunContext
 ) -> dict[str, pd.DataFrame]:
     tables = recovery_tables(problem, splits, log_weights)
+    tables["metrics"]["model_squared_loss"] = tables["metrics"]["expected_squared_loss"]
     context.log_summary({"rmse": float(tables["metrics"]["rmse"].mean())})
     return tables

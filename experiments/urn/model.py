@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mvhg import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
@@ -49,6 +50,7 @@ class UrnModel(pl.LightningModule):
         ValueError: a setting is outside of what is named above.
     """
 
+    group_sizes: Tensor  # [groups]
     history_log_weights: Tensor  # [records, datasets, groups]
     history_train_loss: Tensor  # [records, datasets]
     history_validation_loss: Tensor  # [records, datasets]
@@ -115,10 +117,12 @@ class UrnModel(pl.LightningModule):
 
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
         """Relaxed samples of every urn, [num_samples, datasets, groups], differentiable in the log weights."""
-        group_order = self.group_order
-        if group_order == RANDOM_ORDER:
+        group_order: Sequence[int] | None
+        if isinstance(self.group_order, str):  # random
             num_groups = self.log_weights.shape[-1]
             group_order = torch.randperm(num_groups, generator=generator, device=generator.device).tolist()
+        else:
+            group_order = self.group_order
         law = self.relaxation(
             self.temperature,
             self.total_count,
@@ -170,7 +174,7 @@ class UrnModel(pl.LightningModule):
         if not self.trainer.sanity_checking:
             self._log(self._by_name("validation_loss", self.history_validation_loss[record]))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=self.learning_rate_decay)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
@@ -191,7 +195,7 @@ class UrnModel(pl.LightningModule):
     def _by_name(self, quantity: str, values: Tensor) -> dict[str, float]:
         return {f"{quantity}/{name}": value for name, value in zip(self.names, values.tolist(), strict=True)}
 
-    def _log(self, values: Mapping[str, float]) -> None:
+    def _log(self, values: dict[str, float]) -> None:
         # Straight to the loggers: `self.log` costs more than a whole training step for this many values.
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step)

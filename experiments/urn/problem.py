@@ -87,8 +87,13 @@ class UrnProblem:
     def law(self, log_weights: Tensor, conditionals: str = "exact") -> MultivariateHypergeometric:
         """The law of the counts of this urn under log weights [..., groups]."""
         return MultivariateHypergeometric(
-            self.total_count, self.group_sizes, log_weights=log_weights, conditionals=conditionals
+            self.total_count, list(self.group_sizes), log_weights=log_weights, conditionals=conditionals
         )
+
+    def true_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean [datasets, groups] of the true laws, and their variance summed over the groups [datasets]."""
+        law = self.law(self.true_log_weights)
+        return law.mean, law.variance.sum(-1)
 
     def draw(self, generator: torch.Generator) -> UrnSplits:
         """Draws all datasets, float64 counts, from a CPU generator."""

@@ -22,7 +22,7 @@ def fit_each(problem: UrnProblem, counts: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         log weights and their standard errors, each [datasets, groups].
     """
-    fits = [fit_weights(dataset, problem.group_sizes) for dataset in counts]
+    fits = [fit_weights(dataset, list(problem.group_sizes)) for dataset in counts]
     return torch.stack([fit.log_weights for fit in fits]), torch.stack([fit.standard_errors for fit in fits])
 
 
@@ -48,8 +48,7 @@ def recovery_tables(problem: UrnProblem, splits: UrnSplits, log_weights: Tensor)
     errors = centred(estimate) - centred(truth)
     standard_errors = fit_each(problem, splits.train)[1]
 
-    law = problem.law(truth)
-    target = (law.mean, law.variance.sum(-1))
+    target = problem.true_moments()
     metrics = pd.DataFrame(
         {
             "second_weight": list(problem.second_weights),

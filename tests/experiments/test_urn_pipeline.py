@@ -1,44 +1,43 @@
-"""The urn's rows through the one entry point, at the smoke profile."""
+"""The urn's rows through the one entry point, at the smoke profile, and the figures made from them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from experiments.common.configuration import CONFIGS
 from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import derive_seed
-from experiments.run import execute
 from experiments.urn.experiment import DATA_STREAM
 from experiments.urn.model import UrnModel
 from experiments.urn.problem import UrnProblem
 from experiments.urn.recovery import fit_each
+from scripts import aggregate, figures_urn
+from tests.experiments.helpers import csv_bytes, launch
 
 TRAINED = ("urn/merged", "urn/exact")
-CLOSED_FORM = ("urn/maximum_likelihood", "urn/squared_loss_optimum")
+ROWS = (*TRAINED, "urn/maximum_likelihood", "urn/squared_loss_optimum")
 
 
-def run(row: str, results: Path, *overrides: str) -> dict[str, pd.DataFrame]:
-    arguments = [f"experiment={row}", "profile=smoke", "logger=disabled", f"results={results}", *overrides]
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("config", arguments)
-    finished = execute(config, row, arguments)
-    return {path.stem: pd.read_csv(path) for path in sorted(finished.path.glob("*.csv"))}
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All four rows."""
+    folder = tmp_path_factory.mktemp("results")
+    for row in ROWS:
+        launch(row, folder)
+    return folder
 
 
-@pytest.mark.parametrize("row", TRAINED + CLOSED_FORM)
-def test_every_row_runs_and_repeats_its_numbers(row: str, tmp_path: Path) -> None:
-    tables = run(row, tmp_path / "first")
-    assert set(tables) == {"metrics", "weights"} | ({"history"} if row in TRAINED else set())
-    assert tables["metrics"]["second_weight"].tolist() == [1, 2]
-    assert tables["metrics"].notna().all(axis=None)
-    # Every row has the same datasets under the same seed, and with them the same standard errors.
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_has_its_tables_and_the_same_datasets(row: str, results: Path) -> None:
+    run = launch(row, results)
+    assert set(csv_bytes(run)) == {"metrics.csv", "weights.csv"} | ({"history.csv"} if row in TRAINED else set())
+    assert run.table("metrics")["second_weight"].tolist() == [1, 2]
+    assert run.table("metrics").notna().all(axis=None)
     problem = UrnProblem(
         group_sizes=[200, 200, 200],
         total_count=180,
@@ -49,11 +48,26 @@ def test_every_row_runs_and_repeats_its_numbers(row: str, tmp_path: Path) -> Non
     )
     splits = problem.draw(torch.Generator().manual_seed(derive_seed(0, DATA_STREAM)))
     expected = fit_each(problem, splits.train)[1].flatten()
-    np.testing.assert_allclose(tables["weights"]["standard_error"], expected, rtol=1e-12)
+    np.testing.assert_allclose(run.table("weights")["standard_error"], expected, rtol=1e-12)
 
-    again = run(row, tmp_path / "again")
-    for name, table in tables.items():
-        pd.testing.assert_frame_equal(table, again[name], check_exact=True)
+
+def test_figures_and_table_come_from_the_metrics_and_repeat_their_bytes(results: Path, tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics"
+    aggregate.main(["--results", str(results), "--profile", "smoke", "--output", str(metrics)])
+    folders = [tmp_path / "first", tmp_path / "again"]
+    for folder in folders:
+        figures_urn.main(["--metrics", str(metrics), "--output", str(folder), "--tables", str(folder)])
+    names = {f"{name}.{kind}" for name in ("figure_7", "figure_8", "urn_recovery") for kind in ("png", "pdf")}
+    first, again = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert set(first) == names | {"urn_recovery.md"}
+    assert first == again
+    lines = (folders[0] / "urn_recovery.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in lines[-2:]] == ["1", "2"]
+
+
+def test_figures_without_metrics_end_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: .*urn_metrics.csv does not exist"):
+        figures_urn.main(["--metrics", str(tmp_path)])
 
 
 @pytest.mark.parametrize("row", TRAINED)
@@ -61,7 +75,7 @@ def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
     row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ("experiment.problem.num_samples=20", "experiment.max_epochs=3", "experiment.record_every=10")
-    whole = run(row, tmp_path / "whole", *settings)
+    whole = launch(row, tmp_path / "whole", *settings)
 
     training_step = UrnModel.training_step
 
@@ -73,7 +87,7 @@ def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(UrnModel, "training_step", interrupted)
         with pytest.raises(RuntimeError, match="killed"):
-            run(row, tmp_path / "resumed", *settings)
+            launch(row, tmp_path / "resumed", *settings)
     assert list((tmp_path / "resumed").rglob("last.ckpt"))
     steps = []
 
@@ -82,10 +96,9 @@ def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
         return training_step(self, *arguments)
 
     monkeypatch.setattr(UrnModel, "training_step", counted)
-    resumed = run(row, tmp_path / "resumed", *settings)
+    resumed = launch(row, tmp_path / "resumed", *settings)
     assert steps == list(range(32, 48))
-    for name, table in whole.items():
-        pd.testing.assert_frame_equal(table, resumed[name], check_exact=True)
+    assert csv_bytes(resumed) == csv_bytes(whole)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +118,7 @@ def test_bad_settings_are_one_line_and_leave_nothing_behind(
     row: str, override: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ExperimentError, match=message):
-        run(row, tmp_path, override)
+        launch(row, tmp_path, override)
     assert not list(tmp_path.iterdir())
 
 
@@ -114,4 +127,7 @@ def test_bad_settings_are_one_line_and_leave_nothing_behind(
     ["experiment.group_order=random", "experiment.relaxation=soft", "experiment.problem.data_law=merged"],
 )
 def test_the_other_readings_of_the_paper_run(override: str, tmp_path: Path) -> None:
-    assert run("urn/merged", tmp_path, override)["metrics"].notna().all(axis=None)
+    metrics: pd.DataFrame = launch("urn/merged", tmp_path, override, "experiment.problem.num_samples=20").table(
+        "metrics"
+    )
+    assert metrics.notna().all(axis=None)
