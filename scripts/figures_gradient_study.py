@@ -6,7 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 
+from experiments.common.store import write_atomically
 from experiments.gradient_study import figure
+from experiments.gradient_study.table import markdown
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -19,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
         paths = figure.save(figure.draw(frame), options.output / "figures")
         table = options.output / "tables" / "gradient_study.md"
         table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text(figure.markdown(frame), encoding="utf-8")
+        write_atomically(table, markdown(frame))
     except (OSError, ValueError) as error:
         parser.error(str(error))
     for path in [*paths, table]:

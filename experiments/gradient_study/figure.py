@@ -1,4 +1,4 @@
-"""The figure and the table of the gradient study, from its CSV alone."""
+"""The figure of the gradient study, from its CSV alone."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ STYLES = {
 }
 SHIFTS = {"exact": 0.97, "merged": 1.03, "authors": 1.09, "score function": 1.0}
 QUANTITIES = {
-    "error": "error of the mean gradient\n/ exact gradient",
-    "standard_deviation": "standard deviation of one\nsample's gradient / exact gradient",
+    "error": "relative error\nof the mean gradient",
+    "standard_deviation": "relative standard deviation\nof one sample's gradient",
 }
 DETERMINISTIC: dict[str, dict[str, Any]] = {
     ".png": {"metadata": {"Software": None}, "dpi": 150},
@@ -50,15 +50,15 @@ def _draw(axes: Axes, part: pd.DataFrame, quantity: str) -> None:
             continue
         if chosen["temperature"].isna().all():
             # No temperature: the same value all along the axis. Its error is sampling noise alone.
-            span = chosen[quantity].agg(["min", "mean", "max"])
-            axes.axhline(span["mean"], color=colour, linestyle=dashes, label=label, linewidth=1.4)
+            span = chosen[quantity].agg(["min", "max"])
+            axes.axhline(span["max"], color=colour, linestyle=dashes, label=label, linewidth=1.4)
             axes.axhspan(span["min"], span["max"], color=colour, alpha=0.12, linewidth=0)
             continue
-        span = chosen.groupby("temperature")[quantity].agg(["min", "mean", "max"]).loc[temperatures]
+        span = chosen.groupby("temperature")[quantity].agg(["min", "max"]).loc[temperatures]
         axes.errorbar(
             span.index * SHIFTS[estimator],
-            span["mean"],
-            yerr=[span["mean"] - span["min"], span["max"] - span["mean"]],
+            span["max"],
+            yerr=[span["max"] - span["min"], 0 * span["max"]],
             color=colour,
             marker=marker,
             linestyle=dashes,
@@ -77,7 +77,7 @@ def _draw(axes: Axes, part: pd.DataFrame, quantity: str) -> None:
 def draw(frame: pd.DataFrame) -> Figure:
     """Error (top) and spread (bottom) over the temperature, a column for every urn and function.
 
-    Points are means over the sets of weights, bars reach from the least to the largest.
+    Points are the largest over the sets of weights, bars reach down to the least.
     """
     columns = list(frame[["urn", "function"]].drop_duplicates().itertuples(index=False))
     figure, grid = plt.subplots(2, len(columns), figsize=(3.1 * len(columns), 5.6), sharex=True, sharey="row")
@@ -114,52 +114,3 @@ def save(figure: Figure, directory: Path, name: str = "gradient_study") -> list[
         figure.savefig(paths[-1], **options)
     plt.close(figure)
     return paths
-
-
-def _cell(row: pd.Series) -> str:
-    return f"{100 * row['error']:.1f} ± {100 * row['standard_error']:.1f} % ({row['standard_deviation']:.1f})"
-
-
-def markdown(frame: pd.DataFrame, temperature: float = 0.5) -> str:
-    """The table at one temperature, and the worst error at each."""
-    keys = ["urn", "weights", "function"]
-    at = frame[(frame["temperature"] == temperature) | frame["temperature"].isna()]
-    estimators = [name for name in STYLES if name in set(at["estimator"])]
-    names = [STYLES[name][0] for name in estimators]
-    explanation = (
-        f"Temperature {temperature:g}. Error of the mean gradient ± its standard error, over max(norm of the exact "
-        "gradient, floor); in brackets the standard deviation of one sample's gradient over the same. The floor is "
-        "sd(f) sqrt(sum_i Var x_i) / 10, a tenth of the bound that Cauchy and Schwarz put on the gradient. The exact "
-        "gradient is by enumeration. The score function is (f(x) - mean of f) (x - E[x]): unbiased, its error is noise."
-    )
-    lines = [
-        "# Gradients of E[f(x)] with respect to log omega",
-        "",
-        explanation,
-        "",
-        "| urn | weights | f | " + " | ".join(names) + " | to reach (exact) | reached |",
-        "|---" * (len(names) + 5) + "|",
-    ]
-    for key, part in at.groupby(keys, sort=False):
-        rows = {row["estimator"]: row for _, row in part.iterrows()}
-        judged = rows["exact"]
-        cells = [_cell(rows[name]) for name in estimators]
-        target = f"{100 * judged['target']:.0f} %" if pd.notna(judged["target"]) else ""
-        reached = judged["reached"] if pd.notna(judged["reached"]) else ""
-        lines.append("| " + " | ".join([*key, *cells, target, reached]) + " |")
-    worst = frame.dropna(subset="temperature").groupby(["urn", "estimator", "temperature"], sort=False)
-    lines += ["", "Worst over weights and functions at each temperature, error (standard deviation):", ""]
-    temperatures = sorted(frame["temperature"].dropna().unique())
-    lines.append("| urn | estimator | " + " | ".join(f"{value:g}" for value in temperatures) + " |")
-    lines.append("|---" * (len(temperatures) + 2) + "|")
-    largest = worst[["error", "standard_deviation"]].max()
-    for urn in frame["urn"].unique():
-        for name in estimators:
-            if (urn, name) in set(largest.index.droplevel("temperature")):
-                part = largest.loc[urn, name]
-                cells = [
-                    f"{100 * part.loc[t, 'error']:.1f} % ({part.loc[t, 'standard_deviation']:.1f})"
-                    for t in temperatures
-                ]
-                lines.append("| " + " | ".join([urn, STYLES[name][0], *cells]) + " |")
-    return "\n".join(lines) + "\n"

@@ -33,12 +33,12 @@ class Settings:
     blocks: int = 50
     block: int = 4_000
     authors_blocks: int = 100
-    authors_block: int = 400
+    authors_block: int = 600
     seed: int = 0
 
     @classmethod
     def quick(cls, seed: int = 0) -> "Settings":
-        return cls(temperatures=(0.5,), blocks=4, block=250, authors_blocks=4, authors_block=50, seed=seed)
+        return cls(temperatures=(0.5,), blocks=4, block=250, authors_blocks=4, authors_block=60, seed=seed)
 
 
 def _own_law_gradient(estimator: str, problem: Problem, function: Callable[[Any], Any]) -> np.ndarray | None:

@@ -21,7 +21,9 @@ from experiments.gradient_study.enumeration import (
     support,
 )
 from experiments.gradient_study.estimators import Moments, collect, score_function
+from experiments.gradient_study.official_worker import seeds_of_all_orders
 from experiments.gradient_study.problems import Problem, functions, problems
+from experiments.gradient_study.table import draws_to_beat, markdown
 
 # A differentiable function with the authors' call signature. Its counts are no integers: only the plumbing is tested.
 STAND_IN = """
@@ -136,6 +138,22 @@ def test_authors_code_runs_in_its_own_process(stand_in: Path) -> None:
         study.authors_moments(stand_in / "mvhg", settings, cells)
 
 
+def test_draws_to_beat_a_biased_estimator() -> None:
+    biased = pd.Series({"error": 0.1, "standard_error": 0.0, "standard_deviation": 1.0})
+    unbiased = pd.Series({"error": 0.0, "standard_error": 0.0, "standard_deviation": 2.0})
+    assert draws_to_beat(biased, unbiased) == 300  # 0.01 + 1 / 300 = 4 / 300
+    assert draws_to_beat(biased, biased) == 1
+    noisy = pd.Series({"error": 0.1, "standard_error": 0.1, "standard_deviation": 1.0})
+    assert draws_to_beat(noisy, unbiased) is None
+
+
+def test_every_class_order_of_the_authors_code_has_a_seed() -> None:
+    seeds = seeds_of_all_orders(3)
+    orders = {tuple(np.random.RandomState(seed).permutation(3).tolist()) for seed in seeds}
+    assert orders == set(itertools.permutations(range(3)))
+    assert len(seeds) == 6
+
+
 def test_figure_and_table_come_from_the_csv_alone(frame: pd.DataFrame, tmp_path: Path) -> None:
     source = tmp_path / "gradient_study.csv"
     frame.to_csv(source, index=False)
@@ -143,7 +161,7 @@ def test_figure_and_table_come_from_the_csv_alone(frame: pd.DataFrame, tmp_path:
     first = [path.read_bytes() for path in figure.save(figure.draw(read), tmp_path / "first")]
     second = [path.read_bytes() for path in figure.save(figure.draw(read), tmp_path / "second")]
     assert first == second
-    table = figure.markdown(read)
+    table = markdown(read)
     assert table.count("m = 20, 20, 20; n = 18 |") >= 6
     assert "nan" not in table
     source.write_text("a,b\n1,2\n")

@@ -1,0 +1,72 @@
+"""The table of the gradient study, from its CSV alone."""
+
+import math
+
+import pandas as pd
+
+from experiments.gradient_study.figure import STYLES
+
+EXPLANATION = """\
+Error of the mean gradient and its standard error, over max(norm of the exact gradient, floor); in brackets the standard
+deviation of one sample's gradient over the same. The exact gradient is by enumeration under the true law; the floor is
+sd(f) sqrt(sum_i Var x_i) / 10, a tenth of the bound that the Cauchy-Schwarz inequality puts on the gradient. The score
+function is (f(x) - mean of f over the other draws) (x - E[x]): unbiased, so its error is noise. "From draws" is the
+number of draws averaged over from which its root-mean-square error is below that of the straight-through gradient with
+exact conditionals ("-": no bias was found)."""
+
+
+def _cell(row: pd.Series) -> str:
+    return f"{100 * row['error']:.1f} ± {100 * row['standard_error']:.1f} % ({row['standard_deviation']:.1f})"
+
+
+def draws_to_beat(straight_through: pd.Series, score_function: pd.Series) -> int | None:
+    """Number of averaged draws from which an unbiased estimator has the smaller root-mean-square error.
+
+    The squared errors are bias^2 + variance / draws; the noise of the measurement is taken off the bias. None where no
+    bias stands out.
+    """
+    squared_bias = straight_through["error"] ** 2 - straight_through["standard_error"] ** 2
+    if straight_through["error"] < 2 * straight_through["standard_error"]:
+        return None
+    extra_variance = score_function["standard_deviation"] ** 2 - straight_through["standard_deviation"] ** 2
+    return max(1, math.ceil(extra_variance / squared_bias))
+
+
+def _worst(frame: pd.DataFrame, estimators: list[str]) -> list[str]:
+    tempered = frame.dropna(subset="temperature")
+    temperatures = sorted(tempered["temperature"].unique())
+    lines = ["| urn | estimator | " + " | ".join(f"{value:g}" for value in temperatures) + " |"]
+    lines.append("|---" * (len(temperatures) + 2) + "|")
+    largest = tempered.groupby(["urn", "estimator", "temperature"])[["error", "standard_deviation"]].max()
+    for urn in tempered["urn"].unique():
+        for name in (name for name in estimators if name in set(tempered["estimator"])):
+            rows = [largest.loc[(urn, name, temperature)] for temperature in temperatures]
+            cells = [f"{100 * row['error']:.1f} % ({row['standard_deviation']:.1f})" for row in rows]
+            lines.append("| " + " | ".join([urn, STYLES[name][0], *cells]) + " |")
+    return lines
+
+
+def markdown(frame: pd.DataFrame, temperature: float = 0.5) -> str:
+    """Every case at one temperature, and the worst case at each.
+
+    Args:
+        frame: the study's table.
+        temperature: one of its temperatures.
+    """
+    at = frame[(frame["temperature"] == temperature) | frame["temperature"].isna()]
+    estimators = [name for name in STYLES if name in set(at["estimator"])]
+    names = [STYLES[name][0] for name in estimators]
+    lines = ["# Gradients of E[f(x)] with respect to log omega", "", EXPLANATION, ""]
+    lines += [f"Temperature {temperature:g}; f linear is x_1 - 2 x_2 + x_3 / 2, f quadratic |x - e|^2.", ""]
+    lines.append("| urn | weights | f | " + " | ".join(names) + " | from draws | to reach (exact) | reached |")
+    lines.append("|---" * (len(names) + 6) + "|")
+    for key, part in at.groupby(["urn", "weights", "function"], sort=False):
+        rows = {row["estimator"]: row for _, row in part.iterrows()}
+        judged = rows["exact"]
+        draws = draws_to_beat(judged, rows["score function"])
+        cells = [*key, *(_cell(rows[name]) for name in estimators), "-" if draws is None else f"{draws:,}"]
+        cells += [f"{100 * judged['target']:.0f} %", judged["reached"]] if pd.notna(judged["target"]) else ["", ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "Worst over weights and functions at each temperature, error (standard deviation):", ""]
+    lines += _worst(frame, estimators)
+    return "\n".join(lines) + "\n"
