@@ -76,12 +76,12 @@ def colours(values: np.ndarray[Any, Any]) -> dict[float, Any]:
     return dict(zip(values, shades, strict=True))
 
 
-def draw_histograms(axes: Axes, histograms: pd.DataFrame, group: int, conditionals: str) -> None:
+def draw_histograms(axes: Axes, histograms: pd.DataFrame, group: int, conditionals: str, inches: float) -> None:
     """The draws (filled), the merged reference (steps) and the exact law (dotted), one colour per value."""
     part = histograms[histograms["group"] == group]
     shades = colours(np.sort(part["value"].unique()))
     labelled: list[int] = []  # peaks with a number; the next one needs this much room
-    room = 0.018 * np.ptp(part["count"]) * len(f"{part['value'].max():g}")
+    room = 0.06 / inches * np.ptp(part["count"]) * len(f"{part['value'].max():g}")
     for value, own in part.groupby("value"):
         colour, total = shades[value], own["drawn"].sum()
         count, drawn = own["count"].to_numpy(), own["drawn"].to_numpy() / total
@@ -128,7 +128,7 @@ def draw(number: int, metrics: pd.DataFrame, histograms: pd.DataFrame) -> Figure
     for line, (conditionals, title) in enumerate(CONDITIONALS.items()):
         own = select(histograms, plan.series, conditionals)
         for axes, group in zip(grid[line], plan.groups, strict=True):
-            draw_histograms(axes, own, group, conditionals)
+            draw_histograms(axes, own, group, conditionals, inches=3.4 * columns / len(plan.groups))
             axes.set_title(f"{title if len(plan.groups) == 1 else title.split(' (')[0]}, group {group}")
             axes.set_xlabel(rf"count $x_{group}$" if line else "")
         grid[line][0].set_ylabel("relative frequency")

@@ -53,6 +53,14 @@ def add_caption(figure: Figure, text: str, width: int) -> None:
     figure.text(0.01, -0.01, fill(text, width), ha="left", va="top", fontsize=8)
 
 
+def _freeze_layout(figure: Figure) -> None:
+    """Lays out once and rounds: the layout's solver may differ in the last digit from one call to the next."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(edge, 4) for edge in axes.get_position().bounds])
+
+
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Saves ``<name>.png`` and ``<name>.pdf`` without dates, so that the same numbers give the same bytes.
 
@@ -60,6 +68,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         The paths written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _freeze_layout(figure)
     png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
     figure.savefig(png, bbox_inches="tight", metadata={"Software": None})
     figure.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Creator": None, "Producer": None})

@@ -133,9 +133,10 @@ def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
 
 
 def test_two_processes_cannot_work_on_the_same_run(run: RunDirectory) -> None:
-    with run.claim(), pytest.raises(ExperimentError, match="another process is working on this run"):
-        with RunDirectory(run.path.parents[3], "room/row", "abc").claim():
-            pass
+    again = RunDirectory(run.path.parents[3], "room/row", "abc")
+    refused = pytest.raises(ExperimentError, match="another process is working on this run")
+    with run.claim(), refused, again.claim():
+        pass
 
 
 def test_finished_runs_are_found_by_row(tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""The library installs alone, and the files that describe the environment agree with each other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+
+import mvhg
+from experiments.common.configuration import rows
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+ASKED_FOR = (
+    "torch",
+    "pytorch-lightning",
+    "hydra-core",
+    "wandb",
+    "scikit-learn",
+    "scipy",
+    "disentanglement-lib",
+    "tensorflow",
+)
+
+
+def requirements() -> dict[str, Requirement]:
+    """Every requirement of the library and its extras by name."""
+    lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
+    return {requirement.name.lower(): requirement for requirement in map(Requirement, lines)}
+
+
+def pins() -> dict[str, tuple[str, Marker | None]]:
+    """Version and marker of every line of constraints.txt by name."""
+    lines = (CHECKOUT / "constraints.txt").read_text().splitlines()
+    parsed = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {one.name.lower(): (str(one.specifier).removeprefix("=="), one.marker) for one in parsed}
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist and the wheel built from it, made without a network."""
+    source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if (CHECKOUT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((CHECKOUT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output
+
+
+def test_the_wheel_holds_the_library_and_nothing_else(distributions: Path) -> None:
+    [wheel] = distributions.glob("*.whl")
+    assert wheel.name == f"mvhg-{mvhg.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(f"mvhg-{mvhg.__version__}.dist-info/METADATA").decode()
+    assert {name.split("/")[0] for name in names} == {"mvhg", f"mvhg-{mvhg.__version__}.dist-info"}
+    assert "mvhg/py.typed" in names
+    modules = {f"mvhg/{path.name}" for path in (CHECKOUT / "mvhg").glob("*.py")}
+    assert {name for name in names if name.startswith("mvhg/")} == modules | {"mvhg/py.typed"}
+    needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
+    assert len(needed) == 1
+    assert needed[0].startswith("Requires-Dist: torch")
+
+
+def test_the_source_distribution_holds_what_a_build_needs(distributions: Path) -> None:
+    [sdist] = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "LICENSE", "README.md", "mvhg/__init__.py", "mvhg/py.typed"} <= names
+
+
+ALONE = """
+import sys
+installed = sys.argv[1]
+sys.path.insert(0, installed)
+heavy = ("pytorch_lightning", "torchmetrics", "hydra", "omegaconf", "wandb", "scipy", "sklearn", "pandas", "matplotlib")
+for name in heavy:
+    sys.modules[name] = None  # importing it now raises
+import mvhg
+assert mvhg.__file__.startswith(installed), mvhg.__file__
+law = mvhg.MultivariateHypergeometric(total_count=5, group_sizes=[3, 5, 4])
+print(int(law.sample().sum()))
+"""
+
+
+def test_the_wheel_installs_alone_and_needs_torch_only(distributions: Path, tmp_path: Path) -> None:
+    [wheel] = distributions.glob("*.whl")
+    target = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    subprocess.run([*pip, str(wheel)], check=True, timeout=120)
+    command = [sys.executable, "-c", ALONE, str(target)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "5\n"
+
+
+def test_the_types_check() -> None:
+    command = [sys.executable, "-m", "mypy", "--no-error-summary"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_code_is_in_style() -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", "."]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_library_needs_torch_with_a_floor_and_a_ceiling() -> None:
+    [requirement] = map(Requirement, PROJECT["dependencies"])
+    assert requirement.name == "torch"
+    assert {one.operator for one in requirement.specifier} == {">=", "<"}
+
+
+def test_every_requirement_is_bounded() -> None:
+    for name, requirement in requirements().items():
+        operators = {one.operator for one in requirement.specifier}
+        assert operators in ({">=", "<"}, {"=="}), name
+
+
+def test_the_constraints_lie_within_the_ranges() -> None:
+    pinned = pins()
+    unpinned = {"setuptools", "panda3d"}  # the build's own, and an extra that no committed result uses
+    for name, requirement in requirements().items():
+        if name not in unpinned:
+            version, marker = pinned[name]
+            assert requirement.specifier.contains(version), f"{requirement} but {name}=={version}"
+            assert marker is None or not marker.evaluate({"python_version": "3.10"})
+    assert not any("+" in version for version, _ in pinned.values())
+
+
+def test_the_conda_environment_parses_and_agrees() -> None:
+    environment = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "environment.yml"))
+    assert isinstance(environment, dict)
+    assert set(environment) == {"name", "channels", "dependencies"}
+    conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    [pip] = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    for entry in conda:
+        assert re.fullmatch(r"[a-z0-9-]+ >=[\d.]+(,<[\d.]+)?", entry), entry  # bounded, and no build string
+    editable, listed = pip[-1], [Requirement(line) for line in pip[:-1]]
+    assert editable == "--editable .[experiments,dev]"
+    names = {entry.split()[0] for entry in conda} | {requirement.name for requirement in listed}
+    assert set(ASKED_FOR) <= names
+    ours = requirements()
+    for requirement in listed:
+        assert requirement.specifier == ours[requirement.name].specifier, requirement
+    for entry in conda:
+        name, _, specifier = entry.partition(" ")
+        name = name.removesuffix("-base")
+        if name in ours:
+            assert Requirement(f"{name}{specifier}").specifier == ours[name].specifier, entry
+
+
+def make(*arguments: str) -> str:
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_make_alone_explains_every_target() -> None:
+    text = make()
+    assert text == make("help")
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    explained = set(re.findall(r"^  ([a-z][a-z0-9-]*)  ", text, re.MULTILINE))
+    assert targets == explained
+    assert {f"reproduce-fig{number}" for number in (1, 4, 7, 8, 9, 10)} <= explained
+
+
+def test_make_reproduce_runs_every_row() -> None:
+    text = make("--dry-run", "reproduce", "PY=python")
+    for row in rows():
+        assert re.search(rf"[=,]{row}(,|\s)", text), row
