@@ -1,0 +1,99 @@
+"""Bad input: the message names the argument and says what is allowed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import mvhg
+
+EXACT = mvhg.MultivariateHypergeometric
+RELAXED = [mvhg.RelaxedMultivariateHypergeometric, mvhg.MultivariateHypergeometricStraightThrough]
+GOOD: dict[str, Any] = {"total_count": 5, "group_sizes": torch.tensor([3, 5, 4])}
+
+# (arguments, what the message must say: the name, then what is wrong or allowed)
+BAD = {
+    "negative-weight": ({"weights": torch.tensor([1.0, -5.0, 1.0])}, r"(?s)\bweights\b.*(positive|> 0|greater than 0)"),
+    "zero-weight": ({"weights": torch.tensor([1.0, 0.0, 1.0])}, r"(?s)\bweights\b.*size.* 0"),
+    "nan-weight": ({"weights": torch.tensor([1.0, math.nan, 1.0])}, r"\bweights\b"),
+    "infinite-weight": ({"weights": torch.tensor([1.0, math.inf, 1.0])}, r"(?s)\bweights\b.*finite"),
+    "nan-log-weight": ({"log_weights": torch.tensor([1.0, math.nan, 1.0])}, r"\blog_weights\b"),
+    "infinite-log-weight": ({"log_weights": torch.tensor([1.0, -math.inf, 1.0])}, r"(?s)\blog_weights\b.*finite"),
+    "both-weights": ({"weights": torch.ones(3), "log_weights": torch.zeros(3)}, r"(?s)weights.*log_weights.*not both"),
+    "negative-total": ({"total_count": -1}, r"\btotal_count\b"),
+    "too-large-total": ({"total_count": 13}, r"(?s)\btotal_count\b.*(13|12)"),
+    "one-too-large-total": ({"total_count": torch.tensor([5, 13])}, r"(?s)\btotal_count\b.*(13|12)"),
+    "fractional-total": ({"total_count": 2.5}, r"(?s)\btotal_count\b.*whole numbers?"),
+    "fractional-total-tensor": ({"total_count": torch.tensor(2.5)}, r"(?s)\btotal_count\b.*whole numbers?"),
+    "nan-total": ({"total_count": math.nan}, r"\btotal_count\b"),
+    "negative-size": ({"group_sizes": torch.tensor([3, -5, 14])}, r"(?s)\bgroup_sizes\b.*-5"),
+    "fractional-size": ({"group_sizes": torch.tensor([3.0, 5.5, 4.0])}, r"(?s)\bgroup_sizes\b.*whole numbers?"),
+    "nan-size": ({"group_sizes": torch.tensor([3.0, math.nan, 4.0])}, r"\bgroup_sizes\b"),
+    "scalar-size": ({"group_sizes": torch.tensor(12)}, r"\bgroup_sizes\b"),
+    "wrong-number-of-weights": ({"weights": torch.ones(4)}, r"(?s)\bweights\b.*4"),
+    "wrong-number-of-log-weights": ({"log_weights": torch.ones(2)}, r"(?s)log_weights"),
+    "wrong-batch": ({"total_count": torch.tensor([1, 2]), "weights": torch.ones(5, 3)}, r"(?s)(total_count|weights).*shape|shape.*(total_count|weights)"),
+    "scalar-weights": ({"weights": torch.tensor(1.0)}, r"\bweights\b"),
+    "unknown-conditionals": ({"conditionals": "approximate"}, r"(?s)conditionals.*exact.*merged"),
+    "order-not-a-permutation": ({"group_order": (0, 0, 1)}, r"(?s)group_order.*permutation"),
+    "order-too-short": ({"group_order": (0, 1)}, r"(?s)group_order.*permutation"),
+    "order-out-of-range": ({"group_order": (1, 2, 3)}, r"(?s)group_order.*permutation"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("kind", [EXACT, *RELAXED])
+def test_bad_arguments(kind: type, name: str) -> None:
+    arguments, message = BAD[name]
+    temperature = {} if kind is EXACT else {"temperature": 0.5}
+    with pytest.raises(ValueError, match=message) as caught:
+        kind(**temperature, **(GOOD | arguments))
+    assert len(str(caught.value)) < 600, "one short message"
+
+
+@pytest.mark.parametrize("kind", RELAXED)
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf, torch.tensor(0.0), torch.tensor([0.5, -0.5])])
+def test_bad_temperature(kind: type, temperature: Any) -> None:
+    with pytest.raises(ValueError, match=r"(?s)temperature.*(positive|> 0|greater than 0)"):
+        kind(temperature, **GOOD)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[4, 1, 0], [-1, 3, 3], [1, 1, 1], [1.5, 2.5, 1.0], [math.nan, 2.0, 1.0]],
+    ids=["above-size", "negative", "wrong-sum", "fractional", "nan"],
+)
+@pytest.mark.parametrize("kind", [EXACT, RELAXED[1]])
+def test_counts_outside_the_support(kind: type, counts: list[float]) -> None:
+    temperature = {} if kind is EXACT else {"temperature": 0.5}
+    with pytest.raises(ValueError, match="(?s)group_sizes.*sum to total_count"):
+        kind(**temperature, **GOOD, validate_args=True).log_prob(torch.tensor(counts, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("validate_args", [True, False])
+def test_counts_of_the_wrong_shape(validate_args: bool) -> None:
+    with pytest.raises(ValueError if validate_args else (ValueError, RuntimeError), match="(?i)size|shape"):
+        EXACT(**GOOD, validate_args=validate_args).log_prob(torch.tensor([1.0, 3.0, 1.0, 0.0]))
+
+
+@pytest.mark.parametrize("kind", [EXACT, *RELAXED])
+def test_legal_edges_are_no_errors(kind: type) -> None:
+    temperature = {} if kind is EXACT else {"temperature": 0.5}
+    for total, sizes in [(0, [3, 5]), (8, [3, 5]), (0, [0]), (3, [3]), (2, [0, 5]), (0, [0, 0, 0]), (5, [0, 5, 0])]:
+        distribution = kind(**temperature, total_count=total, group_sizes=torch.tensor(sizes))
+        counts = distribution.sample((3,))
+        assert counts.shape == (3, len(sizes)) and torch.allclose(counts.sum(-1), torch.tensor(float(total)))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.bfloat16])
+def test_other_dtypes_are_refused_or_right(dtype: torch.dtype) -> None:
+    logits = torch.tensor([0.0, 1.0, 2.0]).to(dtype)
+    try:
+        mean = EXACT(**GOOD, log_weights=logits).mean
+    except (ValueError, TypeError) as refusal:
+        assert "log_weights" in str(refusal)
+    else:
+        torch.testing.assert_close(mean.float(), EXACT(**GOOD, log_weights=logits.float()).mean, rtol=0.02, atol=0.02)

@@ -1,0 +1,362 @@
+"""The contract of ``torch.distributions.Distribution`` and of torch's transforms."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Distribution, constraints
+
+import mvhg
+from tests.mvhg.helpers import assert_accurate, generator
+
+EXACT = mvhg.MultivariateHypergeometric
+SOFT = mvhg.RelaxedMultivariateHypergeometric
+HARD = mvhg.MultivariateHypergeometricStraightThrough
+RELAXED = [SOFT, HARD]
+KINDS = [EXACT, SOFT, HARD]
+SIZES = torch.tensor([3, 5, 4])
+LOGITS = torch.tensor([[0.0, 1.6, 0.3], [1.0, -1.0, 0.0]], dtype=torch.float64)
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def build(kind: type, **kwargs: Any) -> Any:
+    arguments: dict[str, Any] = {"total_count": 5, "group_sizes": SIZES}
+    if "weights" not in kwargs:
+        arguments["log_weights"] = LOGITS
+    if kind in RELAXED:
+        arguments["temperature"] = 0.5
+    return kind(**(arguments | kwargs))
+
+
+def draw(distribution: Any, shape: tuple[int, ...] = (), seed: int = 1) -> torch.Tensor:
+    method = distribution.rsample if distribution.has_rsample else distribution.sample
+    return method(shape, generator=generator(seed))
+
+
+@kinds
+def test_is_a_distribution(kind: type) -> None:
+    distribution = build(kind)
+    assert isinstance(distribution, Distribution)
+    assert distribution.has_rsample == (kind in RELAXED)
+    assert {"total_count", "group_sizes", "weights", "log_weights"} <= set(distribution.arg_constraints)
+    for name in distribution.arg_constraints:
+        assert hasattr(distribution, name), name
+    assert kind.__name__ in repr(distribution)
+    assert distribution.support.event_dim == 1
+
+
+@kinds
+def test_positional_arguments_follow_the_documented_order(kind: type) -> None:
+    head = (0.5,) if kind in RELAXED else ()
+    distribution = kind(*head, 5, SIZES, None, LOGITS, "exact", (2, 1, 0), True)
+    assert_accurate(distribution.log_weights, LOGITS)
+    assert (draw(distribution).sum(-1) - 5).abs().max() < 1e-9
+
+
+@kinds
+@pytest.mark.parametrize("sample_shape", [(), (7,), (2, 3), (0,)])
+@pytest.mark.parametrize("batch_shape", [(), (2,), (4, 2), (1,)])
+def test_shapes(kind: type, sample_shape: tuple[int, ...], batch_shape: tuple[int, ...]) -> None:
+    distribution = build(kind, log_weights=torch.randn(*batch_shape, 3, generator=generator(2)))
+    assert distribution.batch_shape == batch_shape and distribution.event_shape == (3,)
+    counts = draw(distribution, sample_shape)
+    assert counts.shape == (*sample_shape, *batch_shape, 3)
+    assert distribution.sample(sample_shape).shape == counts.shape
+    assert distribution.sample(torch.Size(sample_shape)).shape == counts.shape
+    if kind is not SOFT:
+        assert distribution.log_prob(counts.detach()).shape == (*sample_shape, *batch_shape)
+        assert distribution.mean.shape == distribution.variance.shape == distribution.mode.shape == (*batch_shape, 3)
+        assert distribution.covariance_matrix.shape == (*batch_shape, 3, 3)
+        assert distribution.entropy().shape == distribution.log_partition.shape == batch_shape
+        assert distribution.marginal_log_probs().shape == (*batch_shape, 3, 6)
+    if kind in RELAXED:
+        _, one_hot, prefix_mask = distribution.rsample_selection(sample_shape)
+        assert one_hot.shape == (*sample_shape, *batch_shape, 3, 6)
+        assert prefix_mask.shape == (*sample_shape, *batch_shape, 3, 5)
+
+
+@kinds
+def test_every_parameter_batches_and_broadcasts(kind: type) -> None:
+    distribution = build(
+        kind,
+        total_count=torch.tensor([[2], [5], [0], [6]]),
+        group_sizes=torch.tensor([[3, 5, 4], [2, 2, 2]]),
+        log_weights=torch.zeros(3),
+    )
+    assert distribution.batch_shape == (4, 2)
+    counts = draw(distribution, (10,))
+    assert counts.shape == (10, 4, 2, 3)
+    expected = torch.tensor([2.0, 5.0, 0.0, 6.0])[:, None].expand(10, 4, 2)
+    torch.testing.assert_close(counts.sum(-1), expected, atol=1e-5, rtol=0)
+
+
+@kinds
+def test_sizes_may_be_a_list_and_counts_a_float_with_an_integer_value(kind: type) -> None:
+    distribution = build(kind, group_sizes=[3, 5, 4], total_count=5)
+    same = build(kind, group_sizes=torch.tensor([3.0, 5.0, 4.0]), total_count=torch.tensor(5.0))
+    torch.testing.assert_close(draw(distribution, (4,)), draw(same, (4,)))
+
+
+@kinds
+@pytest.mark.parametrize("validate_args", [True, False])
+def test_expand(kind: type, validate_args: bool) -> None:
+    distribution = build(kind, log_weights=LOGITS[0], validate_args=validate_args)
+    expanded = distribution.expand((4, 2))
+    assert type(expanded) is kind
+    assert expanded.batch_shape == (4, 2) and expanded.event_shape == (3,)
+    assert expanded._validate_args == validate_args
+    assert draw(expanded, (6,)).shape == (6, 4, 2, 3)
+    again = expanded.expand((5, 4, 2))
+    assert again.batch_shape == (5, 4, 2)
+    if kind is not SOFT:
+        assert_accurate(again.mean, distribution.mean.expand(5, 4, 2, 3))
+        x = torch.tensor([1.0, 3.0, 1.0], dtype=torch.float64)
+        assert_accurate(expanded.log_prob(x), distribution.log_prob(x).expand(4, 2))
+        if validate_args:
+            with pytest.raises(ValueError):
+                expanded.log_prob(x + 1.0)
+        else:
+            assert (expanded.log_prob(x + 1.0) == -torch.inf).all()
+
+
+@pytest.mark.parametrize("kind", [EXACT, HARD])
+def test_expand_keeps_the_merged_conditionals(kind: type) -> None:
+    distribution = build(kind, log_weights=LOGITS[0], conditionals="merged", group_order=(2, 0, 1))
+    x = torch.tensor([1.0, 3.0, 1.0], dtype=torch.float64)
+    assert_accurate(distribution.expand((2,)).log_prob(x), distribution.log_prob(x).expand(2))
+
+
+@kinds
+def test_expanded_elements_are_drawn_independently(kind: type) -> None:
+    counts = draw(build(kind, log_weights=LOGITS[0]).expand((64,)))
+    assert (counts != counts[:1]).any()
+
+
+@kinds
+def test_pickle_deepcopy_and_torch_save(kind: type) -> None:
+    distribution = build(kind, group_order=(1, 2, 0))
+    draw(distribution)  # caches, if any, travel as well
+    buffer = io.BytesIO()
+    torch.save(distribution, buffer)
+    buffer.seek(0)
+    copies = [pickle.loads(pickle.dumps(distribution)), copy.deepcopy(distribution), torch.load(buffer, weights_only=False)]
+    for other in copies:
+        assert type(other) is kind
+        torch.testing.assert_close(draw(other, (5,)), draw(distribution, (5,)), rtol=0, atol=0)
+        if kind is not SOFT:
+            assert_accurate(other.mean, distribution.mean)
+            assert_accurate(other.entropy(), distribution.entropy())
+
+
+@kinds
+def test_draws_follow_the_generator_and_nothing_else(kind: type) -> None:
+    distribution = build(kind)
+    first = draw(distribution, (50,))
+    torch.manual_seed(99)
+    np.random.seed(99)
+    assert (draw(distribution, (50,)) == first).all()
+    assert (draw(distribution, (50,), seed=2) != first).any()
+    state = torch.get_rng_state()
+    draw(distribution, (50,))
+    assert (torch.get_rng_state() == state).all(), "the given generator is used, not the global one"
+
+
+@kinds
+def test_draws_without_a_generator_follow_torchs_seed_and_leave_numpy_alone(kind: type) -> None:
+    distribution = build(kind)
+    method = distribution.rsample if kind in RELAXED else distribution.sample
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    torch.manual_seed(7)
+    first = method((50,))
+    np.random.seed(2)
+    torch.manual_seed(7)
+    assert (method((50,)) == first).all()
+    np.random.seed(1)
+    assert (np.random.get_state()[1] == before).all()
+    torch.manual_seed(8)
+    assert (method((50,)) != first).any()
+
+
+@kinds
+@pytest.mark.parametrize("default", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_outputs_have_the_dtype_of_the_weights_whatever_the_default_is(kind: type, dtype: torch.dtype, default: torch.dtype) -> None:
+    torch.set_default_dtype(default)
+    for arguments in ({"log_weights": LOGITS.to(dtype)}, {"weights": LOGITS.to(dtype).exp()}):
+        distribution = build(kind, **arguments)
+        values = [draw(distribution), distribution.sample(), distribution.weights, distribution.log_weights]
+        if kind is not SOFT:
+            values += [distribution.mean, distribution.variance, distribution.covariance_matrix, distribution.mode]
+            values += [distribution.entropy(), distribution.log_partition, distribution.marginal_log_probs()]
+            values += [distribution.log_prob(distribution.mode), distribution.enumerate_support()]
+        if kind in RELAXED:
+            values += list(distribution.rsample_selection())
+        assert {value.dtype for value in values} == {dtype}
+
+
+@kinds
+def test_values_do_not_depend_on_the_default_dtype(kind: type) -> None:
+    results = []
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        distribution = build(kind)
+        results.append([draw(distribution, (5,))] + ([] if kind is SOFT else [distribution.mean, distribution.entropy()]))
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@kinds
+def test_without_weights_the_default_dtype_is_used(kind: type) -> None:
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        assert draw(build(kind, log_weights=None)).dtype == dtype
+
+
+def test_support() -> None:
+    distribution = build(EXACT, total_count=torch.tensor([5, 3]))
+    inside = torch.tensor([[1.0, 3.0, 1.0], [3.0, 0.0, 0.0]])
+    assert distribution.support.check(inside).tolist() == [True, True]
+    for bad in ([4.0, 1.0, 0.0], [-1.0, 5.0, 1.0], [1.5, 2.5, 1.0], [1.0, 1.0, 1.0], [float("nan"), 3.0, 1.0]):
+        assert not bool(distribution.support.check(torch.tensor([bad, [3.0, 0.0, 0.0]]))[0]), bad
+    assert isinstance(distribution.support, constraints.Constraint)
+    assert distribution.support.is_discrete
+
+
+def test_moments_of_the_relaxed_class_are_not_those_of_the_discrete_law() -> None:
+    distribution = build(SOFT)
+    for name in ("mean", "variance"):
+        with pytest.raises(NotImplementedError):
+            getattr(distribution, name)
+
+
+@pytest.mark.parametrize("kind", [EXACT, HARD])
+def test_independent_wraps_it(kind: type) -> None:
+    independent = torch.distributions.Independent(build(kind), 1)
+    x = torch.tensor([[1.0, 3.0, 1.0], [2.0, 2.0, 1.0]], dtype=torch.float64)
+    assert_accurate(independent.log_prob(x), build(kind).log_prob(x).sum())
+    assert_accurate(independent.entropy(), build(kind).entropy().sum())
+
+
+def single(logits: torch.Tensor, kind: type = EXACT) -> Any:
+    return build(kind, log_weights=logits, validate_args=False)
+
+
+VMAPPED = {
+    "log_prob": lambda w: single(w).log_prob(torch.tensor([1.0, 3.0, 1.0], dtype=torch.float64)),
+    "mean": lambda w: single(w).mean,
+    "log_partition": lambda w: single(w).log_partition,
+    "entropy": lambda w: single(w).entropy(),
+    "covariance_matrix": lambda w: single(w).covariance_matrix,
+    "marginal_log_probs": lambda w: single(w).marginal_log_probs(),
+}
+
+
+@pytest.mark.parametrize("name", VMAPPED)
+def test_vmap_over_log_weights(name: str) -> None:
+    function = VMAPPED[name]
+    assert_accurate(torch.func.vmap(function)(LOGITS), torch.stack([function(row) for row in LOGITS]), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["log_prob", "log_partition", "entropy"])
+def test_vmap_of_grad(name: str) -> None:
+    function = VMAPPED[name]
+    gradients = torch.func.vmap(torch.func.grad(function))(LOGITS)
+    for row, gradient in zip(LOGITS, gradients):
+        point = row.clone().requires_grad_()
+        assert_accurate(gradient, torch.autograd.grad(function(point), point)[0], 1e-12)
+
+
+@pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
+def test_compile_of_log_prob() -> None:
+    torch._dynamo.reset()
+    function = VMAPPED["log_prob"]
+    point, eager = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    compiled = torch.compile(function, backend="aot_eager")(point)
+    expected = function(eager)
+    assert_accurate(compiled, expected, 1e-12)
+    compiled.sum().backward()
+    expected.sum().backward()
+    assert_accurate(point.grad, eager.grad, 1e-12)
+
+
+@pytest.mark.filterwarnings("default")
+def test_compile_of_rsample() -> None:
+    torch._dynamo.reset()
+    point = LOGITS.clone().requires_grad_()
+    counts = torch.compile(lambda w: single(w, HARD).rsample((8,)), backend="aot_eager")(point)
+    assert counts.shape == (8, 2, 3)
+    torch.testing.assert_close(counts.sum(-1), torch.full((8, 2), 5.0, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert (counts == counts.round()).all()
+    counts[..., 0].sum().backward()
+    assert torch.isfinite(point.grad).all() and point.grad.abs().max() > 1e-3
+
+
+@kinds
+def test_no_grad_inputs_give_no_grad_outputs(kind: type) -> None:
+    assert not draw(build(kind)).requires_grad
+    assert build(kind, log_weights=LOGITS.clone().requires_grad_()).sample().requires_grad is False
+
+
+@kinds
+def test_temperature_may_be_a_tensor(kind: type) -> None:
+    if kind in RELAXED:
+        torch.testing.assert_close(draw(build(kind, temperature=torch.tensor(0.5))), draw(build(kind, temperature=0.5)))
+        assert float(build(kind, temperature=0.25).temperature) == 0.25
+
+
+def test_backward_twice_through_two_draws_of_one_distribution() -> None:
+    """Each draw has a graph of its own unless the user keeps a shared one; nothing is cached across backward passes."""
+    point = LOGITS.clone().requires_grad_()
+    for _ in range(2):
+        build(HARD, log_weights=point).rsample(generator=generator(3))[..., 0].sum().backward()
+    assert torch.isfinite(point.grad).all()
+
+
+def test_import_needs_torch_alone() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'scipy', 'pandas', 'lightning', 'pytorch_lightning', 'hydra', 'wandb', 'matplotlib'}:\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import mvhg\n"
+        "print(sorted(mvhg.__all__))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in ("MultivariateHypergeometric", "RelaxedMultivariateHypergeometric", "MultivariateHypergeometricStraightThrough"):
+        assert name in result.stdout
+    for name in ("fit_weights", "ExponentialAnnealing"):
+        assert name in result.stdout
+
+
+def test_every_public_name_is_documented() -> None:
+    assert mvhg.__version__
+    for name in mvhg.__all__:
+        if not name.startswith("_"):
+            assert (getattr(mvhg, name).__doc__ or "").strip(), name
+    for kind in KINDS:
+        for name, member in vars(kind).items():
+            if not name.startswith("_") and (callable(member) or isinstance(member, property)):
+                assert (member.__doc__ or "").strip() or hasattr(Distribution, name), f"{kind.__name__}.{name}"
+
+
+def test_no_warnings_on_the_common_path() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in KINDS:
+            distribution = build(kind)
+            distribution.sample((2,))
+            repr(distribution)

@@ -1,0 +1,200 @@
+"""Gradients of the exact law: finite differences, the exponential family's identities, and extremes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import digamma
+
+import mvhg
+from tests import oracle
+from tests.mvhg.helpers import assert_accurate, log_weights, make
+from tests.urns import ALL, BY_NAME, LARGE, MEDIUM, SMALL, Urn
+
+# gradcheck's step is 1e-4: its own error is then about 1e-8, and rounding of 1e-12 is divided by no more than that.
+STEP = {"eps": 1e-4, "atol": 1e-6, "rtol": 1e-5}
+CHECKED = [urn for urn in SMALL if urn.groups <= 5]
+
+
+def outputs(urn: Urn) -> dict[str, Callable[[mvhg.MultivariateHypergeometric], torch.Tensor]]:
+    law = oracle.enumerate_law(*urn.arguments)
+    finite = torch.tensor(np.isfinite(law.log_marginals))
+    x = torch.tensor(law.support[:: max(1, len(law.support) // 7)], dtype=torch.float64)
+    return {
+        "log_prob": lambda d: d.log_prob(x),
+        "log_partition": lambda d: d.log_partition,
+        "mean": lambda d: d.mean,
+        "marginal_log_probs": lambda d: d.marginal_log_probs()[finite],
+        "entropy": lambda d: d.entropy(),
+        "variance": lambda d: d.variance,
+        "covariance_matrix": lambda d: d.covariance_matrix,
+    }
+
+
+@pytest.mark.parametrize("name", ["log_prob", "log_partition", "mean", "marginal_log_probs"])
+@pytest.mark.parametrize("urn", CHECKED, ids=str)
+def test_gradcheck(urn: Urn, name: str) -> None:
+    function = outputs(urn)[name]
+    point = log_weights(urn).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: function(make(urn, log_weights=w)), point, **STEP)
+
+
+@pytest.mark.parametrize("name", ["entropy", "variance", "covariance_matrix"])
+@pytest.mark.parametrize("urn", [BY_NAME[name] for name in ("middle-heavy", "all-drawn", "empty-groups", "plateau")], ids=str)
+def test_gradcheck_of_entropy_and_second_moments(urn: Urn, name: str) -> None:
+    test_gradcheck(urn, name)
+
+
+def test_gradcheck_of_a_batch() -> None:
+    point = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5]], dtype=torch.float64, requires_grad=True)
+
+    def function(w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        d = mvhg.MultivariateHypergeometric(torch.tensor([5, 3]), torch.tensor([[3, 5, 4], [2, 2, 2]]), log_weights=w)
+        marginals = d.marginal_log_probs()
+        return d.log_partition, d.mean, marginals[torch.isfinite(marginals)]
+
+    assert torch.autograd.gradcheck(function, point, **STEP)
+
+
+@pytest.mark.parametrize("urn", ALL, ids=str)
+def test_gradient_of_log_prob_is_counts_minus_mean(urn: Urn) -> None:
+    law, point = oracle.tilted_law(*urn.arguments), log_weights(urn).requires_grad_()
+    distribution = make(urn, log_weights=point)
+    x = distribution.mode.detach()
+    (gradient,) = torch.autograd.grad(distribution.log_prob(x), point)
+    assert_accurate(gradient, x.numpy() - law.mean, 1e-9 * max(1.0, law.mean.max()))
+    (gradient,) = torch.autograd.grad(make(urn, log_weights=point).log_partition, point)
+    assert_accurate(gradient, law.mean)
+
+
+@pytest.mark.parametrize("urn", ALL, ids=str)
+def test_jacobian_of_the_mean_is_the_covariance(urn: Urn) -> None:
+    law = oracle.tilted_law(*urn.arguments)
+    rows = min(urn.groups, 4)
+    jacobian = torch.autograd.functional.jacobian(lambda w: make(urn, log_weights=w).mean[:rows], log_weights(urn))
+    assert_accurate(jacobian, law.covariance[:rows])
+
+
+def test_second_derivative_of_log_partition_is_the_covariance() -> None:
+    urn = BY_NAME["middle-heavy"]
+    hessian = torch.autograd.functional.hessian(lambda w: make(urn, log_weights=w).log_partition, log_weights(urn))
+    assert_accurate(hessian, oracle.enumerate_law(*urn.arguments).covariance)
+
+
+def test_gradient_with_respect_to_weights() -> None:
+    urn = BY_NAME["rising"]
+    weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    x = torch.tensor([1.0, 2.0, 2.0], dtype=torch.float64)
+    make(urn, log_weights=None, weights=weights).log_prob(x).backward()
+    law = oracle.enumerate_law(*urn.arguments)
+    assert_accurate(weights.grad, (x.numpy() - law.mean) / weights.detach().numpy())
+
+
+@pytest.mark.parametrize("urn", [urn for urn in MEDIUM if urn.name not in ("ten-thousand", "many-groups")], ids=str)
+def test_gradient_of_marginals_is_the_shift_of_the_mean(urn: Urn) -> None:
+    """d log P(x_i = k) / d log omega = E[x | x_i = k] - E[x], at the bulk and at both ends of the support."""
+    law, point = oracle.tilted_law(*urn.arguments), log_weights(urn).requires_grad_()
+    marginals = make(urn, log_weights=point).marginal_log_probs()
+    group = int(np.argmax(law.mean))
+    size, others = urn.group_sizes[group], [j for j in range(urn.groups) if j != group]
+    sizes = [urn.group_sizes[j] for j in others]
+    low, high = max(0, urn.total_count - sum(sizes)), min(size, urn.total_count)
+    for count in sorted({low, (low + high) // 2, int(law.mean[group]), high}):
+        expected = np.zeros(urn.groups)
+        expected[group] = count
+        expected[others] = oracle.TiltedLaw(urn.total_count - count, sizes, [urn.log_weights[j] for j in others]).mean
+        (gradient,) = torch.autograd.grad(marginals[group, count], point, retain_graph=True)
+        assert_accurate(gradient, expected - law.mean, 1e-8)
+
+
+@pytest.mark.parametrize("urn", SMALL, ids=str)
+def test_marginals_outside_the_support_do_not_spoil_gradients(urn: Urn) -> None:
+    point = log_weights(urn).requires_grad_()
+    marginals = make(urn, log_weights=point).marginal_log_probs()
+    torch.where(torch.isfinite(marginals), marginals.exp(), 0.0).square().sum().backward()
+    assert torch.isfinite(point.grad).all()
+
+
+@pytest.mark.parametrize("name", ["equal", "middle-heavy", "two-groups", "empty-groups", "one-left", "all-drawn", "nothing-drawn"])
+def test_log_prob_is_differentiable_in_the_counts(name: str) -> None:
+    """Against the gamma function's extension, also at counts of 0 and of a whole group."""
+    urn = BY_NAME[name]
+    law, sizes = oracle.enumerate_law(*urn.arguments), np.array(urn.group_sizes)
+    x = torch.tensor(law.support, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(make(urn).log_prob(x).sum(), x)
+    expected = digamma(sizes - law.support + 1.0) - digamma(law.support + 1.0) + np.array(urn.log_weights)
+    # a direction along which the sum of counts stays n is what the law defines; across it, one constant per point is free
+    difference = gradient.numpy() - expected
+    occupied = sizes > 0
+    assert_accurate(difference[:, occupied], np.broadcast_to(difference[:, occupied][:, :1], difference[:, occupied].shape))
+
+
+def test_log_prob_of_fractional_counts_is_the_extension() -> None:
+    for name in ("middle-heavy", "twenty-each", "paper", "million-each"):
+        urn = BY_NAME[name]
+        law, distribution = oracle.tilted_law(*urn.arguments), make(urn, validate_args=False)
+        x = torch.tensor(law.mean + np.array([[0.25, -0.5, 0.25], [-0.3, 0.1, 0.2]]))
+        assert_accurate(distribution.log_prob(x), [law.log_prob(row) for row in x.tolist()], 1e-8)
+    x = torch.tensor([1.3, 2.2, 1.5], dtype=torch.float64, requires_grad=True)
+    distribution = make(BY_NAME["middle-heavy"], validate_args=False)
+    directions = torch.tensor([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]], dtype=torch.float64)
+    point = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: distribution.log_prob(x.detach() + t @ directions), point, **STEP)
+
+
+def extreme_urns() -> list[Urn]:
+    generator = np.random.default_rng(20230501)
+    urns = []
+    for i in range(12):
+        groups = int(generator.integers(2, 6))
+        sizes = (10 ** generator.uniform(0, 6, size=groups)).astype(int)
+        total = int(min(100_000, generator.integers(0, sizes.sum() + 1)))
+        spread = generator.uniform(-50, 50, size=groups) if i % 2 else 50.0 * generator.choice([-1.0, 1.0], size=groups)
+        urns.append(Urn(f"random-{i}", total, tuple(sizes.tolist()), tuple(spread.tolist())))
+    return urns
+
+
+EXTREME = [*LARGE, *extreme_urns()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("urn", EXTREME, ids=str)
+def test_values_and_gradients_are_finite_at_the_extremes(urn: Urn, dtype: torch.dtype) -> None:
+    point = log_weights(urn, dtype).requires_grad_()
+    distribution = make(urn, log_weights=point)
+    values = [distribution.log_prob(distribution.mode.detach()), distribution.log_partition, distribution.mean.square().sum()]
+    values.append(distribution.variance.sum())
+    for value in values:
+        (gradient,) = torch.autograd.grad(value, point)
+        assert torch.isfinite(value) and torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("urn", extreme_urns(), ids=str)
+def test_values_at_the_extremes_are_accurate(urn: Urn) -> None:
+    law, distribution = oracle.tilted_law(*urn.arguments), make(urn)
+    assert_accurate(distribution.log_partition, law.log_partition)
+    assert_accurate(distribution.mean, law.mean)
+    assert_accurate(distribution.covariance_matrix, law.covariance)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 10.0])
+@pytest.mark.parametrize("urn", [*LARGE[:4], *extreme_urns()[:4]], ids=str)
+def test_straight_through_draws_at_the_extremes(urn: Urn, temperature: float) -> None:
+    point = log_weights(urn).requires_grad_()
+    kind = mvhg.MultivariateHypergeometricStraightThrough
+    counts = make(urn, log_weights=point, kind=kind, temperature=temperature).rsample((2,), generator=torch.Generator().manual_seed(1))
+    assert (counts.sum(-1) == urn.total_count).all()
+    (counts * torch.arange(1.0, urn.groups + 1.0)).sum().backward()
+    assert torch.isfinite(point.grad).all()
+
+
+def test_oracle_shift_of_scale_keeps_gradients_orthogonal_to_it() -> None:
+    """A common factor of the weights changes nothing, so the gradient of the mean's entries sums to zero."""
+    for urn in (BY_NAME["paper"], BY_NAME["many-groups"], BY_NAME["million-mixed"]):
+        point = log_weights(urn).requires_grad_()
+        (gradient,) = torch.autograd.grad(make(urn, log_weights=point).mean[0], point)
+        assert math.isclose(float(gradient.sum()), 0.0, abs_tol=1e-9 * max(1.0, float(gradient.abs().max())))
