@@ -58,7 +58,8 @@ def _freeze_layout(figure: Figure) -> None:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes in figure.axes:
-        axes.set_position([round(edge, 4) for edge in axes.get_position().bounds])
+        left, bottom, width, height = (round(edge, 4) for edge in axes.get_position().bounds)
+        axes.set_position((left, bottom, width, height))
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
