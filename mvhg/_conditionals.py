@@ -19,6 +19,19 @@ from mvhg._windows import log_factorial_slopes, log_factorials, periodic_windows
 _FLOOR = 1e-300
 
 
+class Bounds(NamedTuple):
+    """The largest values in a batch of urns, at least; known before any order of groups is drawn."""
+
+    group: int
+    population: int
+    total: int
+
+    @classmethod
+    def of(cls, size: Tensor, total: Tensor) -> "Bounds":
+        """Bounds of sizes [B, c] and totals [B]."""
+        return cls(int(size.max()), int(size.sum(1).max()), int(total.max()))
+
+
 class Rows(NamedTuple):
     """Conditional log-weights, up to a constant, of R pairs (urn, remaining count) over a window of counts."""
 
@@ -37,17 +50,26 @@ class ConditionalTables:
         merged: whether the later groups are merged (paper) instead of summed exactly.
         log_precision: the tables leave out counts of probability below exp(-log_precision), so that their width goes
             with the standard deviation; None keeps the whole support, each log-weight accurate relative to itself.
+        bounds: see ``Bounds``; of the urns in any order of groups.
     """
 
     def __init__(
-        self, size: Tensor, log_weights: Tensor, total: Tensor, merged: bool, log_precision: float | None
+        self,
+        size: Tensor,
+        log_weights: Tensor,
+        total: Tensor,
+        merged: bool,
+        log_precision: float | None,
+        bounds: "Bounds",
     ) -> None:
+        self._bounds = bounds
         self.size, self.total, self.merged = size.long(), total.long(), merged
         self.num_groups = size.shape[1]
         self.later = self.size.sum(1, keepdim=True) - self.size.cumsum(1)  # [E, c]
-        tilt = solve_tilt(size, log_weights, total, stop_early=True)
+        tilt = solve_tilt(size, log_weights, total, stop_early=not is_batched(log_weights))
         self.logits = log_weights + tilt.unsqueeze(1)
-        self.low, high = torch.zeros_like(self.size), torch.minimum(self.size, self.total.unsqueeze(1))
+        self.low = torch.zeros_like(self.size)
+        self.width = [min(bounds.group, bounds.total) + 1] * self.num_groups
         self.sums = None
         # The merged law is another one than the tilt is made for: its window is the whole support.
         if log_precision is not None and not merged:
@@ -59,14 +81,13 @@ class ConditionalTables:
                 down = _bernstein(depth, variance, chance)
                 up = _bernstein(depth, variance, opposite)
                 self.low = torch.maximum(self.low, (size * chance - down).floor().long())
-                high = torch.minimum(high, (size * chance + up).ceil().long())
+                high = torch.minimum(self.size, self.total.unsqueeze(1)).minimum((size * chance + up).ceil().long())
+                self.width = [int(w) for w in (high - self.low).amax(0) + 1]
                 period = int(aliasing_period(variance.sum(1).max(), float(depth.max())))
                 self.base = (size * chance).long()
             if self.num_groups > 2:
                 self.sums = suffix_sums(size, self.logits, period, float(depth.max())).clamp(min=_FLOOR).log()
-        self.width = [int(w) for w in (high - self.low).amax(0) + 1] if len(size) else [1] * self.num_groups
-        largest = int(self.later[:, 0].max() if merged else 0)
-        largest = max(largest, int(self.size.max()))
+        largest = bounds.population if merged else bounds.group
         self._factorials = [log_factorials(largest, w, size) for w in self.width[:-1]]
         self._factorial_slopes = [log_factorial_slopes(largest, w, size) for w in self.width[:-1]]
 
@@ -154,7 +175,7 @@ class ConditionalTables:
             values = self.sums[:, i]
             return values, self.base[:, i + 1 :].sum(1) - values.shape[1] // 2
         limit = self.later[:, i]
-        s = torch.arange(int(torch.minimum(limit, self.total).max()) + 2, device=limit.device)
+        s = torch.arange(min(self._bounds.population, self._bounds.total) + 2, device=limit.device)
         sizes, logits = self.size[:, None, i + 1 :].double(), self.logits[:, None, i + 1 :]
         values = log_sum_probability(sizes, logits, torch.minimum(s, limit.unsqueeze(1)).double())
         return values, torch.zeros_like(limit)
@@ -169,6 +190,16 @@ class ConditionalTables:
             rise = values.gather(1, torch.remainder(at + inward, period)) - values.gather(1, at)
             slopes = slopes.scatter(1, at, torch.where(held.unsqueeze(1), inward * rise, slopes.gather(1, at)))
         return slopes
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is a batch of values within torch.func.vmap, none of which can be looked at."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
 
 
 def _bernstein(depth: Tensor, variance: Tensor, step: Tensor) -> Tensor:

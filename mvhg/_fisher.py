@@ -12,6 +12,9 @@ from torch import Tensor
 from mvhg._bernoulli_sum import conditional_moments, log_sum_probability, solve_tilt
 from mvhg._binomial import log_binomial
 
+# Below this mean, moments about the mean of the tilted binomial lose digits relative to their size.
+_RARE_MEAN = 0.1
+
 
 def log_partition(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     """log P_0 = log [z^n] prod_j (1 + omega_j z)^{m_j} (paper Eq. 1); sizes and weights [..., c], total [...]."""
@@ -41,7 +44,7 @@ def merged_log_probability(
 ) -> Tensor:
     """Log-probability under the paper's sampler (Alg. 1): univariate conditionals with the later groups merged."""
     index = list(order)
-    counts, size, log_weights = counts[..., index], size[..., index], log_weights[..., index]
+    counts, size, log_weights = torch.broadcast_tensors(counts[..., index], size[..., index], log_weights[..., index])
     remaining = total.expand(counts.shape[:-1])
     result = torch.zeros_like(remaining)
     for i in range(len(order) - 1):
@@ -71,10 +74,41 @@ def marginal_log_probabilities(size: Tensor, log_weights: Tensor, total: Tensor,
     return torch.nn.functional.pad(value, (0, largest + 1 - width), value=-math.inf)
 
 
-def moments(size: Tensor, log_weights: Tensor, total: Tensor, joint: bool = False) -> tuple[Tensor, Tensor]:
-    """Mean [..., c] and variance [..., c], or with ``joint`` the covariance matrix [..., c, c]."""
+def moments(size: Tensor, log_weights: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance, [..., c] each; those of rarely drawn groups are accurate relative to their size."""
     tilt = solve_tilt(size, log_weights, total)
-    return conditional_moments(size, log_weights + tilt.unsqueeze(-1), total, joint)
+    logits = log_weights + tilt.unsqueeze(-1)
+    mean, variance = conditional_moments(size, logits, total, joint=False)
+    rare_mean, rare_variance = _factorial_moments(size, logits, total)
+    rare = mean.detach() < _RARE_MEAN
+    return torch.where(rare, rare_mean, mean), torch.where(rare, rare_variance, variance).clamp(min=0)
+
+
+def covariance(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
+    """Covariance matrix [..., c, c]."""
+    tilt = solve_tilt(size, log_weights, total)
+    return conditional_moments(size, log_weights + tilt.unsqueeze(-1), total, joint=True)[1]
+
+
+def _factorial_moments(size: Tensor, logits: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance from E[X_i] and E[X_i (X_i - 1)], which are chances of sums that lack one or two elements.
+
+    E[X_i] = m_i p_i P(S - one of group i = n - 1) / P(S = n): each factor is accurate relative to itself.
+    """
+    log_chance = torch.nn.functional.logsigmoid(logits)
+    one = torch.eye(size.shape[-1], dtype=size.dtype, device=size.device)
+    normaliser = log_sum_probability(size, logits, total).unsqueeze(-1)
+
+    def falling(lacking: int) -> Tensor:
+        left = (size.unsqueeze(-2) - lacking * one).clamp(min=0)
+        chance = log_sum_probability(left, logits.unsqueeze(-2), total.unsqueeze(-1) - lacking)
+        enough = (size >= lacking) & (chance > -math.inf)
+        product = size if lacking == 1 else size * (size - 1)
+        log_moment = torch.where(enough, product, 1.0).log() + lacking * log_chance
+        return torch.where(enough, (log_moment + torch.where(enough, chance, 0.0) - normaliser).exp(), 0.0)
+
+    first, second = falling(1), falling(2)
+    return first, second + first - first.square()
 
 
 def entropy(size: Tensor, log_weights: Tensor, total: Tensor, largest: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mvhg._conditionals import ConditionalTables
+from mvhg._conditionals import Bounds, ConditionalTables, is_batched
 from mvhg._order import drawing_orders, number_of_orders
 
 # Above this temperature a softmax reads log-weights that lie below the resolution of the fast tables.
@@ -68,6 +68,9 @@ def draw_relaxed(
         dtype: of noise, softmax and results; soft draws use float64 within, so that the counts sum to the total.
         largest: largest group size, if one-hot vectors are wanted.
     """
+    if num_draws == 0 or len(size) == 0:
+        empty = log_weights.new_zeros(num_draws, len(size), size.shape[1])
+        return Draws(empty, None if largest is None else empty.to(dtype).unsqueeze(-1).repeat(1, 1, 1, largest + 1))
     if num_draws == 1 and len(size) > _URNS_AT_ONCE and size.device.type == "cpu":
         parts = [
             _draw_relaxed(m, w, n, t, 1, hard, merged, order, generator, dtype, largest)
@@ -109,11 +112,17 @@ def _draw_relaxed(
         instance = (draw * batch + torch.arange(batch, device=size.device)).reshape(-1)
         draw_permutation = permutation[instance]
     urns = [a.unsqueeze(0).expand(num_orders, *a.shape).flatten(0, 1) for a in (size, log_weights, total)]
-    fast = bool((temperature <= _MOST_FAST_TEMPERATURE).all())
+    # The fast tables' widths depend on the weights' values, which cannot be asked for within torch.func.vmap.
+    fast = not is_batched(log_weights) and bool((temperature <= _MOST_FAST_TEMPERATURE).all())
     # exp(-20) is below the resolution of float32 and exp(-39) below that of float64.
     precision = (39.0 if working == torch.float64 else 20.0) if fast else None
     tables = ConditionalTables(
-        urns[0].gather(1, permutation), urns[1].gather(1, permutation), urns[2], merged, precision
+        urns[0].gather(1, permutation),
+        urns[1].gather(1, permutation),
+        urns[2],
+        merged,
+        precision,
+        Bounds.of(size, total),
     )
     remaining = total.repeat(num_draws)
     inverse_temperature = (1 / temperature).to(working).repeat(num_draws)
@@ -174,8 +183,13 @@ def _conditional_logits(
     """Log-weights [D, W] in ``dtype``, differentiable in the remaining count, and the count of column 0 [D]."""
     whole = remaining.detach().round()
     if not hard:
-        whole = torch.where((remaining.detach() - whole).abs() < 1e-12, whole, remaining.detach().floor())
-        rows = tables.rows(i, whole.long(), instance, fraction=_at_least_zero(remaining - whole))
+        # Rounding must not turn a whole count into a fraction of one that is out of reach.
+        rounding = 1e-12 * tables.total.clamp(min=1)
+        rounding = rounding if instance is None else rounding[instance]
+        is_whole = (remaining.detach() - whole).abs() < rounding
+        whole = torch.where(is_whole, whole, remaining.detach().floor())
+        fraction = torch.where(is_whole, remaining - remaining.detach(), remaining - whole)
+        rows = tables.rows(i, whole.long(), instance, fraction=fraction)
         return rows.log_weights, rows.start
     whole = whole.long()
     row, start = None, None
@@ -199,18 +213,18 @@ def _conditional_logits(
     return logits, start
 
 
-def _at_least_zero(fraction: Tensor) -> Tensor:
-    """Sets rounding below zero to zero, keeping the gradient."""
-    return fraction - fraction.detach().clamp(max=0)
-
-
 class _Along(torch.autograd.Function):
     """Log-weights as they are; backward, they also depend on the remaining count by the given slopes."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, remaining: Tensor, slopes: Tensor, row: Tensor | None) -> Tensor:
-        ctx.save_for_backward(slopes, row)
+    def forward(logits: Tensor, remaining: Tensor, slopes: Tensor, row: Tensor | None) -> Tensor:
         return logits.view_as(logits)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2], inputs[3])
 
     @staticmethod
     @once_differentiable
@@ -228,7 +242,9 @@ def _determined_one_hot(count: Tensor, size: Tensor, hard: bool, dtype: torch.dt
     whole = count.detach().floor().clamp(min=0).minimum(size)
     low = torch.where(whole == size, (size - 1).clamp(min=0), whole)
     if not hard:
-        upper = (count - low).unsqueeze(1)
+        # Within [0, 1] but for rounding, which must not make an entry negative.
+        upper = (count - low) - (count - low).detach() + (count - low).detach().clamp(0, 1)
+        upper = upper.unsqueeze(1)
         below, above = (places == low.unsqueeze(1)).double(), (places == low.unsqueeze(1) + 1).double()
         return (below * (1 - upper) + above * upper).to(dtype)
     # At a whole count the two one-sided derivatives differ: their mean, or the only one at an end of the support.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mvhg._conditionals import ConditionalTables
+from mvhg._conditionals import Bounds, ConditionalTables, is_batched
 from mvhg._order import drawing_orders
 
 # exp(-39) is below the resolution of a float64 uniform.
@@ -34,12 +34,22 @@ def draw_counts(
         dtype: of the result.
     """
     batch, groups = size.shape
+    if is_batched(log_weights):
+        raise NotImplementedError(
+            "sample does not run within torch.func.vmap; give log_weights a batch dimension instead, or use rsample of "
+            "MultivariateHypergeometricStraightThrough"
+        )
     if batch == 0 or num_draws == 0:
         return torch.zeros(num_draws, batch, groups, dtype=dtype, device=size.device)
     # [B, c]: one order an urn, differing between urns only in where empty groups stand.
     permutation = drawing_orders(size, 1, order or tuple(range(groups)), None).squeeze(0)
     tables = ConditionalTables(
-        size.gather(1, permutation), log_weights.gather(1, permutation), total, merged, _LOG_PRECISION
+        size.gather(1, permutation),
+        log_weights.gather(1, permutation),
+        total,
+        merged,
+        _LOG_PRECISION,
+        Bounds.of(size, total),
     )
     instance = torch.arange(batch, device=size.device).repeat(num_draws)
     counts = torch.empty(groups, num_draws * batch, dtype=dtype, device=size.device)

@@ -58,27 +58,36 @@ def periodic_windows(values: Tensor, start: Tensor, width: int, instance: Tensor
 
 
 class _PeriodicWindows(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, values: Tensor, start: Tensor, width: int, instance: Tensor | None) -> Tensor:
-        period = values.shape[1]
-        copies = -(-(period + width) // period)
-        tiled = values.flip(1).repeat(1, copies)
-        column = period - 1 - torch.remainder(start, period)
-        row = torch.arange(len(values), device=values.device) if instance is None else instance
-        first = row * tiled.shape[1] + column
-        ctx.save_for_backward(first)
-        ctx.shape, ctx.tiled = values.shape, tiled.shape
+    def forward(values: Tensor, start: Tensor, width: int, instance: Tensor | None) -> Tensor:
+        tiled, first = _tile(values, start, width, instance)
         return tiled.reshape(-1).unfold(0, width, 1).index_select(0, first)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, Tensor | None], output: Tensor) -> None:
+        values, start, ctx.width, instance = inputs
+        ctx.save_for_backward(values, start, instance)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (first,) = ctx.saved_tensors
-        rows, columns = ctx.tiled
-        index = first.unsqueeze(1) + torch.arange(grad.shape[1], device=grad.device)
-        if len(grad) == rows:
-            index -= torch.arange(rows, device=grad.device).unsqueeze(1) * columns
-            tiled = grad.new_zeros(rows, columns).scatter_add_(1, index, grad)
+        values, start, instance = ctx.saved_tensors
+        tiled, first = _tile(values, start, ctx.width, instance)
+        rows, columns = tiled.shape
+        index = first.unsqueeze(1) + torch.arange(ctx.width, device=grad.device)
+        if instance is None:
+            index = index - torch.arange(rows, device=grad.device).unsqueeze(1) * columns
+            tiled = torch.zeros_like(tiled).scatter_add(1, index, grad)
         else:
-            tiled = grad.new_zeros(rows * columns).index_add_(0, index.reshape(-1), grad.reshape(-1))
-        return tiled.reshape(rows, -1, ctx.shape[1]).sum(1).flip(1), None, None, None
+            tiled = torch.zeros_like(tiled).reshape(-1).index_add(0, index.reshape(-1), grad.reshape(-1))
+        return tiled.reshape(rows, -1, values.shape[1]).sum(1).flip(1), None, None, None
+
+
+def _tile(values: Tensor, start: Tensor, width: int, instance: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The reversed table, repeated so that every window is contiguous, and where each window begins in it."""
+    period = values.shape[1]
+    tiled = values.flip(1).repeat(1, -(-(period + width) // period))
+    row = torch.arange(len(values), device=values.device) if instance is None else instance
+    return tiled, row * tiled.shape[1] + period - 1 - torch.remainder(start, period)

@@ -14,6 +14,8 @@ from mvhg._sampling import draw_counts
 from mvhg._validation import TensorLike, broadcast_parameters, check_conditionals, describe
 from mvhg.constraints import HypergeometricSupport
 
+_MOST_LISTED = 10_000_000
+
 
 class MultivariateHypergeometric(Distribution):
     r"""Number of elements drawn from each group when ``total_count`` are drawn without replacement.
@@ -173,8 +175,7 @@ class MultivariateHypergeometric(Distribution):
         Raises:
             ValueError: with ``validate_args``, for counts outside the support.
         """
-        if self._validate_args:
-            self._check_counts(value)
+        self._check_counts(value)
         size, log_weights, total = self._law()
         counts = value.double()
         if self.conditionals == "merged":
@@ -195,6 +196,8 @@ class MultivariateHypergeometric(Distribution):
             raise ValueError(
                 f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(self.batch_shape)}"
             ) from None
+        if not self._validate_args:
+            return
         bad = ~self.support.check(value).expand(shape)
         if bad.any():
             values = value.expand(*shape, value.shape[-1])
@@ -221,7 +224,7 @@ class MultivariateHypergeometric(Distribution):
     @property
     def covariance_matrix(self) -> Tensor:
         """Cov[X], [..., c, c]; each row sums to 0."""
-        return _fisher.moments(*self._exact_law("covariance_matrix"), joint=True)[1].to(self._dtype)
+        return _fisher.covariance(*self._exact_law("covariance_matrix")).to(self._dtype)
 
     @property
     def mode(self) -> Tensor:
@@ -242,6 +245,7 @@ class MultivariateHypergeometric(Distribution):
 
         Raises:
             NotImplementedError: if total_count or group_sizes differ within the batch.
+            ValueError: if the support is too large to list (more than ten million entries).
         """
         sizes = self.group_sizes.reshape(-1, self.event_shape[0])
         totals = self.total_count.reshape(-1)
@@ -257,6 +261,16 @@ class MultivariateHypergeometric(Distribution):
 
 def _enumerate(total: int, sizes: list[int]) -> Tensor:
     """Count vectors [support, c] in lexicographic order, extending feasible prefixes one group at a time."""
+    # Number of vectors for each remainder, in floating point: only its order of magnitude matters.
+    ways = torch.ones(1, dtype=torch.float64)
+    for size in sizes:
+        summed = torch.nn.functional.pad(ways, (size + 1, size)).cumsum(0)
+        ways = (summed[size + 1 :] - summed[: -size - 1])[: total + 1]
+    if float(ways[total]) * len(sizes) > _MOST_LISTED:
+        raise ValueError(
+            f"the support has about {float(ways[total]):.3g} count vectors of {len(sizes)} groups, more than the "
+            f"{_MOST_LISTED:,} entries that enumerate_support lists; use samples or marginal_log_probs instead"
+        )
     prefixes, remaining = torch.zeros(1, 0, dtype=torch.long), torch.tensor([total])
     for i, size in enumerate(sizes):
         later = sum(sizes[i + 1 :])

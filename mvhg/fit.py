@@ -9,8 +9,8 @@ from mvhg import _fisher
 from mvhg._validation import TensorLike, broadcast_parameters, describe
 
 _MAX_ITERATIONS = 200
-# Beyond this range of log weights the likelihood is flat to double precision: there is no finite maximum.
-_MOST_LOG_WEIGHT = 40.0
+# Below this information in some direction, the likelihood has no finite maximum.
+_LEAST_INFORMATION = 1e-5
 
 
 class WeightsFit(NamedTuple):
@@ -102,9 +102,12 @@ def _maximise(observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) ->
     with torch.no_grad():
         likelihood = _log_likelihood(log_weights, observed, size, total, repeats)
         for _ in range(_MAX_ITERATIONS):
-            mean, covariance = _fisher.moments(size, log_weights.expand_as(size), total, joint=True)
-            score = observed - repeats @ mean
+            expanded = log_weights.expand_as(size)
+            covariance = _fisher.covariance(size, expanded, total)
+            score = observed - repeats @ _fisher.moments(size, expanded, total)[0]
             information = torch.einsum("r,rij->ij", repeats, covariance)
+            if float(torch.linalg.eigvalsh(information + _ones(information))[0]) < 1e-3 * _LEAST_INFORMATION:
+                break
             step = _solve(information, score)
             # The likelihood is flat near its maximum: accept a step that loses no more than rounding.
             scale, slack = 1.0, 1e-12 * likelihood.abs().clamp(min=1)
@@ -115,17 +118,26 @@ def _maximise(observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) ->
                     break
                 scale *= 0.5
             log_weights, likelihood = proposal - proposal.mean(), candidate
-            if float(log_weights.abs().max()) > _MOST_LOG_WEIGHT:
-                group = int(log_weights.abs().argmax())
-                limit = "infinity" if log_weights[group] > 0 else "zero"
-                raise ValueError(
-                    f"no finite maximum-likelihood weight exists for group {group}: the likelihood rises as its weight "
-                    f"goes to {limit}. Leave the group out or collect more counts"
-                )
             if float(step.abs().max()) < 1e-10:
                 break
-        covariance = _inverse(information)
+        covariance = _inverse(_checked(information))
         return WeightsFit(log_weights, covariance.diagonal().clamp(min=0).sqrt(), covariance)
+
+
+def _checked(information: Tensor) -> Tensor:
+    """The information at the maximum, unless there is none: then it vanishes along the direction of the ascent.
+
+    At a finite maximum every group has as many draws as expected, at least one and one less than it can have, so the
+    information is of order one or more.
+    """
+    values, vectors = torch.linalg.eigh(information + _ones(information))
+    if float(values[0]) > _LEAST_INFORMATION:
+        return information
+    group = int(vectors[:, 0].abs().argmax())
+    raise ValueError(
+        f"no finite maximum-likelihood weight exists for group {group}: the likelihood keeps rising as its weight, "
+        "relative to others, goes to zero or to infinity. Leave the group out or collect more counts"
+    )
 
 
 def _log_likelihood(log_weights: Tensor, observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) -> Tensor:

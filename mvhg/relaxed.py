@@ -83,6 +83,20 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     def support(self) -> constraints.Constraint:
         return HypergeometricSupport(self.total_count, self.group_sizes, is_discrete=False)
 
+    def _exact_law(self, quantity: str) -> tuple[Tensor, Tensor, Tensor]:
+        if not self._hard:
+            raise NotImplementedError(
+                f"{quantity} is not defined for soft counts, whose law depends on the temperature and has no closed "
+                "form; use MultivariateHypergeometric for whole counts"
+            )
+        return super()._exact_law(quantity)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """Not defined for soft counts, which are real numbers."""
+        if not self._hard:
+            raise NotImplementedError("soft counts are real numbers: their support cannot be enumerated")
+        return super().enumerate_support(expand)
+
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "RelaxedMultivariateHypergeometric":
         new = self._get_checked_instance(type(self), _instance)
         new.temperature = self.temperature
@@ -150,10 +164,6 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             "counts, or MultivariateHypergeometricStraightThrough, whose counts are whole"
         )
 
-    def entropy(self) -> Tensor:
-        """Not defined, for want of a density."""
-        raise NotImplementedError("soft counts have no density in closed form, hence no entropy")
-
 
 class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometric):
     r"""Whole counts forward, the gradient of the relaxation backward (straight-through, paper Algorithm 2).
@@ -188,7 +198,3 @@ class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometri
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability under the discrete law, as in ``MultivariateHypergeometric.log_prob``."""
         return MultivariateHypergeometric.log_prob(self, value)
-
-    def entropy(self) -> Tensor:
-        """Entropy of the discrete law in nats, [...]."""
-        return MultivariateHypergeometric.entropy(self)
