@@ -183,12 +183,17 @@ def _conditional_logits(
     """Log-weights [D, W] in ``dtype``, differentiable in the remaining count, and the count of column 0 [D]."""
     whole = remaining.detach().round()
     if not hard:
-        # Rounding must not turn a whole count into a fraction of one that is out of reach.
-        rounding = 1e-12 * tables.total.clamp(min=1)
-        rounding = rounding if instance is None else rounding[instance]
-        is_whole = (remaining.detach() - whole).abs() < rounding
-        whole = torch.where(is_whole, whole, remaining.detach().floor())
-        fraction = torch.where(is_whole, remaining - remaining.detach(), remaining - whole)
+        # Rounding must turn a whole count neither into a fraction nor into more than there is.
+        rounding, most = (
+            4 * torch.finfo(torch.float64).eps * tables.total.clamp(min=1),
+            tables.later[:, i] + tables.size[:, i],
+        )
+        if instance is not None:
+            rounding, most = rounding[instance], most[instance]
+        value = remaining.detach()
+        is_whole = ((value - whole).abs() <= rounding) | (value > most) | (value < 0)
+        whole = torch.where(is_whole, whole, value.floor()).clamp(min=0).minimum(most)
+        fraction = torch.where(is_whole, remaining - value, remaining - whole)
         rows = tables.rows(i, whole.long(), instance, fraction=fraction)
         return rows.log_weights, rows.start
     whole = whole.long()

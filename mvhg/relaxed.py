@@ -154,7 +154,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         counts = draws.counts.to(self._dtype).reshape(shape)
         if draws.one_hot is None:
             return Selection(counts, counts, counts)
-        one_hot = draws.one_hot.reshape(*shape, -1)
+        one_hot = draws.one_hot.reshape(*shape, self._largest + 1)
         return Selection(counts, one_hot, one_hot[..., 1:].flip(-1).cumsum(-1).flip(-1))
 
     def log_prob(self, value: Tensor) -> Tensor:
