@@ -124,7 +124,7 @@ update-results: $(READY) ## Rewrites the committed results/ from the finished ru
 
 .PHONY: wandb-sync
 wandb-sync: $(READY) ## Uploads the offline runs to Weights & Biases (needs `wandb login`)
-	$(PY) -m wandb sync --include-offline results/wandb/offline-run-*
+	$(PY) -m wandb sync results/wandb/offline-run-*
 
 .PHONY: clean
 clean: ## Removes .venv, caches and results/local; runs and committed results stay

@@ -54,7 +54,7 @@ def execute(config: DictConfig, row: str, overrides: Sequence[str] = ()) -> RunD
         if plain["force"]:
             run.discard_checkpoints()
         elif run.finished() is not None:
-            log.info("%s seed %d: finished before, skipped (%s)", row, plain["seed"], run.path)
+            log.info("%s seed %d: finished at commit %.10s, skipped (%s)", row, plain["seed"], run.commit(), run.path)
             return run
         resumed = run.last_checkpoint() is not None
         log.info("%s seed %d: %s (%s)", row, plain["seed"], "continues" if resumed else "starts", run.path)

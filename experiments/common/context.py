@@ -21,7 +21,11 @@ from experiments.common.tracking import Tracker
 
 
 class Experiment(Protocol):
-    """One row: settings come through the constructor (keyword-only), the work is done in ``run``."""
+    """One row: settings come through the constructor (keyword-only), the work is done in ``run``.
+
+    An attribute ``headline_metrics`` is optional: name of a logged metric -> which of its values the W&B summary keeps
+    (``min``, ``max``, ``mean`` or ``last``).
+    """
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns tidy tables by name; ``metrics`` is required. Tables hold nothing that depends on the clock."""

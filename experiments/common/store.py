@@ -124,6 +124,10 @@ class RunDirectory:
         files = {name: _digest(self.path / name) for name in sorted(contents)}
         write_atomically(marker, json.dumps({"files": files}, indent=2) + "\n")
 
+    def commit(self) -> str:
+        """Returns the commit whose code made a finished run."""
+        return str(json.loads((self.path / "environment.json").read_text())["commit"])
+
     def table(self, name: str) -> pd.DataFrame:
         """Reads a table of a finished run."""
         return pd.read_csv(self.path / f"{name}.csv")

@@ -100,6 +100,10 @@ class KolmogorovSmirnovExperiment:
             raise ValueError(f"significance must be between 0 and 1, got {significance!r}")
         self.significance = significance
         self.histograms = histograms
+        groups = range(1, len(self.settings[0].weights) + 1)
+        self.headline_metrics: dict[str, str] = {}  # the worst urn of each series, reference and group
+        for prefix in (_prefix(name, other, group) for name in series for other in references for group in groups):
+            self.headline_metrics |= {f"{prefix}/ks_distance": "max", f"{prefix}/ks_p_corrected": "min"}
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics`` (one line per urn, reference and group) and, where asked for, ``histograms``."""
@@ -196,11 +200,15 @@ def _histogram(
     )
 
 
+def _prefix(series: str, reference: str, group: int) -> str:
+    return f"{series}/{reference}/group_{group}"
+
+
 def _logged(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """W&B history: distance and corrected p-value by series, reference and group."""
     values = {}
     for line in lines:
-        prefix = f"{line['series']}/{line['reference']}/group_{line['group']}"
+        prefix = _prefix(line["series"], line["reference"], line["group"])
         values[f"{prefix}/ks_distance"] = float(line["ks_distance"])
         values[f"{prefix}/ks_p_corrected"] = float(line["ks_p_corrected"])
     return values

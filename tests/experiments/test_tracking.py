@@ -61,6 +61,8 @@ def test_the_offline_file_holds_the_logged_history(tmp_path: Path) -> None:
     summary = json.loads(inspect(file, "--summary"))
     assert summary["config"]["experiment"]["sampler"] == "sample"
     assert "exact/largest_ks_distance" in json.dumps(summary)
+    defined = {record["metric"].get("name") for record in records(file) if record["type"] == "metric"}
+    assert "weights/exact/group_2/ks_distance" in defined
 
 
 def test_nothing_is_written_when_tracking_is_disabled(tmp_path: Path) -> None:
