@@ -25,11 +25,11 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         parser.error(f"--output {options.output} can't be written: {error.strerror}.")
     settings = Settings.quick(options.seed) if options.quick else Settings(seed=options.seed)
+    facts = environment_facts("cpu")  # before the run: the checkout may change under a long one
     try:
         frame = run(settings, options.official)
     except ExperimentError as error:
         parser.error(str(error))
-    facts = environment_facts("cpu")
     frame = frame.assign(
         profile="quick" if options.quick else "paper",
         seed=options.seed,

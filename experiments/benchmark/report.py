@@ -1,23 +1,12 @@
 """Write the benchmark's results: JSON (everything), CSV (the rows; the scaling) and a Markdown table."""
 
-import datetime
 import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from experiments.benchmark.run import Benchmark
-from experiments.common.reproducibility import environment_facts
 from experiments.common.store import write_atomically
-
-
-def environment(benchmark: Benchmark) -> dict[str, Any]:
-    """Where and with what the numbers were made."""
-    facts = {key: value for key, value in environment_facts("cpu").items() if key != "peak_memory_mib"}
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return facts | {"threads": benchmark.threads, "cores": os.cpu_count(), "date": today}
 
 
 def table(benchmark: Benchmark) -> pd.DataFrame:
@@ -34,13 +23,15 @@ def _number(value: float | None) -> str:
 
 def markdown(benchmark: Benchmark) -> str:
     """The table and what it needs to be understood."""
-    facts, settings = environment(benchmark), benchmark.settings
+    facts, settings = benchmark.environment, benchmark.settings
     commit = facts["commit"][:10] + (" with uncommitted changes" if facts["dirty"] else "")
     urn = f"m = {settings.group_sizes}, n = {settings.total_count}, weights {settings.weights}"
     place = (
-        f"{facts['device']}, {facts['cores']} cores, {facts['threads']} threads, torch {facts['packages']['torch']}, "
+        f"{facts['device']}, {facts['cores']} cores, {facts['threads']} thread(s), torch {facts['packages']['torch']}, "
         f"Python {facts['python']}, commit {commit}, {facts['date']}."
     )
+    if facts["load_average"] is not None:
+        place += f" Load average before the start: {facts['load_average']:.1f}."
     method = (
         f"Unless the row says otherwise the urn is {urn}; temperature {settings.temperature}. Every side runs in a "
         f"process of its own, in turns; the figures are medians over {settings.rounds} rounds of {settings.repeats} "
@@ -87,7 +78,7 @@ def markdown(benchmark: Benchmark) -> str:
 def write(benchmark: Benchmark, directory: Path) -> list[Path]:
     """Write all files into ``directory`` and return their paths."""
     everything = {
-        "environment": environment(benchmark),
+        "environment": benchmark.environment,
         "settings": benchmark.settings.as_dict(),
         "rows": table(benchmark).astype(object).where(lambda frame: frame.notna(), None).to_dict("records"),
         "precision": benchmark.precision,

@@ -1,5 +1,7 @@
 """The benchmark: every comparison in turn, collected into one list of rows."""
 
+import datetime
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -8,6 +10,7 @@ from typing import Any
 
 from experiments.benchmark import sides
 from experiments.benchmark.settings import Settings
+from experiments.common.reproducibility import environment_facts
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,19 @@ class Benchmark:
     precision: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    """Where and with what the numbers were made, as it stood before the run. ``load_average`` counts the processes
+    that wanted a core in the minute before: clearly above zero, the machine was not idle."""
 
     def run(self) -> None:
         """Measure everything, side by side."""
+        self.environment = {key: value for key, value in environment_facts("cpu").items() if key != "peak_memory_mib"}
+        self.environment |= {
+            "threads": self.threads,
+            "cores": os.cpu_count(),
+            "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        }
         self._precision()
         self._sample()
         self._straight_through()
