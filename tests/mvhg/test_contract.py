@@ -275,6 +275,11 @@ def test_vmap_of_grad(name: str) -> None:
         assert_accurate(gradient, torch.autograd.grad(function(point), point)[0], 1e-12)
 
 
+def test_vmap_of_straight_through_draws() -> None:
+    counts = torch.func.vmap(lambda w: single(w, HARD).rsample((4,)), randomness="different")(LOGITS)
+    assert counts.shape == (2, 4, 3) and (counts.sum(-1) == 5).all()
+
+
 @pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
 def test_compile_of_log_prob() -> None:
     torch._dynamo.reset()

@@ -158,7 +158,7 @@ def test_draws_are_independent_of_one_another() -> None:
 
 
 @pytest.mark.parametrize("straight_through", [False, True], ids=["sample", "rsample"])
-@pytest.mark.parametrize("order", [None, (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("order", [None, (2, 1, 0), (0, 2, 1)])
 def test_merged_draws_follow_the_merged_law_and_are_told_from_the_exact_one(order: tuple[int, ...] | None, straight_through: bool) -> None:
     urn = BY_NAME["middle-heavy"]
     merged, exact = oracle.merged_law(*urn.arguments, order or (0, 1, 2)), oracle.enumerate_law(*urn.arguments)

@@ -11,14 +11,13 @@ from tests.urns import BY_NAME, SMALL, Urn
 
 HARD = mvhg.MultivariateHypergeometricStraightThrough
 SOFT = mvhg.RelaxedMultivariateHypergeometric
-URNS = [*SMALL, BY_NAME["paper"], BY_NAME["deep-tails"], BY_NAME["more-than-half"], BY_NAME["many-groups"]]
-ORDERS = {"random": None, "given": "given"}
+URNS = [*SMALL, BY_NAME["paper"], BY_NAME["deep-tails"], BY_NAME["more-than-half"]]
 dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 urns = pytest.mark.parametrize("urn", URNS, ids=str)
 orders = pytest.mark.parametrize("order", ["random", "given", "merged"])
 
 
-def draw(urn: Urn, kind: type, order: str, dtype: torch.dtype, temperature: float = 0.7, draws: int = 200):
+def draw(urn: Urn, kind: type, order: str, dtype: torch.dtype, temperature: float = 0.7, draws: int = 100):
     given = tuple(range(1, urn.groups)) + (0,)
     distribution = make(
         urn,
@@ -40,7 +39,7 @@ def draw(urn: Urn, kind: type, order: str, dtype: torch.dtype, temperature: floa
 
 @dtypes
 @orders
-@urns
+@pytest.mark.parametrize("urn", [*URNS, BY_NAME["many-groups"]], ids=str)
 def test_hard_counts_one_hots_and_masks_agree_to_the_last_bit(urn: Urn, order: str, dtype: torch.dtype) -> None:
     counts, one_hot, prefix_mask = draw(urn, HARD, order, dtype)
     sizes = torch.tensor(urn.group_sizes)
@@ -52,7 +51,7 @@ def test_hard_counts_one_hots_and_masks_agree_to_the_last_bit(urn: Urn, order: s
 
 @dtypes
 @orders
-@pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("temperature", [0.1, 10.0])
 @urns
 def test_soft_counts_one_hots_and_masks_agree(urn: Urn, temperature: float, order: str, dtype: torch.dtype) -> None:
     counts, one_hot, prefix_mask = draw(urn, SOFT, order, dtype, temperature, draws=50)
