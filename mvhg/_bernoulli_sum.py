@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mvhg._binomial import log_sigmoid
+
 # exp(-39) is about 1e-17: what is cut off, in frequency and by aliasing, is below double precision.
 _LOG_PRECISION = 39.0
 # The largest number of positive frequencies that these bounds need for any variance (reached near variance 19).
@@ -120,7 +122,7 @@ def log_sum_probability(size: Tensor, logits: Tensor, total: Tensor) -> Tensor:
     Returns:
         Tensor of the broadcast batch shape [...], accurate relative to the probability itself.
     """
-    shape = torch.broadcast_shapes(size.shape[:-1], logits.shape[:-1], total.shape)
+    shape = torch.broadcast_tensors(size[..., 0], logits[..., 0], total)[0].shape
     groups = size.shape[-1]
     per_row = max(1, groups * _NUM_FREQUENCIES)
     if shape.numel() * per_row <= _CHUNK_ELEMENTS:
@@ -137,12 +139,8 @@ def _log_sum_probability(size: Tensor, logits: Tensor, total: Tensor) -> Tensor:
     shift = solve_tilt(size, logits, total)
     tilted = logits + shift.unsqueeze(-1)
     log_probability = torch.log(_probability(_spectrum(size, tilted, total)))
-    change = (size * (_softplus(tilted) - _softplus(logits))).sum(-1) - total * shift
+    change = (size * (log_sigmoid(-logits) - log_sigmoid(-tilted))).sum(-1) - total * shift
     return torch.where(inside, log_probability + change, -math.inf)
-
-
-def _softplus(x: Tensor) -> Tensor:
-    return -torch.nn.functional.logsigmoid(-x)
 
 
 def conditional_moments(size: Tensor, logits: Tensor, total: Tensor, joint: bool) -> tuple[Tensor, Tensor]:

@@ -30,12 +30,17 @@ def log_binomial(count: Tensor, size: Tensor, logits: Tensor) -> Tensor:
     failures = size - successes
     log_size = size.log()
     value = (
-        _log_poisson(successes, log_size + torch.nn.functional.logsigmoid(logits))
-        + _log_poisson(failures, log_size + torch.nn.functional.logsigmoid(-logits))
+        _log_poisson(successes, log_size + log_sigmoid(logits))
+        + _log_poisson(failures, log_size + log_sigmoid(-logits))
         - _log_poisson(size, log_size)
     )
     value = torch.where(empty, torch.zeros_like(value), value)
     return torch.where(inside, value, torch.full_like(value, -math.inf))
+
+
+def log_sigmoid(logits: Tensor) -> Tensor:
+    """log sigmoid(logits) to double precision; torch's own is slow for small tensors on a CPU."""
+    return -torch.nn.functional.softplus(-logits, threshold=40)
 
 
 def _log_poisson(count: Tensor, log_rate: Tensor) -> Tensor:

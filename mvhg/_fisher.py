@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mvhg._bernoulli_sum import conditional_moments, log_sum_probability, solve_tilt
-from mvhg._binomial import log_binomial
+from mvhg._binomial import log_binomial, log_sigmoid
 
 # Below this mean, moments about the mean of the tilted binomial lose digits relative to their size.
 _RARE_MEAN = 0.1
@@ -20,7 +20,7 @@ def log_partition(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     """log P_0 = log [z^n] prod_j (1 + omega_j z)^{m_j} (paper Eq. 1); sizes and weights [..., c], total [...]."""
     tilt = solve_tilt(size, log_weights, total)
     logits = log_weights + tilt.unsqueeze(-1)
-    scale = -(size * torch.nn.functional.logsigmoid(-logits)).sum(-1) - total * tilt
+    scale = -(size * log_sigmoid(-logits)).sum(-1) - total * tilt
     return log_sum_probability(size, logits, total) + scale
 
 
@@ -95,7 +95,7 @@ def _factorial_moments(size: Tensor, logits: Tensor, total: Tensor) -> tuple[Ten
 
     E[X_i] = m_i p_i P(S - one of group i = n - 1) / P(S = n): each factor is accurate relative to itself.
     """
-    log_chance = torch.nn.functional.logsigmoid(logits)
+    log_chance = log_sigmoid(logits)
     one = torch.eye(size.shape[-1], dtype=size.dtype, device=size.device)
     normaliser = log_sum_probability(size, logits, total).unsqueeze(-1)
 

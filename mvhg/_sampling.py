@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mvhg._conditionals import Bounds, ConditionalTables, is_batched
+from mvhg._inverse_transform import GuideTable
 from mvhg._order import drawing_orders
 
 # exp(-39) is below the resolution of a float64 uniform.
@@ -51,55 +52,42 @@ def draw_counts(
         _LOG_PRECISION,
         Bounds.of(size, total),
     )
-    instance = torch.arange(batch, device=size.device).repeat(num_draws)
-    counts = torch.empty(groups, num_draws * batch, dtype=dtype, device=size.device)
-    remaining = total.long().repeat(num_draws)
-    for i in range(groups - 1):
-        drawn = _draw_group(tables, i, remaining, instance, generator)
+    counts = torch.empty(num_draws, batch, groups, dtype=dtype, device=size.device)
+    remaining = tables.total.expand(num_draws, batch)
+    for i in range(groups):
+        drawn = remaining if i == groups - 1 else _draw_group(tables, i, remaining, generator)
         remaining = remaining - drawn
-        counts[i] = drawn
-    counts[-1] = remaining
-    result = torch.empty_like(counts)
-    if (permutation == permutation[0]).all():
-        result[permutation[0]] = counts
-    else:
-        result.scatter_(0, permutation.t().repeat(1, num_draws), counts)
-    return result.t().reshape(num_draws, batch, groups)
+        counts[..., i] = drawn
+    if (permutation == torch.arange(groups, device=size.device)).all():
+        return counts
+    return counts.gather(-1, permutation.argsort(-1).expand_as(counts))
 
 
-def _draw_group(
-    tables: ConditionalTables, i: int, remaining: Tensor, instance: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    """Counts of the group at position ``i``, int64 [D]."""
-    draws, batch = len(remaining), len(tables.total)
-    uniform = torch.rand(draws, dtype=torch.float64, device=remaining.device, generator=generator)
+def _draw_group(tables: ConditionalTables, i: int, remaining: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Counts of the group at position ``i``, int64 [num_draws, B]."""
+    num_draws, batch = remaining.shape
+    uniform = torch.rand(num_draws, batch, dtype=torch.float64, device=remaining.device, generator=generator)
+    urn = torch.arange(batch, device=remaining.device)
     # Draws that share urn and remaining count share a row; offsets from the total count are alike in all urns.
-    taken = tables.total[instance] - remaining
-    first, last = (int(v) for v in torch.aminmax(taken))
+    first, last = (0, 0) if i == 0 else (int(v) for v in torch.aminmax(tables.total - remaining))
     span = last - first + 1
-    if batch * span <= draws // 2:
-        urn = torch.arange(batch, device=remaining.device).repeat_interleave(span)
-        offsets = torch.arange(first, last + 1, device=remaining.device).repeat(batch)
-        cumulative, start = _cumulative(tables, i, tables.total[urn] - offsets, urn)
-        row = instance * span + (taken - first)
-        width = cumulative.shape[1]
-        # One sorted vector: row k occupies [k, k + 1]. The rounding this adds is below 1e-10 of probability.
-        flat = (cumulative + torch.arange(len(urn), device=urn.device).unsqueeze(1)).reshape(-1)
-        found = torch.searchsorted(flat, uniform.clamp(max=1 - 1e-10) + row, right=True)
-        return found - row * width + start[row]
+    if batch * span <= num_draws * batch // 2:
+        left = tables.total.unsqueeze(1) - torch.arange(first, last + 1, device=urn.device)
+        cumulative = _cumulative(tables, i, left.reshape(-1), urn.repeat_interleave(span))
+        row = (tables.total + urn * span - first) - remaining
+        table = GuideTable(cumulative, num_draws * batch)
+        return table.draw(row.reshape(-1), uniform.reshape(-1)).reshape(num_draws, batch) + tables.low[:, i]
     parts = []
     rows = max(1, _CHUNK_ELEMENTS // tables.width[i])
-    for u, r, e in zip(uniform.split(rows), remaining.split(rows), instance.split(rows), strict=True):
-        cumulative, start = _cumulative(tables, i, r, e)
+    each = (uniform.reshape(-1), remaining.reshape(-1), urn.repeat(num_draws))
+    for u, r, e in zip(*(a.split(rows) for a in each), strict=True):
         below_one = u.clamp(max=1 - 1e-16).unsqueeze(1)
-        parts.append(torch.searchsorted(cumulative, below_one, right=True).squeeze(1) + start)
-    return torch.cat(parts)
+        parts.append(torch.searchsorted(_cumulative(tables, i, r, e), below_one, right=True).squeeze(1))
+    return torch.cat(parts).reshape(num_draws, batch) + tables.low[:, i]
 
 
-def _cumulative(tables: ConditionalTables, i: int, remaining: Tensor, instance: Tensor) -> tuple[Tensor, Tensor]:
-    """Cumulative probabilities [R, W], exactly 1 from the last possible count on, and the count of column 0 [R]."""
-    rows = tables.rows(i, remaining, instance)
-    weights = rows.log_weights.exp()
-    cumulative = weights.cumsum(1)
+def _cumulative(tables: ConditionalTables, i: int, remaining: Tensor, instance: Tensor) -> Tensor:
+    """Cumulative probabilities [R, W], exactly 1 from the last possible count on."""
+    cumulative = tables.rows(i, remaining, instance).log_weights.exp().cumsum(1)
     # A row that no draw uses may be impossible, all weights 0.
-    return cumulative / cumulative[:, -1:].clamp(min=1e-300), rows.start
+    return cumulative / cumulative[:, -1:].clamp(min=1e-300)

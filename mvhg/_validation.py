@@ -19,6 +19,12 @@ class Parameters(NamedTuple):
     log_weights: Tensor | None
 
 
+def broadcast_shapes(*shapes: torch.Size) -> torch.Size:
+    """As torch.broadcast_shapes, which imports SymPy, a second's work, on its first call."""
+    point = torch.zeros(())
+    return torch.broadcast_tensors(*(point.expand(shape) for shape in shapes))[0].shape
+
+
 def describe(values: Tensor, bad: Tensor) -> str:
     """Shape of ``values`` and the first few that ``bad`` marks, for an error message."""
     shown = values.detach()[bad].flatten()[:5].tolist()
@@ -61,8 +67,8 @@ def broadcast_parameters(
             f"group_sizes of shape {tuple(sizes.shape)}"
         )
     try:
-        event = torch.broadcast_shapes(sizes.shape, importance.shape)
-        batch = torch.broadcast_shapes(event[:-1], count.shape)
+        event = broadcast_shapes(sizes.shape, importance.shape)
+        batch = broadcast_shapes(event[:-1], count.shape)
     except RuntimeError:
         raise ValueError(
             f"total_count of shape {tuple(count.shape)}, group_sizes of shape {tuple(sizes.shape)} and {name} of shape "

@@ -11,7 +11,7 @@ from torch.distributions.utils import lazy_property
 
 from mvhg import _fisher
 from mvhg._sampling import draw_counts
-from mvhg._validation import TensorLike, broadcast_parameters, check_conditionals, describe
+from mvhg._validation import TensorLike, broadcast_parameters, broadcast_shapes, check_conditionals, describe
 from mvhg.constraints import HypergeometricSupport
 
 _MOST_LISTED = 10_000_000
@@ -191,7 +191,7 @@ class MultivariateHypergeometric(Distribution):
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"value must be a tensor of counts [..., {self.event_shape[0]}], got {got}")
         try:
-            shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+            shape = broadcast_shapes(value.shape[:-1], self.batch_shape)
         except RuntimeError:
             raise ValueError(
                 f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(self.batch_shape)}"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from mvhg._relaxation import Selection, draw_relaxed
-from mvhg._validation import TensorLike, check_temperature
+from mvhg._validation import TensorLike, broadcast_shapes, check_temperature
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
 
@@ -65,7 +65,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             check_temperature(temperature)
         self.temperature = torch.as_tensor(temperature, dtype=self._dtype, device=self.group_sizes.device)
         try:
-            fits = torch.broadcast_shapes(self.temperature.shape, self.batch_shape) == self.batch_shape
+            fits = broadcast_shapes(self.temperature.shape, self.batch_shape) == self.batch_shape
         except RuntimeError:
             fits = False
         if not fits:
@@ -155,6 +155,9 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         if draws.one_hot is None:
             return Selection(counts, counts, counts)
         one_hot = draws.one_hot.reshape(*shape, self._largest + 1)
+        if self._hard:
+            # Exact, and its gradient is the same, since those of the one-hot entries only count up to a constant.
+            return Selection(counts, one_hot, 1 - one_hot[..., :-1].cumsum(-1))
         return Selection(counts, one_hot, one_hot[..., 1:].flip(-1).cumsum(-1).flip(-1))
 
     def log_prob(self, value: Tensor) -> Tensor:
