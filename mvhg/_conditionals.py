@@ -194,6 +194,8 @@ class ConditionalTables:
 
 def is_batched(tensor: Tensor) -> bool:
     """Whether ``tensor`` is a batch of values within torch.func.vmap, none of which can be looked at."""
+    if torch.compiler.is_compiling():
+        return False
     functorch = torch._C._functorch
     while functorch.is_functorch_wrapped_tensor(tensor):
         if functorch.is_batchedtensor(tensor):
