@@ -5,6 +5,7 @@ S_i is the sum over the later groups under a common tilt ("exact"), or a binomia
 ("merged", paper Eq. 3). A conditional is thus the sum of two stretches of tables, one read forwards, one backwards.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from mvhg._bernoulli_sum import aliasing_period, log_sum_probability, solve_tilt
 from mvhg._fisher import merged_log_weight
 from mvhg._suffix_sums import suffix_sums
-from mvhg._windows import log_factorial_slopes, log_factorials, periodic_windows
+from mvhg._windows import PaddedTable, log_factorial_slopes, log_factorials, periodic_windows
 
 # Residues that a sum cannot reach hold rounding noise, maybe negative, where a logarithm is taken.
 _FLOOR = 1e-300
@@ -88,8 +89,9 @@ class ConditionalTables:
             if self.num_groups > 2:
                 self.sums = suffix_sums(size, self.logits, period, float(depth.max())).clamp(min=_FLOOR).log()
         largest = bounds.population if merged else bounds.group
-        self._factorials = [log_factorials(largest, w, size) for w in self.width[:-1]]
-        self._factorial_slopes = [log_factorial_slopes(largest, w, size) for w in self.width[:-1]]
+        factorials = log_factorials(largest, size)
+        self._factorials = {width: PaddedTable(factorials, math.inf, width) for width in set(self.width)}
+        self._largest = largest
 
     def rows(
         self,
@@ -113,7 +115,7 @@ class ConditionalTables:
         if instance is not None:
             start, size, limit, logits = (a[instance] for a in (start, size, limit, logits))
         steps = torch.arange(self.width[i], dtype=torch.float64, device=start.device)
-        factorials = self._factorials[i]
+        factorials = self._factorials[self.width[i]]
         x = start.unsqueeze(1) + steps
         own = x * logits.unsqueeze(1) - factorials.ascending(start) - factorials.descending(size - start)
         rest, derivative = self._later_groups(i, remaining - start, limit, instance, fraction, slopes)
@@ -132,13 +134,14 @@ class ConditionalTables:
             logits = merged_log_weight(self.size[:, i + 1 :].double(), self.logits[:, i + 1 :])
         if instance is not None:
             logits = logits[instance]
-        factorials, width = self._factorials[i], self.width[i]
+        width = self.width[i]
+        factorials = self._factorials[width]
 
         def base(first: Tensor) -> Tensor:
             return -factorials.descending(first) - factorials.ascending(limit - first)
 
         def base_slopes(first: Tensor) -> Tensor:
-            table = self._factorial_slopes[i]
+            table = PaddedTable(log_factorial_slopes(self._largest, limit), 0.0, width)
             central = table.ascending(limit - first) - table.descending(first)
             # One-sided at s = 0 and s = limit.
             edge = limit.double().clamp(min=1).log()

@@ -1,6 +1,5 @@
 """Reading many short stretches of a table at once, as strided views: no index per entry."""
 
-import math
 from typing import Any
 
 import torch
@@ -33,16 +32,15 @@ class PaddedTable:
         return self._descending.index_select(0, (self._last - 1 - start).clamp(0, self._last))
 
 
-def log_factorials(largest: int, width: int, like: Tensor) -> PaddedTable:
-    """log k! for k = 0..largest and +inf elsewhere, so that sums of its negatives are -inf outside the support."""
-    k = torch.arange(1, largest + 2, dtype=torch.float64, device=like.device)
-    return PaddedTable(torch.lgamma(k), math.inf, width)
+def log_factorials(largest: int, like: Tensor) -> Tensor:
+    """log k! for k = 0..largest; pad with +inf, so that sums of its negatives are -inf outside the support."""
+    return torch.lgamma(torch.arange(1, largest + 2, dtype=torch.float64, device=like.device))
 
 
-def log_factorial_slopes(largest: int, width: int, like: Tensor) -> PaddedTable:
-    """Central differences (log (k+1)! - log (k-1)!) / 2 for k = 1..largest, 0 elsewhere."""
+def log_factorial_slopes(largest: int, like: Tensor) -> Tensor:
+    """Central differences (log (k+1)! - log (k-1)!) / 2 for k = 1..largest, and 0 for k = 0."""
     k = torch.arange(0, largest + 1, dtype=torch.float64, device=like.device)
-    return PaddedTable(0.5 * (k * (k + 1)).clamp(min=1).log(), 0.0, width)
+    return 0.5 * (k * (k + 1)).clamp(min=1).log()
 
 
 def periodic_windows(values: Tensor, start: Tensor, width: int, instance: Tensor | None) -> Tensor:
