@@ -82,10 +82,15 @@ class RunContext:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message="GPU available but not used.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
+        # A run that continues finds its own checkpoint there.
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         callbacks = list(kwargs.pop("callbacks", []))
         if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
             callbacks.append(
-                ModelCheckpoint(self.directory, save_last=True, save_top_k=0, enable_version_counter=False)
+                # After whole epochs only: within one, a data loader does not know where it stopped.
+                ModelCheckpoint(
+                    self.directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+                )
             )
         settings = {
             "logger": self._tracker.logger or False,

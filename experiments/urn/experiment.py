@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from experiments.common.context import RunContext
 from experiments.urn.data import UrnDataModule
@@ -108,18 +106,9 @@ class UrnTraining:
             val_check_interval=self.record_every,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=-1,
-            # After whole epochs only: within one, the data loader does not know where it stopped.
-            callbacks=[
-                ModelCheckpoint(
-                    context.directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-                )
-            ],
         )
         data = UrnDataModule(splits, batch_size=self.batch_size, shuffle_seed=order_seed if self.shuffle else None)
-        with warnings.catch_warnings():
-            # A run that continues finds its own checkpoint there.
-            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-            trainer.fit(model, datamodule=data, ckpt_path=context.checkpoint_path)
+        trainer.fit(model, datamodule=data, ckpt_path=context.checkpoint_path)
 
         tables = recovery_tables(self.problem, splits, model.log_weights)
         loss_generator = context.generator(LOSS_STREAM, model.device)
