@@ -149,7 +149,7 @@ def _merged_weights_in_the_law(part: pd.DataFrame, source: str) -> Verdict:
     excess = (part["expected_squared_loss"] / part["expected_squared_loss_truth"]).max()
     return Verdict(
         "4.1: weights learned through merged conditionals are the true class importance",
-        f"their loss in the exact law over the true weights' at most {LOSS_EXCESS[0]}: reproduced, {LOSS_EXCESS[1]}: close",
+        f"loss in the exact law over the true weights' at most {LOSS_EXCESS[0]}: reproduced, {LOSS_EXCESS[1]}: close",
         f"{excess:.3f} {source}",
         _graded(excess, LOSS_EXCESS),
     )

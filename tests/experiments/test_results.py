@@ -117,15 +117,17 @@ def test_one_small_p_value_decides_the_family(tmp_path: Path) -> None:
 
 def test_the_worst_data_set_of_the_urn_decides(tmp_path: Path) -> None:
     row = {"profile": "quick", "seed": 0, "rmse_standard_errors": 1.0, "expected_squared_loss_truth": 10.0}
+    merged, loss = row | {"row": "urn/merged"}, "model_squared_loss"
     lines = [
-        row | {"row": "urn/merged", "rmse": 0.05, "expected_squared_loss": 10.1},
-        row | {"row": "urn/merged", "rmse": 0.2, "expected_squared_loss": 13.0},
-        row | {"row": "urn/maximum_likelihood", "rmse": 0.01, "expected_squared_loss": 10.0},
+        merged | {"rmse": 0.05, loss: 10.1, "expected_squared_loss": 10.1},
+        merged | {"rmse": 0.2, loss: 11.0, "expected_squared_loss": 13.0},
+        row | {"row": "urn/maximum_likelihood", "rmse": 0.01, loss: 10.0, "expected_squared_loss": 10.0},
     ]
     pd.DataFrame(lines).to_csv(tmp_path / "urn_metrics.csv", index=False)
     assert [one.verdict for one in verdicts.urn(tmp_path)] == [
-        "close",
-        "not reproduced",
+        "close",  # the log weights
+        "close",  # the loss of the merged law
+        "not reproduced",  # the same weights in the exact law
         "not comparable",
         "not comparable",
         "reproduced",
