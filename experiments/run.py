@@ -17,6 +17,7 @@ from pathlib import Path
 
 import hydra
 import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -59,6 +60,8 @@ def execute(config: DictConfig, row: str, overrides: Sequence[str] = ()) -> RunD
         resumed = run.last_checkpoint() is not None
         log.info("%s seed %d: %s (%s)", row, plain["seed"], "continues" if resumed else "starts", run.path)
         started = time.perf_counter()
+        if plain["threads"] is not None:
+            torch.set_num_threads(plain["threads"])
         pl.seed_everything(plain["seed"], workers=True, verbose=False)
         with track(
             **plain["logger"],

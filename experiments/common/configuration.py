@@ -21,7 +21,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 JOB_TYPES = ("sample", "pretrain", "train", "evaluate")
 
 # Keys of the command line that choose a row or a place, and leave the numbers alone.
-_NEUTRAL = ("experiment", "profile", "seed", "force", "results", "job_type", "tags", "logger", "trainer")
+_NEUTRAL = ("experiment", "profile", "seed", "force", "results", "threads", "job_type", "tags", "logger", "trainer")
 # Where and how visibly a trainer runs; everything else in that section decides numbers.
 _HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary")
 
@@ -46,6 +46,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     seed = plain["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ExperimentError(f"seed must be an integer of at least 0, got {seed!r}")
+    threads = plain["threads"]
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ExperimentError(f"threads must be an integer of at least 1 or null, got {threads!r}")
     if not isinstance(plain["force"], bool):
         raise ExperimentError(f"force must be true or false, got {plain['force']!r}")
     if plain["job_type"] not in JOB_TYPES:

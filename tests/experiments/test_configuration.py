@@ -18,6 +18,7 @@ def identify(*overrides: str) -> str:
         "results=elsewhere",
         "force=true",
         "logger=disabled",
+        "threads=null",
         "trainer=gpu",
         "trainer.enable_progress_bar=true",
         "tags=[mine]",

@@ -48,6 +48,7 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(
         ("experiment.series.weights.values=[]", "series.weights.values must not be empty"),
         ("seed=-1", "seed must be an integer of at least 0, got -1"),
         ("seed=one", "seed must be an integer of at least 0, got 'one'"),
+        ("threads=0", "threads must be an integer of at least 1 or null, got 0"),
         ("force=maybe", "force must be true or false, got 'maybe'"),
         ("job_type=guess", "job_type must be one of sample, pretrain, train, evaluate, got 'guess'"),
         ("logger.mode=carrier_pigeon", "logger.mode must be one of offline, online, disabled, got 'carrier_pigeon'"),
