@@ -56,10 +56,10 @@ help: ## This list
 	@touch $@
 
 .PHONY: install
-install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (2 minutes, 2 GB)
+install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 1.6 GB)
 
 .PHONY: reproduce
-reproduce: $(READY) ## Everything there is: Figures 1, 4, 7, 8, 9, 10, tables and verdicts
+reproduce: $(READY) ## Everything there is: Figures 1, 4, 7, 8, 9, 10, tables, verdicts (10 minutes, 30 MB)
 	$(RUN) experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
 	$(AGGREGATE)
 	$(FIGURES_KS)
@@ -78,14 +78,14 @@ $(eval $(call ks_figure,4,weights))
 $(eval $(call ks_figure,9,draws))
 $(eval $(call ks_figure,10,sizes))
 
-reproduce-fig1: ## Kolmogorov-Smirnov test over the weight of group 2
-reproduce-fig4: ## The histograms of groups 1 and 3 that belong to Figure 1
-reproduce-fig9: ## Kolmogorov-Smirnov test over the number of draws
-reproduce-fig10: ## Kolmogorov-Smirnov test over the size of group 2
+reproduce-fig1: ## Kolmogorov-Smirnov test over the weight of group 2 (a minute)
+reproduce-fig4: ## The histograms of groups 1 and 3 that belong to Figure 1 (a minute)
+reproduce-fig9: ## Kolmogorov-Smirnov test over the number of draws (a minute)
+reproduce-fig10: ## Kolmogorov-Smirnov test over the size of group 2 (a minute)
 
 .PHONY: reproduce-fig7 reproduce-fig8
-reproduce-fig7: reproduce-fig8 ## Loss of the urn experiment over the steps (made together with Figure 8)
-reproduce-fig8: $(READY) ## Learned log weights of the urn experiment over the steps
+reproduce-fig7: reproduce-fig8 ## Loss of the urn experiment over the steps (made together with Figure 8; 3 minutes)
+reproduce-fig8: $(READY) ## Learned log weights of the urn experiment over the steps (3 minutes)
 	$(RUN) experiment=$(call list,$(URN_ROWS))
 	$(AGGREGATE)
 	$(FIGURES_URN)
@@ -95,7 +95,7 @@ smoke: $(READY) ## One tiny run of every row, into results/local/smoke (a minute
 	$(PY) -m experiments.run -m profile=smoke results=$(LOCAL)/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
 
 .PHONY: test
-test: $(READY) ## Tests
+test: $(READY) ## Tests (6 minutes)
 	$(PY) -m pytest -n 2 --dist worksteal
 
 .PHONY: lint
