@@ -16,8 +16,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def restored_global_state() -> Iterator[None]:
-    """A test may set the default dtype or seed the global generator without others noticing."""
+    """A test may set the default dtype or seed the global generator without others noticing.
+
+    torch.compile switches the validation of distributions' arguments off for the whole process.
+    """
     dtype, state = torch.get_default_dtype(), torch.get_rng_state()
+    validate = torch.distributions.Distribution._validate_args
     yield
+    torch.distributions.Distribution.set_default_validate_args(validate)
     torch.set_default_dtype(dtype)
     torch.set_rng_state(state)

@@ -2,7 +2,7 @@
 
 Three routes that share no code path with ``mvhg`` and little with one another:
 
-* ``enumerate_law``: the whole support in exact rational arithmetic (``fractions.Fraction``), up to ``MAX_SUPPORT`` points.
+* ``enumerate_law``: the whole support in exact rational arithmetic (``fractions.Fraction``), to ``MAX_SUPPORT`` points.
   Every float weight is a rational number, so nothing is rounded before the final logarithm.
 * ``log_marginals``: direct convolution in the log domain, sums of positive terms only, hence accurate in the tails.
 * ``TiltedLaw``: independent binomials on windows that hold all but exp(-80) of the mass, convolved directly in double
@@ -73,7 +73,9 @@ class EnumeratedLaw:
         return self.pmf @ values
 
 
-def _law_from_masses(support: list[tuple[int, ...]], masses: list[Fraction], group_sizes: Sequence[int]) -> EnumeratedLaw:
+def _law_from_masses(
+    support: list[tuple[int, ...]], masses: list[Fraction], group_sizes: Sequence[int]
+) -> EnumeratedLaw:
     total = sum(masses, Fraction(0))
     probabilities = [mass / total for mass in masses]
     groups = range(len(group_sizes))
@@ -114,7 +116,8 @@ def enumerate_law(total_count: int, group_sizes: tuple[int, ...], log_weights: t
     support = _checked_support(total_count, group_sizes)
     weights = rational_weights(log_weights)
     masses = [
-        math.prod((math.comb(m, k) * w**k for k, m, w in zip(x, group_sizes, weights)), start=Fraction(1)) for x in support
+        math.prod((math.comb(m, k) * w**k for k, m, w in zip(x, group_sizes, weights)), start=Fraction(1))
+        for x in support
     ]
     return _law_from_masses(support, masses, group_sizes)
 
@@ -175,7 +178,10 @@ def tilt(total_count: int, group_sizes: Sequence[int], log_weights: Sequence[flo
     sizes = sizes[sizes > 0]
     reach = 60.0 + math.log(sizes.sum())
     return brentq(
-        lambda s: float(sizes @ expit(logits + s)) - total_count, -logits.max() - reach, -logits.min() + reach, xtol=1e-12
+        lambda s: float(sizes @ expit(logits + s)) - total_count,
+        -logits.max() - reach,
+        -logits.min() + reach,
+        xtol=1e-12,
     )
 
 
@@ -231,7 +237,9 @@ class TiltedLaw:
         if self.degenerate:
             return
         self.shift = tilt(total_count, self.group_sizes, self.log_weights)
-        self.log_pmfs: list[Window] = [self._window(m, w + self.shift) for m, w in zip(self.group_sizes, self.log_weights)]
+        self.log_pmfs: list[Window] = [
+            self._window(m, w + self.shift) for m, w in zip(self.group_sizes, self.log_weights)
+        ]
         self.pmfs: list[Window] = [(low, np.exp(values)) for low, values in self.log_pmfs]
 
     @staticmethod
@@ -322,7 +330,9 @@ class TiltedLaw:
         """log p(x) with the gamma function's extension to fractional counts."""
         with mpmath.workdps(40):
             terms = [
-                mpmath.loggamma(m + 1) - mpmath.loggamma(mpmath.mpf(float(x)) + 1) - mpmath.loggamma(m - mpmath.mpf(float(x)) + 1)
+                mpmath.loggamma(m + 1)
+                - mpmath.loggamma(mpmath.mpf(float(x)) + 1)
+                - mpmath.loggamma(m - mpmath.mpf(float(x)) + 1)
                 + mpmath.mpf(float(x)) * w
                 for x, m, w in zip(counts, self.group_sizes, self.log_weights)
             ]

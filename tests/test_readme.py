@@ -1,4 +1,4 @@
-"""Every Python block of the README runs, in order and in one namespace, and prints what the text block after it shows."""
+"""Every Python block of the README runs, in order, in one namespace, and prints what the text block after it shows."""
 
 from __future__ import annotations
 

@@ -37,9 +37,7 @@ def enumerate_law(
 
 
 @pytest.mark.parametrize(("total_count", "sizes", "weights"), URNS)
-def test_exact_marginals_equal_enumeration(
-    total_count: int, sizes: tuple[int, ...], weights: tuple[int, ...]
-) -> None:
+def test_exact_marginals_equal_enumeration(total_count: int, sizes: tuple[int, ...], weights: tuple[int, ...]) -> None:
     law = enumerate_law(total_count, sizes, weights)
     for group, marginal in enumerate(exact_marginals(total_count, sizes, weights)):
         expected = [float(sum(p for x, p in law.items() if x[group] == k)) for k in range(sizes[group] + 1)]

@@ -25,7 +25,9 @@ def log_weights(urn: Urn, dtype: torch.dtype = torch.float64) -> torch.Tensor:
 def make(urn: Urn, dtype: torch.dtype = torch.float64, kind: type | None = None, **kwargs: Any) -> Any:
     """The library's distribution for an urn, the exact one by default; ``temperature`` where the class takes one."""
     kwargs.setdefault("log_weights", log_weights(urn, dtype))
-    return (kind or mvhg.MultivariateHypergeometric)(total_count=urn.total_count, group_sizes=torch.tensor(urn.group_sizes), **kwargs)
+    return (kind or mvhg.MultivariateHypergeometric)(
+        total_count=urn.total_count, group_sizes=torch.tensor(urn.group_sizes), **kwargs
+    )
 
 
 def generator(seed: int) -> torch.Generator:
@@ -58,7 +60,9 @@ def pooled_cells(expected: np.ndarray, least_expected: float) -> np.ndarray:
     return np.minimum(cells, max(cell - 1, 0))
 
 
-def chi_square_p_value(samples: np.ndarray, support: np.ndarray, pmf: np.ndarray, least_expected: float = 10.0) -> float:
+def chi_square_p_value(
+    samples: np.ndarray, support: np.ndarray, pmf: np.ndarray, least_expected: float = 10.0
+) -> float:
     """Pearson's test of samples [draws, groups] against a pmf on a support [points, groups].
 
     Points are pooled, rarest first, until each cell expects ``least_expected`` draws. A draw off the support gives 0.

@@ -18,7 +18,9 @@ def test_initial_final_and_constant_after() -> None:
     assert schedule(50_001) == schedule(10**9) == schedule(50_000)
 
 
-@pytest.mark.parametrize("initial, final, num_steps", [(10.0, 0.01, 50_000), (1.0, 0.5, 7), (0.1, 2.0, 30), (1.0, 1.0, 5)])
+@pytest.mark.parametrize(
+    "initial, final, num_steps", [(10.0, 0.01, 50_000), (1.0, 0.5, 7), (0.1, 2.0, 30), (1.0, 1.0, 5)]
+)
 def test_formula(initial: float, final: float, num_steps: int) -> None:
     schedule = mvhg.ExponentialAnnealing(initial, final, num_steps)
     rate = (math.log(initial) - math.log(final)) / num_steps

@@ -35,7 +35,10 @@ BAD = {
     "scalar-size": ({"group_sizes": torch.tensor(12)}, r"\bgroup_sizes\b"),
     "wrong-number-of-weights": ({"weights": torch.ones(4)}, r"(?s)\bweights\b.*4"),
     "wrong-number-of-log-weights": ({"log_weights": torch.ones(2)}, r"(?s)log_weights"),
-    "wrong-batch": ({"total_count": torch.tensor([1, 2]), "weights": torch.ones(5, 3)}, r"(?s)(total_count|weights).*shape|shape.*(total_count|weights)"),
+    "wrong-batch": (
+        {"total_count": torch.tensor([1, 2]), "weights": torch.ones(5, 3)},
+        r"(?s)(total_count|weights).*shape|shape.*(total_count|weights)",
+    ),
     "scalar-weights": ({"weights": torch.tensor(1.0)}, r"\bweights\b"),
     "unknown-conditionals": ({"conditionals": "approximate"}, r"(?s)conditionals.*exact.*merged"),
     "order-not-a-permutation": ({"group_order": (0, 0, 1)}, r"(?s)group_order.*permutation"),

@@ -202,7 +202,18 @@ def batch(names: list[str]) -> tuple[list[Urn], mvhg.MultivariateHypergeometric]
     return urns, distribution
 
 
-BATCH = ["equal", "nothing-drawn", "all-drawn", "one-left", "plateau", "rare-group", "twenty-each", "paper", "deep-tails", "more-than-half"]
+BATCH = [
+    "equal",
+    "nothing-drawn",
+    "all-drawn",
+    "one-left",
+    "plateau",
+    "rare-group",
+    "twenty-each",
+    "paper",
+    "deep-tails",
+    "more-than-half",
+]
 
 
 def test_a_batch_of_different_urns_is_its_elements() -> None:
@@ -214,7 +225,9 @@ def test_a_batch_of_different_urns_is_its_elements() -> None:
     assert_accurate(distribution.variance, [np.diag(law.covariance) for law in laws])
     assert_accurate(distribution.covariance_matrix, [law.covariance for law in laws])
     assert_accurate(distribution.entropy(), [law.entropy for law in laws])
-    assert_accurate(distribution.log_prob(distribution.mode), [law.log_prob(x) for law, x in zip(laws, distribution.mode)])
+    assert_accurate(
+        distribution.log_prob(distribution.mode), [law.log_prob(x) for law, x in zip(laws, distribution.mode)]
+    )
     marginals = distribution.marginal_log_probs()
     assert marginals.shape == (len(urns), 3, 1001)
     for row, urn in zip(marginals, urns):
@@ -248,7 +261,16 @@ def test_log_prob_outside_the_support_is_minus_infinity_without_validation() -> 
 
 
 def test_merged_log_prob_is_the_product_of_merged_conditionals() -> None:
-    for name in ("equal", "middle-heavy", "rising", "two-groups", "one-group", "empty-groups", "five-groups", "one-left"):
+    for name in (
+        "equal",
+        "middle-heavy",
+        "rising",
+        "two-groups",
+        "one-group",
+        "empty-groups",
+        "five-groups",
+        "one-left",
+    ):
         urn = BY_NAME[name]
         identity = tuple(range(urn.groups))
         for order in (None, identity[::-1], identity[1:] + identity[:1]):

@@ -44,7 +44,9 @@ def test_gradcheck(urn: Urn, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["entropy", "variance", "covariance_matrix"])
-@pytest.mark.parametrize("urn", [BY_NAME[name] for name in ("middle-heavy", "all-drawn", "empty-groups", "plateau")], ids=str)
+@pytest.mark.parametrize(
+    "urn", [BY_NAME[name] for name in ("middle-heavy", "all-drawn", "empty-groups", "plateau")], ids=str
+)
 def test_gradcheck_of_entropy_and_second_moments(urn: Urn, name: str) -> None:
     test_gradcheck(urn, name)
 
@@ -119,7 +121,9 @@ def test_marginals_outside_the_support_do_not_spoil_gradients(urn: Urn) -> None:
     assert torch.isfinite(point.grad).all()
 
 
-@pytest.mark.parametrize("name", ["equal", "middle-heavy", "two-groups", "empty-groups", "one-left", "all-drawn", "nothing-drawn"])
+@pytest.mark.parametrize(
+    "name", ["equal", "middle-heavy", "two-groups", "empty-groups", "one-left", "all-drawn", "nothing-drawn"]
+)
 def test_log_prob_is_differentiable_in_the_counts(name: str) -> None:
     """Against the gamma function's extension, also at counts of 0 and of a whole group."""
     urn = BY_NAME[name]
@@ -127,10 +131,12 @@ def test_log_prob_is_differentiable_in_the_counts(name: str) -> None:
     x = torch.tensor(law.support, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(make(urn).log_prob(x).sum(), x)
     expected = digamma(sizes - law.support + 1.0) - digamma(law.support + 1.0) + np.array(urn.log_weights)
-    # a direction along which the sum of counts stays n is what the law defines; across it, one constant per point is free
+    # a direction along which the sum of counts stays n is defined by the law; across it, one constant per point is free
     difference = gradient.numpy() - expected
     occupied = sizes > 0
-    assert_accurate(difference[:, occupied], np.broadcast_to(difference[:, occupied][:, :1], difference[:, occupied].shape))
+    assert_accurate(
+        difference[:, occupied], np.broadcast_to(difference[:, occupied][:, :1], difference[:, occupied].shape)
+    )
 
 
 def test_log_prob_of_fractional_counts_is_the_extension() -> None:
@@ -166,7 +172,11 @@ EXTREME = [*LARGE, *extreme_urns()]
 def test_values_and_gradients_are_finite_at_the_extremes(urn: Urn, dtype: torch.dtype) -> None:
     point = log_weights(urn, dtype).requires_grad_()
     distribution = make(urn, log_weights=point)
-    values = [distribution.log_prob(distribution.mode.detach()), distribution.log_partition, distribution.mean.square().sum()]
+    values = [
+        distribution.log_prob(distribution.mode.detach()),
+        distribution.log_partition,
+        distribution.mean.square().sum(),
+    ]
     values.append(distribution.variance.sum())
     for value in values:
         (gradient,) = torch.autograd.grad(value, point)
@@ -191,7 +201,9 @@ def test_values_at_the_extremes_are_accurate(urn: Urn) -> None:
 def test_straight_through_draws_at_the_extremes(urn: Urn, temperature: float) -> None:
     point = log_weights(urn).requires_grad_()
     kind = mvhg.MultivariateHypergeometricStraightThrough
-    counts = make(urn, log_weights=point, kind=kind, temperature=temperature).rsample((2,), generator=torch.Generator().manual_seed(1))
+    counts = make(urn, log_weights=point, kind=kind, temperature=temperature).rsample(
+        (2,), generator=torch.Generator().manual_seed(1)
+    )
     assert (counts.sum(-1) == urn.total_count).all()
     (counts * torch.arange(1.0, urn.groups + 1.0)).sum().backward()
     assert torch.isfinite(point.grad).all()

@@ -1,4 +1,4 @@
-"""The oracle against SciPy and its three routes against one another, so that the library is tested against the truth."""
+"""The oracle against SciPy and its three routes against one another, so that the tests stand on the truth."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def test_merging_is_exact_for_equal_weights_and_for_two_groups_only() -> None:
 
 
 def test_merged_first_group_is_scipys_fisher_law_of_equation_3() -> None:
-    urn = BY_NAME["rising"]  # weights 1, 2, 3 of sizes 3, 5, 4: on the right of group 1 stand 7 elements of weight 15 / 7
+    urn = BY_NAME[
+        "rising"
+    ]  # weights 1, 2, 3 of sizes 3, 5, 4: on the right of group 1 stand 7 elements of weight 15 / 7
     merged = oracle.merged_law(*urn.arguments, (1, 0, 2))
     reference = stats.nchypergeom_fisher(12, 5, urn.total_count, 2.0 / (15.0 / 7.0))
     assert_accurate(np.exp(merged.log_marginals[1]), reference.pmf(np.arange(6)), 1e-10)

@@ -115,8 +115,12 @@ def test_soft_counts_at_extreme_weights_have_the_reference_distribution(urn: Urn
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 10.0])
 @pytest.mark.parametrize("order, conditionals", [(None, "exact"), ("reversed", "exact"), ("reversed", "merged")])
-@pytest.mark.parametrize("name", ["middle-heavy", "two-groups", "five-groups", "twenty-each", "deep-tails", "empty-groups"])
-def test_gradient_at_fixed_noise_is_the_finite_difference(name: str, order: str | None, conditionals: str, temperature: float) -> None:
+@pytest.mark.parametrize(
+    "name", ["middle-heavy", "two-groups", "five-groups", "twenty-each", "deep-tails", "empty-groups"]
+)
+def test_gradient_at_fixed_noise_is_the_finite_difference(
+    name: str, order: str | None, conditionals: str, temperature: float
+) -> None:
     urn = BY_NAME[name]
     group_order = tuple(reversed(range(urn.groups))) if order else None
     largest = max(urn.group_sizes)
@@ -128,7 +132,12 @@ def test_gradient_at_fixed_noise_is_the_finite_difference(name: str, order: str 
 
     def loss(point: torch.Tensor) -> torch.Tensor:
         distribution = make(
-            urn, kind=SOFT, temperature=temperature, log_weights=point, group_order=group_order, conditionals=conditionals
+            urn,
+            kind=SOFT,
+            temperature=temperature,
+            log_weights=point,
+            group_order=group_order,
+            conditionals=conditionals,
         )
         counts, one_hot, prefix_mask = distribution.rsample_selection((3,), generator=generator(45))
         return (counts * a).sum() + (one_hot * b).sum() + (prefix_mask * c).sum()

@@ -37,7 +37,8 @@ def joint_table(urn: Urn) -> tuple[np.ndarray, np.ndarray]:
     law = oracle.tilted_law(*urn.arguments)
     spread = 8 * np.sqrt(np.diag(law.covariance)) + 10
     ranges = [
-        np.arange(max(0, int(mu - d)), min(m, int(mu + d)) + 1) for mu, d, m in zip(law.mean[:2], spread, urn.group_sizes)
+        np.arange(max(0, int(mu - d)), min(m, int(mu + d)) + 1)
+        for mu, d, m in zip(law.mean[:2], spread, urn.group_sizes)
     ]
     first, second = (axis.ravel() for axis in np.meshgrid(*ranges, indexing="ij"))
     support = np.stack([first, second, urn.total_count - first - second], axis=1)
@@ -82,7 +83,9 @@ def test_straight_through_rsample_follows_the_law(urn: Urn, group_order: str | N
     check_law(draw_in_chunks(lambda shape: distribution.rsample(shape, generator=g), 50_000, 25_000), urn)
 
 
-@pytest.mark.parametrize("name, draws", [("paper", 20_000), ("more-than-half", 10_000), ("deep-tails", 10_000), ("many-groups", 10_000)])
+@pytest.mark.parametrize(
+    "name, draws", [("paper", 20_000), ("more-than-half", 10_000), ("deep-tails", 10_000), ("many-groups", 10_000)]
+)
 def test_straight_through_rsample_of_larger_urns_follows_the_law(name: str, draws: int) -> None:
     urn, g = BY_NAME[name], generator(13)
     distribution = make(urn, **STRAIGHT_THROUGH)
@@ -125,7 +128,19 @@ def test_straight_through_sample_is_a_draw_without_gradient() -> None:
 
 @pytest.mark.parametrize("straight_through", [False, True], ids=["sample", "rsample"])
 def test_a_batch_of_different_urns_follows_its_laws(straight_through: bool) -> None:
-    urns = [BY_NAME[name] for name in ("equal", "middle-heavy", "rising", "nothing-drawn", "all-drawn", "one-left", "plateau", "twenty-each")]
+    urns = [
+        BY_NAME[name]
+        for name in (
+            "equal",
+            "middle-heavy",
+            "rising",
+            "nothing-drawn",
+            "all-drawn",
+            "one-left",
+            "plateau",
+            "twenty-each",
+        )
+    ]
     arguments = {
         "total_count": torch.tensor([urn.total_count for urn in urns]),
         "group_sizes": torch.tensor([urn.group_sizes for urn in urns]),
@@ -151,7 +166,9 @@ def test_one_draw_from_each_of_many_batch_elements_follows_the_law() -> None:
 
 def test_draws_are_independent_of_one_another() -> None:
     """Correlation of neighbouring draws and of neighbouring batch elements: five standard errors, two-sided 6e-7."""
-    samples = make(BY_NAME["twenty-each"], log_weights=torch.zeros(4, 3, dtype=torch.float64)).sample((50_000,), generator=generator(21))
+    samples = make(BY_NAME["twenty-each"], log_weights=torch.zeros(4, 3, dtype=torch.float64)).sample(
+        (50_000,), generator=generator(21)
+    )
     x = samples[..., 0].numpy()
     for a, b in ((x[:-1, 0], x[1:, 0]), (x[:, 0], x[:, 1]), (x[:, 1], x[:, 3])):
         assert abs(np.corrcoef(a, b)[0, 1]) < 5 / math.sqrt(len(a))
@@ -159,7 +176,9 @@ def test_draws_are_independent_of_one_another() -> None:
 
 @pytest.mark.parametrize("straight_through", [False, True], ids=["sample", "rsample"])
 @pytest.mark.parametrize("order", [None, (2, 1, 0), (0, 2, 1)])
-def test_merged_draws_follow_the_merged_law_and_are_told_from_the_exact_one(order: tuple[int, ...] | None, straight_through: bool) -> None:
+def test_merged_draws_follow_the_merged_law_and_are_told_from_the_exact_one(
+    order: tuple[int, ...] | None, straight_through: bool
+) -> None:
     urn = BY_NAME["middle-heavy"]
     merged, exact = oracle.merged_law(*urn.arguments, order or (0, 1, 2)), oracle.enumerate_law(*urn.arguments)
     distribution = make(urn, conditionals="merged", group_order=order, **(STRAIGHT_THROUGH if straight_through else {}))

@@ -59,7 +59,9 @@ def test_soft_counts_one_hots_and_masks_agree(urn: Urn, temperature: float, orde
     # a few units in the last place of the largest number involved
     ulp = torch.finfo(dtype).eps * max(1, urn.total_count)
     assert (counts >= -4 * ulp).all() and (counts <= sizes + 4 * ulp).all()
-    torch.testing.assert_close(counts.sum(-1), torch.full((50,), float(urn.total_count), dtype=dtype), rtol=0, atol=8 * ulp)
+    torch.testing.assert_close(
+        counts.sum(-1), torch.full((50,), float(urn.total_count), dtype=dtype), rtol=0, atol=8 * ulp
+    )
     near = {"rtol": 0, "atol": 64 * torch.finfo(dtype).eps}
     assert (one_hot >= 0).all()
     torch.testing.assert_close(one_hot.sum(-1), torch.ones_like(counts), **near)
@@ -94,7 +96,7 @@ def test_rsample_is_the_counts_of_the_selection(kind: type) -> None:
 
 @pytest.mark.parametrize("kind", [HARD, SOFT])
 def test_a_random_group_order_varies_between_draws(kind: type) -> None:
-    """Soft: the interpolated group is not always the same one. Hard: nothing to see in the counts, so look at gradients."""
+    """Soft: the interpolated group is not always the same one. Hard: counts show nothing, so look at gradients."""
     point = torch.zeros(200, 3, dtype=torch.float64, requires_grad=True)
     distribution = make(BY_NAME["equal"], kind=kind, temperature=2.0, log_weights=point)
     _, one_hot, _ = distribution.rsample_selection(generator=generator(34))
@@ -102,10 +104,17 @@ def test_a_random_group_order_varies_between_draws(kind: type) -> None:
         interpolated = (one_hot > 1e-9).sum(-1) <= 2
         assert (interpolated.float().mean(0) > 0.1).all()
     else:
-        repeated = torch.stack([
-            torch.autograd.grad(make(BY_NAME["equal"], kind=kind, temperature=2.0, log_weights=point).rsample(generator=g)[:, 0].sum(), point)[0]
-            for g in (generator(35), generator(36))
-        ])
+        repeated = torch.stack(
+            [
+                torch.autograd.grad(
+                    make(BY_NAME["equal"], kind=kind, temperature=2.0, log_weights=point)
+                    .rsample(generator=g)[:, 0]
+                    .sum(),
+                    point,
+                )[0]
+                for g in (generator(35), generator(36))
+            ]
+        )
         assert torch.isfinite(repeated).all() and (repeated[0] != repeated[1]).any()
 
 
