@@ -106,7 +106,7 @@ def test_no_finite_maximum_names_the_group(counts: list[list[int]], message: str
 
 
 def test_a_pair_of_groups_without_a_finite_maximum_is_found() -> None:
-    """Groups 0 and 1 fill up before group 2 or 3 gives anything: none is extreme alone, but their ratio has no bound."""
+    """Groups 0 and 1 fill up before group 2 or 3 gives anything: none is extreme alone, their ratio has no bound."""
     counts = torch.tensor([[1, 2, 0, 0], [2, 1, 0, 0], [2, 2, 1, 0], [2, 2, 0, 1]])
     with pytest.raises(ValueError, match=r"(?i)finite"):
         mvhg.fit_weights(counts, torch.tensor([2, 2, 2, 2]))
