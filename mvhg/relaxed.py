@@ -26,6 +26,10 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     interpolated by a cubic with central-difference slopes. Since the relaxation is biased and its bias depends on the
     order of the groups, the order is random by default (all orders of up to three groups, else up to 8 a call).
 
+    A count is possible only if it leaves a remainder between 0 and the size of the later groups, and the remainder is
+    fractional once softness has leaked into it: where a law is nearly deterministic at the edge of its support, a soft
+    draw can miss that edge by up to one. Straight-through draws, whose remainders are whole, cannot.
+
     Up to temperature 1 the tables leave out counts whose probability is below the resolution of the dtype; above it,
     where a softmax reads far into the tails, every log-weight of the support is computed, accurate relative to itself.
 
