@@ -67,7 +67,9 @@ class ConditionalTables:
         self.size, self.total, self.merged = size.long(), total.long(), merged
         self.num_groups = size.shape[1]
         self.later = self.size.sum(1, keepdim=True) - self.size.cumsum(1)  # [E, c]
-        tilt = solve_tilt(size, log_weights, total, stop_early=not is_batched(log_weights))
+        tilt = solve_tilt(
+            size, log_weights, total, stop_early=size.device.type == "cpu" and not is_batched(log_weights)
+        )
         self.logits = log_weights + tilt.unsqueeze(1)
         self.low = torch.zeros_like(self.size)
         self.width = [min(bounds.group, bounds.total) + 1] * self.num_groups
@@ -83,7 +85,7 @@ class ConditionalTables:
                 up = _bernstein(depth, variance, opposite)
                 self.low = torch.maximum(self.low, (size * chance - down).floor().long())
                 high = torch.minimum(self.size, self.total.unsqueeze(1)).minimum((size * chance + up).ceil().long())
-                self.width = [int(w) for w in (high - self.low).amax(0) + 1]
+                self.width = ((high - self.low).amax(0) + 1).tolist()
                 period = int(aliasing_period(variance.sum(1).max(), float(depth.max())))
                 self.base = (size * chance).long()
             if self.num_groups > 2:

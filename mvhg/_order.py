@@ -37,7 +37,9 @@ def drawing_orders(
         rank = rank.expand(num_orders, batch, groups)
     elif num_orders > 1 and num_orders == math.factorial(groups):
         every = torch.tensor(list(itertools.permutations(range(groups))), dtype=torch.float64, device=size.device)
-        rank = every.unsqueeze(1).expand(num_orders, batch, groups)
+        # Shuffled for each urn, so that no draw has the same order in all of them.
+        shuffled = torch.rand(num_orders, batch, device=size.device, generator=generator).argsort(0)
+        rank = every[shuffled]
     else:
         rank = torch.rand(num_orders, batch, groups, dtype=torch.float64, device=size.device, generator=generator)
     return torch.where(size == 0, -1.0, rank).argsort(dim=-1, stable=True)

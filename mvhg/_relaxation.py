@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mvhg._conditionals import Bounds, ConditionalTables, is_batched
+from mvhg._once import once_only
 from mvhg._order import drawing_orders, number_of_orders
 
 # Above this temperature a softmax reads log-weights that lie below the resolution of the fast tables.
@@ -29,6 +29,7 @@ class Selection(NamedTuple):
 
 # Urns a call, on a CPU: tables of this many stay in its caches.
 _URNS_AT_ONCE = 2048
+_MOST_SHARED_ELEMENTS = 1 << 26
 
 
 class Draws(NamedTuple):
@@ -69,7 +70,7 @@ def draw_relaxed(
         largest: largest group size, if one-hot vectors are wanted.
     """
     if num_draws == 0 or len(size) == 0:
-        empty = log_weights.new_zeros(num_draws, len(size), size.shape[1])
+        empty = log_weights.expand(num_draws, *log_weights.shape)
         return Draws(empty, None if largest is None else empty.to(dtype).unsqueeze(-1).repeat(1, 1, 1, largest + 1))
     if num_draws == 1 and len(size) > _URNS_AT_ONCE and size.device.type == "cpu":
         parts = [
@@ -108,7 +109,10 @@ def _draw_relaxed(
     if batch * num_draws == len(position):
         instance, draw_permutation = None, permutation
     else:
-        draw = torch.arange(num_draws, device=size.device).unsqueeze(1) % num_orders
+        # At random, so that the order does not depend on the place of a draw.
+        place = torch.randperm(num_draws, device=size.device, generator=generator) if num_orders > 1 else None
+        place = torch.zeros(num_draws, dtype=torch.long, device=size.device) if place is None else place
+        draw = (place % num_orders).unsqueeze(1)
         instance = (draw * batch + torch.arange(batch, device=size.device)).reshape(-1)
         draw_permutation = permutation[instance]
     urns = [a.unsqueeze(0).expand(num_orders, *a.shape).flatten(0, 1) for a in (size, log_weights, total)]
@@ -134,7 +138,7 @@ def _draw_relaxed(
         remaining = remaining - drawn
         counts.append(drawn)
         one_hots.append(one_hot)
-    counts.append(remaining)
+    counts.append(remaining if groups > 1 else remaining + 0 * tables.logits[:, 0].expand(num_draws, -1).reshape(-1))
     back = draw_permutation.argsort(-1)
     result = torch.stack(counts, -1).gather(1, back).reshape(num_draws, batch, groups)
     if largest is None:
@@ -161,13 +165,15 @@ def _draw_group(
     logits, start = _conditional_logits(tables, i, remaining, instance, hard, dtype)
     # Not ``exponential_``, which is six times slower on a CPU; above 0, so that the noise is finite.
     uniform = torch.empty_like(logits).uniform_(torch.finfo(dtype).tiny, 1, generator=generator)
-    soft = torch.softmax((logits - uniform.log_().neg_().log_()) * inverse_temperature.unsqueeze(1), -1)
+    # Finite, for the gradient in the temperature.
+    perturbed = (logits - uniform.log_().neg_().log_()).clamp(min=-1e30)
+    soft = torch.softmax(perturbed * inverse_temperature.unsqueeze(1), -1)
     width = soft.shape[1]
     steps = torch.arange(width, dtype=dtype, device=soft.device)
     count = start + (soft @ steps).double()
     one_hot = soft
     if hard:
-        best = soft.detach().argmax(-1)
+        best = perturbed.detach().argmax(-1)
         count = (start + best) + (count - count.detach())
         if largest is not None:
             one_hot = torch.nn.functional.one_hot(best, width).to(dtype) + (soft - soft.detach())
@@ -200,15 +206,13 @@ def _conditional_logits(
     row, start = None, None
     if instance is not None:
         urns = len(tables.total)
-        taken = tables.total[instance] - whole
-        first, last = (int(v) for v in torch.aminmax(taken))
-        span = last - first + 1
-        if urns * span <= len(whole) // 2:
+        least = whole.new_full((urns,), torch.iinfo(torch.long).max).scatter_reduce(0, instance, whole, "amin")
+        span = int((whole - least[instance]).max()) + 1
+        if urns * span <= len(whole) // 2 and urns * span * tables.width[i] <= _MOST_SHARED_ELEMENTS:
             # Draws that share urn and remaining count share a row of log-weights.
-            urn = torch.arange(urns, device=whole.device).repeat_interleave(span)
-            whole = tables.total[urn] - torch.arange(first, last + 1, device=whole.device).repeat(urns)
-            row = instance * span + (taken - first)
-            instance = urn
+            row = instance * span + (whole - least[instance])
+            whole = (least.unsqueeze(1) + torch.arange(span, device=whole.device)).reshape(-1)
+            instance = torch.arange(urns, device=whole.device).repeat_interleave(span)
     rows = tables.rows(i, whole, instance, slopes=remaining.requires_grad)
     logits, start = rows.log_weights.to(dtype), rows.start
     if row is not None:
@@ -232,13 +236,13 @@ class _Along(torch.autograd.Function):
         ctx.save_for_backward(inputs[2], inputs[3])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         slopes, row = ctx.saved_tensors
         if row is not None:
             slopes = slopes.index_select(0, row)
         # Slopes are finite, but mean nothing where a log-weight is -inf and its gradient 0.
-        return grad, (grad * slopes).sum(1).double(), None, None
+        derivative = once_only((grad.detach() * slopes).sum(1).double(), grad)
+        return grad, derivative, None, None
 
 
 def _determined_one_hot(count: Tensor, size: Tensor, hard: bool, dtype: torch.dtype, largest: int) -> Tensor:

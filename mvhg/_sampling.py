@@ -10,6 +10,7 @@ from mvhg._order import drawing_orders
 # exp(-39) is below the resolution of a float64 uniform.
 _LOG_PRECISION = 39.0
 _CHUNK_ELEMENTS = 1 << 23
+_MOST_SHARED_ELEMENTS = 1 << 26
 
 
 def draw_counts(
@@ -68,21 +69,20 @@ def _draw_group(tables: ConditionalTables, i: int, remaining: Tensor, generator:
     num_draws, batch = remaining.shape
     uniform = torch.rand(num_draws, batch, dtype=torch.float64, device=remaining.device, generator=generator)
     urn = torch.arange(batch, device=remaining.device)
-    # Draws that share urn and remaining count share a row; offsets from the total count are alike in all urns.
-    first, last = (0, 0) if i == 0 else (int(v) for v in torch.aminmax(tables.total - remaining))
-    span = last - first + 1
-    if batch * span <= num_draws * batch // 2:
-        left = tables.total.unsqueeze(1) - torch.arange(first, last + 1, device=urn.device)
+    # Draws that share urn and remaining count share a row.
+    least, most = torch.aminmax(remaining, dim=0)
+    span = int((most - least).max()) + 1
+    if 2 * span <= num_draws and batch * span * tables.width[i] <= _MOST_SHARED_ELEMENTS:
+        left = least.unsqueeze(1) + torch.arange(span, device=urn.device)
         cumulative = _cumulative(tables, i, left.reshape(-1), urn.repeat_interleave(span))
-        row = (tables.total + urn * span - first) - remaining
+        row = (urn * span - least) + remaining
         table = GuideTable(cumulative, num_draws * batch)
         return table.draw(row.reshape(-1), uniform.reshape(-1)).reshape(num_draws, batch) + tables.low[:, i]
     parts = []
     rows = max(1, _CHUNK_ELEMENTS // tables.width[i])
     each = (uniform.reshape(-1), remaining.reshape(-1), urn.repeat(num_draws))
     for u, r, e in zip(*(a.split(rows) for a in each), strict=True):
-        below_one = u.clamp(max=1 - 1e-16).unsqueeze(1)
-        parts.append(torch.searchsorted(_cumulative(tables, i, r, e), below_one, right=True).squeeze(1))
+        parts.append(torch.searchsorted(_cumulative(tables, i, r, e), u.unsqueeze(1), right=True).squeeze(1))
     return torch.cat(parts).reshape(num_draws, batch) + tables.low[:, i]
 
 

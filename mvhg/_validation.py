@@ -1,5 +1,6 @@
 """Turns a user's arguments into the distribution's parameters, or says what is wrong with them."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -29,7 +30,7 @@ def describe(values: Tensor, bad: Tensor) -> str:
     """Shape of ``values`` and the first few that ``bad`` marks, for an error message."""
     shown = values.detach()[bad].flatten()[:5].tolist()
     more = ", ..." if int(bad.sum()) > 5 else ""
-    return f"shape {tuple(values.shape)}, bad values: {', '.join(f'{v:g}' for v in shown)}{more}"
+    return f"shape {tuple(values.shape)}, bad values: {', '.join(f'{v:.12g}' for v in shown)}{more}"
 
 
 def broadcast_parameters(
@@ -47,16 +48,22 @@ def broadcast_parameters(
     if weights is not None and log_weights is not None:
         raise ValueError("give weights or log_weights but not both (or neither, for equal weights)")
     name, given = ("weights", weights) if weights is not None else ("log_weights", log_weights)
-    importance = None if given is None else torch.as_tensor(given)
-    device = importance.device if importance is not None else None
-    sizes = torch.as_tensor(group_sizes, device=device)
-    count = torch.as_tensor(total_count, device=sizes.device)
-    if importance is None:
+    device = next((a.device for a in (given, group_sizes, total_count) if isinstance(a, Tensor)), None)
+    sizes = _as_tensor("group_sizes", group_sizes, device)
+    count = _as_tensor("total_count", total_count, device)
+    if given is None:
         importance = torch.zeros((), dtype=torch.get_default_dtype(), device=sizes.device)
-    elif not importance.is_floating_point():
+    else:
+        importance = _as_tensor(name, given, device)
         if importance.is_complex() or importance.dtype == torch.bool:
             raise ValueError(f"{name} must be real numbers, got dtype {importance.dtype}")
-        importance = importance.to(torch.get_default_dtype())
+        if not importance.is_floating_point():
+            importance = importance.to(torch.get_default_dtype())
+    if importance.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"{name} must be float32 or float64, got {importance.dtype}, which rounds counts above a few hundred; "
+            f"convert with {name}.float()"
+        )
     if sizes.dim() == 0:
         raise ValueError("group_sizes must have at least one dimension, the groups: shape [..., c], got a scalar")
     if sizes.shape[-1] == 0:
@@ -79,8 +86,10 @@ def broadcast_parameters(
         _check_integers("group_sizes", sizes)
         if given is not None:
             _check_importance(name, importance)
-    sizes, count = sizes.long().expand(*batch, event[-1]), count.long().expand(batch)
-    importance = importance.expand(*batch, event[-1])
+    shape = torch.Size((*batch, event[-1]))
+    sizes, count = sizes.long().expand(shape), count.long().expand(batch)
+    if importance.shape != shape:  # expanding makes a non-leaf, which cannot be deep-copied
+        importance = importance.expand(shape)
     if check_values:
         population = sizes.sum(-1)
         bad = count > population
@@ -93,12 +102,19 @@ def broadcast_parameters(
     return Parameters(count, sizes, importance if is_weights else None, None if is_weights else importance)
 
 
+def _as_tensor(name: str, value: TensorLike, device: torch.device | None) -> Tensor:
+    try:
+        return torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be numbers or a tensor, got {value!r:.80} ({error})") from None
+
+
 def _check_integers(name: str, values: Tensor) -> None:
     if values.is_complex() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be whole numbers, got dtype {values.dtype}")
-    bad = ~((values >= 0) & (values == values.round()) & (values < 2**53))
+    bad = ~((values >= 0) & (values == values.round()) & (values.double() < 2**53))
     if bad.any():
-        raise ValueError(f"{name} must be whole numbers, 0 or more: {describe(values, bad)}")
+        raise ValueError(f"{name} must be whole numbers from 0 to 2^53 - 1: {describe(values, bad)}")
 
 
 def _check_importance(name: str, values: Tensor) -> None:
@@ -120,7 +136,7 @@ def check_conditionals(conditionals: str, group_order: object, num_groups: int) 
     if group_order is None:
         return None
     try:
-        order = tuple(int(g) for g in group_order)  # type: ignore[attr-defined]
+        order = tuple(operator.index(g) for g in group_order)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         order = ()
     if sorted(order) != list(range(num_groups)):
@@ -130,9 +146,12 @@ def check_conditionals(conditionals: str, group_order: object, num_groups: int) 
     return order
 
 
-def check_temperature(temperature: TensorLike) -> None:
-    """Raises ValueError unless every temperature is positive and finite."""
-    values = torch.as_tensor(temperature, dtype=torch.float64)
-    bad = ~((values > 0) & torch.isfinite(values))
-    if bad.any():
-        raise ValueError(f"temperature must be positive and finite: {describe(values, bad)}")
+def as_temperature(temperature: TensorLike, like: Tensor, check_values: bool) -> Tensor:
+    """The temperature in dtype and on the device of ``like``; ValueError unless it and its inverse are positive."""
+    values = _as_tensor("temperature", temperature, like.device).to(like.dtype)
+    if check_values:
+        bad = ~((values > 0) & torch.isfinite(values) & torch.isfinite(1 / values))
+        if bad.any():
+            given = torch.as_tensor(temperature, dtype=torch.float64, device=like.device)
+            raise ValueError(f"temperature must be positive and finite in {like.dtype}: {describe(given, bad)}")
+    return values

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from mvhg._once import once_only
 
 
 class PaddedTable:
@@ -69,10 +70,10 @@ class _PeriodicWindows(torch.autograd.Function):
         ctx.save_for_backward(values, start, instance)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         values, start, instance = ctx.saved_tensors
-        tiled, first = _tile(values, start, ctx.width, instance)
+        incoming, grad = grad, grad.detach()
+        tiled, first = _tile(values.detach(), start, ctx.width, instance)
         rows, columns = tiled.shape
         index = first.unsqueeze(1) + torch.arange(ctx.width, device=grad.device)
         if instance is None:
@@ -80,7 +81,7 @@ class _PeriodicWindows(torch.autograd.Function):
             tiled = torch.zeros_like(tiled).scatter_add(1, index, grad)
         else:
             tiled = torch.zeros_like(tiled).reshape(-1).index_add(0, index.reshape(-1), grad.reshape(-1))
-        return tiled.reshape(rows, -1, values.shape[1]).sum(1).flip(1), None, None, None
+        return once_only(tiled.reshape(rows, -1, values.shape[1]).sum(1).flip(1), incoming), None, None, None
 
 
 def _tile(values: Tensor, start: Tensor, width: int, instance: Tensor | None) -> tuple[Tensor, Tensor]:

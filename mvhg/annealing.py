@@ -27,7 +27,7 @@ class ExponentialAnnealing:
         for name, value in (("initial", initial), ("final", final)):
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name} must be a positive finite temperature, got {value}")
-        if num_steps < 1 or num_steps != int(num_steps):
+        if not (math.isfinite(num_steps) and num_steps >= 1 and num_steps == int(num_steps)):
             raise ValueError(f"num_steps must be a whole number, 1 or more, got {num_steps}")
         self.initial = float(initial)
         self.final = float(final)

@@ -183,7 +183,7 @@ class MultivariateHypergeometric(Distribution):
             result = _fisher.merged_log_probability(counts, size, log_weights, total, order)
         else:
             result = _fisher.log_probability(counts, size, log_weights, total)
-        off_total = (counts.detach().sum(-1) - total).abs() > 1e-5 * total.clamp(min=1)
+        off_total = (counts.detach().sum(-1) - total).abs() > (1e-5 * total).clamp(min=1e-5, max=0.5)
         return torch.where(off_total, -math.inf, result).to(self._dtype)
 
     def _check_counts(self, value: Tensor) -> None:
@@ -249,6 +249,8 @@ class MultivariateHypergeometric(Distribution):
         """
         sizes = self.group_sizes.reshape(-1, self.event_shape[0])
         totals = self.total_count.reshape(-1)
+        if len(totals) == 0:
+            raise ValueError(f"enumerate_support needs an urn, got batch shape {tuple(self.batch_shape)}")
         if not (sizes == sizes[0]).all() or not (totals == totals[0]).all():
             raise NotImplementedError(
                 "enumerate_support needs the same total_count and group_sizes in the whole batch, got "

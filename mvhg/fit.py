@@ -62,11 +62,11 @@ def fit_weights(counts: TensorLike, group_sizes: TensorLike) -> WeightsFit:
         raise ValueError(
             f"group_sizes must be [c] or [rows, c], got shape {tuple(sizes.shape)} for counts {tuple(observed.shape)}"
         )
+    broadcast_parameters(0, sizes, None, None, check_values=True)
     bad = ~((observed >= 0) & (observed <= sizes) & (observed == observed.round()))
     if bad.any():
         raise ValueError(f"counts must be whole numbers with 0 <= counts <= group_sizes: {describe(observed, bad)}")
     totals = observed.sum(1)
-    broadcast_parameters(totals, sizes, None, None, check_values=True)
     size = sizes.double().expand_as(observed)
     _check_maximum_exists(observed, size, totals)
     # Rows with the same urn and number of draws share their mean and covariance.
@@ -120,6 +120,8 @@ def _maximise(observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) ->
             log_weights, likelihood = proposal - proposal.mean(), candidate
             if float(step.abs().max()) < 1e-10:
                 break
+        else:
+            raise ValueError(f"no maximum-likelihood weights found in {_MAX_ITERATIONS} iterations of Newton's method")
         covariance = _inverse(_checked(information))
         return WeightsFit(log_weights, covariance.diagonal().clamp(min=0).sqrt(), covariance)
 

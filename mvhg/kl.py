@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.distributions import register_kl
 
 from mvhg import _fisher
+from mvhg._validation import broadcast_shapes
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
 
@@ -20,13 +21,21 @@ def kl_hypergeometric(p: MultivariateHypergeometric, q: MultivariateHypergeometr
         soft = isinstance(law, RelaxedMultivariateHypergeometric)
         if soft and not isinstance(law, MultivariateHypergeometricStraightThrough):
             raise NotImplementedError("soft counts have no density in closed form, hence no KL divergence")
-    if p.event_shape != q.event_shape or not (
-        bool((p.group_sizes == q.group_sizes).all()) and bool((p.total_count == q.total_count).all())
-    ):
+    try:
+        broadcast_shapes(p.batch_shape, q.batch_shape)
+        fits = p.event_shape == q.event_shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            "KL divergence needs the same groups and batch shapes that broadcast, got batch and event shapes "
+            f"{tuple(p.batch_shape)}, {tuple(p.event_shape)} and {tuple(q.batch_shape)}, {tuple(q.event_shape)}"
+        )
+    if not (bool((p.group_sizes == q.group_sizes).all()) and bool((p.total_count == q.total_count).all())):
         raise ValueError(
             "KL divergence needs the same total_count and group_sizes on both sides, got total_count "
-            f"{p.total_count.tolist()} and {q.total_count.tolist()}, group_sizes {p.group_sizes.tolist()} and "
-            f"{q.group_sizes.tolist()}"
+            f"{_shown(p.total_count)} and {_shown(q.total_count)}, group_sizes {_shown(p.group_sizes)} and "
+            f"{_shown(q.group_sizes)}"
         )
     size, log_p, total = p._exact_law("KL divergence")
     _, log_q, _ = q._exact_law("KL divergence")
@@ -35,3 +44,8 @@ def kl_hypergeometric(p: MultivariateHypergeometric, q: MultivariateHypergeometr
     mean = _fisher.moments(size, log_p, total)[0]
     normalisers = _fisher.log_partition(size, log_q, total) - _fisher.log_partition(size, log_p, total)
     return ((mean * (log_p - log_q)).sum(-1) + normalisers).to(p._dtype)
+
+
+def _shown(values: Tensor) -> str:
+    text = str(values.tolist())
+    return text if len(text) <= 80 else text[:80] + "..."

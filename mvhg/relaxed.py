@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from mvhg._relaxation import Selection, draw_relaxed
-from mvhg._validation import TensorLike, broadcast_shapes, check_temperature
+from mvhg._validation import TensorLike, as_temperature, broadcast_shapes
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
 
@@ -65,9 +65,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         validate_args: bool | None = None,
     ) -> None:
         super().__init__(total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args)
-        if self._validate_args:
-            check_temperature(temperature)
-        self.temperature = torch.as_tensor(temperature, dtype=self._dtype, device=self.group_sizes.device)
+        self.temperature = as_temperature(temperature, self._importance, bool(self._validate_args))
         try:
             fits = broadcast_shapes(self.temperature.shape, self.batch_shape) == self.batch_shape
         except RuntimeError:
@@ -197,6 +195,7 @@ class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometri
     """
 
     _hard = True
+    has_enumerate_support = True
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> constraints.Constraint:

@@ -80,7 +80,7 @@ def test_a_multirun_writes_one_folder_per_seed_and_nothing_else(tmp_path: Path) 
     assert {path.name for path in CHECKOUT.iterdir()} - {path.name for path in before} <= {".pytest_cache"}
 
 
-SLOW_ENOUGH = ["experiment.draws=20000", "experiment.batch_size=1000", "experiment.max_settings=3"]
+SLOW_ENOUGH = ["experiment.draws=50000", "experiment.batch_size=1000", "experiment.max_settings=3"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -91,7 +91,13 @@ def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_
     overrides = [*SLOW_ENOUGH, "experiment.references=[exact]"]
     arguments = [f"experiment={row}", "profile=smoke", "logger=disabled", f"results={tmp_path}", *overrides]
     process = subprocess.Popen(
-        command(*arguments), cwd=CHECKOUT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(*arguments),
+        cwd=CHECKOUT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # A shell starts background jobs with interrupts ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 200
     while not list((tmp_path / "runs").glob("*/*/*/checkpoints/last.ckpt")):
