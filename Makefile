@@ -59,7 +59,7 @@ help: ## This list
 install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 1.6 GB)
 
 .PHONY: reproduce
-reproduce: $(READY) ## Everything there is: Figures 1, 4, 7, 8, 9, 10, tables, verdicts (10 minutes, 30 MB)
+reproduce: $(READY) ## Everything there is: Figures 1, 4, 7, 8, 9, 10, tables, verdicts (5 minutes, 30 MB)
 	$(RUN) experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
 	$(AGGREGATE)
 	$(FIGURES_KS)
@@ -95,7 +95,7 @@ smoke: $(READY) ## One tiny run of every row, into results/local/smoke (a minute
 	$(PY) -m experiments.run -m profile=smoke results=$(LOCAL)/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
 
 .PHONY: test
-test: $(READY) ## Tests (6 minutes)
+test: $(READY) ## Tests (5-7 minutes)
 	$(PY) -m pytest -n 2 --dist worksteal
 
 .PHONY: lint
