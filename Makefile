@@ -18,10 +18,11 @@ PY := .venv/bin/python
 READY := .venv/.ready
 endif
 
-LOCAL := results/local
+# Smoke runs mean nothing: their tables and figures stay apart.
+LOCAL := results/local$(if $(filter smoke,$(PROFILE)),/smoke)
 KS := kolmogorov_smirnov
 RUN = $(PY) -m experiments.run -m profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
-AGGREGATE = $(PY) scripts/aggregate.py --profile $(PROFILE) --output $(LOCAL)/metrics
+AGGREGATE = $(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --output $(LOCAL)/metrics
 FIGURES_KS = $(PY) scripts/figures_kolmogorov_smirnov.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
 FIGURES_URN = $(PY) scripts/figures_urn.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures --tables $(LOCAL)/tables
 
@@ -92,7 +93,7 @@ reproduce-fig8: $(READY) ## Learned log weights of the urn experiment over the s
 
 .PHONY: smoke
 smoke: $(READY) ## One tiny run of every row, into results/local/smoke (a minute)
-	$(PY) -m experiments.run -m profile=smoke results=$(LOCAL)/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
+	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
 
 .PHONY: test
 test: $(READY) ## Tests (5-7 minutes)
@@ -117,7 +118,7 @@ gradient-study: $(READY) ## Bias and variance of the straight-through gradient o
 
 .PHONY: update-results
 update-results: $(READY) ## Rewrites the committed results/ from the finished runs of PROFILE (on purpose only)
-	$(PY) scripts/aggregate.py --profile $(PROFILE) --output results/metrics
+	$(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --output results/metrics
 	$(PY) scripts/figures_kolmogorov_smirnov.py --metrics results/metrics --output results/figures
 	$(PY) scripts/figures_urn.py --metrics results/metrics --output results/figures --tables results/tables
 	$(PY) scripts/verdicts.py --metrics results/metrics --output results/tables

@@ -25,12 +25,13 @@ from experiments.common.store import RunDirectory, find_finished, write_atomical
 PROVENANCE = ("commit", "dirty", "device", "seconds")
 
 
-def collect(results: Path, profile: str | None) -> dict[str, list[pd.DataFrame]]:
+def collect(results: Path, profile: str | None, seeds: frozenset[int] | None = None) -> dict[str, list[pd.DataFrame]]:
     """Returns the tables of all runs that count, by the name of their CSV file.
 
     Args:
         results: Results folder with ``runs/``.
         profile: Profile to take; None for every one except ``smoke``.
+        seeds: Seeds to take; None for every one.
     """
     tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
     taken: dict[tuple[Any, ...], RunDirectory] = {}
@@ -39,6 +40,9 @@ def collect(results: Path, profile: str | None) -> dict[str, list[pd.DataFrame]]
         facts = json.loads((run.path / "environment.json").read_text())
         name, seed = config.profile.name, config.seed
         if name != profile if profile else name == "smoke":
+            continue
+        if seeds is not None and seed not in seeds:
+            print(f"left out: {run.path} (seed {seed})")
             continue
         if facts["overrides"]:
             print(f"left out: {run.path} (run with {' '.join(facts['overrides'])})")
@@ -62,15 +66,20 @@ def _age(run: RunDirectory) -> float:
     return -(run.path / "finished.json").stat().st_mtime
 
 
+def _seeds(text: str) -> frozenset[int]:
+    return frozenset(int(seed) for seed in text.split(","))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder with runs/ (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("results/local/metrics"), help="folder (%(default)s)")
     parser.add_argument("--profile", help="take this profile only (default: every one except smoke)")
+    parser.add_argument("--seeds", type=_seeds, help="take these seeds only, such as 0,1,2 (default: every one)")
     options = parser.parse_args(arguments)
     try:
-        tables = collect(options.results, options.profile)
+        tables = collect(options.results, options.profile, options.seeds)
         if not tables:
             which = f" of profile {options.profile}" if options.profile else ""
             raise ExperimentError(f"no finished run{which} under {options.results / 'runs'}")

@@ -22,6 +22,13 @@ def lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.strip().splitlines()]
 
 
+@pytest.mark.parametrize("name", ["README.md", "results/README.md"])
+def test_links_to_files_lead_somewhere(name: str) -> None:
+    page = README.parent / name
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert links and not [link for link in links if not (page.parent / link).exists()]
+
+
 def test_python_blocks_run_and_print_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found, namespace, ran, compared = blocks(), {}, 0, 0
