@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from scipy.stats import false_discovery_control
 
+import mvhg
 from experiments.common.context import RunContext
 from experiments.kolmogorov_smirnov.goodness_of_fit import Integers, TestResult, against_law, against_sample
 from experiments.kolmogorov_smirnov.model import CONDITIONALS, SAMPLERS, DrawDataModule, SamplingModel
@@ -87,6 +88,8 @@ class KolmogorovSmirnovExperiment:
         if max_settings is not None:
             _at_least_one("max_settings", max_settings)
         self.settings = expand_all(series, max_settings)
+        for setting in self.settings:  # raises for an urn that cannot be, before any work
+            mvhg.MultivariateHypergeometric(setting.total_count, setting.group_sizes, weights=setting.weights)
         self.conditionals = _one_of("conditionals", conditionals, CONDITIONALS)
         self.sampler = _one_of("sampler", sampler, SAMPLERS)
         self.references = [_one_of("references", name, REFERENCES) for name in references]
@@ -156,9 +159,7 @@ class KolmogorovSmirnovExperiment:
         results: dict[str, list[TestResult]] = {}
         drawn = np.zeros_like(counts)
         if "exact" in self.references:
-            results["exact"] = [
-                against_law(own, law, self.significance) for own, law in zip(counts, laws, strict=True)
-            ]
+            results["exact"] = [against_law(own, law, self.significance) for own, law in zip(counts, laws, strict=True)]
         if "merged" in self.references:
             numbers = np.random.default_rng((context.seed, index))
             sample = draw_merged(setting.total_count, setting.group_sizes, setting.weights, self.draws, numbers)
