@@ -105,14 +105,13 @@ def _draw_relaxed(
     working = dtype if hard else torch.float64
     num_orders = number_of_orders(groups, num_draws, order)
     permutation = drawing_orders(size, num_orders, order, generator).reshape(-1, groups)  # [E, c]
-    position = torch.arange(num_orders * batch, device=size.device)
-    if batch * num_draws == len(position):
+    if num_draws == num_orders:
         instance, draw_permutation = None, permutation
     else:
         # At random, so that the order does not depend on the place of a draw.
-        place = torch.randperm(num_draws, device=size.device, generator=generator) if num_orders > 1 else None
-        place = torch.zeros(num_draws, dtype=torch.long, device=size.device) if place is None else place
-        draw = (place % num_orders).unsqueeze(1)
+        draw = torch.zeros(num_draws, 1, dtype=torch.long, device=size.device)
+        if num_orders > 1:
+            draw = (torch.randperm(num_draws, device=size.device, generator=generator) % num_orders).unsqueeze(1)
         instance = (draw * batch + torch.arange(batch, device=size.device)).reshape(-1)
         draw_permutation = permutation[instance]
     urns = [a.unsqueeze(0).expand(num_orders, *a.shape).flatten(0, 1) for a in (size, log_weights, total)]
