@@ -1,0 +1,126 @@
+"""Clustering scores against brute force and formulas written out here."""
+
+from __future__ import annotations
+
+from itertools import combinations, permutations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from experiments.clustering.scores import confusion, score
+
+
+def random_case(num_clusters: int, num_classes: int, samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(num_classes, (samples,), generator=generator)
+    noise = torch.randint(num_clusters, (samples,), generator=generator)
+    keep = torch.rand(samples, generator=generator) < 0.5
+    return torch.where(keep, labels % num_clusters, noise), labels
+
+
+def best_accuracy(clusters: Tensor, labels: Tensor, num_clusters: int, num_classes: int) -> float:
+    """Tries every one-to-one matching; classes beyond the last stand for 'none'."""
+    names = range(max(num_clusters, num_classes))
+    return max(
+        sum(choice[cluster] == label for cluster, label in zip(clusters.tolist(), labels.tolist(), strict=True))
+        for choice in permutations(names, num_clusters)
+    ) / len(labels)
+
+
+def entropy(probabilities: np.ndarray) -> float:
+    positive = probabilities[probabilities > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+@pytest.mark.parametrize(("num_clusters", "num_classes"), [(4, 4), (3, 5), (5, 3), (1, 3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_accuracy_is_that_of_the_best_matching(num_clusters: int, num_classes: int, seed: int) -> None:
+    clusters, labels = random_case(num_clusters, num_classes, 40, seed)
+    result = score(clusters, labels, num_clusters, num_classes)
+    assert result.accuracy == pytest.approx(best_accuracy(clusters, labels, num_clusters, num_classes))
+    assert result.accuracy == pytest.approx((torch.tensor(result.matching)[clusters] == labels).double().mean().item())
+    given = [one for one in result.matching if one != -1]
+    assert len(given) == len(set(given)) == min(num_clusters, num_classes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mutual_information_and_rand_index_follow_their_formulas(seed: int) -> None:
+    clusters, labels = random_case(4, 5, 50, seed)
+    result = score(clusters, labels, 4, 5)
+
+    joint = np.zeros((4, 5))
+    np.add.at(joint, (clusters.numpy(), labels.numpy()), 1 / len(labels))
+    of_clusters, of_classes = entropy(joint.sum(1)), entropy(joint.sum(0))
+    information = of_clusters + of_classes - entropy(joint.ravel())
+    assert result.nmi == pytest.approx(information / ((of_clusters + of_classes) / 2))
+
+    pairs = list(combinations(range(len(labels)), 2))
+    same_cluster = np.array([bool(clusters[i] == clusters[j]) for i, j in pairs])
+    same_class = np.array([bool(labels[i] == labels[j]) for i, j in pairs])
+    chance = same_cluster.sum() * same_class.sum() / len(pairs)
+    largest = (same_cluster.sum() + same_class.sum()) / 2
+    assert result.ari == pytest.approx(((same_cluster & same_class).sum() - chance) / (largest - chance))
+
+
+def test_renumbering_the_clusters_changes_only_the_matching() -> None:
+    clusters, labels = random_case(10, 10, 500, 0)
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
+    before, after = score(clusters, labels, 10), score(order[clusters], labels, 10)
+    assert after[:3] == pytest.approx(before[:3])
+    assert [after.matching[order[cluster]] for cluster in range(10)] == list(before.matching)
+
+
+def test_hand_made_cases() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    perfect = score(torch.tensor([2, 2, 2, 0, 0, 1]), labels, 3, 3)
+    assert perfect == (pytest.approx(1), pytest.approx(1), pytest.approx(1), (1, 2, 0))
+    # Cluster 0 holds classes 0 and 1, so one of them is lost; the larger one counts.
+    merged = score(torch.tensor([0, 0, 0, 0, 0, 1]), labels, 2, 3)
+    assert merged.accuracy == pytest.approx(4 / 6)
+    assert merged.matching == (0, 2)
+    everything_in_one = score(torch.zeros(6, dtype=torch.long), labels, 3, 3)
+    assert everything_in_one.accuracy == pytest.approx(3 / 6)
+    assert everything_in_one.nmi == everything_in_one.ari == 0
+    # The greedy choice (cluster 0 to class 0 with 3 samples) is worse than 2 + 3.
+    greedy = score(torch.tensor([0, 0, 0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 0, 0, 0]), 2, 2)
+    assert greedy.accuracy == pytest.approx(5 / 8)
+    assert greedy.matching == (1, 0)
+
+
+def test_clusters_left_over_score_nothing() -> None:
+    result = score(torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 0, 0, 1, 1]), 4, 2)
+    assert result.accuracy == pytest.approx(4 / 5)
+    assert result.matching == (0, -1, 1, -1)
+
+
+def test_an_empty_cluster_is_counted_as_such() -> None:
+    clusters, labels = torch.tensor([0, 0, 2, 2, 2], dtype=torch.uint8), torch.tensor([1, 1, 0, 0, 2])
+    counts = confusion(clusters, labels, 3, 3)
+    assert counts.dtype == torch.int64
+    assert counts.tolist() == [[0, 2, 0], [0, 0, 0], [2, 0, 1]]
+    assert score(clusters, labels, 3, 3).matching == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "labels", "message"),
+    [
+        (torch.zeros(2, 2, dtype=torch.long), torch.zeros(2, 2, dtype=torch.long), "one-dimensional"),
+        (torch.zeros(3, dtype=torch.long), torch.zeros(2, dtype=torch.long), r"shapes \(3,\) and \(2,\)"),
+        (torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), "no sample"),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.long), "clusters must be integers, got torch.float32"),
+        (torch.tensor([0, 3]), torch.tensor([0, 1]), r"clusters must lie in 0..2, got 0..3"),
+        (torch.tensor([0, 2]), torch.tensor([-1, 1]), r"labels must lie in 0..9, got -1..1"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(clusters: Tensor, labels: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        score(clusters, labels, 3)
+    with pytest.raises(ValueError, match=message):
+        confusion(clusters, labels, 3)
+
+
+def test_no_cluster_is_refused() -> None:
+    with pytest.raises(ValueError, match="there must be clusters and classes, got 0 and 10"):
+        score(torch.tensor([0]), torch.tensor([0]), 0)
