@@ -1,0 +1,193 @@
+"""Downloads with mirrors, a progress bar, resume and checksums.
+
+A file grows as ``<name>.part`` and takes its name only after its checksum was found right, so that a file that is
+there is whole. A file that is there but wrong is refused, never replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import filelock
+import pooch
+import requests
+
+from experiments.common.errors import ExperimentError
+
+logger = logging.getLogger(__name__)
+
+MIRROR = "MVHG_MIRROR"  # environment variable: the address of a folder that is tried before the built-in mirrors
+CHUNK = 2**20
+ASSUMED_RATE = 5e6  # bytes per second; only for the time that is stated before
+
+
+class Download(NamedTuple):
+    """One file to download.
+
+    Args:
+        name: file name in the destination folder.
+        urls: mirrors in the order in which they are tried.
+        checksum: ``algorithm:hex digest``; the algorithm is one of hashlib's or ``git-blob``.
+        size: bytes; exact if ``exact_size``, else an estimate that is stated and not checked.
+        exact_size: whether the size is known; only then an interrupted download is continued.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    checksum: str
+    size: int
+    exact_size: bool = True
+
+
+def checksum_matches(path: Path, checksum: str) -> bool:
+    """Tells whether a file has a checksum ``algorithm:hex digest``; ``git-blob`` is git's id of a file."""
+    algorithm, _, digest = checksum.partition(":")
+    if algorithm != "git-blob":
+        return bool(pooch.file_hash(str(path), alg=algorithm) == digest)
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == digest
+
+
+def download(files: Sequence[Download], directory: Path, *, title: str, alternative: str) -> None:
+    """Brings the files that are not there yet into a folder. Safe when several processes ask at once.
+
+    Args:
+        files: what to bring.
+        directory: destination folder; made if it is missing.
+        title: the data's name in messages.
+        alternative: what to do without these files, as the end of a sentence.
+
+    Raises:
+        ExperimentError: a file that is there is wrong; no mirror gave a file; the disk is full or can't be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(directory / ".download.lock"):
+            missing = [file for file in files if not _present(directory / file.name, file)]
+            _announce(missing, directory, title)
+            for file in missing:
+                _from_mirrors(file, directory, title, alternative)
+    except OSError as error:
+        raise ExperimentError(f"{title} can't be written to {directory} ({error.strerror or error})") from None
+
+
+def _present(path: Path, file: Download) -> bool:
+    if not path.exists():
+        return False
+    if not path.is_file() or not checksum_matches(path, file.checksum):
+        raise ExperimentError(
+            f"{path} is not the published file (expected {file.checksum}); move it away to download it again"
+        )
+    return True
+
+
+def _announce(missing: Sequence[Download], directory: Path, title: str) -> None:
+    if not missing:
+        return
+    size, free = sum(file.size for file in missing), shutil.disk_usage(directory).free
+    started = sum(part.stat().st_size for part in (_part(directory, file) for file in missing) if part.exists())
+    if size - started > free:
+        needed = _readable(size - started)
+        raise ExperimentError(f"{title} needs {needed} in {directory}, but {_readable(free)} are free")
+    seconds = max(1, round((size - started) / ASSUMED_RATE))
+    logger.info(
+        "%s: downloading %d file%s, %s, to %s (about %s at %s/s)",
+        title, len(missing), "s"[: len(missing) > 1], _readable(size), directory,
+        f"{seconds} s" if seconds < 120 else f"{seconds / 60:.0f} min", _readable(ASSUMED_RATE),
+    )  # fmt: skip
+
+
+def _from_mirrors(file: Download, directory: Path, title: str, alternative: str) -> None:
+    own = os.environ.get(MIRROR)
+    urls = ((f"{own.rstrip('/')}/{file.name}",) if own else ()) + file.urls
+    failures: list[str] = []
+    for url in urls:
+        host = urlsplit(url).hostname or url
+        try:
+            _transfer(url, file, _part(directory, file))
+        except (requests.RequestException, ValueError) as error:
+            failures.append(f"{host}: {_reason(error)}")
+            logger.warning("%s: %s not from %s", title, file.name, failures[-1])
+            continue
+        _part(directory, file).replace(directory / file.name)
+        return
+    raise ExperimentError(
+        f"{title} can't be downloaded: no mirror gave {file.name} ({'; '.join(failures)}). Three ways on: "
+        f"put the file into {directory} by hand; name another mirror with {MIRROR}=URL-OF-A-FOLDER; {alternative}"
+    )
+
+
+def _transfer(url: str, file: Download, part: Path) -> None:
+    """Brings one file from one mirror into its part file, continuing what is there, and checks it.
+
+    Raises:
+        requests.RequestException: the connection failed.
+        ValueError: the mirror's file is another one.
+    """
+    if part.exists() and (not file.exact_size or part.stat().st_size > file.size):
+        part.unlink()
+    with part.open("ab") as stream:
+        position = stream.tell()
+        if not file.exact_size or position < file.size:
+            # The published bytes are wanted: some servers offer a .gz file as a compressed form of its content.
+            headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={position}-"} if position else {})
+            pooch.HTTPDownloader(
+                progressbar=sys.stderr.isatty(), chunk_size=CHUNK, headers=headers,
+                hooks={"response": _Examination(file, stream, position)},
+            )(url, stream, None)  # fmt: skip
+    if not checksum_matches(part, file.checksum):
+        part.unlink()
+        raise ValueError(f"its checksum is not {file.checksum}")
+
+
+class _Examination:
+    """Looks at a response before its body is read: is it the file, and the rest of it or the whole?"""
+
+    def __init__(self, file: Download, stream: IO[bytes], position: int) -> None:
+        self.file, self.stream, self.position = file, stream, position
+
+    def __call__(self, response: requests.Response, **_: Any) -> None:
+        if response.is_redirect or not response.ok:
+            return
+        response.raw.headers.pop("content-encoding", None)  # see the request's headers
+        size = self.file.size
+        if response.status_code == requests.codes.partial_content:
+            offered, expected = response.headers.get("content-range"), f"bytes {self.position}-{size - 1}/{size}"
+        else:
+            offered, expected = response.headers.get("content-length"), str(size)
+        if self.file.exact_size and offered not in (None, expected):
+            response.close()
+            raise ValueError(f"it offers {offered} bytes, expected {expected}".replace("bytes bytes", "bytes"))
+        if response.status_code != requests.codes.partial_content:
+            self.stream.truncate(0)  # the mirror starts from the beginning
+
+
+def _part(directory: Path, file: Download) -> Path:
+    return directory / f"{file.name}.part"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"HTTP status {error.response.status_code}"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off; the next start continues there"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _readable(size: float) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size / 1e3:.1f} kB"
