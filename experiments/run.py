@@ -74,7 +74,7 @@ def execute(config: DictConfig, row: str, overrides: Sequence[str] = ()) -> RunD
             results=results,
         ) as tracker:
             tracker.define_metrics(getattr(experiment, "headline_metrics", {}))
-            context = RunContext(plain["seed"], run, tracker, plain["trainer"])
+            context = RunContext(plain["seed"], run, tracker, plain["trainer"], Path(plain["data_directory"]))
             tables = experiment.run(context)
             if context.interrupted:
                 raise KeyboardInterrupt
@@ -84,6 +84,7 @@ def execute(config: DictConfig, row: str, overrides: Sequence[str] = ()) -> RunD
             facts = environment_facts(plain["trainer"]["accelerator"])
             facts |= {"seconds": seconds, "resumed": resumed, "overrides": changing}
             run.finish(tables, facts, OmegaConf.to_yaml(config, resolve=True))
+            run.discard_checkpoints()  # nothing is left to continue
     log.info("%s seed %d: finished in %.1f s", row, plain["seed"], seconds)
     return run
 

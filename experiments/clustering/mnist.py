@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.clustering.idx import parse_idx, read_bytes
-from experiments.common.downloads import Download, download
+from experiments.common.downloads import Download, download, part_of
 from experiments.common.errors import ExperimentError
 
 SOURCES = ("mnist", "digits_5000")
@@ -116,6 +116,8 @@ def _find(directory: Path) -> dict[str, Path]:
             if path.exists()
         }
         missing = [file.name for file in FILES if file.name not in found]
+        if found and missing and all(part_of(folder / f"{name}.gz").exists() for name in missing):
+            return {}  # a download that was stopped while its files took their names
         if found and missing:
             raise ExperimentError(
                 f"{folder} holds {len(found)} of MNIST's 4 files; {', '.join(missing)} is missing, plain or .gz: "
@@ -134,13 +136,8 @@ def _download(folder: Path) -> None:
         )
         for file in FILES
     ]  # fmt: skip
-    # An interrupted download must not look like a folder from which files were lost.
-    unfinished = folder.with_name(f"{folder.name}.download")
-    alternative = "data=digits_5000 takes the 5,000 digits that need no download"
-    download(files, unfinished, title="MNIST", alternative=alternative)
-    folder.mkdir(exist_ok=True)
-    for file in files:
-        (unfinished / file.name).replace(folder / file.name)
+    alternative = "take the data digits_5000, which need no download"
+    download(files, folder, title="MNIST", alternative=alternative)
 
 
 def _subset() -> Digits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 JOB_TYPES = ("sample", "pretrain", "train", "evaluate")
 
 # Keys of the command line that choose a row or a place, and leave the numbers alone.
-_NEUTRAL = ("experiment", "profile", "seed", "force", "results", "threads", "job_type", "tags", "logger", "trainer")
+_NEUTRAL = ("experiment", "profile", "seed", "force", "results", "data_directory", "threads", "job_type", "tags", "logger", "trainer")
+# Which data a room's rows take is a choice like the profile, and a column of their tables.
+_DATA = re.compile(r"profile\.\w+\.data")
 # Where and how visibly a trainer runs; everything else in that section decides numbers.
 _HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary")
 
@@ -76,6 +79,8 @@ def check_overrides(overrides: Sequence[str]) -> list[str]:
                 f"{override.input_line}: keys can't be added or removed (only trainer.* accepts further keys); "
                 "configs/config.yaml and the row's own file list what there is"
             )
+        if _DATA.fullmatch(key):
+            continue
         if key not in _NEUTRAL and not key.startswith("logger.") and key not in hardware:
             changing.append(str(override.input_line))
     return changing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import derive_seed
-from experiments.common.store import RunDirectory
+from experiments.common.store import RunDirectory, write_atomically
 from experiments.common.tracking import Tracker
 
 
@@ -38,11 +39,20 @@ class RunContext:
     Attributes:
         seed: The run's seed.
         run: The run's folder in the results store.
+        data_directory: Where data files are looked for and downloaded to.
     """
 
-    def __init__(self, seed: int, run: RunDirectory, tracker: Tracker, trainer: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        run: RunDirectory,
+        tracker: Tracker,
+        trainer: Mapping[str, Any],
+        data_directory: Path = Path("data"),
+    ) -> None:
         self.seed = seed
         self.run = run
+        self.data_directory = data_directory
         self._tracker = tracker
         self._trainer = dict(trainer)
         self._trainers: list[pl.Trainer] = []
@@ -51,6 +61,22 @@ class RunContext:
     def directory(self) -> Path:
         """Folder for checkpoints and whatever must survive an interruption; emptied by ``force=true``."""
         return self.run.checkpoints
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what several runs share, under a name that is a hash of what decides it."""
+        return self.run.results / "cache"
+
+    @property
+    def precision(self) -> str:
+        """The trainer's, for example ``32-true``."""
+        return str(self._trainer.get("precision") or "32-true")
+
+    def save_model(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Keeps a trained model's weights in the run's folder, as ``model.pt`` (``torch.load(..., weights_only=True)``)."""
+        buffer = io.BytesIO()
+        torch.save({name: value.detach().cpu() for name, value in state.items()}, buffer)
+        write_atomically(self.run.path / "model.pt", buffer.getvalue())
 
     @property
     def checkpoint_path(self) -> Path | None:

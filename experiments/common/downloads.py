@@ -1,7 +1,7 @@
 """Downloads with mirrors, a progress bar, resume and checksums.
 
-A file grows as ``<name>.part`` and takes its name only after its checksum was found right, so that a file that is
-there is whole. A file that is there but wrong is refused, never replaced.
+Files grow as ``<name>.part`` and take their names together, when the checksum of each was found right: a file that is
+there is whole, and so is the set. A file that is there but wrong is refused, never replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from experiments.common.errors import ExperimentError
 logger = logging.getLogger(__name__)
 
 MIRROR = "MVHG_MIRROR"  # environment variable: the address of a folder that is tried before the built-in mirrors
-CHUNK = 2**20
+CHUNK = 2**18  # bytes read at a time, and lost at most when a connection breaks off
 ASSUMED_RATE = 5e6  # bytes per second; only for the time that is stated before
 
 
@@ -45,6 +45,11 @@ class Download(NamedTuple):
     checksum: str
     size: int
     exact_size: bool = True
+
+
+def part_of(path: Path) -> Path:
+    """Returns where a file grows while it is downloaded."""
+    return path.with_name(f"{path.name}.part")
 
 
 def checksum_matches(path: Path, checksum: str) -> bool:
@@ -68,6 +73,8 @@ def download(files: Sequence[Download], directory: Path, *, title: str, alternat
     Raises:
         ExperimentError: a file that is there is wrong; no mirror gave a file; the disk is full or can't be written.
     """
+    if all(_present(directory / file.name, file) for file in files):
+        return  # also where the folder can't be written
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(directory / ".download.lock"):
@@ -75,6 +82,8 @@ def download(files: Sequence[Download], directory: Path, *, title: str, alternat
             _announce(missing, directory, title)
             for file in missing:
                 _from_mirrors(file, directory, title, alternative)
+            for file in missing:
+                part_of(directory / file.name).replace(directory / file.name)
     except OSError as error:
         raise ExperimentError(f"{title} can't be written to {directory} ({error.strerror or error})") from None
 
@@ -93,15 +102,15 @@ def _announce(missing: Sequence[Download], directory: Path, title: str) -> None:
     if not missing:
         return
     size, free = sum(file.size for file in missing), shutil.disk_usage(directory).free
-    started = sum(part.stat().st_size for part in (_part(directory, file) for file in missing) if part.exists())
+    started = sum(part.stat().st_size for part in (part_of(directory / file.name) for file in missing) if part.exists())
     if size - started > free:
         needed = _readable(size - started)
         raise ExperimentError(f"{title} needs {needed} in {directory}, but {_readable(free)} are free")
     seconds = max(1, round((size - started) / ASSUMED_RATE))
+    time = f"{seconds} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     logger.info(
-        "%s: downloading %d file%s, %s, to %s (about %s at %s/s)",
-        title, len(missing), "s"[: len(missing) > 1], _readable(size), directory,
-        f"{seconds} s" if seconds < 120 else f"{seconds / 60:.0f} min", _readable(ASSUMED_RATE),
+        "%s: downloading %s, %s, to %s (about %s at %s/s)",
+        title, ", ".join(file.name for file in missing), _readable(size), directory, time, _readable(ASSUMED_RATE),
     )  # fmt: skip
 
 
@@ -112,15 +121,16 @@ def _from_mirrors(file: Download, directory: Path, title: str, alternative: str)
     for url in urls:
         host = urlsplit(url).hostname or url
         try:
-            _transfer(url, file, _part(directory, file))
+            _transfer(url, file, part_of(directory / file.name))
         except (requests.RequestException, ValueError) as error:
             failures.append(f"{host}: {_reason(error)}")
             logger.warning("%s: %s not from %s", title, file.name, failures[-1])
-            continue
-        _part(directory, file).replace(directory / file.name)
-        return
+        else:
+            return
+    part = part_of(directory / file.name)
+    kept = " (or start again: what has arrived is kept)" if part.exists() and part.stat().st_size else ""
     raise ExperimentError(
-        f"{title} can't be downloaded: no mirror gave {file.name} ({'; '.join(failures)}). Three ways on: "
+        f"{title} can't be downloaded: no mirror gave {file.name} ({'; '.join(failures)}). Three ways on{kept}: "
         f"put the file into {directory} by hand; name another mirror with {MIRROR}=URL-OF-A-FOLDER; {alternative}"
     )
 
@@ -145,6 +155,8 @@ def _transfer(url: str, file: Download, part: Path) -> None:
             )(url, stream, None)  # fmt: skip
     if not checksum_matches(part, file.checksum):
         part.unlink()
+        if position:  # what was there before may be to blame
+            return _transfer(url, file, part)
         raise ValueError(f"its checksum is not {file.checksum}")
 
 
@@ -165,13 +177,9 @@ class _Examination:
             offered, expected = response.headers.get("content-length"), str(size)
         if self.file.exact_size and offered not in (None, expected):
             response.close()
-            raise ValueError(f"it offers {offered} bytes, expected {expected}".replace("bytes bytes", "bytes"))
+            raise ValueError(f"the size of what it offers is {offered}, expected {expected}")
         if response.status_code != requests.codes.partial_content:
             self.stream.truncate(0)  # the mirror starts from the beginning
-
-
-def _part(directory: Path, file: Download) -> Path:
-    return directory / f"{file.name}.part"
 
 
 def _reason(error: Exception) -> str:
@@ -180,7 +188,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off; the next start continues there"
+        return "the connection broke off"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -18,6 +18,11 @@ from experiments.common.errors import ExperimentError
 # Okabe-Ito colours, dark to light, each with a marker of its own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+# Ten classes at once: Tol's muted scheme with a dark grey.
+CLASS_COLOURS = (
+    *("#332288", "#CC6677", "#117733", "#999933", "#882255"),
+    *("#44AA99", "#AA4499", "#0072B2", "#D55E00", "#555555"),
+)
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -28,7 +33,7 @@ STYLE: Any = {
     "pdf.fonttype": 42,
     "savefig.dpi": 150,
 }
-PROFILES = ("paper", "quick", "smoke")  # from the largest
+PROFILES = ("paper", "medium", "quick", "smoke")  # from the largest
 
 
 def read_table(metrics: Path, name: str, every_seed: bool = False) -> pd.DataFrame:

@@ -62,6 +62,7 @@ class RunDirectory:
     """
 
     def __init__(self, results: Path, row: str, run_id: str) -> None:
+        self.results = results
         self.path = results / "runs" / row / run_id
         self.checkpoints = self.path / "checkpoints"
 

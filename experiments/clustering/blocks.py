@@ -1,0 +1,124 @@
+"""Collected clustering metrics, split into blocks that may be shown together: one profile on one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.common.errors import ExperimentError
+from experiments.common.figures import PROFILES
+
+PAPER_PRIORS = {"uniform": "uniform", "categorical": "categorical", "hypergeometric": "hypergeometric"}
+PRIORS = PAPER_PRIORS | {
+    "hypergeometric_merged": "hypergeometric, merged conditionals",
+    "hypergeometric_assignments": "hypergeometric over assignments",
+}
+VERSIONS = {"full": "full", "80": "80 %", "60": "60 %"}
+DATA = {"mnist": "MNIST", "digits_5000": "5,000-digit subset"}  # from the largest
+USUAL_DATA = {"paper": "mnist", "medium": "mnist", "quick": "digits_5000", "smoke": "digits_5000"}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise ExperimentError(f"{path} does not exist: run the experiment and scripts/aggregate.py first")
+    return pd.read_csv(path, dtype={"version": str})  # 80 and 60 would be numbers where "full" is missing
+
+
+def _ordered(values: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Known names in their order, then others: a row of somebody's own is not lost."""
+    first = list(known)
+    return sorted(set(values), key=lambda value: (first.index(value) if value in first else len(first), value))
+
+
+def describe_seeds(table: pd.DataFrame) -> str:
+    """Names the seeds of some lines, for example "seeds 0, 1, 2"."""
+    seeds = [str(seed) for seed in sorted(table["seed"].unique())]
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one profile measured on one data set.
+
+    Attributes:
+        folder: Folder of the CSVs.
+        profile: Name of the profile.
+        data: ``mnist`` or ``digits_5000``.
+        metrics: Lines of the metrics table; ``prior`` is the row's name without its version.
+    """
+
+    folder: Path
+    profile: str
+    data: str
+    metrics: pd.DataFrame
+
+    @property
+    def source(self) -> str:
+        """Profile and data in words."""
+        return f"profile {self.profile}, {DATA.get(self.data, self.data)}"
+
+    @property
+    def suffix(self) -> str:
+        """Ending of file names: the profile, and the data where they are not the profile's own."""
+        return self.profile if USUAL_DATA.get(self.profile) == self.data else f"{self.profile}_{self.data}"
+
+    @property
+    def priors(self) -> dict[str, str]:
+        """Priors with a run -> their names in words."""
+        return {prior: PRIORS.get(prior, prior) for prior in _ordered(self.metrics["prior"], PRIORS)}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Dataset versions with a run -> their names in words."""
+        return {version: VERSIONS.get(version, version) for version in _ordered(self.metrics["version"], VERSIONS)}
+
+    def scores(self, split: str = "test", stage: str = "vade") -> pd.DataFrame:
+        """Returns the metrics of one split and stage, a line per run."""
+        return self.metrics[(self.metrics["split"] == split) & (self.metrics["stage"] == stage)]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Returns this block's lines of another table, with ``prior`` and ``version``.
+
+        Args:
+            name: ``weights``, ``confusion``, ``history``, ``generated`` or ``latent``.
+
+        Raises:
+            ExperimentError: there is no such file.
+        """
+        columns = ["run_id", "prior", "version"]
+        table = _read(self.folder / f"clustering_{name}.csv").drop(columns=columns[1:], errors="ignore")
+        return table.merge(self.metrics[columns].drop_duplicates(), on="run_id")
+
+
+def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
+    """Reads ``<metrics>/clustering_metrics.csv``.
+
+    Args:
+        metrics: Folder of the CSVs.
+        profile: Profile to take; None for every one.
+
+    Returns:
+        A block for every profile and data set with a run, the largest first.
+
+    Raises:
+        ExperimentError: the file isn't there or holds no such run.
+    """
+    path = metrics / "clustering_metrics.csv"
+    table = _read(path)
+    if profile:
+        table = table[table["profile"] == profile]
+    if table.empty:
+        raise ExperimentError(f"{path} holds no run{f' of the profile {profile}' if profile else ''}")
+    names = [
+        row.split("/")[-1].removesuffix(f"_{version}")
+        for row, version in zip(table["row"], table["version"], strict=True)
+    ]
+    table = table.assign(prior=names)
+    return [
+        Block(metrics, name, data, table[(table["profile"] == name) & (table["data"] == data)])
+        for name in _ordered(table["profile"], PROFILES)
+        for data in _ordered(table.loc[table["profile"] == name, "data"], DATA)
+    ]

@@ -1,0 +1,126 @@
+"""Training in chunks of steps: the framework's work per batch is paid once per chunk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from experiments.common.errors import ExperimentError
+
+
+class ChunkedTraining(pl.LightningModule):
+    """Base of the two models here: images on the device, many steps per call, loss terms checked and averaged.
+
+    A subclass says what a step's loss and terms are, and which optimizer and learning rate the step takes.
+
+    Args:
+        images: [digits, pixels] uint8; they move to the device with the module.
+        batch_size: digits per step.
+        noise_seed: seed of everything drawn in training.
+        term_names: names of the terms.
+    """
+
+    images: Tensor
+    term_sums: Tensor  # [terms], over the epoch so far
+
+    def __init__(self, *, images: Tensor, batch_size: int, noise_seed: int, term_names: Sequence[str]) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.batch_size = batch_size
+        self.noise_seed = noise_seed
+        self.term_names = tuple(term_names)
+        self.steps_per_epoch = math.ceil(len(images) / batch_size)
+        self.steps_taken = 0
+        self.history: list[dict[str, float]] = []  # one record per epoch
+        self.generator = torch.Generator()
+        self._noise_state: Tensor | None = None
+        self._steps_of_epoch = 0
+        self.register_buffer("images", images, persistent=False)
+        self.register_buffer("term_sums", torch.zeros(len(self.term_names)), persistent=False)
+
+    def step_loss(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss to minimise and the terms to record [terms], for images [batch, pixels] in [0, 1]."""
+        raise NotImplementedError
+
+    def step_optimizer(self) -> tuple[int, float]:
+        """Which optimizer takes the next step, and its learning rate."""
+        raise NotImplementedError
+
+    def epoch_record(self) -> dict[str, float]:
+        """What the history says of an epoch beside the means of the terms."""
+        return {}
+
+    def training_step(self, chunk: Tensor, batch_idx: int) -> None:
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        terms = []
+        for indices in chunk.split(self.batch_size):
+            loss, values = self.step_loss(self.images[indices].float().div_(255))
+            index, learning_rate = self.step_optimizer()
+            optimizer = optimizers[index]
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            self.steps_taken += 1
+            terms.append(values.detach())
+        table = torch.stack(terms)  # [steps, terms]
+        self._check(table)
+        self.term_sums += table.sum(0)
+        self._steps_of_epoch += len(table)
+        means = dict(zip(self.term_names, table.mean(0).tolist()))
+        self._log({f"train/{name}": value for name, value in means.items()})
+
+    def on_train_epoch_end(self) -> None:
+        # A checkpoint is written after this: one with a weight that isn't finite must not be.
+        for name, parameter in self.named_parameters():
+            if not parameter.isfinite().all():
+                raise ExperimentError(self._stopped(self.steps_taken, f"the parameter {name}"))
+        means = (self.term_sums / self._steps_of_epoch).tolist()
+        record = {"epoch": self.current_epoch + 1, **dict(zip(self.term_names, means)), **self.epoch_record()}
+        self.history.append(record)
+        self._log({f"epoch/{name}": value for name, value in record.items()})
+        self.term_sums.zero_()
+        self._steps_of_epoch = 0
+
+    def on_fit_start(self) -> None:
+        self.generator = torch.Generator(device=self.device).manual_seed(self.noise_seed)
+        if self._noise_state is not None:
+            self.generator.set_state(self._noise_state)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["chunked_training"] = {
+            "noise_state": self.generator.get_state(),
+            "steps_taken": self.steps_taken,
+            "history": self.history,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["chunked_training"]
+        # Before the module is moved to its device; on_fit_start hands the state to the generator.
+        self._noise_state = state["noise_state"].cpu()
+        self.steps_taken = state["steps_taken"]
+        self.history = state["history"]
+
+    def _check(self, table: Tensor) -> None:
+        finite = table.isfinite()
+        if not finite.all():
+            step, term = (int(index) for index in (~finite).nonzero()[0])
+            number = self.steps_taken - len(table) + step + 1
+            raise ExperimentError(self._stopped(number, f"the term {self.term_names[term]}"))
+
+    def _stopped(self, step: int, what: str) -> str:
+        return (
+            f"step {step} (epoch {self.current_epoch + 1}): {what} is not finite; stopped, and the checkpoint of the "
+            "last whole epoch is kept. A lower learning rate often helps"
+        )
+
+    def _log(self, values: dict[str, float]) -> None:
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.steps_taken)

@@ -1,0 +1,106 @@
+"""The pretrained autoencoder that the authors of VaDE published, read from Keras' HDF5 layout.
+
+The file is ``pretrain_weights/ae_mnist_weights.h5`` of github.com/slim1017/VaDE, written by Keras 1.0.8. It was not at
+hand where this reader was written: the reader follows Keras' layout, is tested with files that the tests write in that
+layout, and checks the shape of everything it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from experiments.common.downloads import Download, download
+from experiments.common.errors import ExperimentError
+
+ORIGINAL = Download(
+    name="ae_mnist_weights.h5",
+    urls=("https://raw.githubusercontent.com/slim1017/VaDE/master/pretrain_weights/ae_mnist_weights.h5",),
+    checksum="git-blob:a67cc69c8e60922e31bcf3932ba7b54436eeff39",
+    size=13_300_000,  # the parameters in float32
+    exact_size=False,
+)
+
+
+def original_weights(directory: Path) -> Path:
+    """Returns the path of VaDE's published weights, ``vade/ae_mnist_weights.h5``; downloads them if they are not there.
+
+    Args:
+        directory: the data folder.
+
+    Raises:
+        ExperimentError: the file is not the published one, or can't be downloaded.
+    """
+    folder = directory / "vade"
+    alternative = "leave the original weights and take this project's own pretraining"
+    download([ORIGINAL], folder, title="VaDE's pretrained weights", alternative=alternative)
+    return folder / ORIGINAL.name
+
+
+def load_autoencoder_weights(path: Path, widths: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Reads the dense layers of an autoencoder in torch's layout, encoder first, then decoder.
+
+    Args:
+        path: HDF5 file of Keras 1 or 2, of the weights or of the whole model; layers without weights are passed over.
+        widths: widths of the encoder's layers, from the input to the embedding; the decoder mirrors them.
+
+    Returns:
+        2 * (len(widths) - 1) pairs of weight [out, in] and bias [out], float32.
+
+    Raises:
+        ExperimentError: the file is missing, no HDF5 file, not in Keras' layout, or has other layers or shapes.
+    """
+    if not path.is_file():
+        raise ExperimentError(f"the weights file {path} does not exist")
+    expected = [*pairwise(widths), *pairwise(reversed(widths))]
+    try:
+        with h5py.File(path, "r") as file:
+            layers = _layers(file, path)
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # what h5py raises for damaged files
+        raise ExperimentError(f"{path} can't be read as an HDF5 file of Keras ({error})") from None
+    if len(layers) != len(expected):
+        names = ", ".join(name for name, _ in layers) or "none"
+        raise ExperimentError(f"{path} has {len(layers)} layers with weights ({names}), expected {len(expected)}")
+    pairs = []
+    for (name, arrays), (inputs, outputs) in zip(layers, expected, strict=True):
+        found, wanted = [array.shape for array in arrays], [(inputs, outputs), (outputs,)]
+        if found != wanted:
+            raise ExperimentError(f"{path}, layer {name}: found shapes {found}, expected {wanted}")
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ExperimentError(f"{path}, layer {name}: not all weights are finite")
+        kernel, bias = (torch.from_numpy(array) for array in arrays)
+        pairs.append((kernel.T.contiguous(), bias))
+    return pairs
+
+
+def _layers(file: h5py.File, path: Path) -> list[tuple[str, list[NDArray[np.float32]]]]:
+    """Name and arrays of every layer with weights, in the order of the model."""
+    # A file of the whole model holds the weights one group further down.
+    root = file.get("model_weights", file)
+    layers = []
+    for name in _names(root, "layer_names", path):
+        if name not in root:
+            raise ExperimentError(f"{path}, layer {name}: its group is absent")
+        group = root[name]
+        weights = _names(group, "weight_names", path)
+        absent = [weight for weight in weights if not isinstance(group.get(weight), h5py.Dataset)]
+        if absent:
+            raise ExperimentError(f"{path}, layer {name}: the array {absent[0]} is absent")
+        if weights:
+            layers.append((name, [np.array(group[weight], dtype=np.float32) for weight in weights]))
+    return layers
+
+
+def _names(group: h5py.Group, attribute: str, path: Path) -> list[str]:
+    if attribute not in group.attrs:
+        where = "" if group.name in ("/", "/model_weights") else f", layer {group.name.rpartition('/')[2]}"
+        raise ExperimentError(f"{path}{where} has no attribute {attribute}: not a weights file of Keras 1 or 2")
+    # Bytes from Keras 1 and 2, text from some of its relatives.
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]

@@ -1,0 +1,64 @@
+"""The autoencoder that pretraining fits and the VAE goes on with: 784-500-500-2000-10 and its mirror (Appendix C.3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def linear(inputs: int, outputs: int, generator: torch.Generator, nonlinearity: str = "linear") -> nn.Linear:
+    """A layer with He (before a ReLU) or Glorot initialisation and zero biases."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    if nonlinearity == "relu":
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+    else:
+        nn.init.xavier_normal_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Autoencoder(nn.Module):
+    """Fully connected encoder and mirrored decoder; ReLU everywhere but after the embedding and the last layer.
+
+    Args:
+        widths: of the encoder from the pixels to the embedding; the decoder mirrors them.
+        generator: for the initial weights.
+
+    Raises:
+        ValueError: fewer than two widths, or one below 1.
+    """
+
+    def __init__(self, widths: Sequence[int], generator: torch.Generator) -> None:
+        super().__init__()
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(f"widths must be at least two positive integers, got {list(widths)}")
+        self.widths = tuple(widths)
+        self.encoder = _layers(self.widths, generator)
+        self.decoder = _layers(self.widths[::-1], generator)
+
+    def hidden(self, images: Tensor) -> Tensor:
+        """Last hidden layer of the encoder, [batch, widths[-2]], for images [batch, widths[0]] in [0, 1]."""
+        return _hidden(self.encoder, images)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Embedding, [batch, widths[-1]]."""
+        return self.encoder[-1](self.hidden(images))
+
+    def decode(self, embedding: Tensor) -> Tensor:
+        """Logits of the pixels, [batch, widths[0]]."""
+        return self.decoder[-1](_hidden(self.decoder, embedding))
+
+
+def _layers(widths: Sequence[int], generator: torch.Generator) -> nn.ModuleList:
+    shapes = list(pairwise(widths))
+    kinds = ["relu"] * (len(shapes) - 1) + ["linear"]
+    return nn.ModuleList(linear(*shape, generator, kind) for shape, kind in zip(shapes, kinds))
+
+
+def _hidden(layers: nn.ModuleList, values: Tensor) -> Tensor:
+    for layer in layers[:-1]:
+        values = layer(values).relu()
+    return values

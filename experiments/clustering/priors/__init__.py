@@ -1,0 +1,8 @@
+"""The three priors p(c; pi) over the cluster assignments of a batch; a model differs in nothing else."""
+
+from experiments.clustering.priors.base import Prior
+from experiments.clustering.priors.categorical import CategoricalPrior
+from experiments.clustering.priors.hypergeometric import HypergeometricPrior
+from experiments.clustering.priors.uniform import UniformPrior
+
+__all__ = ["CategoricalPrior", "HypergeometricPrior", "Prior", "UniformPrior"]

@@ -1,0 +1,49 @@
+"""How well learned cluster weights, and the clusters themselves, reflect the frequencies of the classes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+ESTIMATES = {"learned_frequency": "learned weights", "train_fraction": "share of the training digits"}
+TIED = 1e-6  # frequencies that differ by less are equal: what is left is rounding
+
+
+def rank_correlation(estimate: pd.Series, truth: pd.Series) -> float:
+    """Spearman's rank correlation; NaN where one side is constant and has no order."""
+    if min(np.ptp(estimate), np.ptp(truth)) < TIED:
+        return math.nan
+    return float(spearmanr(estimate, truth).statistic)
+
+
+def recovery(weights: pd.DataFrame) -> pd.DataFrame:
+    """Compares the frequencies of the clusters with those of the classes that they are matched to.
+
+    Args:
+        weights: Lines of the weights table with ``prior`` and ``version``, one per run and cluster. A cluster without
+            a class is left out.
+
+    Returns:
+        One line per run and estimate: ``prior``, ``version``, ``seed``, ``estimate`` (a key of ``ESTIMATES``),
+        ``rank_correlation``, ``mean_absolute_error`` and ``root_mean_square_error`` (fractions).
+    """
+    lines = []
+    matched = weights[weights["matched_class"] >= 0]
+    for (prior, version, seed), run in matched.groupby(["prior", "version", "seed"], sort=False):
+        for estimate in ESTIMATES:
+            errors = run[estimate] - run["true_frequency"]
+            lines.append(
+                {
+                    "prior": prior,
+                    "version": version,
+                    "seed": seed,
+                    "estimate": estimate,
+                    "rank_correlation": rank_correlation(run[estimate], run["true_frequency"]),
+                    "mean_absolute_error": float(errors.abs().mean()),
+                    "root_mean_square_error": float(np.sqrt((errors**2).mean())),
+                }
+            )
+    return pd.DataFrame(lines)

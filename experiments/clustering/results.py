@@ -1,0 +1,140 @@
+"""The tables that a run returns."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from experiments.clustering.data import Splits
+from experiments.clustering.embedding_mixture import FittedMixture
+from experiments.clustering.scores import ClusterScores, confusion, score
+from experiments.clustering.vade import Terms, VaDE
+
+SAMPLES_PER_CLUSTER = 8
+LATENT_DIGITS = 1000
+
+
+def split_metrics(
+    facts: Mapping[str, Any], stage: str, splits: Splits, clusters: Mapping[str, Tensor], num_clusters: int
+) -> list[dict[str, Any]]:
+    """One record per split: scores and the sizes of the clusters.
+
+    Args:
+        facts: columns that every record has.
+        stage: ``mixture`` or ``vade``.
+        splits: the labels.
+        clusters: ``test`` and ``train``, the cluster of every digit.
+        num_clusters: K.
+    """
+    kept = splits.test_subsampled
+    parts = {
+        "test": (clusters["test"], splits.test_labels),
+        "test_subsampled": (clusters["test"][kept], splits.test_labels[kept]),
+        "train": (clusters["train"], splits.train_labels),
+    }
+    records = []
+    for split, (assigned, labels) in parts.items():
+        scores = score(assigned, labels, num_clusters)
+        sizes = torch.bincount(assigned, minlength=num_clusters)
+        records.append(
+            {
+                **facts,
+                "stage": stage,
+                "split": split,
+                "digits": len(labels),
+                "accuracy": scores.accuracy,
+                "nmi": scores.nmi,
+                "ari": scores.ari,
+                "empty_clusters": int((sizes == 0).sum()),
+                "smallest_cluster": float(sizes.min() / len(labels)),
+            }
+        )
+    return records
+
+
+@torch.no_grad()
+def mean_terms(
+    vade: VaDE, images: Tensor, batch_size: int, temperature: float, generator: torch.Generator
+) -> dict[str, float]:
+    """Mean of the bound and its terms over uint8 images [digits, pixels], in batches of training's size."""
+    total = torch.zeros(len(Terms._fields), dtype=torch.float64)
+    scalar = torch.full((), temperature, device=images.device)
+    for part in images.split(batch_size):
+        terms = vade.terms(part.float() / 255, vade.draw_noise(len(part), generator), scalar)
+        total += torch.stack(terms).double().cpu() * len(part)
+    means = total / len(images)
+    return {"elbo": float(means.sum()), **dict(zip(Terms._fields, means.tolist()))}
+
+
+@torch.no_grad()
+def weight_table(
+    facts: Mapping[str, Any], vade: VaDE, splits: Splits, train_clusters: Tensor, scores: ClusterScores, batch_size: int
+) -> pd.DataFrame:
+    """Learned and true frequencies per cluster (Figure 3)."""
+    num_clusters = vade.prior.num_clusters
+    classes = torch.bincount(splits.train_labels, minlength=10) / len(splits.train_labels)
+    log_weights = vade.prior.log_weights()
+    deviations = (0.5 * vade.mixture.log_variances).exp().amin(-1)
+    return pd.DataFrame(
+        {
+            **{name: [value] * num_clusters for name, value in facts.items()},
+            "cluster": range(num_clusters),
+            "matched_class": scores.matching,
+            "true_frequency": [float(classes[one]) if one >= 0 else float("nan") for one in scores.matching],
+            "learned_frequency": vade.prior.log_probabilities(batch_size).exp().tolist(),
+            "log_weight": [float("nan")] * num_clusters if log_weights is None else log_weights.tolist(),
+            "train_fraction": (
+                torch.bincount(train_clusters, minlength=num_clusters) / len(train_clusters)
+            ).tolist(),
+            "smallest_standard_deviation": deviations.tolist(),
+        }
+    )
+
+
+def confusion_table(clusters: Tensor, labels: Tensor, num_clusters: int) -> pd.DataFrame:
+    """Test digits per cluster and class, a long table."""
+    counts = confusion(clusters, labels, num_clusters)
+    pairs = torch.cartesian_prod(torch.arange(num_clusters), torch.arange(counts.shape[1])).tolist()
+    return pd.DataFrame({"cluster": [k for k, _ in pairs], "class": [c for _, c in pairs], "digits": counts.flatten().tolist()})
+
+
+def generated_table(vade: VaDE, matching: Sequence[int], generator: torch.Generator) -> pd.DataFrame:
+    """Generated digits of every cluster, as base64 of bytes."""
+    pixels = (vade.generate(SAMPLES_PER_CLUSTER, generator) * 255).round().to(torch.uint8).cpu()
+    records = [
+        {
+            "cluster": cluster,
+            "matched_class": matching[cluster],
+            "sample": sample,
+            "pixels": base64.b64encode(image.numpy().tobytes()).decode(),
+        }
+        for cluster, images in enumerate(pixels)
+        for sample, image in enumerate(images)
+    ]
+    return pd.DataFrame(records)
+
+
+def latent_table(means: Tensor, clusters: Tensor, labels: Tensor) -> pd.DataFrame:
+    """First two principal components of the posterior means of the first test digits."""
+    means, clusters, labels = (values[:LATENT_DIGITS] for values in (means, clusters, labels))
+    centred = means.double() - means.double().mean(0)
+    _, _, axes = torch.linalg.svd(centred, full_matrices=False)
+    # The sign of an axis is arbitrary; fixed so that the same run gives the same picture on every machine.
+    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    x, y = (centred @ axes[:2].T).round(decimals=4).T.tolist()
+    return pd.DataFrame(
+        {"digit": range(len(means)), "label": labels.tolist(), "cluster": clusters.tolist(), "x": x, "y": y}
+    )
+
+
+def mixture_assignments(mixture: FittedMixture, embedding: Tensor) -> Tensor:
+    """Cluster of embedded digits [digits, latent] under the diagonal mixture from which the VaDE starts."""
+    squared = (embedding.unsqueeze(1) - mixture.means).square() / mixture.variances
+    log_density = -0.5 * (squared + mixture.variances.log()).sum(-1)
+    return (mixture.probabilities.log() + log_density).argmax(-1)
+

@@ -1,0 +1,126 @@
+"""Variational deep embedding (Jiang et al. 2017; Appendix C.3.1): a VAE whose latent prior is a mixture of Gaussians."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from experiments.clustering.mixture import GaussianMixture
+from experiments.clustering.networks import Autoencoder, linear
+from experiments.clustering.priors import Prior
+
+
+class Terms(NamedTuple):
+    """The terms of the evidence lower bound in nats per digit; they add up to it."""
+
+    reconstruction: Tensor  # E_q[log p(x | z)]
+    latent: Tensor  # E_q[log p(z | c)] - E_q[log q(z | x)]
+    assignment: Tensor  # -E_q[log q(c | x)]
+    prior_term: Tensor  # E_q[log p(c; pi)]
+
+    @property
+    def elbo(self) -> Tensor:
+        """Their sum."""
+        return self.weighted(1.0)
+
+    def weighted(self, weight: float) -> Tensor:
+        """The bound with every term but the reconstruction multiplied by ``weight``."""
+        return self.reconstruction + weight * (self.latent + self.assignment + self.prior_term)
+
+
+class Noise(NamedTuple):
+    """Random numbers of one estimate of the bound."""
+
+    latent: Tensor  # [batch, latent] standard normal
+    gumbel: Tensor  # [batch, clusters] standard Gumbel
+
+
+class VaDE(nn.Module):
+    """Encoder, decoder, mixture of Gaussians, and one of the priors p(c; pi).
+
+    The posterior is q(z, c | x) = q(z | x) q(c | x) with q(c = k | x) proportional to p(c = k) p(z | c = k) at one draw z
+    of q(z | x).
+
+    Args:
+        widths: of the encoder, from the pixels to the latent space; the decoder mirrors them.
+        prior: over the assignments; knows the number of clusters.
+        minimum_variance: of the mixture's components.
+        initial_variance: of q(z | x) before training, the same for every image.
+        generator: for the initial weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        widths: Sequence[int],
+        prior: Prior,
+        minimum_variance: float,
+        initial_variance: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.autoencoder = Autoencoder(widths, generator)
+        self.log_variance = linear(widths[-2], widths[-1], generator)
+        nn.init.zeros_(self.log_variance.weight)
+        nn.init.constant_(self.log_variance.bias, math.log(initial_variance))
+        self.mixture = GaussianMixture(prior.num_clusters, widths[-1], minimum_variance)
+        self.prior = prior
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of q(z | x), both float32 [batch, latent], for images [batch, pixels] in [0, 1]."""
+        hidden = self.autoencoder.hidden(images)
+        # float32 from here on: half precision is for the wide layers only.
+        return self.autoencoder.encoder[-1](hidden).float(), self.log_variance(hidden).float()
+
+    def log_responsibilities(self, latents: Tensor, batch_size: int) -> Tensor:
+        """log q(c = k | x) at latents [batch, latent], [batch, clusters]; the prior is that of ``batch_size`` digits."""
+        return (self.prior.log_probabilities(batch_size) + self.mixture.log_density(latents)).log_softmax(-1)
+
+    def draw_noise(self, batch_size: int, generator: torch.Generator) -> Noise:
+        """The random numbers of one estimate of the bound, on the generator's device."""
+        clusters, latent_dim = self.mixture.means.shape
+        latent = torch.empty(batch_size, latent_dim, device=generator.device).normal_(generator=generator)
+        exponential = torch.empty(batch_size, clusters, device=generator.device).exponential_(generator=generator)
+        return Noise(latent, exponential.log().neg())
+
+    def terms(self, images: Tensor, noise: Noise, temperature: Tensor, inputs: Tensor | None = None) -> Terms:
+        """One-draw estimate of the bound, the mean over a batch (Appendix C.3.1).
+
+        Args:
+            images: [batch, pixels] in [0, 1].
+            noise: of :meth:`draw_noise`.
+            temperature: of the Gumbel-softmax, a scalar.
+            inputs: what the encoder sees, if not the images themselves: corrupted ones, as in a denoising VAE.
+        """
+        mean, log_variance = self.posterior(images if inputs is None else inputs)
+        latents = mean + (0.5 * log_variance).exp() * noise.latent
+        log_responsibilities = self.log_responsibilities(latents, len(images))
+        responsibilities = log_responsibilities.exp()
+
+        logits = self.autoencoder.decode(latents).float()
+        reconstruction = -binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+        expected = self.mixture.expected_log_density(mean, log_variance)  # [batch, clusters]
+        entropy = 0.5 * (log_variance + math.log(2 * math.pi) + 1).sum(-1)
+        latent = ((responsibilities * expected).sum(-1) + entropy).mean()
+        assignment = -(responsibilities * log_responsibilities).sum(-1).mean()
+        prior_term = self.prior.expected_log_prob(log_responsibilities, noise.gumbel, temperature)
+        return Terms(reconstruction, latent, assignment, prior_term)
+
+    @torch.no_grad()
+    def assign(self, images: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Most probable cluster [images] at the posterior mean, and that mean [images, latent]."""
+        mean, _ = self.posterior(images)
+        return self.log_responsibilities(mean, batch_size).argmax(-1), mean
+
+    @torch.no_grad()
+    def generate(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        """Pixel probabilities of draws from every component, [clusters, num_samples, pixels]."""
+        means, log_variances = self.mixture.means, self.mixture.log_variances
+        noise = means.new_empty(len(means), num_samples, means.shape[-1]).normal_(generator=generator)
+        latents = means.unsqueeze(1) + (0.5 * log_variances).exp().unsqueeze(1) * noise
+        return self.autoencoder.decode(latents).sigmoid()
