@@ -1,18 +1,20 @@
 """Collects finished runs into one CSV per experiment and table: <output>/<room>_<table>.csv.
 
 Only runs of a row as it is defined are taken: one with settings changed on the command line, or a second one of the
-same row, profile and seed, is named and left out. Every line says where it comes from; the code, machine and time of a
-run stand in the metrics table.
+same row, profile, data and seed, is named and left out. Every line says where it comes from; the code, machine and time
+of a run stand in the metrics table (no time where a run was interrupted: only its last part was measured). Of the
+tables that hold pictures, the lowest seed is taken alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -23,42 +25,73 @@ from experiments.common.errors import ExperimentError
 from experiments.common.store import RunDirectory, find_finished, write_atomically
 
 PROVENANCE = ("commit", "dirty", "device", "seconds")
+PICTURES = ("generated", "latent")  # large, and one seed is enough to look at
 
 
-def collect(results: Path, profile: str | None, seeds: frozenset[int] | None = None) -> dict[str, list[pd.DataFrame]]:
+class _Key(NamedTuple):
+    """What makes a run one of its kind; in the order of the CSVs."""
+
+    row: str
+    profile: str
+    data: str  # empty where a row has data of its own
+    seed: int
+
+
+def collect(
+    results: Path, profile: str | None, seeds: frozenset[int] | None = None, data: str | None = None
+) -> dict[str, list[pd.DataFrame]]:
     """Returns the tables of all runs that count, by the name of their CSV file.
 
     Args:
         results: Results folder with ``runs/``.
         profile: Profile to take; None for every one except ``smoke``.
         seeds: Seeds to take; None for every one.
+        data: Data to take, in rooms where a row can be run on more than one; None for all.
     """
-    tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
-    taken: dict[tuple[Any, ...], RunDirectory] = {}
+    taken: dict[_Key, RunDirectory] = {}
     for row, run in sorted(find_finished(results), key=lambda pair: (pair[0], _age(pair[1]))):
         config = OmegaConf.load(run.path / "config.yaml")
-        facts = json.loads((run.path / "environment.json").read_text())
-        name, seed = config.profile.name, config.seed
-        if name != profile if profile else name == "smoke":
+        key = _Key(row, config.profile.name, OmegaConf.select(config, "experiment.data.source") or "", config.seed)
+        if key.profile != profile if profile else key.profile == "smoke":
             continue
-        if seeds is not None and seed not in seeds:
-            print(f"left out: {run.path} (seed {seed})")
+        if data and key.data not in ("", data):
             continue
-        if facts["overrides"]:
-            print(f"left out: {run.path} (run with {' '.join(facts['overrides'])})")
+        if seeds is not None and key.seed not in seeds:
+            print(f"left out: {run.path} (seed {key.seed})")
             continue
-        if (row, name, seed) in taken:
-            print(f"left out: {run.path} (older than {taken[row, name, seed].path})")
+        if overrides := _facts(run)["overrides"]:
+            print(f"left out: {run.path} (run with {' '.join(overrides)})")
             continue
-        taken[row, name, seed] = run
-        origin = {"row": row, "profile": name, "seed": seed, "run_id": run.path.name}
+        if key in taken:
+            print(f"left out: {run.path} (older than {taken[key].path})")
+            continue
+        taken[key] = run
+    tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    shown: set[tuple[str, ...]] = set()  # cells whose pictures are there: seeds come in ascending order
+    for key, run in sorted(taken.items()):
         for path in sorted(run.path.glob("*.csv")):
-            table = pd.read_csv(path)
-            more = {key: facts[key] for key in PROVENANCE} if path.stem == "metrics" else {}
-            more |= {"torch": facts["packages"]["torch"]} if more else {}
-            columns = pd.DataFrame([origin], index=table.index), table, pd.DataFrame([more], index=table.index)
-            tables[f"{row.split('/')[0]}_{path.stem}.csv"].append(pd.concat(columns, axis=1))
+            if path.stem not in PICTURES or key[:-1] not in shown:
+                tables[f"{key.row.split('/')[0]}_{path.stem}.csv"].append(_with_origin(key, run, path))
+        shown.add(key[:-1])
     return tables
+
+
+def _with_origin(key: _Key, run: RunDirectory, path: Path) -> pd.DataFrame:
+    """Returns a run's table with columns that say where it comes from."""
+    table, facts = pd.read_csv(path), _facts(run)
+    origin: dict[str, Any] = {"row": key.row, "profile": key.profile, "seed": key.seed, "run_id": run.path.name}
+    if key.data and "data" not in table:
+        origin["data"] = key.data
+    more = {name: facts[name] for name in PROVENANCE} if path.stem == "metrics" else {}
+    if more:
+        more |= {"seconds": math.nan if facts["resumed"] else facts["seconds"], "torch": facts["packages"]["torch"]}
+    columns = pd.DataFrame([origin], index=table.index), table, pd.DataFrame([more], index=table.index)
+    return pd.concat(columns, axis=1)
+
+
+def _facts(run: RunDirectory) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((run.path / "environment.json").read_text())
+    return facts
 
 
 def _age(run: RunDirectory) -> float:
@@ -77,11 +110,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("results/local/metrics"), help="folder (%(default)s)")
     parser.add_argument("--profile", help="take this profile only (default: every one except smoke)")
     parser.add_argument("--seeds", type=_seeds, help="take these seeds only, such as 0,1,2 (default: every one)")
+    parser.add_argument("--data", help="take this data only, such as mnist, where a row has a choice (default: all)")
     options = parser.parse_args(arguments)
     try:
-        tables = collect(options.results, options.profile, options.seeds)
+        tables = collect(options.results, options.profile, options.seeds, options.data)
         if not tables:
             which = f" of profile {options.profile}" if options.profile else ""
+            which += f" with the data {options.data}" if options.data else ""
             raise ExperimentError(f"no finished run{which} under {options.results / 'runs'}")
         options.output.mkdir(parents=True, exist_ok=True)
         for name, parts in sorted(tables.items()):

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import read_table
+from experiments.verdicts import kolmogorov_smirnov, urn
 from scripts import aggregate, figures_kolmogorov_smirnov, verdicts
 from tests.experiments.helpers import launch
 
@@ -84,7 +85,7 @@ def test_the_largest_profile_and_the_lowest_seed_are_read(tmp_path: Path) -> Non
     assert read_table(tmp_path, "room_metrics").to_dict("list") == {"profile": ["quick"], "seed": [1]}
     assert len(read_table(tmp_path, "room_metrics", every_seed=True)) == 2
     table[3:].to_csv(tmp_path / "room_metrics.csv", index=False)
-    with pytest.raises(ExperimentError, match="holds no run of the profiles paper, quick, smoke"):
+    with pytest.raises(ExperimentError, match="holds no run of the profiles paper, medium, quick, smoke"):
         read_table(tmp_path, "room_metrics")
 
 
@@ -104,15 +105,15 @@ def test_rejections_are_judged_by_the_fixed_rule(rejected: int, none_expected: b
     part = pd.DataFrame(
         {"rejected": [True] * rejected + [False] * (30 - rejected), "ks_distance": 0.01, "ks_detectable": 0.009}
     ).assign(draws=50_000, profile="quick", seed=0)
-    assert verdicts.chance(30) == 6
-    assert verdicts._rejections(part, "claim", none_expected).verdict == verdict
+    assert kolmogorov_smirnov.chance(30) == 6
+    assert kolmogorov_smirnov._rejections(part, "claim", none_expected).verdict == verdict
 
 
 def test_one_small_p_value_decides_the_family(tmp_path: Path) -> None:
     truth = pd.DataFrame({"ks_p_value": [0.5] * 99, "chi_square_p_value": [0.5] * 98 + [float("nan")]})
-    assert verdicts._family_wise(truth).verdict == "reproduced"
+    assert kolmogorov_smirnov._family_wise(truth).verdict == "reproduced"
     truth.loc[0, "chi_square_p_value"] = 0.009 / 197
-    assert verdicts._family_wise(truth).verdict == "not reproduced"
+    assert kolmogorov_smirnov._family_wise(truth).verdict == "not reproduced"
 
 
 def test_the_worst_data_set_of_the_urn_decides(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_the_worst_data_set_of_the_urn_decides(tmp_path: Path) -> None:
         row | {"row": "urn/maximum_likelihood", "rmse": 0.01, loss: 10.0, "expected_squared_loss": 10.0},
     ]
     pd.DataFrame(lines).to_csv(tmp_path / "urn_metrics.csv", index=False)
-    assert [one.verdict for one in verdicts.urn(tmp_path)] == [
+    assert [one.verdict for one in urn.urn(tmp_path)] == [
         "close",  # the log weights
         "close",  # the loss of the merged law
         "not reproduced",  # the same weights in the exact law
