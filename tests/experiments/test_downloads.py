@@ -120,6 +120,7 @@ def test_an_interrupted_download_continues(server: Server, tmp_path: Path) -> No
 def test_a_mirror_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
     part_of(tmp_path / "file.gz").write_bytes(CONTENT[:1000])
     assert fetch(server, tmp_path, "whole/file").read_bytes() == CONTENT
+    assert server.requests == [("/whole/file", "bytes=1000-")]
 
 
 @pytest.mark.parametrize("rest", [b"something else", bytes(len(CONTENT)), bytes(len(CONTENT) + 5)])
@@ -186,6 +187,16 @@ def test_size_and_time_are_stated_before(server: Server, tmp_path: Path, caplog:
     caplog.set_level(logging.INFO)
     fetch(server, tmp_path, "good/file")
     assert caplog.messages == [f"Sample: downloading file.gz, 3.0 MB, to {tmp_path} (about 1 s at 5.0 MB/s)"]
+
+
+def test_a_terminal_shows_a_progress_bar(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetch(server, tmp_path / "log", "good/file")
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert fetch(server, tmp_path / "terminal", "good/file").read_bytes() == CONTENT
+    assert "100%" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_noticed_before(server: Server, tmp_path: Path) -> None:
