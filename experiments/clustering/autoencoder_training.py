@@ -56,7 +56,7 @@ class AutoencoderTraining(ChunkedTraining):
         """Index of the layer in training, or the number of layers for the last stage."""
         return self.stage_of_epoch[self.steps_taken // self.steps_per_epoch]
 
-    def step_loss(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         stage = self.stage
         loss = self._all_layers(images) if stage == self.num_layers else self._one_layer(images, stage)
         return loss, loss.unsqueeze(0)

@@ -43,8 +43,8 @@ class ChunkedTraining(pl.LightningModule):
         self.register_buffer("images", images, persistent=False)
         self.register_buffer("term_sums", torch.zeros(len(self.term_names)), persistent=False)
 
-    def step_loss(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss to minimise and the terms to record [terms], for images [batch, pixels] in [0, 1]."""
+    def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss to minimise and the terms to record [terms], for images [batch, pixels] in [0, 1] and their indices."""
         raise NotImplementedError
 
     def step_optimizer(self) -> tuple[int, float]:
@@ -60,7 +60,7 @@ class ChunkedTraining(pl.LightningModule):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         terms = []
         for indices in chunk.split(self.batch_size):
-            loss, values = self.step_loss(self.images[indices].float().div_(255))
+            loss, values = self.step_loss(self.images[indices].float().div_(255), indices)
             index, learning_rate = self.step_optimizer()
             optimizer = optimizers[index]
             for group in optimizer.param_groups:

@@ -47,7 +47,8 @@ class ClusteringData:
 
     Args:
         source: ``mnist`` or ``digits_5000``.
-        max_digits: keep at most so many training digits and a sixth of that for the test, drawn at random; None for all.
+        max_digits: keep at most so many training digits and a sixth of that for the test, drawn
+            at random; None for all.
         subsampled_classes: which classes are cut.
         ratio: share of their digits that is kept, in (0, 1].
         subsampling_seed: seed of the cut, the same for every run: runs differ in training, not in their data.
@@ -71,7 +72,8 @@ class ClusteringData:
             raise ValueError(f"data.ratio must lie in (0, 1], got {ratio}")
         if max_digits is not None and max_digits < 6:
             raise ValueError(f"data.max_digits must be at least 6 or null, got {max_digits}")
-        if sorted(set(subsampled_classes)) != sorted(subsampled_classes) or not set(subsampled_classes) <= set(range(10)):
+        different = len(set(subsampled_classes)) == len(subsampled_classes)
+        if not different or not set(subsampled_classes) <= set(range(10)):
             raise ValueError(f"data.subsampled_classes must be different digits 0-9, got {list(subsampled_classes)}")
         self.source = source
         self.max_digits = max_digits
@@ -104,7 +106,14 @@ class ClusteringData:
         _, _, test_subsampled = subsample(test_images, test_labels, *cut)
         fingerprint = hashlib.sha256(train_images.numpy().tobytes()).hexdigest()
         return Splits(
-            train_images, train_labels, test_images, test_labels, test_subsampled, digits.name, self.version, fingerprint
+            train_images=train_images,
+            train_labels=train_labels,
+            test_images=test_images,
+            test_labels=test_labels,
+            test_subsampled=test_subsampled,
+            name=digits.name,
+            version=self.version,
+            fingerprint=fingerprint,
         )
 
 

@@ -1,9 +1,9 @@
-"""The mixture of Gaussians on the pretrained embedding, from which the VAE starts."""
+"""The mixture of Gaussians that finds the clusters before the VaDE is trained."""
 
 from __future__ import annotations
 
-import logging
 import warnings
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-log = logging.getLogger("experiments")
 COVARIANCES = ("diag", "full")
 
 
@@ -21,9 +20,9 @@ class FittedMixture(NamedTuple):
 
     Attributes:
         probabilities: [clusters].
-        means: [clusters, latent].
-        variances: [clusters, latent]; for full covariances their diagonals.
-        assignments: most probable component of every digit, [digits].
+        means: [clusters, dimensions].
+        variances: [clusters, dimensions]; for full covariances their diagonals.
+        assignments: most probable component of every digit, [digits] int64.
         log_likelihood: mean per digit, the criterion by which the best start was chosen.
     """
 
@@ -34,43 +33,69 @@ class FittedMixture(NamedTuple):
     log_likelihood: float
 
 
-def fit_mixture(
-    embedding: Tensor, *, num_clusters: int, starts: int, covariance: str, max_digits: int, seed: int
-) -> FittedMixture:
-    """The best of several maximum-likelihood fits of scikit-learn, by likelihood; no label is seen.
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingMixture:
+    """Settings of scikit-learn's maximum-likelihood fit; the best of several starts counts, by likelihood.
 
-    Args:
-        embedding: [digits, latent].
-        num_clusters: components.
+    Attributes:
+        covariance: ``diag`` or ``full``.
         starts: fits, each from another k-means.
-        covariance: ``"diag"`` or ``"full"``.
-        max_digits: fit to the first so many digits (they are in random order), to save time.
-        seed: of the starts.
+        max_digits: fit to the first so many digits, to save time.
+
+    Raises:
+        ValueError: a setting is not allowed; the message names it.
     """
-    values = embedding[:max_digits].double().cpu().numpy()
-    # Regularised in proportion to the embedding's own scale, so that a component on few points stays finite.
-    floor = 1e-4 * float(values.var(axis=0).mean()) + 1e-12
-    best: GaussianMixture | None = None
-    for start in range(starts):
-        model = GaussianMixture(
-            num_clusters,
-            covariance_type=covariance,
-            reg_covar=floor,
-            max_iter=300,
-            random_state=np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, start)))),
+
+    covariance: str
+    starts: int
+    max_digits: int
+
+    def __post_init__(self) -> None:
+        if self.covariance not in COVARIANCES:
+            raise ValueError(f"mixture.covariance must be one of {', '.join(COVARIANCES)}, got {self.covariance!r}")
+        for name in ("starts", "max_digits"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"mixture.{name} must be at least 1, got {getattr(self, name)}")
+
+    def fit(self, places: Tensor, num_clusters: int, seed: int) -> FittedMixture:
+        """Fits to places [digits, dimensions]; no label is seen."""
+        values = places.double().cpu().numpy()
+        fitted = values[: max(self.max_digits, num_clusters)]
+        # Regularised in proportion to the places' own scale, so that a component on few points stays finite.
+        floor = 1e-4 * float(fitted.var(axis=0).mean()) + 1e-12
+        models = []
+        for start in range(self.starts):
+            random_state = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, start))))
+            model = GaussianMixture(
+                num_clusters,
+                covariance_type=self.covariance,
+                reg_covar=floor,
+                max_iter=300,
+                random_state=random_state,
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # the best of several needs no last digit
+                models.append(model.fit(fitted))
+        best = max(models, key=lambda model: model.lower_bound_)
+        covariances = torch.from_numpy(best.covariances_)
+        variances = covariances if self.covariance == "diag" else covariances.diagonal(dim1=-2, dim2=-1)
+        return FittedMixture(
+            torch.from_numpy(best.weights_).float(),
+            torch.from_numpy(best.means_).float(),
+            variances.float().contiguous(),
+            torch.from_numpy(best.predict(values)),
+            float(best.lower_bound_),
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the best of several starts needs no last digit
-            model.fit(values)
-        if best is None or model.lower_bound_ > best.lower_bound_:
-            best = model
-    assert best is not None
-    covariances = torch.from_numpy(best.covariances_)
-    variances = covariances if covariance == "diag" else covariances.diagonal(dim1=-2, dim2=-1)
-    return FittedMixture(
-        torch.from_numpy(best.weights_).float(),
-        torch.from_numpy(best.means_).float(),
-        variances.float().contiguous(),
-        torch.from_numpy(best.predict(embedding.double().cpu().numpy())),
-        float(best.lower_bound_),
-    )
+
+
+def component_moments(values: Tensor, assignments: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the values [digits, latent] of every cluster, both [clusters, latent].
+
+    A cluster with fewer than two digits gets those of all digits.
+    """
+    means, variances = values.mean(0).repeat(num_clusters, 1), values.var(0).repeat(num_clusters, 1)
+    for cluster in range(num_clusters):
+        members = values[assignments == cluster]
+        if len(members) >= 2:
+            means[cluster], variances[cluster] = members.mean(0), members.var(0)
+    return means, variances.clamp_min(1e-3 * float(values.var(0).mean()))

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from experiments.clustering import results
 from experiments.clustering.corruption import Corruption
 from experiments.clustering.data import ClusteringData, Splits, check_enough, index_chunks
-from experiments.clustering.pretraining import Pretrained, Pretraining, embed
+from experiments.clustering.pretraining import Pretrained, Pretraining
 from experiments.clustering.priors import Prior
 from experiments.clustering.progress import RateEstimate
 from experiments.clustering.scores import score
@@ -21,7 +21,7 @@ from experiments.common.context import RunContext
 
 log = logging.getLogger("experiments")
 # Streams of the run's seed; the priors share all of them.
-ORDER_STREAM, NOISE_STREAM, EVALUATION_STREAM, GENERATED_STREAM, INITIAL_STREAM = range(5)
+ORDER_STREAM, NOISE_STREAM, EVALUATION_STREAM, GENERATED_STREAM = range(4)
 STEPS_PER_CHUNK = 50
 
 
@@ -35,8 +35,6 @@ class ClusteringExperiment:
         prior_name: for the tables.
         training: of the VaDE.
         corruption: of what the VaDE's encoder sees in training.
-        minimum_variance: of the mixture's components.
-        initial_variance: of q(z | x) before training.
         checkpoint_every: epochs between two checkpoints.
         keep_model: keep the trained weights beside the results, as ``model.pt``.
 
@@ -55,14 +53,9 @@ class ClusteringExperiment:
         prior_name: str,
         training: TrainingSettings,
         corruption: Corruption,
-        minimum_variance: float,
-        initial_variance: float,
         checkpoint_every: int,
         keep_model: bool,
     ) -> None:
-        for name, value in (("minimum_variance", minimum_variance), ("initial_variance", initial_variance)):
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be positive and finite, got {value}")
         if isinstance(checkpoint_every, bool) or not isinstance(checkpoint_every, int) or checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be an integer of at least 1, got {checkpoint_every!r}")
         self.data = data
@@ -71,8 +64,6 @@ class ClusteringExperiment:
         self.prior_name = prior_name
         self.training = training
         self.corruption = corruption
-        self.minimum_variance = minimum_variance
-        self.initial_variance = initial_variance
         self.checkpoint_every = checkpoint_every
         self.keep_model = keep_model
 
@@ -81,8 +72,11 @@ class ClusteringExperiment:
         splits = self.data.load(context.data_directory)
         check_enough(splits, self.prior.num_clusters)
         pretrained = self.pretraining.run(context, splits, self.prior.num_clusters)
+        vade = self.start(context, pretrained)
+        vade.prior = self.prior
+        self.prior.initialise(pretrained.probabilities)
         model = VaDETraining(
-            vade=self.build(context, pretrained),
+            vade=vade,
             splits=splits,
             settings=self.training,
             corruption=self.corruption,
@@ -108,18 +102,10 @@ class ClusteringExperiment:
             context.save_model(model.vade.state_dict())
         return self._tables(context, splits, model.cpu(), pretrained)
 
-    def build(self, context: RunContext, pretrained: Pretrained) -> VaDE:
-        """The model as pretraining leaves it."""
-        vade = VaDE(
-            widths=self.pretraining.widths,
-            prior=self.prior,
-            minimum_variance=self.minimum_variance,
-            initial_variance=self.initial_variance,
-            generator=context.generator(INITIAL_STREAM),
-        )
-        vade.autoencoder.load_state_dict(pretrained.weights)
-        vade.mixture.initialise(pretrained.mixture.means, pretrained.mixture.variances)
-        vade.prior.initialise(pretrained.mixture.probabilities)
+    def start(self, context: RunContext, pretrained: Pretrained) -> VaDE:
+        """The model as pretraining leaves it, with the uniform prior."""
+        vade = self.pretraining.vade(context, self.prior.num_clusters)
+        vade.load_state_dict(pretrained.state)
         return vade
 
     def _tables(
@@ -132,15 +118,15 @@ class ClusteringExperiment:
             "ratio": self.data.ratio,
             "data": splits.name,
         }
-        start = pretrained.autoencoder()
+        start = self.start(context, pretrained)
         at_start = {
-            split: results.mixture_assignments(pretrained.mixture, embed(start, images))
-            for split, images in (("test", splits.test_images), ("train", splits.train_images))
+            "test": assign_all(start, splits.test_images, batch_size)[0],
+            "train": assign_all(start, splits.train_images, batch_size)[0],
         }
         vade = model.vade
         test_clusters, test_means = assign_all(vade, splits.test_images, batch_size)
         train_clusters, _ = assign_all(vade, splits.train_images, batch_size)
-        records = results.split_metrics(facts, "mixture", splits, at_start, num_clusters)
+        records = results.split_metrics(facts, "start", splits, at_start, num_clusters)
         trained = results.split_metrics(
             facts, "vade", splits, {"test": test_clusters, "train": train_clusters}, num_clusters
         )
@@ -169,4 +155,3 @@ class ClusteringExperiment:
             "generated": results.generated_table(vade, scores.matching, context.generator(GENERATED_STREAM)),
             "latent": results.latent_table(test_means, test_clusters, splits.test_labels),
         }
-

@@ -1,4 +1,4 @@
-"""The autoencoder that pretraining fits and the VAE goes on with: 784-500-500-2000-10 and its mirror (Appendix C.3.2)."""
+"""The autoencoder of pretraining and of the VaDE: 784-500-500-2000-10 and its mirror (Appendix C.3.2)."""
 
 from __future__ import annotations
 

@@ -6,21 +6,29 @@ import hashlib
 import io
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from experiments.clustering.autoencoder_training import AutoencoderTraining
+from experiments.clustering.chunked import ChunkedTraining
 from experiments.clustering.corruption import Corruption
 from experiments.clustering.data import Splits, index_chunks
-from experiments.clustering.embedding_mixture import COVARIANCES, FittedMixture, fit_mixture
+from experiments.clustering.embedding_mixture import EmbeddingMixture, component_moments
+from experiments.clustering.guided_training import GuidedTraining
 from experiments.clustering.keras_weights import load_autoencoder_weights, original_weights
+from experiments.clustering.manifold import Manifold
 from experiments.clustering.networks import Autoencoder
+from experiments.clustering.priors import UniformPrior
 from experiments.clustering.progress import RateEstimate
+from experiments.clustering.vade import VaDE
 from experiments.common.context import RunContext
 from experiments.common.errors import ExperimentError
 from experiments.common.store import write_atomically
@@ -28,48 +36,48 @@ from experiments.common.store import write_atomically
 log = logging.getLogger("experiments")
 METHODS = ("stacked_denoising", "original")
 FORMAT = 1  # raise it when the code changes what the same settings give
-INITIAL_STREAM, ORDER_STREAM, NOISE_STREAM, MIXTURE_STREAM = 100, 101, 102, 103
+# Streams of the run's seed, apart from those of the experiment.
+INITIAL_STREAM, ORDER_STREAM, NOISE_STREAM, MIXTURE_STREAM, MANIFOLD_STREAM, GUIDED_STREAM = range(100, 106)
 STEPS_PER_CHUNK = 50
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What the VAE starts from.
+    """What the VaDE starts from.
 
     Attributes:
-        widths: of the encoder.
-        weights: state of the :class:`Autoencoder`.
-        mixture: the mixture on the embedding of the training digits.
+        state: of a :class:`VaDE`, its prior left out.
+        probabilities: of the clusters, [clusters].
+        assignments: cluster of every training digit that the pretraining found, [digits].
         key: of the cache.
     """
 
-    widths: tuple[int, ...]
-    weights: dict[str, Tensor]
-    mixture: FittedMixture
+    state: dict[str, Tensor]
+    probabilities: Tensor
+    assignments: Tensor
     key: str
-
-    def autoencoder(self) -> Autoencoder:
-        """The pretrained autoencoder."""
-        autoencoder = Autoencoder(self.widths, torch.Generator())
-        autoencoder.load_state_dict(self.weights)
-        return autoencoder
 
 
 class Pretraining:
-    """How the autoencoder and the mixture on its embedding are made; no label is used.
+    """How the VaDE's start is made: an autoencoder, clusters of its embedding, and, with the manifold, guided epochs.
+
+    No label is used.
 
     Args:
-        method: ``stacked_denoising``, or ``original``: the weights that the authors of VaDE published (and the paper
-            used), for the widths 784, 500, 500, 2000, 10.
+        method: of the autoencoder: ``stacked_denoising``, or ``original``: the weights that the authors of VaDE
+            published (and the paper used), for the widths 784, 500, 500, 2000, 10.
         widths: of the encoder, from the pixels to the embedding.
         layer_epochs: epochs per layer before all are trained together; 0 for none.
         finetune_epochs: epochs of all layers together.
-        learning_rate: of Adam at the start of every stage; it falls to zero by a half cosine.
+        learning_rate: of Adam at the start of every stage.
         batch_size: digits per step.
         corruption: what the denoising autoencoder undoes.
-        mixture_covariance: ``diag`` or ``full``; the VAE takes the diagonal.
-        mixture_starts: fits of the mixture, of which the likelihood chooses.
-        mixture_digits: digits that the mixture is fitted to, at most.
+        manifold: where the clusters are looked for; None for the embedding itself, as the paper does.
+        mixture: of Gaussians, fitted there; chosen among its starts by likelihood.
+        guided_epochs: epochs of the VaDE with the clusters fixed, before the prior's own training; 0 for none, as the
+            paper does.
+        minimum_variance: of the components in the guided epochs.
+        initial_variance: of q(z | x) before them.
 
     Raises:
         ValueError: a setting is not allowed; the message names it.
@@ -79,29 +87,29 @@ class Pretraining:
         self,
         *,
         method: str,
-        widths: list[int],
+        widths: Sequence[int],
         layer_epochs: int,
         finetune_epochs: int,
         learning_rate: float,
         batch_size: int,
         corruption: Corruption,
-        mixture_covariance: str,
-        mixture_starts: int,
-        mixture_digits: int,
+        manifold: Manifold | None,
+        mixture: EmbeddingMixture,
+        guided_epochs: int,
+        minimum_variance: float,
+        initial_variance: float,
     ) -> None:
         if method not in METHODS:
             raise ValueError(f"pretraining.method must be one of {', '.join(METHODS)}, got {method!r}")
-        if mixture_covariance not in COVARIANCES:
-            allowed = ", ".join(COVARIANCES)
-            raise ValueError(f"pretraining.mixture_covariance must be one of {allowed}, got {mixture_covariance!r}")
-        lowest = {"layer_epochs": 0, "finetune_epochs": 1, "batch_size": 1, "mixture_starts": 1, "mixture_digits": 1}
-        values = locals()
+        lowest = {"layer_epochs": 0, "finetune_epochs": 1, "batch_size": 1, "guided_epochs": 0}
+        given = locals()
         for name, low in lowest.items():
-            value = values[name]
+            value = given[name]
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"pretraining.{name} must be an integer of at least {low}, got {value!r}")
-        if not 0 < learning_rate < float("inf"):
-            raise ValueError(f"pretraining.learning_rate must be positive and finite, got {learning_rate}")
+        for name in ("learning_rate", "minimum_variance", "initial_variance"):
+            if not 0 < given[name] < float("inf"):
+                raise ValueError(f"pretraining.{name} must be positive and finite, got {given[name]}")
         self.method = method
         self.widths = tuple(widths)
         self.layer_epochs = layer_epochs
@@ -109,24 +117,12 @@ class Pretraining:
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.corruption = corruption
-        self.mixture_covariance = mixture_covariance
-        self.mixture_starts = mixture_starts
-        self.mixture_digits = mixture_digits
+        self.manifold = manifold
+        self.mixture = mixture
+        self.guided_epochs = guided_epochs
+        self.minimum_variance = minimum_variance
+        self.initial_variance = initial_variance
         Autoencoder(self.widths, torch.Generator())  # bad widths are reported before anything is read or written
-
-    def key(self, splits: Splits, seed: int, num_clusters: int, precision: str) -> str:
-        """Hash of what decides the result: the digits, the seed and the settings."""
-        settings = {name: value for name, value in vars(self).items() if name != "corruption"}
-        decisive = {
-            "format": FORMAT,
-            "digits": splits.fingerprint,
-            "seed": seed,
-            "clusters": num_clusters,
-            "precision": precision,
-            "corruption": vars(self.corruption),
-            **settings,
-        }
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def run(self, context: RunContext, splits: Splits, num_clusters: int) -> Pretrained:
         """Returns the cached result or makes it; a second process that wants the same waits for the first.
@@ -135,85 +131,140 @@ class Pretraining:
             ExperimentError: the cache can't be written or read, the original weights are missing or wrong, the loss
                 is not finite.
         """
-        key = self.key(splits, context.seed, num_clusters, str(context.precision))
+        autoencoder_key = self._key(context, splits, autoencoder_only=True)
+        key = self._key(context, splits, num_clusters=num_clusters)
         folder = context.cache / "pretraining"
-        path = folder / f"{key}.pt"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(folder / f"{key}.lock"):
+            with filelock.FileLock(folder / f"{autoencoder_key}.lock"):
+                path = folder / f"{autoencoder_key}.pt"
                 if not path.exists():
-                    self._make(context, splits, num_clusters, path)
-                stored = torch.load(path, map_location="cpu", weights_only=True)
+                    _save({"weights": self._autoencoder(context, splits, folder / autoencoder_key)}, path)
+                weights = _load(path)["weights"]
+            with filelock.FileLock(folder / f"{key}.lock"):
+                path = folder / f"{key}.pt"
+                if not path.exists():
+                    _save(self._start(context, splits, num_clusters, weights, folder / key), path)
+                return Pretrained(**_load(path), key=key)
         except OSError as error:
             raise ExperimentError(f"the cache {folder} can't be used: {error.strerror or error}") from None
-        except (RuntimeError, EOFError, ValueError) as error:
-            raise ExperimentError(f"{path} can't be read ({str(error).splitlines()[0]}); delete it") from None
-        return Pretrained(self.widths, stored["weights"], FittedMixture(**stored["mixture"]), key)
 
-    def _make(self, context: RunContext, splits: Splits, num_clusters: int, path: Path) -> None:
+    def vade(self, context: RunContext, num_clusters: int) -> VaDE:
+        """An untrained VaDE with the uniform prior."""
+        return VaDE(
+            widths=self.widths,
+            prior=UniformPrior(num_clusters=num_clusters),
+            minimum_variance=self.minimum_variance,
+            initial_variance=self.initial_variance,
+            generator=context.generator(INITIAL_STREAM),
+        )
+
+    def _key(
+        self, context: RunContext, splits: Splits, *, autoencoder_only: bool = False, num_clusters: int | None = None
+    ) -> str:
+        """Hash of what decides the autoencoder, or the whole."""
+        settings = dict(vars(self))
+        whole = {"manifold", "mixture", "guided_epochs", "minimum_variance", "initial_variance"}
+        decisive = {
+            "format": FORMAT,
+            "digits": splits.fingerprint,
+            "seed": context.seed,
+            "precision": context.precision,
+            "clusters": num_clusters,
+            **{name: value for name, value in settings.items() if not (autoencoder_only and name in whole)},
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=vars).encode()).hexdigest()[:16]
+
+    def _autoencoder(self, context: RunContext, splits: Splits, folder: Path) -> dict[str, Tensor]:
         autoencoder = Autoencoder(self.widths, context.generator(INITIAL_STREAM))
-        history: list[dict[str, float]] = []
         if self.method == "original":
-            self._load_original(autoencoder, context.data_directory)
+            pairs = load_autoencoder_weights(original_weights(context.data_directory), self.widths)
+            with torch.no_grad():
+                for layer, (weight, bias) in zip([*autoencoder.encoder, *autoencoder.decoder], pairs, strict=True):
+                    layer.weight.copy_(weight)
+                    layer.bias.copy_(bias)
         else:
-            history = self._train(autoencoder, context, splits.train_images, path.with_suffix(""))
-        embedding = embed(autoencoder, splits.train_images)
+            training = AutoencoderTraining(
+                autoencoder=autoencoder,
+                images=splits.train_images,
+                batch_size=self.batch_size,
+                layer_epochs=self.layer_epochs,
+                finetune_epochs=self.finetune_epochs,
+                learning_rate=self.learning_rate,
+                corruption=self.corruption,
+                noise_seed=context.generator(NOISE_STREAM).initial_seed(),
+            )
+            _fit(context, training, len(training.stage_of_epoch), folder, "autoencoder")
+        return autoencoder.cpu().state_dict()
+
+    def _start(
+        self, context: RunContext, splits: Splits, num_clusters: int, weights: dict[str, Tensor], folder: Path
+    ) -> dict[str, object]:
+        vade = self.vade(context, num_clusters)
+        vade.autoencoder.load_state_dict(weights)
+        embedding = embed(vade.autoencoder, splits.train_images)
         if not embedding.isfinite().all():
-            raise ExperimentError("pretraining: the embedding is not finite; lower experiment.pretraining.learning_rate")
-        mixture = fit_mixture(
-            embedding,
-            num_clusters=num_clusters,
-            starts=self.mixture_starts,
-            covariance=self.mixture_covariance,
-            max_digits=self.mixture_digits,
-            seed=context.generator(MIXTURE_STREAM).initial_seed(),
-        )
-        buffer = io.BytesIO()
-        content = {"weights": autoencoder.state_dict(), "mixture": mixture._asdict(), "history": history}
-        torch.save(content, buffer)
-        write_atomically(path, buffer.getvalue())
-        for checkpoint in path.with_suffix("").glob("*.ckpt"):
-            checkpoint.unlink()
-
-    def _train(
-        self, autoencoder: Autoencoder, context: RunContext, images: Tensor, folder: Path
-    ) -> list[dict[str, float]]:
-        training = AutoencoderTraining(
-            autoencoder=autoencoder,
-            images=images,
-            batch_size=self.batch_size,
-            layer_epochs=self.layer_epochs,
-            finetune_epochs=self.finetune_epochs,
-            learning_rate=self.learning_rate,
-            corruption=self.corruption,
-            noise_seed=context.generator(NOISE_STREAM).initial_seed(),
-        )
-        epochs = len(training.stage_of_epoch)
-        checkpoint = ModelCheckpoint(
-            folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False, every_n_epochs=5
-        )
-        trainer = context.trainer(max_epochs=epochs, callbacks=[checkpoint, RateEstimate()], logger=False)
-        order = context.generator(ORDER_STREAM).initial_seed()
-        last = folder / "last.ckpt"
-        log.info("  pretraining: %d epochs of %d steps (%s)", epochs, training.steps_per_epoch, folder)
-        chunks = index_chunks(len(images), self.batch_size, STEPS_PER_CHUNK, order)
-        trainer.fit(training, chunks, ckpt_path=last if last.exists() else None, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        autoencoder.cpu()
-        return training.history
-
-    def _load_original(self, autoencoder: Autoencoder, directory: Path) -> None:
-        path = original_weights(directory)
-        pairs = load_autoencoder_weights(path, self.widths)
-        layers = [*autoencoder.encoder, *autoencoder.decoder]
-        with torch.no_grad():
-            for layer, (weight, bias) in zip(layers, pairs, strict=True):
-                layer.weight.copy_(weight)
-                layer.bias.copy_(bias)
+            raise ExperimentError("pretraining: the embedding isn't finite; lower experiment.pretraining.learning_rate")
+        places = embedding
+        if self.manifold is not None:
+            log.info("  pretraining: manifold of %d digits", len(embedding))
+            places = self.manifold.fit(embedding, context.generator(MANIFOLD_STREAM).initial_seed())
+        mixture = self.mixture.fit(places, num_clusters, context.generator(MIXTURE_STREAM).initial_seed())
+        if self.manifold is None:
+            means, variances = mixture.means, mixture.variances
+        else:
+            means, variances = component_moments(embedding, mixture.assignments, num_clusters)
+        vade.mixture.initialise(means, variances)
+        if self.guided_epochs:
+            training = GuidedTraining(
+                vade=vade,
+                images=splits.train_images,
+                assignments=mixture.assignments,
+                epochs=self.guided_epochs,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                noise_seed=context.generator(GUIDED_STREAM).initial_seed(),
+            )
+            _fit(context, training, self.guided_epochs, folder, "guided")
+        return {
+            "state": vade.cpu().state_dict(),
+            "probabilities": mixture.probabilities,
+            "assignments": mixture.assignments,
+        }
 
 
 @torch.no_grad()
-def embed(autoencoder: Autoencoder, images: Tensor, batch_size: int = 5000) -> Tensor:
+def embed(autoencoder: Autoencoder, images: Tensor, part_size: int = 5000) -> Tensor:
     """Embedding of uint8 images [digits, pixels], float32 [digits, latent]."""
-    return torch.cat([autoencoder.encode(part.float() / 255) for part in images.split(batch_size)])
+    return torch.cat([autoencoder.encode(part.float() / 255) for part in images.split(part_size)])
+
+
+def _fit(context: RunContext, training: ChunkedTraining, epochs: int, folder: Path, name: str) -> None:
+    """Trains, or goes on from the checkpoint in ``folder``, which is removed in the end."""
+    checkpoint = ModelCheckpoint(
+        folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False, every_n_epochs=2
+    )
+    callbacks: list[pl.Callback] = [checkpoint, RateEstimate()]
+    trainer = context.trainer(max_epochs=epochs, callbacks=callbacks, logger=False)
+    log.info("  pretraining, %s: %d epochs of %d steps", name, epochs, training.steps_per_epoch)
+    chunks = index_chunks(
+        len(training.images), training.batch_size, STEPS_PER_CHUNK, context.generator(ORDER_STREAM).initial_seed()
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(training, chunks, ckpt_path=last if last.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    last.unlink(missing_ok=True)
+
+
+def _save(content: dict[str, object], path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen types for a damaged file
+        raise ExperimentError(f"{path} can't be read ({str(error).splitlines()[0]}); delete it") from None

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from experiments.clustering.data import Splits
-from experiments.clustering.embedding_mixture import FittedMixture
 from experiments.clustering.scores import ClusterScores, confusion, score
 from experiments.clustering.vade import Terms, VaDE
 
@@ -26,7 +25,7 @@ def split_metrics(
 
     Args:
         facts: columns that every record has.
-        stage: ``mixture`` or ``vade``.
+        stage: ``start`` or ``vade``.
         splits: the labels.
         clusters: ``test`` and ``train``, the cluster of every digit.
         num_clusters: K.
@@ -88,9 +87,7 @@ def weight_table(
             "true_frequency": [float(classes[one]) if one >= 0 else float("nan") for one in scores.matching],
             "learned_frequency": vade.prior.log_probabilities(batch_size).exp().tolist(),
             "log_weight": [float("nan")] * num_clusters if log_weights is None else log_weights.tolist(),
-            "train_fraction": (
-                torch.bincount(train_clusters, minlength=num_clusters) / len(train_clusters)
-            ).tolist(),
+            "train_fraction": (torch.bincount(train_clusters, minlength=num_clusters) / len(train_clusters)).tolist(),
             "smallest_standard_deviation": deviations.tolist(),
         }
     )
@@ -100,7 +97,8 @@ def confusion_table(clusters: Tensor, labels: Tensor, num_clusters: int) -> pd.D
     """Test digits per cluster and class, a long table."""
     counts = confusion(clusters, labels, num_clusters)
     pairs = torch.cartesian_prod(torch.arange(num_clusters), torch.arange(counts.shape[1])).tolist()
-    return pd.DataFrame({"cluster": [k for k, _ in pairs], "class": [c for _, c in pairs], "digits": counts.flatten().tolist()})
+    clusters_column, classes_column = zip(*pairs)
+    return pd.DataFrame({"cluster": clusters_column, "class": classes_column, "digits": counts.flatten().tolist()})
 
 
 def generated_table(vade: VaDE, matching: Sequence[int], generator: torch.Generator) -> pd.DataFrame:
@@ -130,11 +128,3 @@ def latent_table(means: Tensor, clusters: Tensor, labels: Tensor) -> pd.DataFram
     return pd.DataFrame(
         {"digit": range(len(means)), "label": labels.tolist(), "cluster": clusters.tolist(), "x": x, "y": y}
     )
-
-
-def mixture_assignments(mixture: FittedMixture, embedding: Tensor) -> Tensor:
-    """Cluster of embedded digits [digits, latent] under the diagonal mixture from which the VaDE starts."""
-    squared = (embedding.unsqueeze(1) - mixture.means).square() / mixture.variances
-    log_density = -0.5 * (squared + mixture.variances.log()).sum(-1)
-    return (mixture.probabilities.log() + log_density).argmax(-1)
-

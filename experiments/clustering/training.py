@@ -98,12 +98,10 @@ class VaDETraining(ChunkedTraining):
         self.test_labels = splits.test_labels
         self.register_buffer("test_images", splits.test_images, persistent=False)
         annealing_steps = max(1, round(settings.annealing_share * settings.max_epochs * self.steps_per_epoch))
-        self.annealing = ExponentialAnnealing(
-            settings.initial_temperature, settings.final_temperature, annealing_steps
-        )
+        self.annealing = ExponentialAnnealing(settings.initial_temperature, settings.final_temperature, annealing_steps)
         self.bound = torch.compile(vade.terms) if settings.compile else vade.terms
 
-    def step_loss(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         inputs = self.corruption(images, self.generator)
         noise = self.vade.draw_noise(len(images), self.generator)
         temperature = torch.full((), self.annealing(self.steps_taken), device=self.device)

@@ -1,4 +1,4 @@
-"""Variational deep embedding (Jiang et al. 2017; Appendix C.3.1): a VAE whose latent prior is a mixture of Gaussians."""
+"""Variational deep embedding (Jiang et al. 2017; Appendix C.3.1): a VAE with a mixture of Gaussians."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Noise(NamedTuple):
 class VaDE(nn.Module):
     """Encoder, decoder, mixture of Gaussians, and one of the priors p(c; pi).
 
-    The posterior is q(z, c | x) = q(z | x) q(c | x) with q(c = k | x) proportional to p(c = k) p(z | c = k) at one draw z
-    of q(z | x).
+    The posterior is q(z, c | x) = q(z | x) q(c | x) with q(c = k | x) proportional to p(c = k) p(z | c = k) at one
+    draw z of q(z | x).
 
     Args:
         widths: of the encoder, from the pixels to the latent space; the decoder mirrors them.
@@ -78,7 +78,7 @@ class VaDE(nn.Module):
         return self.autoencoder.encoder[-1](hidden).float(), self.log_variance(hidden).float()
 
     def log_responsibilities(self, latents: Tensor, batch_size: int) -> Tensor:
-        """log q(c = k | x) at latents [batch, latent], [batch, clusters]; the prior is that of ``batch_size`` digits."""
+        """log q(c = k | x) at latents [batch, latent], [batch, clusters]; the prior of ``batch_size`` digits."""
         return (self.prior.log_probabilities(batch_size) + self.mixture.log_density(latents)).log_softmax(-1)
 
     def draw_noise(self, batch_size: int, generator: torch.Generator) -> Noise:
@@ -88,7 +88,14 @@ class VaDE(nn.Module):
         exponential = torch.empty(batch_size, clusters, device=generator.device).exponential_(generator=generator)
         return Noise(latent, exponential.log().neg())
 
-    def terms(self, images: Tensor, noise: Noise, temperature: Tensor, inputs: Tensor | None = None) -> Terms:
+    def terms(
+        self,
+        images: Tensor,
+        noise: Noise,
+        temperature: Tensor,
+        inputs: Tensor | None = None,
+        log_responsibilities: Tensor | None = None,
+    ) -> Terms:
         """One-draw estimate of the bound, the mean over a batch (Appendix C.3.1).
 
         Args:
@@ -96,10 +103,12 @@ class VaDE(nn.Module):
             noise: of :meth:`draw_noise`.
             temperature: of the Gumbel-softmax, a scalar.
             inputs: what the encoder sees, if not the images themselves: corrupted ones, as in a denoising VAE.
+            log_responsibilities: log q(c | x) [batch, clusters] if it is given from outside, all of it finite.
         """
         mean, log_variance = self.posterior(images if inputs is None else inputs)
         latents = mean + (0.5 * log_variance).exp() * noise.latent
-        log_responsibilities = self.log_responsibilities(latents, len(images))
+        if log_responsibilities is None:
+            log_responsibilities = self.log_responsibilities(latents, len(images))
         responsibilities = log_responsibilities.exp()
 
         logits = self.autoencoder.decode(latents).float()

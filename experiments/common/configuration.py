@@ -22,7 +22,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 JOB_TYPES = ("sample", "pretrain", "train", "evaluate")
 
 # Keys of the command line that choose a row or a place, and leave the numbers alone.
-_NEUTRAL = ("experiment", "profile", "seed", "force", "results", "data_directory", "threads", "job_type", "tags", "logger", "trainer")
+_PLACES = ("results", "data_directory", "threads", "logger", "trainer")
+_NEUTRAL = ("experiment", "profile", "seed", "force", "job_type", "tags", *_PLACES)
 # Which data a room's rows take is a choice like the profile, and a column of their tables.
 _DATA = re.compile(r"profile\.\w+\.data")
 # Where and how visibly a trainer runs; everything else in that section decides numbers.

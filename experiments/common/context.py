@@ -73,7 +73,7 @@ class RunContext:
         return str(self._trainer.get("precision") or "32-true")
 
     def save_model(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Keeps a trained model's weights in the run's folder, as ``model.pt`` (``torch.load(..., weights_only=True)``)."""
+        """Keeps a trained model's weights as ``model.pt`` in the run's folder."""
         buffer = io.BytesIO()
         torch.save({name: value.detach().cpu() for name, value in state.items()}, buffer)
         write_atomically(self.run.path / "model.pt", buffer.getvalue())

@@ -29,11 +29,11 @@ class HypergeometricPrior(Prior):
 
     Args:
         num_clusters: number of clusters, K.
-        reading: ``"counts"``: log p is that of the count vector, the paper's wording. ``"assignments"``: divided by the
-            number n! / prod_k x_k! of assignments with these counts, a proper prior over assignments, which tends to the
-            categorical one for large groups.
-        conditionals: ``"exact"``, or ``"merged"`` (the paper's Eq. 3, in the order 0..K-1) for log p. q(c | x) takes the
-            exact mean under the weights in both cases.
+        reading: ``"counts"``: log p is that of the count vector, the paper's wording. ``"assignments"``: divided by
+            the number n! / prod_k x_k! of assignments with these counts, a proper prior over assignments, which tends
+            to the categorical one for large groups.
+        conditionals: ``"exact"``, or ``"merged"`` (the paper's Eq. 3, in the order 0..K-1) for log p. q(c | x) takes
+            the exact mean under the weights in both cases.
         group_size: elements m_k of each group per digit of the batch; 1 gives m_k = n.
     """
 

@@ -1,0 +1,64 @@
+"""Training of the VaDE with fixed assignments: moves the latent space to clusters that were found outside of it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from experiments.clustering.chunked import ChunkedTraining
+from experiments.clustering.vade import Terms, VaDE
+
+IMPOSSIBLE = -1e4  # log probability of the other clusters: exp gives 0, and 0 times it is 0
+
+
+class GuidedTraining(ChunkedTraining):
+    """Maximises the bound with q(c | x) fixed to one cluster per digit.
+
+    Args:
+        vade: the model, usually with the uniform prior.
+        images: [digits, pixels] uint8.
+        assignments: cluster of every digit, [digits] int64.
+        epochs: for the learning rate, which falls to a tenth by a half cosine.
+        batch_size: digits per step.
+        learning_rate: of Adam at the start.
+        noise_seed: seed of everything drawn.
+    """
+
+    assignments: Tensor
+
+    def __init__(
+        self,
+        *,
+        vade: VaDE,
+        images: Tensor,
+        assignments: Tensor,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        noise_seed: int,
+    ) -> None:
+        super().__init__(
+            images=images, batch_size=batch_size, noise_seed=noise_seed, term_names=["elbo", *Terms._fields]
+        )
+        self.vade = vade
+        self.num_steps = epochs * self.steps_per_epoch
+        self.initial_learning_rate = learning_rate
+        self.register_buffer("assignments", assignments, persistent=False)
+
+    def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        noise = self.vade.draw_noise(len(images), self.generator)
+        fixed = one_hot(self.assignments[indices], self.vade.prior.num_clusters)
+        log_responsibilities = (1 - fixed) * IMPOSSIBLE
+        temperature = torch.ones((), device=self.device)  # the uniform prior draws nothing
+        terms = self.vade.terms(images, noise, temperature, log_responsibilities=log_responsibilities)
+        return -terms.elbo, torch.stack([terms.elbo, *terms])
+
+    def step_optimizer(self) -> tuple[int, float]:
+        progress = self.steps_taken / self.num_steps
+        return 0, self.initial_learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.vade.parameters(), fused=True)

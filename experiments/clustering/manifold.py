@@ -1,0 +1,50 @@
+"""The manifold of the embedding, in which clusters of any shape become compact (McConville et al. 2021, N2D)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifold:
+    """Settings of UMAP (McInnes et al. 2018).
+
+    Attributes:
+        neighbours: size of the neighbourhood whose distances are kept.
+        dimensions: of the result.
+
+    Raises:
+        ValueError: a setting is below 2 (1 for ``dimensions``).
+    """
+
+    neighbours: int
+    dimensions: int
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 2:
+            raise ValueError(f"manifold.neighbours must be at least 2, got {self.neighbours}")
+        if self.dimensions < 1:
+            raise ValueError(f"manifold.dimensions must be at least 1, got {self.dimensions}")
+
+    def fit(self, embedding: Tensor, seed: int) -> Tensor:
+        """Coordinates of embedded digits [digits, latent] on the manifold, float32 [digits, dimensions].
+
+        The same seed gives the same coordinates on the same machine: UMAP then runs on one thread.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # third-party: parts that are not used here, spectral start not converged
+            from umap import UMAP  # compiles for some seconds: not before it is needed
+
+            model = UMAP(
+                n_neighbors=min(self.neighbours, len(embedding) - 1),
+                n_components=self.dimensions,
+                min_dist=0.0,
+                random_state=np.random.RandomState(np.random.MT19937(seed)),
+                n_jobs=1,
+            )
+            return torch.from_numpy(np.asarray(model.fit_transform(embedding.cpu().numpy()), dtype=np.float32))
