@@ -61,6 +61,11 @@ class Block:
         return f"profile {self.profile}, {DATA.get(self.data, self.data)}"
 
     @property
+    def heading(self) -> str:
+        """The same at the start of a sentence."""
+        return self.source[0].upper() + self.source[1:]
+
+    @property
     def suffix(self) -> str:
         """Ending of file names: the profile, and the data where they are not the profile's own."""
         return self.profile if USUAL_DATA.get(self.profile) == self.data else f"{self.profile}_{self.data}"

@@ -70,7 +70,7 @@ def _published_accuracy(block: Block) -> Verdict:
     """The class of result that is published for this model; only MNIST with the paper's budget can show it."""
     reproduced, close = PUBLISHED_ACCURACY
     claim = "ours: 94 % test accuracy with the uniform prior on full MNIST, pretraining of our own"
-    rule = f"median over the seeds at least {reproduced:.0%}: reproduced, {close:.0%}: close; "
+    rule = f"median over the seeds at least {100 * reproduced:.0f} %: reproduced, {100 * close:.0f} %: close; "
     rule += f"MNIST and {PAPER_EPOCHS} epochs only"
     accuracies = _accuracies(block, "uniform", "full")
     if accuracies.empty:
@@ -78,7 +78,7 @@ def _published_accuracy(block: Block) -> Verdict:
     epochs = int(block.scores().query("prior == 'uniform' and version == 'full'")["epochs"].min())
     median = accuracies.median()
     seeds = describe_seeds(accuracies.reset_index())
-    measured = f"{median:.1%}, {epochs} epochs; {block.source}, {seeds}"
+    measured = f"{100 * median:.1f} %, {epochs} epochs; {block.source}, {seeds}"
     if block.data != "mnist" or epochs < PAPER_EPOCHS or len(accuracies) < FEWEST_SEEDS:
         return Verdict(claim, rule, measured, NOT_COMPARABLE)
     verdict = REPRODUCED if median >= reproduced else CLOSE if median >= close else NOT_REPRODUCED

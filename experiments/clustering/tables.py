@@ -1,0 +1,125 @@
+"""Table 2 and the table of the learned weights, block by block, from the collected metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from experiments.clustering.blocks import DATA, PAPER_PRIORS, VERSIONS, Block, describe_seeds
+from experiments.clustering.recovery import ESTIMATES, recovery
+from experiments.common.tables import NOTHING, Table, spread
+
+PAPER = Path(__file__).resolve().parents[2] / "results" / "paper.yaml"
+SCORES = {"accuracy": "Acc", "nmi": "NMI", "ari": "ARI"}
+SPLITS = {"test": "whole test split", "test_subsampled": "test split cut like the training split"}
+MIXTURE = "baseline: mixture on the embedding, before training"
+NOT_LEGIBLE = "not legible"
+
+
+def paper_table_2() -> dict[str, Any]:
+    """Reads what the paper's Table 2 shows."""
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(PAPER).table_2))
+
+
+def _cells(scores: pd.DataFrame, versions: Mapping[str, str]) -> list[str]:
+    """Scores and number of seeds for every version."""
+    cells = []
+    for version in versions:
+        part = scores[scores["version"] == version]
+        cells += [spread(100 * part[score], 1) for score in SCORES]
+        cells.append(str(part["seed"].nunique()) if len(part) else NOTHING)
+    return cells
+
+
+def _paper_cells(values: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:
+    """The paper's scores of one prior."""
+    cells = []
+    for version in versions:
+        found = [values.get(version, {}).get(score) for score in SCORES]
+        cells += [NOT_LEGIBLE if value is None else "{:.1f} ± {:.1f}".format(*value) for value in found]
+        cells.append("5")
+    return cells
+
+
+def table_2(block: Block, split: str, paper: Mapping[str, Any]) -> Table:
+    """Scores of every prior on every dataset version.
+
+    Args:
+        block: One profile on one data set.
+        split: A key of ``SPLITS``.
+        paper: The paper's numbers, for the whole test split.
+    """
+    versions = VERSIONS | block.versions
+    rows = []
+    scores = block.scores(split)
+    for prior, name in (PAPER_PRIORS | block.priors).items():
+        label = name if prior in PAPER_PRIORS else f"ours: {name}"
+        rows.append([label, *_cells(scores[scores["prior"] == prior], versions)])
+    start = block.scores(split, "mixture")
+    rows.append([MIXTURE, *_cells(start[start["prior"] == "uniform"], versions)])
+    if split == "test":
+        shown: dict[tuple[str, ...], list[str]] = {}  # priors with the same cells share a line
+        for prior, name in PAPER_PRIORS.items():
+            shown.setdefault(tuple(_paper_cells(paper[prior], versions)), []).append(name)
+        rows += [[f"paper: {', '.join(names)}", *cells] for cells, names in shown.items()]
+    header = ["prior"]
+    for version in versions.values():
+        header += [f"{version}: Acc", "NMI", "ARI", "seeds"]
+    digits = sorted(scores["digits"].unique())
+    count = f"{digits[0]:,}" + (f" to {digits[-1]:,}" if len(digits) > 1 else "") if digits else "no"
+    title = (
+        f"Table 2 on {block.source}, {SPLITS[split]} ({count} digits): percent, mean ± standard deviation over seeds"
+    )
+    return Table(title, header, rows)
+
+
+def notes(block: Block) -> str:
+    """Says how a block's numbers were made."""
+    runs = block.scores().drop_duplicates("run_id")
+    commits = sorted({f"{run.commit:.10}{' with changes' if run.dirty else ''}" for run in runs.itertuples()})
+    times = runs["seconds"].dropna()
+    time = f"median {times.median():.0f} s over the {len(times)} of {len(runs)} runs without interruption"
+    lines = {
+        "data": DATA.get(block.data, block.data),
+        "profile": block.profile,
+        "epochs": ", ".join(str(epochs) for epochs in sorted(runs["epochs"].unique())),
+        "seeds": describe_seeds(runs).split(" ", 1)[1],
+        "pretraining": ", ".join(sorted(runs["pretraining"].unique())),
+        "hardware": ", ".join(sorted(runs["device"].unique())),
+        "time per run": f"{time}; the first prior of a version and seed also pretrains" if len(times) else "not known",
+        "commit": ", ".join(commits),
+    }
+    return "".join(f"- {name}: {text}\n" for name, text in lines.items())
+
+
+def _recovery_cells(runs: pd.DataFrame) -> list[str]:
+    """Rank correlation and errors of one estimate; errors in percentage points."""
+    defined = runs["rank_correlation"].dropna()
+    rank = spread(defined, 2) if len(defined) else "undefined"
+    if 0 < len(defined) < len(runs):
+        rank += f" ({len(defined)} of {len(runs)})"
+    return [rank, *(spread(100 * runs[f"{kind}_error"], 2) for kind in ("mean_absolute", "root_mean_square"))]
+
+
+def weights_tables(block: Block) -> list[Table]:
+    """A table per dataset version: how near learned weights and cluster sizes are to the class frequencies."""
+    runs = recovery(block.table("weights"))
+    header = ["prior", "seeds"]
+    for name in ESTIMATES.values():
+        header += [f"{name}: rank correlation", "MAE", "RMSE"]
+    tables = []
+    for version, version_name in block.versions.items():
+        rows = []
+        for prior, name in block.priors.items():
+            part = runs[(runs["prior"] == prior) & (runs["version"] == version)]
+            if len(part):
+                row = [name, str(part["seed"].nunique())]
+                for estimate in ESTIMATES:
+                    row += _recovery_cells(part[part["estimate"] == estimate])
+                rows.append(row)
+        tables.append(Table(f"{version_name}, {block.source}: mean ± standard deviation over seeds", header, rows))
+    return tables

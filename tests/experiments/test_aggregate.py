@@ -1,0 +1,94 @@
+"""What the aggregator takes of runs on several data sets: seeds, pictures, times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from experiments.common.store import RunDirectory
+from scripts import aggregate
+
+ROW = "clustering/uniform_60"
+METRICS = "clustering_metrics.csv"
+
+
+def finish(results: Path, run_id: str, seed: int, data: str | None = "mnist", row: str = ROW, **facts: Any) -> None:
+    """A finished run as the entry point leaves it."""
+    environment = {"commit": "a", "dirty": False, "device": "b", "seconds": 5.0, "resumed": False, "overrides": []}
+    environment |= {"packages": {"torch": "2"}} | facts
+    config = f"profile: {{name: medium}}\nseed: {seed}\nexperiment: {{data: {{source: {data}}}}}\n"
+    column = {} if data is None else {"data": [data]}
+    tables = {
+        "metrics": pd.DataFrame({"version": ["60"], **column, "accuracy": [0.5]}),
+        "confusion": pd.DataFrame({"cluster": [0, 1], "digits": [3, 4]}),
+        "generated": pd.DataFrame({"pixels": ["AAAA"]}),
+        "latent": pd.DataFrame({"x": [0.25]}),
+    }
+    run = RunDirectory(results, row, run_id)
+    run.path.mkdir(parents=True)
+    run.finish(tables, environment, config if data else config.replace("{data: {source: None}}", "{data: none}"))
+
+
+def collect(results: Path, *arguments: str) -> dict[str, pd.DataFrame]:
+    output = results / "metrics"
+    aggregate.main(["--results", str(results), "--output", str(output), *arguments])
+    return {path.name: pd.read_csv(path) for path in output.iterdir()}
+
+
+def test_the_same_row_on_other_data_is_another_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(tmp_path, "one", 2)
+    finish(tmp_path, "two", 1, "digits_5000")
+    finish(tmp_path, "three", 1)
+    tables = collect(tmp_path)
+    assert "left out" not in capsys.readouterr().out
+    cells = tables[METRICS][["data", "seed"]].to_numpy().tolist()
+    assert cells == [["digits_5000", 1], ["mnist", 1], ["mnist", 2]]  # sorted, not in the order of their making
+    confusion = tables["clustering_confusion.csv"]
+    assert list(confusion.columns) == ["row", "profile", "seed", "run_id", "data", "cluster", "digits"]
+    assert confusion.groupby("data")["seed"].unique().map(list).to_dict() == {"digits_5000": [1], "mnist": [1, 2]}
+
+
+def test_a_second_run_of_the_same_cell_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(tmp_path, "one", 1)
+    finish(tmp_path, "two", 1)
+    assert len(collect(tmp_path)[METRICS]) == 1
+    assert "older than" in capsys.readouterr().out
+
+
+def test_pictures_of_the_lowest_seed_only(tmp_path: Path) -> None:
+    for run, (seed, data) in enumerate([(3, "mnist"), (1, "mnist"), (2, "digits_5000"), (4, "digits_5000")]):
+        finish(tmp_path, str(run), seed, data)
+    finish(tmp_path, "other", 7, row="clustering/uniform_80")
+    tables = collect(tmp_path)
+    for name in ("generated", "latent"):
+        table = tables[f"clustering_{name}.csv"]
+        assert table[["row", "data", "seed"]].to_numpy().tolist() == [
+            [ROW, "digits_5000", 2],
+            [ROW, "mnist", 1],
+            ["clustering/uniform_80", "mnist", 7],
+        ]
+    assert len(tables[METRICS]) == 5
+    chosen = collect(tmp_path, "--seeds", "3,4,7")["clustering_latent.csv"]  # the lowest of those asked for
+    assert sorted(chosen["seed"]) == [3, 4, 7]
+
+
+def test_one_data_set_may_be_asked_for(tmp_path: Path) -> None:
+    finish(tmp_path, "one", 1)
+    finish(tmp_path, "two", 1, "digits_5000")
+    finish(tmp_path, "three", 1, None, row="other/row")  # has no choice of data
+    tables = collect(tmp_path, "--data", "mnist")
+    assert list(tables[METRICS]["data"]) == ["mnist"]
+    assert "data" not in tables["other_metrics.csv"]
+    with pytest.raises(SystemExit, match="error: no finished run of profile paper with the data mnist under"):
+        collect(tmp_path, "--data", "mnist", "--profile", "paper")
+
+
+def test_an_interrupted_run_has_no_time(tmp_path: Path) -> None:
+    finish(tmp_path, "one", 1)
+    finish(tmp_path, "two", 2, resumed=True)
+    seconds = collect(tmp_path)[METRICS]["seconds"]
+    assert seconds[0] == 5.0
+    assert pd.isna(seconds[1])

@@ -1,0 +1,257 @@
+"""Tables and figures of the clustering experiment from metrics made up here."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.clustering.blocks import Block, read_blocks
+from experiments.clustering.figures import figure_3, figure_history
+from experiments.clustering.pictures import figure_confusion, figure_digits
+from experiments.clustering.recovery import rank_correlation, recovery
+from experiments.clustering.tables import notes, paper_table_2, table_2, weights_tables
+from experiments.common.errors import ExperimentError
+from experiments.common.tables import Table, spread
+from scripts import figures_clustering, tables_clustering
+from tests.experiments.clustering_metrics import PRIORS, true_frequencies, write_block
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All priors at quick with three seeds, the paper's priors at medium with one."""
+    folder = tmp_path_factory.mktemp("metrics")
+    write_block(folder)
+    write_block(folder, "medium", "mnist", seeds=[1], priors=PRIORS[:3], versions=["80", "60"])
+    return folder
+
+
+@pytest.fixture
+def quick(metrics: Path) -> Block:
+    return read_blocks(metrics, "quick")[0]
+
+
+def cells(table: Table, name: str) -> list[str]:
+    return next(list(row[1:]) for row in table.rows if row[0] == name)
+
+
+def edit(path: Path, **columns: object) -> pd.DataFrame:
+    table = pd.read_csv(path, dtype={"version": str}).assign(**columns)
+    table.to_csv(path, index=False)
+    return table
+
+
+def test_blocks_come_largest_first_and_apart(metrics: Path, tmp_path: Path) -> None:
+    blocks = read_blocks(metrics)
+    assert [(block.profile, block.data) for block in blocks] == [("medium", "mnist"), ("quick", "digits_5000")]
+    assert list(blocks[1].priors) == list(PRIORS)
+    assert list(blocks[0].versions) == ["80", "60"]
+    assert set(blocks[0].table("confusion")["run_id"]) == set(blocks[0].metrics["run_id"])
+    assert set(blocks[0].table("latent")["version"]) == {"80", "60"}
+    for data in ("digits_5000", "mnist"):
+        write_block(
+            tmp_path, "quick", data, seeds=[0], priors=["uniform"], versions=["80"]
+        )  # versions look like numbers
+    assert [block.suffix for block in read_blocks(tmp_path)] == ["quick_mnist", "quick"]
+    assert all(list(block.versions.values()) == ["80 %"] for block in read_blocks(tmp_path))
+
+
+def test_missing_metrics_are_named(metrics: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"clustering_metrics.csv does not exist: run the experiment"):
+        read_blocks(tmp_path)
+    with pytest.raises(ExperimentError, match="holds no run of the profile paper"):
+        read_blocks(metrics, "paper")
+    with pytest.raises(SystemExit, match=r"error: .*clustering_metrics.csv holds no run of the profile paper"):
+        tables_clustering.main(["--metrics", str(metrics), "--output", str(tmp_path), "--profile", "paper"])
+    with pytest.raises(SystemExit, match=r"error: .*clustering_metrics.csv does not exist"):
+        figures_clustering.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
+
+
+def test_table_2_shows_mean_deviation_and_seeds(metrics: Path, quick: Block) -> None:
+    table = table_2(quick, "test", paper_table_2())
+    assert len(table.header) == 1 + 3 * 4
+    assert all(len(row) == len(table.header) for row in table.rows)
+    # Accuracies 0.85, 0.86, 0.87; NMI 0.05 below, ARI 0.1 below: standard deviation exactly one point.
+    assert cells(table, "uniform") == ["86.0 ± 1.0", "81.0 ± 1.0", "76.0 ± 1.0", "3"] * 3
+    assert cells(table, "baseline: mixture on the embedding, before training")[:4] == [
+        "76.0 ± 1.0",
+        "71.0 ± 1.0",
+        "66.0 ± 1.0",
+        "3",
+    ]
+    assert cells(table_2(quick, "test_subsampled", {}), "uniform")[0] == "85.0 ± 1.0"
+    assert "ours: hypergeometric, merged conditionals" in [row[0] for row in table.rows]
+    medium = table_2(read_blocks(metrics)[0], "test", paper_table_2())
+    assert cells(medium, "categorical") == ["-"] * 4 + ["81.0", "76.0", "71.0", "1"] * 2
+    assert not any(row[0].startswith("ours") for row in medium.rows)
+
+
+def test_the_papers_numbers_stand_below(quick: Block) -> None:
+    paper = paper_table_2()
+    table = table_2(quick, "test", paper)
+    assert cells(table, "paper: uniform, categorical, hypergeometric") == (["not legible"] * 3 + ["5"]) * 3
+    paper["uniform"]["full"]["accuracy"] = [94.5, 0.25]
+    table = table_2(quick, "test", paper)
+    assert cells(table, "paper: uniform")[:2] == ["94.5 ± 0.2", "not legible"]
+    assert cells(table, "paper: categorical, hypergeometric")[0] == "not legible"
+
+
+def test_a_block_says_how_it_was_made(tmp_path: Path) -> None:
+    write_block(tmp_path, seeds=[0, 3], priors=["uniform"], versions=["full", "60"])
+    seconds = [100.0, np.nan, 300.0, 500.0]
+    table = pd.read_csv(tmp_path / "clustering_metrics.csv")
+    runs = {run: index for index, run in enumerate(table["run_id"].unique())}
+    position = table["run_id"].map(runs)
+    edit(tmp_path / "clustering_metrics.csv", seconds=[seconds[one] for one in position], dirty=position == 0)
+    text = notes(read_blocks(tmp_path)[0])
+    assert "- data: 5,000-digit subset\n- profile: quick\n- epochs: 20\n- seeds: 0, 3\n" in text
+    assert "median 300 s over the 3 of 4 runs without interruption" in text
+    assert "- commit: aaaaaaaaaa, aaaaaaaaaa with changes\n" in text
+    edit(tmp_path / "clustering_metrics.csv", seconds=np.nan)
+    assert "- time per run: not known\n" in notes(read_blocks(tmp_path)[0])
+
+
+def test_recovery_by_hand() -> None:
+    truth = [0.1, 0.2, 0.3, 0.4]
+    weights = pd.DataFrame(
+        {
+            "prior": "hypergeometric",
+            "version": "60",
+            "seed": 0,
+            "matched_class": [0, 1, 2, 3, -1],
+            "true_frequency": [*truth, np.nan],
+            "learned_frequency": [0.2, 0.1, 0.3, 0.4, 0.0],
+            "train_fraction": [0.25, 0.25, 0.25, 0.25, 0.0],
+        }
+    )
+    learned, share = recovery(weights).to_dict("records")
+    # Ranks 2 1 3 4 against 1 2 3 4: 1 - 6 * (1 + 1) / (4 * 15).
+    assert learned["rank_correlation"] == pytest.approx(0.8)
+    assert learned["mean_absolute_error"] == pytest.approx(0.05)
+    assert learned["root_mean_square_error"] == pytest.approx(math.sqrt(0.005))
+    assert math.isnan(share["rank_correlation"])
+    assert share["mean_absolute_error"] == pytest.approx(0.1)
+
+
+def test_rank_correlation_with_ties_has_the_stated_ceiling() -> None:
+    learned = pd.Series(np.arange(10.0))
+    assert rank_correlation(learned, pd.Series(true_frequencies(0.6))) == pytest.approx(math.sqrt(25 / 33))
+    assert f"{math.sqrt(25 / 33):.2f} is the largest" in tables_clustering.WEIGHTS.replace("\n", " ")
+    assert math.isnan(rank_correlation(learned, pd.Series([0.1 + 1e-9 * one for one in range(10)])))
+
+
+def test_weights_tables(quick: Block) -> None:
+    full, _, sixty = weights_tables(quick)
+    assert [row[0] for row in sixty.rows] == list(quick.priors.values())
+    assert cells(full, "hypergeometric")[1] == "undefined"  # all classes equally frequent
+    assert cells(sixty, "uniform")[1:4] == ["undefined", "2.50 ± 0.00", "2.50 ± 0.00"]
+    weights = quick.table("weights").query("prior == 'hypergeometric' and version == '60'")
+    errors = (weights["learned_frequency"] - weights["true_frequency"]).abs().groupby(weights["seed"]).mean()
+    assert cells(sixty, "hypergeometric")[2] == f"{100 * errors.mean():.2f} ± {100 * errors.std():.2f}"
+    assert cells(sixty, "hypergeometric")[4:] == ["1.00 ± 0.00", "0.00 ± 0.00", "0.00 ± 0.00"]
+
+
+def test_spread_of_no_one_and_two_values() -> None:
+    assert spread(pd.Series([], dtype=float), 1) == "-"
+    assert spread(pd.Series([2.0]), 1) == "2.0"
+    assert spread(pd.Series([1.0, 3.0]), 2) == "2.00 ± 1.41"
+
+
+def test_all_tables_are_written(metrics: Path, tmp_path: Path) -> None:
+    tables_clustering.main(["--metrics", str(metrics), "--output", str(tmp_path)])
+    text, latex = (tmp_path / "table_2.md").read_text(), (tmp_path / "table_2.tex").read_text()
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == ["Profile medium, MNIST", "Profile quick, 5,000-digit subset"]
+    assert text.count("not legible") == 2 * 9
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 4
+    assert {line.count(" & ") for line in latex.splitlines() if line.endswith(r"\\")} == {12}
+    assert not re.search(r"[^\\][%_]", latex)
+    assert (tmp_path / "clustering_weights.md").read_text().count("undefined") > 1
+    tables_clustering.main(["--metrics", str(metrics), "--output", str(tmp_path), "--profile", "quick"])
+    assert "MNIST" not in (tmp_path / "clustering_weights.md").read_text()
+
+
+def test_figure_3_shows_truth_mean_and_range(quick: Block) -> None:
+    figure = figure_3(quick)
+    axes = figure.axes[2]  # above at the right: E[x_k] / n at 60 %
+    heights = [patch.get_height() for patch in axes.patches]
+    np.testing.assert_allclose(heights, true_frequencies(0.6))
+    weights = quick.table("weights").query("prior == 'hypergeometric_merged' and version == '60'")
+    learned = weights.pivot(index="matched_class", columns="seed", values="learned_frequency")
+    container = axes.containers[2]  # after the bars and the exact law
+    assert container.get_label() == "learned, merged conditionals"
+    np.testing.assert_allclose(np.asarray(container[0].get_ydata(), dtype=float), learned.mean(axis=1))
+    low, high = np.array(container[2][0].get_segments(), dtype=float)[:, :, 1].T
+    np.testing.assert_allclose(low, learned.min(axis=1))
+    np.testing.assert_allclose(high, learned.max(axis=1))
+    plt.close(figure)
+
+
+def test_history_leaves_unscored_epochs_out(quick: Block) -> None:
+    figure = figure_history(quick)
+    bound, accuracy = figure.axes[0].lines[0], figure.axes[3].lines[0]
+    assert len(bound.get_xdata()) == 20
+    assert list(accuracy.get_xdata()) == list(range(2, 21, 2))
+    assert accuracy.get_ydata()[-1] == pytest.approx(0.86 - 0.3 * math.exp(-20 / 6))
+    plt.close(figure)
+
+
+def test_confusion_is_ordered_by_class_and_states_the_accuracy(quick: Block) -> None:
+    figure = figure_confusion(quick)
+    counts = quick.table("confusion").query("prior == 'categorical' and version == '80' and seed == 0")
+    shares = counts.pivot(index="cluster", columns="class", values="digits").to_numpy()
+    axes = figure.axes[4]
+    shown = np.asarray(axes.images[0].get_array())
+    assert (shown.argmax(0) == range(10)).all()
+    np.testing.assert_allclose(np.sort(np.diag(shown)), np.sort(shares.max(0)))  # 100 digits a class
+    assert axes.get_title() == f"categorical, 80 %: {100 * shares.max(0).sum() / 1000:.1f} %"
+    plt.close(figure)
+
+
+def test_generated_digits_stand_in_the_line_of_their_class(tmp_path: Path) -> None:
+    write_block(tmp_path, seeds=[0], priors=["hypergeometric"], versions=["full"])
+    path = tmp_path / "clustering_generated.csv"
+    table = pd.read_csv(path)
+    # A cluster's images are as dark as its class, and cluster 3 has no class.
+    table.loc[table["cluster"] == 3, "matched_class"] = -1
+    shades = table["matched_class"].where(table["matched_class"] >= 0, 10)
+    table["pixels"] = [base64.b64encode(bytes([10 * shade]) * 784).decode() for shade in shades]
+    table.to_csv(path, index=False)
+    figure = figure_digits(read_blocks(tmp_path)[0])
+    axes = figure.axes[0]
+    lines = np.asarray(axes.images[0].get_array()).max(axis=1)
+    shown = [int(lines[round(tick)]) // 10 for tick in axes.get_yticks()]
+    assert shown == sorted(set(shades))
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*(str(one) for one in shown[:-1]), "none"]
+    plt.close(figure)
+
+
+def test_figures_are_the_same_bytes_every_time(metrics: Path, tmp_path: Path) -> None:
+    arguments = ["--metrics", str(metrics), "--profile", "medium", "--output"]
+    figures_clustering.main([*arguments, str(tmp_path / "one")])
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == sorted(
+        f"{name}_medium.{suffix}" for name in figures_clustering.FIGURES for suffix in ("png", "pdf")
+    )
+    for name in ("figure_3", "clustering_latent"):
+        figures_clustering.main([*arguments, str(tmp_path / "two"), "--figure", name])
+    again = list((tmp_path / "two").iterdir())
+    assert len(again) == 4
+    for path in again:
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
+
+
+def test_a_figure_without_runs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_block(tmp_path, seeds=[0], priors=["uniform"], versions=["full"])
+    arguments = ["--metrics", str(tmp_path), "--output", str(tmp_path / "figures")]
+    figures_clustering.main(arguments)
+    printed = capsys.readouterr().out
+    assert "not drawn: figure_3_quick: the metrics hold no run of hypergeometric or" in printed
+    assert "not drawn: clustering_latent_quick: the metrics hold no run of the version 60" in printed
+    with pytest.raises(SystemExit, match="error: nothing to draw: figure_3_quick: the metrics hold no run of"):
+        figures_clustering.main([*arguments, "--figure", "figure_3"])

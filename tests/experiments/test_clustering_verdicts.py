@@ -1,0 +1,132 @@
+"""Verdicts on the clustering claims by their fixed rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.verdicts.clustering import clustering
+from experiments.verdicts.verdict import Verdict
+from scripts import verdicts
+from tests.experiments.clustering_metrics import write_block
+
+UNIFORM_60 = "the hypergeometric prior is at least as good as the uniform one, 60 %"
+CATEGORICAL_60 = "the categorical prior is below the uniform one, 60 %"
+WEIGHTS = "Figure 3"
+PUBLISHED = "94 % test accuracy"
+
+
+def judge(folder: Path, claim: str) -> Verdict:
+    return next(one for one in clustering(folder) if claim in one.claim)
+
+
+def set_accuracies(folder: Path, prior: str, accuracies: Sequence[float]) -> None:
+    """Test accuracy after training of seeds 0, 1, ... on the 60 % version."""
+    path = folder / "clustering_metrics.csv"
+    table = pd.read_csv(path, dtype={"version": str})
+    for seed, accuracy in enumerate(accuracies):
+        chosen = (table["row"] == f"clustering/{prior}_60") & (table["seed"] == seed) & (table["stage"] == "vade")
+        table.loc[chosen & (table["split"] == "test"), "accuracy"] = accuracy
+    table.to_csv(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("differences", "hypergeometric", "categorical"),
+    [
+        # standard error of the mean of three: 1 / sqrt(3) = 0.577 points
+        ((0.01, 0.02, 0.03), "reproduced", "reproduced"),
+        ((-0.01, 0.0, 0.01), "reproduced", "close"),  # equal: at least as good, but not below
+        ((-0.02, -0.01, 0.0), "close", "close"),  # -1 point is within two standard errors
+        ((-0.022, -0.012, -0.002), "not reproduced", "not reproduced"),  # -1.2 points is not
+    ],
+)
+def test_paired_differences(
+    tmp_path: Path, differences: Sequence[float], hypergeometric: str, categorical: str
+) -> None:
+    write_block(tmp_path, versions=["60"])
+    base = [0.5, 0.75, 0.625]  # the spread between seeds must not matter
+    better = [one + difference for one, difference in zip(base, differences, strict=True)]
+    set_accuracies(tmp_path, "uniform", base)
+    set_accuracies(tmp_path, "hypergeometric", better)
+    assert judge(tmp_path, UNIFORM_60).verdict == hypergeometric
+    set_accuracies(tmp_path, "uniform", better)
+    set_accuracies(tmp_path, "categorical", base)
+    assert judge(tmp_path, CATEGORICAL_60).verdict == categorical
+
+
+def test_pairs_need_the_same_seeds_and_two_of_them(tmp_path: Path) -> None:
+    write_block(tmp_path, seeds=[0, 1, 2], priors=["uniform"], versions=["60"])
+    assert judge(tmp_path, UNIFORM_60).measured.startswith("no run; profile quick, 5,000-digit subset")
+    write_block(tmp_path, seeds=[2, 3], priors=["hypergeometric"], versions=["60"])
+    verdict = judge(tmp_path, UNIFORM_60)
+    assert verdict.verdict == "not comparable"
+    assert verdict.measured == "+3.00 points, one seed is too few; profile quick, 5,000-digit subset, seed 2"
+    write_block(tmp_path, seeds=[1], priors=["hypergeometric"], versions=["60"])
+    verdict = judge(tmp_path, UNIFORM_60)
+    assert verdict.verdict == "reproduced"
+    assert verdict.measured.endswith("profile quick, 5,000-digit subset, seeds 1, 2")
+
+
+@pytest.mark.parametrize(
+    ("swapped", "verdict"),
+    [
+        ([], "reproduced"),  # 0.87, the most that tied frequencies allow
+        ([(0, 5)], "close"),  # one cut and one whole class change places in all runs
+        ([(0, 5), (1, 6)], "not reproduced"),
+    ],
+)
+def test_learned_weights(tmp_path: Path, swapped: Sequence[tuple[int, int]], verdict: str) -> None:
+    write_block(tmp_path, priors=["hypergeometric"], versions=["60"])
+    path = tmp_path / "clustering_weights.csv"
+    table = pd.read_csv(path, dtype={"version": str})
+    table["learned_frequency"] = 0.1 + 0.001 * table["matched_class"]
+    for one, other in swapped:
+        classes = table["matched_class"].replace({one: other, other: one})
+        table["learned_frequency"] = table["learned_frequency"].where(
+            ~table["matched_class"].isin([one, other]), 0.1 + 0.001 * classes
+        )
+    table.to_csv(path, index=False)
+    assert judge(tmp_path, WEIGHTS).verdict == verdict
+
+
+def test_equal_weights_count_as_nothing_learned(tmp_path: Path) -> None:
+    write_block(tmp_path, priors=["hypergeometric"], versions=["60"], seeds=[0, 1])
+    path = tmp_path / "clustering_weights.csv"
+    table = pd.read_csv(path, dtype={"version": str})
+    table.loc[table["seed"] == 1, "learned_frequency"] = 0.1
+    table.to_csv(path, index=False)
+    verdict = judge(tmp_path, WEIGHTS)
+    assert verdict.verdict == "not reproduced"
+    assert verdict.measured.startswith("0.4")
+    assert "lowest 0.00" in verdict.measured
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "epochs", "data", "verdict"),
+    [
+        (0.93, 1000, "mnist", "reproduced"),  # median 0.94 of 0.93, 0.94, 0.95
+        (0.89, 1000, "mnist", "close"),
+        (0.88, 1000, "mnist", "not reproduced"),
+        (0.99 - 0.02, 999, "mnist", "not comparable"),
+        (0.99 - 0.02, 1000, "digits_5000", "not comparable"),
+    ],
+)
+def test_published_accuracy(tmp_path: Path, accuracy: float, epochs: int, data: str, verdict: str) -> None:
+    given = {"uniform": accuracy}
+    write_block(tmp_path, "paper", data, priors=["uniform"], versions=["full"], accuracy=given, epochs=epochs)
+    result = judge(tmp_path, PUBLISHED)
+    assert result.verdict == verdict
+    assert result.measured.startswith(f"{100 * accuracy + 1:.1f} %, {epochs} epochs; profile paper")
+
+
+def test_every_block_is_judged_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_block(tmp_path)
+    write_block(tmp_path, "medium", "mnist", seeds=[0, 1], accuracy={"hypergeometric": 0.7})
+    verdicts.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
+    capsys.readouterr()
+    lines = [line for line in (tmp_path / "verdicts.md").read_text().splitlines() if UNIFORM_60 in line]
+    assert ["profile medium, MNIST" in line for line in lines] == [True, False]
+    assert [line.split(" | ")[-1] for line in lines] == ["not reproduced |", "reproduced |"]
