@@ -9,6 +9,7 @@ tables that hold pictures, the lowest seed is taken alone.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import sys
@@ -89,6 +90,27 @@ def _with_origin(key: _Key, run: RunDirectory, path: Path) -> pd.DataFrame:
     return pd.concat(columns, axis=1)
 
 
+def keep_others(path: Path, new: str) -> str:
+    """Adds to a CSV's new text the lines of the old file whose cells (row, profile, data, seed) are not in it.
+
+    Text stays as it is, so that no number is written anew.
+    """
+    if not path.is_file():
+        return new
+    table, old = (pd.read_csv(source, dtype=str, keep_default_na=False) for source in (io.StringIO(new), path))
+    cell = [column for column in _Key._fields if column in table]
+    if not set(cell) <= set(old):
+        raise ExperimentError(f"{path} has no columns {', '.join(cell)}: its lines can't be kept")
+    made = set(table[cell].itertuples(index=False, name=None))
+    others = old[[line not in made for line in old[cell].itertuples(index=False, name=None)]]
+    both = pd.concat([table, others], ignore_index=True).fillna("")
+    seeds = both["seed"].astype(int)
+    if path.stem.endswith(PICTURES):
+        both = both[seeds == seeds.groupby([both[column] for column in cell[:-1]]).transform("min")]
+    both = both.sort_values(cell, kind="stable", key=lambda part: part.astype(int) if part.name == "seed" else part)
+    return both.to_csv(index=False, lineterminator="\n")
+
+
 def _facts(run: RunDirectory) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads((run.path / "environment.json").read_text())
     return facts
@@ -111,6 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--profile", help="take this profile only (default: every one except smoke)")
     parser.add_argument("--seeds", type=_seeds, help="take these seeds only, such as 0,1,2 (default: every one)")
     parser.add_argument("--data", help="take this data only, such as mnist, where a row has a choice (default: all)")
+    parser.add_argument("--keep", action="store_true", help="keep lines of runs that are no longer there")
     options = parser.parse_args(arguments)
     try:
         tables = collect(options.results, options.profile, options.seeds, options.data)
@@ -121,8 +144,9 @@ def main(arguments: list[str] | None = None) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
         for name, parts in sorted(tables.items()):
             table = pd.concat(parts, ignore_index=True)
-            write_atomically(options.output / name, table.to_csv(index=False, lineterminator="\n"))
-            print(f"wrote {options.output / name} ({len(table)} lines from {len(parts)} runs)")
+            text, path = table.to_csv(index=False, lineterminator="\n"), options.output / name
+            write_atomically(path, keep_others(path, text) if options.keep else text)
+            print(f"wrote {path} ({len(table)} lines from {len(parts)} runs)")
     except ExperimentError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

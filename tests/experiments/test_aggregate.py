@@ -86,6 +86,34 @@ def test_one_data_set_may_be_asked_for(tmp_path: Path) -> None:
         collect(tmp_path, "--data", "mnist", "--profile", "paper")
 
 
+def test_lines_of_runs_that_are_gone_are_kept_on_demand(tmp_path: Path) -> None:
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    finish(older, "one", 10)
+    finish(older, "two", 9, "digits_5000")
+    finish(older, "three", 1, "digits_5000")
+    collect(older)
+    before = (older / "metrics" / METRICS).read_text().splitlines()
+    finish(newer, "four", 9, "digits_5000", seconds=7.0)
+    finish(newer, "five", 2)
+    arguments = ["--results", str(newer), "--output", str(older / "metrics")]
+    aggregate.main([*arguments, "--keep"])
+    after = (older / "metrics" / METRICS).read_text().splitlines()
+    table = pd.read_csv(older / "metrics" / METRICS)
+    assert table["run_id"].tolist() == ["three", "four", "five", "one"]  # by data, then seed as a number
+    assert after[1] == before[1]
+    assert after[4] == before[3]
+    assert table.loc[1, "seconds"] == 7.0
+    assert pd.read_csv(older / "metrics" / "clustering_latent.csv")["run_id"].tolist() == ["three", "five"]
+    again = (older / "metrics" / METRICS).read_bytes()
+    aggregate.main([*arguments, "--keep"])
+    assert (older / "metrics" / METRICS).read_bytes() == again
+    aggregate.main(arguments)
+    assert len(pd.read_csv(older / "metrics" / METRICS)) == 2
+    (older / "metrics" / METRICS).write_text("a,b\n1,2\n")
+    with pytest.raises(SystemExit, match="error: .*clustering_metrics.csv has no columns row, profile, data, seed"):
+        aggregate.main([*arguments, "--keep"])
+
+
 def test_an_interrupted_run_has_no_time(tmp_path: Path) -> None:
     finish(tmp_path, "one", 1)
     finish(tmp_path, "two", 2, resumed=True)
