@@ -10,6 +10,8 @@ SEEDS ?= 0
 PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 OFFICIAL ?=
+DATA ?=
+JOBS ?= 1
 ARGS ?=
 
 # An environment of your own (conda, for example): PY=python. Otherwise .venv is made here.
@@ -22,9 +24,14 @@ endif
 LOCAL := results/local$(if $(filter smoke,$(PROFILE)),/smoke)
 KS := kolmogorov_smirnov
 RUN = $(PY) -m experiments.run -m profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
+# Rows of the clustering experiment: their data, and several processes at once, each on one thread.
+RUN_CLUSTERING = $(RUN) $(if $(DATA),profile.clustering.data=$(DATA)) $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS))
 AGGREGATE = $(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --output $(LOCAL)/metrics
 FIGURES_KS = $(PY) scripts/figures_kolmogorov_smirnov.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
 FIGURES_URN = $(PY) scripts/figures_urn.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures --tables $(LOCAL)/tables
+
+TABLES_CLUSTERING = $(PY) scripts/tables_clustering.py --metrics $(LOCAL)/metrics --output $(LOCAL)/tables
+FIGURES_CLUSTERING = $(PY) scripts/figures_clustering.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
 
 comma := ,
 empty :=
@@ -36,6 +43,10 @@ ks_rows = $(foreach c,merged exact,$(KS)/$(1)_$(c)_$(2))
 DIFFERENTIABLE_ROWS := $(foreach s,$(SERIES),$(call ks_rows,$(s),straight_through))
 SAMPLE_ROWS := $(foreach s,$(SERIES),$(call ks_rows,$(s),sample))
 ACCURACY_ROWS := $(KS)/accuracy_sample $(KS)/accuracy_straight_through
+VERSIONS := full 80 60
+clustering_rows = $(foreach v,$(VERSIONS),clustering/$(1)_$(v))
+TABLE_2_ROWS := $(foreach p,uniform categorical hypergeometric,$(call clustering_rows,$(p)))
+READING_ROWS := $(foreach p,hypergeometric_merged hypergeometric_assignments,$(call clustering_rows,$(p)))
 URN_ROWS := urn/merged urn/exact urn/maximum_likelihood urn/squared_loss_optimum
 
 .PHONY: help
@@ -91,9 +102,23 @@ reproduce-fig8: $(READY) ## Learned log weights of the urn experiment over the s
 	$(AGGREGATE)
 	$(FIGURES_URN)
 
+.PHONY: reproduce-table2
+reproduce-table2: $(READY) ## Clustering: three priors on three versions of the digits (SEEDS=0,1,2,3,4: 20 minutes)
+	$(RUN_CLUSTERING) experiment=$(call list,$(TABLE_2_ROWS))
+	$(AGGREGATE)
+	$(TABLES_CLUSTERING)
+	$(FIGURES_CLUSTERING)
+
+.PHONY: reproduce-fig3
+reproduce-fig3: $(READY) ## Learned cluster weights beside class frequencies, exact and merged (SEEDS=0,1,2,3,4: 20 minutes)
+	$(RUN_CLUSTERING) experiment=$(call list,$(call clustering_rows,hypergeometric) $(READING_ROWS))
+	$(AGGREGATE)
+	$(TABLES_CLUSTERING)
+	$(FIGURES_CLUSTERING)
+
 .PHONY: smoke
 smoke: $(READY) ## One tiny run of every row, into results/local/smoke (a minute)
-	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
+	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS))
 
 .PHONY: test
 test: $(READY) ## Tests (5-7 minutes)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,16 @@ class Pretrained:
         state: of a :class:`VaDE`, its prior left out.
         probabilities: of the clusters, [clusters].
         assignments: cluster of every training digit that the pretraining found, [digits].
+        log_likelihood: of the mixture that found them, the mean per digit, where it was fitted.
+        reconstruction_loss: of the autoencoder's last epoch, nats per digit; nan for the published weights.
         key: of the cache.
     """
 
     state: dict[str, Tensor]
     probabilities: Tensor
     assignments: Tensor
+    log_likelihood: float
+    reconstruction_loss: float
     key: str
 
 
@@ -139,13 +144,13 @@ class Pretraining:
             with filelock.FileLock(folder / f"{autoencoder_key}.lock"):
                 path = folder / f"{autoencoder_key}.pt"
                 if not path.exists():
-                    _save({"weights": self._autoencoder(context, splits, folder / autoencoder_key)}, path)
-                weights = _load(path)["weights"]
+                    _save(self._autoencoder(context, splits, folder / autoencoder_key), path)
+                autoencoder = _load(path)
             with filelock.FileLock(folder / f"{key}.lock"):
                 path = folder / f"{key}.pt"
                 if not path.exists():
-                    _save(self._start(context, splits, num_clusters, weights, folder / key), path)
-                return Pretrained(**_load(path), key=key)
+                    _save(self._start(context, splits, num_clusters, autoencoder["weights"], folder / key), path)
+                return Pretrained(**_load(path), reconstruction_loss=autoencoder["reconstruction_loss"], key=key)
         except OSError as error:
             raise ExperimentError(f"the cache {folder} can't be used: {error.strerror or error}") from None
 
@@ -175,7 +180,8 @@ class Pretraining:
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=vars).encode()).hexdigest()[:16]
 
-    def _autoencoder(self, context: RunContext, splits: Splits, folder: Path) -> dict[str, Tensor]:
+    def _autoencoder(self, context: RunContext, splits: Splits, folder: Path) -> dict[str, object]:
+        loss = math.nan
         autoencoder = Autoencoder(self.widths, context.generator(INITIAL_STREAM))
         if self.method == "original":
             pairs = load_autoencoder_weights(original_weights(context.data_directory), self.widths)
@@ -195,7 +201,8 @@ class Pretraining:
                 noise_seed=context.generator(NOISE_STREAM).initial_seed(),
             )
             _fit(context, training, len(training.stage_of_epoch), folder, "autoencoder")
-        return autoencoder.cpu().state_dict()
+            loss = training.history[-1]["loss"]
+        return {"weights": autoencoder.cpu().state_dict(), "reconstruction_loss": loss}
 
     def _start(
         self, context: RunContext, splits: Splits, num_clusters: int, weights: dict[str, Tensor], folder: Path
@@ -230,6 +237,7 @@ class Pretraining:
             "state": vade.cpu().state_dict(),
             "probabilities": mixture.probabilities,
             "assignments": mixture.assignments,
+            "log_likelihood": mixture.log_likelihood,
         }
 
 
