@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.clustering.blocks import PRIORS, Block, describe_seeds
 from experiments.common.errors import ExperimentError
@@ -22,6 +22,7 @@ STYLES: dict[str, dict[str, Any]] = {
     for prior, colour, marker, line in zip(PRIORS, COLOURS, MARKERS, LINES, strict=False)
 }
 CAPTION = 17.5  # characters per inch
+PERCENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g} %")
 WEIGHTED = {  # learned weights of Figure 3
     "hypergeometric": "learned, exact law",
     "hypergeometric_merged": "learned, merged conditionals",
@@ -76,7 +77,7 @@ def figure_3(block: Block) -> Figure:
                 values = pd.DataFrame({"matched_class": of_prior["matched_class"], "value": of_prior[quantity]})
                 if len(values):
                     _range(ax, values, offset, STYLES[prior], shown[prior])
-            ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+            ax.yaxis.set_major_formatter(PERCENT)
             ax.grid(False, axis="x")
             ax.set_xticks(range(10))
             if row == 0:
@@ -126,7 +127,8 @@ def figure_history(block: Block) -> Figure:
                 ax.set_title(version_name, fontsize=9)
             else:
                 ax.set_xlabel("epoch")
-                ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+                ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+                ax.yaxis.set_major_formatter(PERCENT)
             if column == 0:
                 ax.set_ylabel(label)
     found = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}

@@ -12,7 +12,7 @@ import pandas as pd
 
 VERSIONS = {"full": 1.0, "80": 0.8, "60": 0.6}
 PRIORS = ("uniform", "categorical", "hypergeometric", "hypergeometric_merged", "hypergeometric_assignments")
-ACCURACY = {"uniform": 0.85, "categorical": 0.80, "hypergeometric": 0.88, "mixture": 0.75}
+ACCURACY = {"uniform": 0.85, "categorical": 0.80, "hypergeometric": 0.88, "start": 0.75}
 RUN = {"commit": "a" * 40, "dirty": False, "device": "a processor", "torch": "2.13.0"}
 
 
@@ -112,7 +112,7 @@ def write_block(
                 row = f"clustering/{prior}_{version}"
                 origin = {"row": row, "profile": profile, "seed": seed, "run_id": f"{row}-{profile}-{data}-{seed}"}
                 vade = given.get(prior, given["hypergeometric"])
-                accuracies = {"mixture": given["mixture"] + seed / 100, "vade": vade + seed / 100}
+                accuracies = {"start": given["start"] + seed / 100, "vade": vade + seed / 100}
                 for name, table in tables_of(prior, version, seed, data, accuracies, epochs).items():
                     if name == "metrics":
                         table = table.assign(**RUN, seconds=100.0 + seed)

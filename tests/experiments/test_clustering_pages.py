@@ -79,7 +79,7 @@ def test_table_2_shows_mean_deviation_and_seeds(metrics: Path, quick: Block) -> 
     assert all(len(row) == len(table.header) for row in table.rows)
     # Accuracies 0.85, 0.86, 0.87; NMI 0.05 below, ARI 0.1 below: standard deviation exactly one point.
     assert cells(table, "uniform") == ["86.0 ± 1.0", "81.0 ± 1.0", "76.0 ± 1.0", "3"] * 3
-    assert cells(table, "baseline: mixture on the embedding, before training")[:4] == [
+    assert cells(table, "baseline: after pretraining, where the VaDE starts")[:4] == [
         "76.0 ± 1.0",
         "71.0 ± 1.0",
         "66.0 ± 1.0",
