@@ -16,16 +16,17 @@ class Corruption:
         dropout: probability with which a value is set to zero; the others are scaled up.
         rotation: largest angle in degrees, either way.
         shift: largest shift as a share of the image's side, either way and along both axes.
-        scale: largest relative change of size.
+        scale: largest relative change of the size of a pixel, either way: images are divided by 1 - scale to 1 + scale.
 
     Raises:
-        ValueError: a setting is negative, or a dropout of 1 or more.
+        ValueError: a setting is negative, or a dropout or scale of 1 or more.
     """
 
     def __init__(self, *, dropout: float = 0.0, rotation: float = 0.0, shift: float = 0.0, scale: float = 0.0) -> None:
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-        for name, value in (("rotation", rotation), ("shift", shift), ("scale", scale)):
+        for name, value in (("dropout", dropout), ("scale", scale)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+        for name, value in (("rotation", rotation), ("shift", shift)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {value}")
         self.dropout = dropout

@@ -26,4 +26,4 @@ class CategoricalPrior(Prior):
 
     @torch.no_grad()
     def initialise(self, probabilities: Tensor) -> None:
-        self.logits.copy_(probabilities.log())
+        self.logits.copy_(probabilities.clamp_min(1e-6).log())  # an empty component stays finite

@@ -72,10 +72,10 @@ class HypergeometricPrior(Prior):
         return self.log_prob(assignments.sum(0), batch_size) / batch_size
 
     def log_prob(self, counts: Tensor, batch_size: int) -> Tensor:
-        """log p of the counts [clusters], with sum ``batch_size``, or of any one assignment that has these counts."""
+        """log p of counts [..., clusters], with sum ``batch_size``, or of any one assignment that has these counts."""
         log_prob = self.law(batch_size, self.conditionals).log_prob(counts)
         if self.reading == "assignments":
-            log_prob = log_prob + (counts + 1).lgamma().sum() - math.lgamma(batch_size + 1)
+            log_prob = log_prob + (counts + 1).lgamma().sum(-1) - math.lgamma(batch_size + 1)
         return log_prob
 
     def log_weights(self) -> Tensor:

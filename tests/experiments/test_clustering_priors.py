@@ -1,0 +1,320 @@
+"""The priors over the cluster assignments, the hypergeometric one above all: the law, its limits, its gradients."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from experiments.clustering.priors import CategoricalPrior, HypergeometricPrior, Prior, UniformPrior
+from experiments.clustering.priors.hypergeometric import draw_assignments
+from tests import oracle
+from tests.experiments.clustering_reference import PRIORS, hypergeometric_log_prob, tabulate
+from tests.mvhg.helpers import FAILURE_RATE, chi_square_p_value, detectable_effect
+
+WEIGHTS = (0.8, -0.5, 0.1)  # log omega
+SMALL = [(4, 3), (5, 2), (3, 4)]  # digits and clusters whose assignments can all be listed
+SETTINGS = [{}, {"reading": "assignments"}, {"group_size": 4}, {"conditionals": "merged"}]
+
+
+def make(log_weights: Sequence[float], **settings: Any) -> HypergeometricPrior:
+    prior = HypergeometricPrior(num_clusters=len(log_weights), **settings).double()
+    with torch.no_grad():
+        prior.raw_log_weights.copy_(torch.tensor(log_weights, dtype=torch.float64))
+    return prior
+
+
+def weights_of(clusters: int) -> tuple[float, ...]:
+    return tuple(np.linspace(-0.9, 0.7, clusters) ** 3 + 0.3)
+
+
+def as_counts(assignment: Sequence[int], clusters: int) -> Tensor:
+    return torch.bincount(torch.tensor(assignment), minlength=clusters).double()
+
+
+def one_hot(assignment: Sequence[int], clusters: int) -> Tensor:
+    """Log responsibilities that leave no doubt about the assignment."""
+    return 1e4 * (torch.eye(clusters, dtype=torch.float64)[list(assignment)] - 1)
+
+
+def random_responsibilities(digits: int, clusters: int, seed: int) -> Tensor:
+    values = torch.empty(digits, clusters, dtype=torch.float64).normal_(generator=torch.Generator().manual_seed(seed))
+    return (2 * values).log_softmax(-1)
+
+
+def gumbel(digits: int, clusters: int, seed: int) -> Tensor:
+    values = torch.empty(digits, clusters, dtype=torch.float64)
+    return -values.exponential_(generator=torch.Generator().manual_seed(seed)).log()
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize(("digits", "clusters"), SMALL)
+def test_log_prob_equals_exact_rational_arithmetic(settings: dict[str, Any], digits: int, clusters: int) -> None:
+    prior = make(weights_of(clusters), **settings)
+    sizes = (digits * prior.group_size,) * clusters
+    support = list(oracle.enumerate_counts(digits, sizes))
+    expected = [hypergeometric_log_prob(prior, np.array(weights_of(clusters)), np.array(x)) for x in support]
+    found = prior.log_prob(torch.tensor(support).double(), digits).detach()
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(prior.log_prob(torch.tensor(support[1]).double(), digits).detach(), found[1])
+
+
+def test_equal_weights_give_the_central_law() -> None:
+    prior = make((0.4, 0.4, 0.4))
+    for counts in ([4, 4, 4], [12, 0, 0], [7, 3, 2]):
+        expected = stats.multivariate_hypergeom.logpmf(counts, m=[12, 12, 12], n=12)
+        assert prior.log_prob(torch.tensor(counts).double(), 12).item() == pytest.approx(expected, abs=1e-9)
+    torch.testing.assert_close(prior.log_probabilities(12), UniformPrior(num_clusters=3).double().log_probabilities(12))
+
+
+@pytest.mark.parametrize("group_size", [1, 3])
+@pytest.mark.parametrize("conditionals", ["exact", "merged"])
+@pytest.mark.parametrize(("digits", "clusters"), SMALL)
+def test_probabilities_sum_to_one(digits: int, clusters: int, conditionals: str, group_size: int) -> None:
+    """Of all count vectors under ``counts``; of all K^n assignments under ``assignments``."""
+    settings = {"conditionals": conditionals, "group_size": group_size}
+    support = torch.tensor(list(oracle.enumerate_counts(digits, (digits,) * clusters)))
+    logs = make(weights_of(clusters), **settings).log_prob(support.double(), digits)
+    assert logs.exp().sum().item() == pytest.approx(1, abs=1e-10)
+
+    everything = torch.tensor(list(itertools.product(range(clusters), repeat=digits)))  # [clusters^digits, digits]
+    counts = torch.nn.functional.one_hot(everything, clusters).sum(1)
+    logs = make(weights_of(clusters), reading="assignments", **settings).log_prob(counts.double(), digits)
+    assert logs.exp().sum().item() == pytest.approx(1, abs=1e-10)
+
+
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_the_probability_of_one_digit_is_the_marginal_of_the_joint_law(group_size: int) -> None:
+    """log E[x_k] / n against the sum over all assignments in which the first digit is in cluster k."""
+    digits, prior = 5, make(WEIGHTS, reading="assignments", group_size=group_size)
+    marginal = np.zeros(3)
+    for assignment in itertools.product(range(3), repeat=digits):
+        log_prob = hypergeometric_log_prob(prior, np.array(WEIGHTS), as_counts(assignment, 3).numpy())
+        marginal[assignment[0]] += math.exp(log_prob)
+    np.testing.assert_allclose(prior.log_probabilities(digits).exp().detach(), marginal, rtol=1e-9)
+
+
+def test_with_large_groups_the_assignments_reading_is_the_categorical_prior() -> None:
+    """Value and gradient; the error falls as 1 / group_size, here by the factor 10 to within 15 %."""
+    categorical = CategoricalPrior(num_clusters=3).double()
+    with torch.no_grad():
+        categorical.logits.copy_(torch.tensor(WEIGHTS))
+    q, noise = random_responsibilities(20, 3, 0), gumbel(20, 3, 1)
+    drawn = draw_assignments(q, noise, torch.tensor(0.5))
+    # The categorical prior at the drawn assignment: an exact expectation under certain responsibilities.
+    certain = one_hot(drawn.argmax(-1).tolist(), 3)
+    expected = categorical.expected_log_prob(certain, noise, torch.tensor(0.5))
+    (expected_gradient,) = torch.autograd.grad(expected, categorical.logits)
+    errors = []
+    for group_size in (10, 100, 1000, 10_000):
+        prior = make(WEIGHTS, reading="assignments", group_size=group_size)
+        value = prior.expected_log_prob(q, noise, torch.tensor(0.5))
+        (gradient,) = torch.autograd.grad(value, prior.raw_log_weights)
+        difference = prior.log_probabilities(20) - categorical.log_probabilities(20)
+        quantities = (value - expected, (gradient - expected_gradient).norm(), difference.norm())
+        errors.append([abs(x.item()) for x in quantities])
+    ratios = np.array(errors[:-1]) / np.array(errors[1:])
+    assert (np.abs(ratios / 10 - 1) < [[0.6], [0.15], [0.15]]).all(), ratios
+    assert max(errors[-1]) < 1e-4
+
+
+@pytest.mark.parametrize("settings", [{}, {"reading": "assignments"}, {"group_size": 3}])
+def test_a_permutation_of_the_clusters_permutes_the_prior(settings: dict[str, Any]) -> None:
+    weights, order = weights_of(4), [2, 0, 3, 1]
+    prior, permuted = make(weights, **settings), make([weights[k] for k in order], **settings)
+    q, noise, temperature = random_responsibilities(9, 4, 2), gumbel(9, 4, 3), torch.tensor(0.7)
+    torch.testing.assert_close(permuted.log_probabilities(9), prior.log_probabilities(9)[order])
+    torch.testing.assert_close(
+        permuted.expected_log_prob(q[:, order], noise[:, order], temperature),
+        prior.expected_log_prob(q, noise, temperature),
+    )
+
+
+def test_merged_conditionals_are_right_for_equal_weights_only() -> None:
+    for weights, equal in (((0.0,) * 4, True), ((1.2, 0.0, 0.0, 0.0), True), ((0.0, 0.0, 0.0, 1.2), False)):
+        exact, merged = make(weights), make(weights, conditionals="merged")
+        support = torch.tensor(list(oracle.enumerate_counts(6, (6,) * 4)))
+        logs = [p.log_prob(support.double(), 6) for p in (exact, merged)]
+        distance = (logs[0].exp() - logs[1].exp()).abs().sum().item() / 2
+        # Equal weights of all groups but the first are merged without a loss.
+        assert distance < 1e-10 if equal else distance > 0.03
+        torch.testing.assert_close(merged.log_probabilities(6), exact.log_probabilities(6))
+
+
+@pytest.mark.parametrize("settings", [{}, {"reading": "assignments"}, {"group_size": 3}])
+def test_the_gradient_in_the_weights_is_counts_less_their_mean(settings: dict[str, Any]) -> None:
+    prior, digits = make(WEIGHTS, **settings), 16
+    q, noise = random_responsibilities(digits, 3, 4), gumbel(digits, 3, 5)
+    prior.expected_log_prob(q, noise, torch.tensor(0.5)).backward()
+    counts = draw_assignments(q, noise, torch.tensor(0.5)).sum(0).numpy()
+    mean = oracle.TiltedLaw(digits, (digits * prior.group_size,) * 3, WEIGHTS).mean
+    assert prior.raw_log_weights.grad is not None
+    np.testing.assert_allclose(prior.raw_log_weights.grad, (counts - mean) / digits, atol=1e-10)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_gradients_equal_finite_differences(settings: dict[str, Any]) -> None:
+    """Of log p in the weights, and of p(c_i = k); both in float64."""
+    prior, counts = HypergeometricPrior(num_clusters=3, **settings), torch.tensor([4.0, 1.0, 2.0])
+
+    def values(log_weights: Tensor) -> tuple[Tensor, Tensor]:
+        class Call(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.prior = prior
+
+            def forward(self) -> tuple[Tensor, Tensor]:
+                return prior.log_prob(counts, 7), prior.log_probabilities(7)
+
+        return torch.func.functional_call(Call(), {"prior.raw_log_weights": log_weights}, ())
+
+    assert torch.autograd.gradcheck(values, torch.tensor(WEIGHTS, dtype=torch.float64, requires_grad=True))
+
+
+def test_the_gradient_in_the_counts_is_that_of_the_gamma_function() -> None:
+    """The reward that a digit brings to a cluster: d log p / d x, by differences of the reference along sum dx = 0."""
+    for settings in ({}, {"reading": "assignments"}, {"group_size": 3}):
+        prior = make(WEIGHTS, **settings)
+        counts = torch.tensor([4.0, 1.0, 2.0], dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(prior.log_prob(counts, 7), counts)
+        step = 1e-5
+        for direction in (np.array([1.0, -1.0, 0.0]), np.array([0.0, 1.0, -1.0])):
+            up, down = (
+                hypergeometric_log_prob(prior, np.array(WEIGHTS), counts.detach().numpy() + s * direction)
+                for s in (step, -step)
+            )
+            assert gradient.numpy() @ direction == pytest.approx((up - down) / (2 * step), abs=1e-6)
+
+
+@pytest.mark.parametrize("group_size", [1, 4])
+@pytest.mark.parametrize(
+    ("probabilities", "tolerance"),
+    [
+        ([0.1] * 10, 1e-6),
+        ([0.125] * 5 + [0.075] * 5, 0.002),  # the 60 % version
+        ([0.3, 0.2, 0.2, 0.1, 0.1, 0.04, 0.03, 0.02, 0.009, 0.001], 0.012),
+    ],
+)
+def test_initialisation_reaches_the_given_probabilities(
+    probabilities: list[float], tolerance: float, group_size: int
+) -> None:
+    """For a batch of 128; the tolerances are of log p, a little above what was measured for groups of n elements."""
+    prior = HypergeometricPrior(num_clusters=10, group_size=group_size)
+    prior.initialise(torch.tensor(probabilities))
+    error = prior.log_probabilities(128).detach().numpy() - np.log(probabilities)
+    assert np.abs(error).max() < tolerance
+    assert prior.log_weights().sum().item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_initialisation_with_an_empty_component_stays_finite(prior: str) -> None:
+    made = PRIORS[prior](3)
+    made.initialise(torch.tensor([0.6, 0.4, 0.0]))
+    log_probabilities = made.log_probabilities(128)
+    assert log_probabilities.isfinite().all()
+    assert log_probabilities.exp().sum().item() == pytest.approx(1, abs=1e-5)
+    if prior != "uniform":
+        np.testing.assert_allclose(log_probabilities.exp().detach(), [0.6, 0.4, 0.0], atol=0.01)
+
+
+def test_the_categorical_and_uniform_expectations_are_exact() -> None:
+    """By the sum over all assignments, weighted by their probabilities under q."""
+    categorical, uniform = CategoricalPrior(num_clusters=3).double(), UniformPrior(num_clusters=3).double()
+    with torch.no_grad():
+        categorical.logits.copy_(torch.tensor(WEIGHTS))
+    q, noise = random_responsibilities(4, 3, 6), gumbel(4, 3, 7)
+    pi = np.exp(WEIGHTS) / np.exp(WEIGHTS).sum()
+    for prior, probabilities in ((categorical, pi), (uniform, np.full(3, 1 / 3))):
+        expected = 0.0
+        for assignment in itertools.product(range(3), repeat=4):
+            chance = math.exp(sum(q[i, k].item() for i, k in enumerate(assignment)))
+            expected += chance * sum(math.log(probabilities[k]) for k in assignment) / 4
+        assert prior.expected_log_prob(q, noise, torch.tensor(0.5)).item() == pytest.approx(expected)
+        np.testing.assert_allclose(prior.log_probabilities(4).exp().detach(), probabilities)
+
+
+@pytest.mark.parametrize("reading", ["counts", "assignments"])
+def test_the_drawn_prior_term_is_unbiased(reading: str) -> None:
+    """Its mean over 2,000 draws against the sum over all 3^4 assignments: five standard errors, two-sided 6e-7."""
+    prior, q = make(WEIGHTS, reading=reading), random_responsibilities(4, 3, 8)
+    expected = 0.0
+    for assignment in itertools.product(range(3), repeat=4):
+        chance = math.exp(sum(q[i, k].item() for i, k in enumerate(assignment)))
+        expected += chance * hypergeometric_log_prob(prior, np.array(WEIGHTS), as_counts(assignment, 3).numpy()) / 4
+    tabulate(prior, digits=4)
+    noise = gumbel(2000 * 4, 3, 15).reshape(-1, 4, 3)
+    term = torch.func.vmap(lambda draw: prior.expected_log_prob(q, draw, torch.tensor(2.0)))
+    values = term(noise).numpy()
+    assert abs(values.mean() - expected) < 5 * values.std() / math.sqrt(len(values))
+
+
+def test_straight_through_draws_are_one_hot_and_follow_the_responsibilities() -> None:
+    """Chi-square on 40,000 draws, failure rate 1e-5: finds sqrt(sum (p - q)^2 / q) of 0.038 with a chance of 99 %."""
+    assert detectable_effect(cells=5, draws=40_000) < 0.038
+    for temperature in (0.1, 1.0, 30.0):
+        q = random_responsibilities(1, 5, 9)
+        draws = draw_assignments(q.expand(40_000, -1), gumbel(40_000, 5, 10), torch.tensor(temperature))
+        assert ((draws == 0) | (draws == 1)).all() and (draws.sum(-1) == 1).all()
+        p_value = chi_square_p_value(draws.numpy(), np.eye(5), q[0].exp().numpy())
+        assert p_value > FAILURE_RATE
+
+
+def test_the_gradient_of_a_draw_is_that_of_the_softmax() -> None:
+    q, noise, temperature = random_responsibilities(6, 3, 11).requires_grad_(), gumbel(6, 3, 12), torch.tensor(0.75)
+    direction = random_responsibilities(6, 3, 13)
+    drawn = torch.autograd.grad((draw_assignments(q, noise, temperature) * direction).sum(), q)[0].numpy()
+    perturbed = np.exp((q.detach() + noise).numpy() / 0.75)
+    soft = perturbed / perturbed.sum(1, keepdims=True)
+    values = direction.numpy()
+    expected = soft * (values - (soft * values).sum(1, keepdims=True)) / 0.75  # the Jacobian of a softmax, transposed
+    np.testing.assert_allclose(drawn, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_nearly_impossible_cluster_keeps_value_and_gradient_finite() -> None:
+    prior = HypergeometricPrior(num_clusters=3)
+    with torch.no_grad():
+        prior.raw_log_weights.copy_(torch.tensor([0.0, 1.0, -60.0]))
+    q = one_hot([0, 0, 1, 1, 1], 3).float().requires_grad_()
+    value = prior.expected_log_prob(q, gumbel(5, 3, 14).float(), torch.tensor(0.5)) + prior.log_probabilities(5).sum()
+    value.backward()
+    assert value.isfinite()
+    for gradient in (q.grad, prior.raw_log_weights.grad):
+        assert gradient is not None and gradient.isfinite().all()
+
+
+def test_only_learned_priors_report_weights() -> None:
+    assert UniformPrior(num_clusters=3).log_weights() is None
+    for prior in (make(WEIGHTS), CategoricalPrior(num_clusters=3)):
+        prior.initialise(torch.tensor([0.5, 0.3, 0.2]))
+        weights: Tensor | None = prior.log_weights()
+        assert weights is not None
+        assert weights.mean().item() == pytest.approx(0, abs=1e-6)
+        assert weights.argsort(descending=True).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", [CategoricalPrior, UniformPrior, HypergeometricPrior])
+def test_a_single_cluster_is_refused(kind: type[Prior]) -> None:
+    with pytest.raises(ValueError, match="num_clusters must be at least 2, got 1"):
+        kind(num_clusters=1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("reading", "both"),
+        ("conditionals", "approximate"),
+        ("group_size", 0),
+        ("group_size", 1.5),
+        ("group_size", True),
+    ],
+)
+def test_bad_settings_are_named(setting: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{setting} must be"):
+        HypergeometricPrior(num_clusters=3, **{setting: value})
