@@ -81,6 +81,7 @@ class Pretraining:
         mixture: of Gaussians, fitted there; chosen among its starts by likelihood.
         guided_epochs: epochs of the VaDE with the clusters fixed, before the prior's own training; 0 for none, as the
             paper does.
+        guidance_weight: of the term of the guided epochs that pulls the clusters apart.
         minimum_variance: of the components in the guided epochs.
         initial_variance: of q(z | x) before them.
 
@@ -101,6 +102,7 @@ class Pretraining:
         manifold: Manifold | None,
         mixture: EmbeddingMixture,
         guided_epochs: int,
+        guidance_weight: float,
         minimum_variance: float,
         initial_variance: float,
     ) -> None:
@@ -115,6 +117,8 @@ class Pretraining:
         for name in ("learning_rate", "minimum_variance", "initial_variance"):
             if not 0 < given[name] < float("inf"):
                 raise ValueError(f"pretraining.{name} must be positive and finite, got {given[name]}")
+        if not 0 <= guidance_weight < float("inf"):
+            raise ValueError(f"pretraining.guidance_weight must be at least 0 and finite, got {guidance_weight}")
         self.method = method
         self.widths = tuple(widths)
         self.layer_epochs = layer_epochs
@@ -125,6 +129,7 @@ class Pretraining:
         self.manifold = manifold
         self.mixture = mixture
         self.guided_epochs = guided_epochs
+        self.guidance_weight = guidance_weight
         self.minimum_variance = minimum_variance
         self.initial_variance = initial_variance
         Autoencoder(self.widths, torch.Generator())  # bad widths are reported before anything is read or written
@@ -169,7 +174,7 @@ class Pretraining:
     ) -> str:
         """Hash of what decides the autoencoder, or the whole."""
         settings = dict(vars(self))
-        whole = {"manifold", "mixture", "guided_epochs", "minimum_variance", "initial_variance"}
+        whole = {"manifold", "mixture", "guided_epochs", "guidance_weight", "minimum_variance", "initial_variance"}
         decisive = {
             "format": FORMAT,
             "digits": splits.fingerprint,
@@ -230,6 +235,7 @@ class Pretraining:
                 epochs=self.guided_epochs,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
+                weight=self.guidance_weight,
                 noise_seed=context.generator(GUIDED_STREAM).initial_seed(),
             )
             _fit(context, training, self.guided_epochs, folder, "guided")

@@ -29,7 +29,7 @@ class PretrainingStudy:
         self.batch_size = batch_size
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
-        """Returns ``metrics``: one line per stage (``found``: the clusters of the training digits; ``start``) and split."""
+        """Returns ``metrics``: one line per stage (``found``: by the mixture; ``start``: by the VaDE) and split."""
         splits = self.data.load(context.data_directory)
         check_enough(splits, self.num_clusters)
         pretrained = self.pretraining.run(context, splits, self.num_clusters)

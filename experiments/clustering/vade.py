@@ -88,14 +88,7 @@ class VaDE(nn.Module):
         exponential = torch.empty(batch_size, clusters, device=generator.device).exponential_(generator=generator)
         return Noise(latent, exponential.log().neg())
 
-    def terms(
-        self,
-        images: Tensor,
-        noise: Noise,
-        temperature: Tensor,
-        inputs: Tensor | None = None,
-        log_responsibilities: Tensor | None = None,
-    ) -> Terms:
+    def terms(self, images: Tensor, noise: Noise, temperature: Tensor, inputs: Tensor | None = None) -> Terms:
         """One-draw estimate of the bound, the mean over a batch (Appendix C.3.1).
 
         Args:
@@ -103,14 +96,28 @@ class VaDE(nn.Module):
             noise: of :meth:`draw_noise`.
             temperature: of the Gumbel-softmax, a scalar.
             inputs: what the encoder sees, if not the images themselves: corrupted ones, as in a denoising VAE.
-            log_responsibilities: log q(c | x) [batch, clusters] if it is given from outside, all of it finite.
         """
-        mean, log_variance = self.posterior(images if inputs is None else inputs)
-        latents = mean + (0.5 * log_variance).exp() * noise.latent
-        if log_responsibilities is None:
-            log_responsibilities = self.log_responsibilities(latents, len(images))
-        responsibilities = log_responsibilities.exp()
+        mean, log_variance, latents = self.draw_latents(images if inputs is None else inputs, noise)
+        log_responsibilities = self.log_responsibilities(latents, len(images))
+        return self.bound(images, mean, log_variance, latents, log_responsibilities, noise, temperature)
 
+    def draw_latents(self, inputs: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and log variance of q(z | x) and one draw of it, all [batch, latent]."""
+        mean, log_variance = self.posterior(inputs)
+        return mean, log_variance, mean + (0.5 * log_variance).exp() * noise.latent
+
+    def bound(
+        self,
+        images: Tensor,
+        mean: Tensor,
+        log_variance: Tensor,
+        latents: Tensor,
+        log_responsibilities: Tensor,
+        noise: Noise,
+        temperature: Tensor,
+    ) -> Terms:
+        """The terms of the bound for given q(z | x), a draw of it, and given finite log q(c | x) [batch, clusters]."""
+        responsibilities = log_responsibilities.exp()
         logits = self.autoencoder.decode(latents).float()
         reconstruction = -binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
         expected = self.mixture.expected_log_density(mean, log_variance)  # [batch, clusters]
