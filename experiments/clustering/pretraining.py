@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -28,7 +27,6 @@ from experiments.clustering.keras_weights import load_autoencoder_weights, origi
 from experiments.clustering.manifold import Manifold
 from experiments.clustering.networks import Autoencoder
 from experiments.clustering.priors import UniformPrior
-from experiments.clustering.progress import RateEstimate
 from experiments.clustering.vade import VaDE
 from experiments.common.context import RunContext
 from experiments.common.errors import ExperimentError
@@ -258,8 +256,7 @@ def _fit(context: RunContext, training: ChunkedTraining, epochs: int, folder: Pa
     checkpoint = ModelCheckpoint(
         folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False, every_n_epochs=2
     )
-    callbacks: list[pl.Callback] = [checkpoint, RateEstimate()]
-    trainer = context.trainer(max_epochs=epochs, callbacks=callbacks, logger=False)
+    trainer = context.trainer(max_epochs=epochs, callbacks=[checkpoint], logger=False)
     log.info("  pretraining, %s: %d epochs of %d steps", name, epochs, training.steps_per_epoch)
     chunks = index_chunks(
         len(training.images), training.batch_size, STEPS_PER_CHUNK, context.generator(ORDER_STREAM).initial_seed()
