@@ -11,7 +11,7 @@ PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 OFFICIAL ?=
 DATA ?=
-JOBS ?= 1
+JOBS ?= 2
 ARGS ?=
 
 # An environment of your own (conda, for example): PY=python. Otherwise .venv is made here.
@@ -47,18 +47,21 @@ VERSIONS := full 80 60
 clustering_rows = $(foreach v,$(VERSIONS),clustering/$(1)_$(v))
 TABLE_2_ROWS := $(foreach p,uniform categorical hypergeometric,$(call clustering_rows,$(p)))
 READING_ROWS := $(foreach p,hypergeometric_merged hypergeometric_assignments,$(call clustering_rows,$(p)))
+STUDY_ROWS := clustering/uniform_full $(patsubst configs/experiment/%.yaml,%,$(filter-out %/_base.yaml,$(wildcard configs/experiment/clustering_pretraining/*.yaml configs/experiment/clustering_recipe/*.yaml)))
 URN_ROWS := urn/merged urn/exact urn/maximum_likelihood urn/squared_loss_optimum
 
 .PHONY: help
 help: ## This list
-	@echo "make TARGET [PROFILE=smoke|quick|paper] [SEEDS=0,1,2]"
+	@echo "make TARGET [PROFILE=smoke|quick|medium|paper] [SEEDS=0,1,2]"
 	@echo "  now: PROFILE=$(PROFILE) SEEDS=$(SEEDS); results of your own go to $(LOCAL), runs to results/runs"
 	@echo "  times: 2 CPU cores, the first time plus the minutes of 'install'; a finished run is not run again"
 	@echo
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo
 	@echo "  PY=python takes the active environment instead of .venv; TORCH=... another build of torch for .venv (GPU);"
-	@echo "  ARGS='trainer=gpu logger=disabled' goes to every run; OFFICIAL=FOLDER is a checkout of the authors' code."
+	@echo "  ARGS='trainer=gpu logger=disabled' goes to every run; OFFICIAL=FOLDER is a checkout of the authors' code;"
+	@echo "  DATA=mnist|digits_5000 for clustering (default: the profile's); JOBS=2 of its runs at once; MVHG_DATA_DIR=FOLDER"
+	@echo "  is where data files lie; clustering-studies takes SEEDS=100,101."
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
@@ -71,11 +74,14 @@ help: ## This list
 install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 1.6 GB)
 
 .PHONY: reproduce
-reproduce: $(READY) ## Everything there is: Figures 1, 4, 7, 8, 9, 10, tables, verdicts (5 minutes, 30 MB)
+reproduce: $(READY) ## Everything there is: Table 2, Figures 1, 3, 4, 7-10, verdicts; one seed (20 minutes, 200 MB)
 	$(RUN) experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
+	$(RUN_CLUSTERING) experiment=$(call list,$(TABLE_2_ROWS) $(READING_ROWS))
 	$(AGGREGATE)
 	$(FIGURES_KS)
 	$(FIGURES_URN)
+	$(TABLES_CLUSTERING)
+	$(FIGURES_CLUSTERING)
 	$(PY) scripts/verdicts.py --metrics $(LOCAL)/metrics --output $(LOCAL)/tables
 
 define ks_figure
@@ -116,6 +122,12 @@ reproduce-fig3: $(READY) ## Learned cluster weights beside class frequencies, ex
 	$(TABLES_CLUSTERING)
 	$(FIGURES_CLUSTERING)
 
+.PHONY: clustering-studies
+clustering-studies: $(READY) ## What makes the clusters good: pretraining and recipe, a setting changed per row (SEEDS=100,101)
+	$(RUN_CLUSTERING) experiment=$(call list,$(STUDY_ROWS))
+	$(AGGREGATE)
+	$(TABLES_CLUSTERING)
+
 .PHONY: smoke
 smoke: $(READY) ## One tiny run of every row, into results/local/smoke (a minute)
 	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS))
@@ -143,9 +155,11 @@ gradient-study: $(READY) ## Bias and variance of the straight-through gradient o
 
 .PHONY: update-results
 update-results: $(READY) ## Rewrites the committed results/ from the finished runs of PROFILE (on purpose only)
-	$(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --output results/metrics
+	$(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --keep --output results/metrics
 	$(PY) scripts/figures_kolmogorov_smirnov.py --metrics results/metrics --output results/figures
 	$(PY) scripts/figures_urn.py --metrics results/metrics --output results/figures --tables results/tables
+	$(PY) scripts/tables_clustering.py --metrics results/metrics --output results/tables
+	$(PY) scripts/figures_clustering.py --metrics results/metrics --output results/figures
 	$(PY) scripts/verdicts.py --metrics results/metrics --output results/tables
 
 .PHONY: wandb-sync

@@ -1,7 +1,7 @@
 """Writes Table 2 (Markdown and LaTeX) and the table of the learned weights of the clustering experiment.
 
-Each profile and data set is a block of its own, the largest first. Writes <output>/table_2.md, table_2.tex and
-clustering_weights.md.
+Each profile and data set is a block of its own, the largest first. Writes <output>/table_2.md, table_2.tex,
+clustering_weights.md and, where the studies were run, clustering_recipe.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 
 from experiments.clustering.blocks import Block, read_blocks
+from experiments.clustering.study_tables import pretraining_tables, recipe_tables
 from experiments.clustering.tables import SPLITS, notes, paper_table_2, table_2, weights_tables
 from experiments.common.errors import ExperimentError
 from experiments.common.store import write_atomically
@@ -23,6 +24,14 @@ TABLE_2 = """\
 Acc is the accuracy after the best matching of clusters and classes, NMI the normalised mutual information (arithmetic
 mean of the entropies), ARI the adjusted Rand index. "80 %" and "60 %": that share of half of the classes is left. No
 label was used before scoring, and no run was chosen by its score. "-": no run.
+"""
+STUDIES = """\
+# What makes the clusters good, without labels
+
+Accuracies in percent; the rows are files in `configs/experiment/clustering_pretraining` and `clustering_recipe`, each of
+which changes one setting. "found": the clusters of the training digits, by the mixture; "start": the VaDE's before the
+prior's own training. Reconstruction and bound in nats per digit; the likelihood is that of the mixture, per digit, where
+it was fitted.
 """
 WEIGHTS = """\
 # Learned weights against the class frequencies
@@ -76,6 +85,9 @@ def main(arguments: list[str] | None = None) -> None:
             "table_2.tex": table_2_latex(blocks),
             "clustering_weights.md": weights_markdown(blocks),
         }
+        studies = [*pretraining_tables(options.metrics), *recipe_tables(options.metrics)]
+        if studies:
+            contents["clustering_recipe.md"] = "\n".join([STUDIES, *(table.markdown() for table in studies)])
         for name, content in contents.items():
             write_atomically(options.output / name, content)
             print(f"wrote {options.output / name}")
