@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.integrate import trapezoid
 from torch import Tensor
 
 from experiments.clustering.priors import HypergeometricPrior, Prior
@@ -61,7 +62,7 @@ def test_the_bound_is_the_log_likelihood_less_the_divergence_of_the_posterior(pr
     noise = Noise(torch.tensor(quantiles, dtype=torch.float32)[:, None], torch.zeros(4000, 2))
     for image in (make_images(5, 4, seed=9) > 0.5).float():
         joint = joint_on_grid(vade, image[None])[0] * reference_prior[:, None]  # p(x, z, c) [clusters, points]
-        log_likelihood = math.log(np.trapezoid(joint.sum(0), GRID))
+        log_likelihood = math.log(trapezoid(joint.sum(0), GRID))
         bound = vade.terms(image.expand(4000, -1), noise, torch.tensor(1.0)).elbo.item()
 
         reference = ReferenceBound(vade.prior, parameters_of(vade), image.expand(4000, -1), noise, 1.0)
@@ -71,7 +72,7 @@ def test_the_bound_is_the_log_likelihood_less_the_divergence_of_the_posterior(pr
         q_cluster = reference.responsibilities(parameters, reference.latents(parameters))
         # KL = sum_k q_k (log q_k + E_q(z)[log q(z) - log p(x, z, k)]) + log p(x), averaged over the noise
         log_q_latent = stats.norm.logpdf(GRID, mean, math.sqrt(variance))
-        expected_log = np.trapezoid(q_latent * (log_q_latent - np.log(joint)), GRID)
+        expected_log = trapezoid(q_latent * (log_q_latent - np.log(joint)), GRID)
         divergence = (q_cluster * (np.log(q_cluster) + expected_log)).sum(1).mean() + log_likelihood
         assert 0.003 < divergence < 0.5
         assert log_likelihood - bound == pytest.approx(divergence, abs=1e-4)
@@ -98,7 +99,7 @@ def test_with_the_assignments_reading_the_bound_of_a_batch_lies_below_its_likeli
             bounds[reading] = torch.func.vmap(partial(bound_of, vade, images))(
                 noise.latent.reshape(-1, 3, 1), noise.gumbel.reshape(-1, 3, 2)
             ).numpy()
-    evidence = np.trapezoid(joint_on_grid(vade, images), GRID)  # p(x_i | c_i = k), [digits, clusters]
+    evidence = trapezoid(joint_on_grid(vade, images), GRID)  # p(x_i | c_i = k), [digits, clusters]
     law = oracle.enumerate_law(3, (3, 3), tuple(prior.raw_log_weights.tolist()))
     likelihood = 0.0
     for assignment in itertools.product(range(2), repeat=3):

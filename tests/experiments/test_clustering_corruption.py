@@ -123,6 +123,13 @@ def test_sizes_change_both_ways_up_to_the_limit() -> None:
     assert found.min() == pytest.approx(1 / 1.2, abs=0.01)
 
 
+def test_turns_and_sizes_are_independent() -> None:
+    """Correlation within five standard errors, two-sided 6e-7."""
+    found = centres(Corruption(rotation=20.0, scale=0.2).move(blob(-6.0, 0.0).expand(3000, -1), generator(12)))
+    angles, sizes = np.arctan2(found[:, 1], -found[:, 0]), np.hypot(*found.T)
+    assert abs(np.corrcoef(angles, sizes)[0, 1]) < 5 / math.sqrt(len(found))
+
+
 def test_what_leaves_the_image_is_gone_and_black_comes_in() -> None:
     moved = Corruption(shift=0.4).move(torch.ones(200, SIDE * SIDE), generator(9)).reshape(-1, SIDE, SIDE)
     assert (moved.amin((1, 2)) == 0).any()
