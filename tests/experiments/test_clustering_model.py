@@ -96,6 +96,24 @@ def test_closed_form_expectations_equal_averages_over_draws() -> None:
     assert abs(log_ratio.mean() - latent) < 5 * log_ratio.std() / math.sqrt(len(log_ratio))
 
 
+def test_with_given_clusters_the_latent_term_is_the_divergence_from_their_components() -> None:
+    """As in the guided epochs: q(c | x) is certain, so that its entropy is 0 and -KL(q(z | x) || p(z | c)) remains."""
+    vade, images, noise = setting("categorical")
+    clusters = torch.arange(DIGITS) % CLUSTERS
+    given = torch.full((DIGITS, CLUSTERS), -1e4).scatter(1, clusters[:, None], 0.0)
+    mean, log_variance, latents = vade.draw_latents(images, noise)
+    terms = vade.bound(images, mean, log_variance, latents, given, noise, torch.tensor(1.0))
+    components = torch.distributions.Normal(vade.mixture.means, (0.5 * vade.mixture.log_variances).exp())
+    chosen = torch.distributions.Normal(components.loc[clusters], components.scale[clusters])
+    posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    divergence = torch.distributions.kl_divergence(posterior, chosen).sum(-1).mean()
+    torch.testing.assert_close(terms.latent, -divergence)
+    assert terms.assignment == 0
+    torch.testing.assert_close(terms.prior_term, vade.prior.log_probabilities(DIGITS)[clusters].mean())
+    terms.elbo.backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in vade.parameters())
+
+
 @pytest.mark.parametrize("prior", [name for name in PRIORS if name != "hypergeometric-merged"])
 def test_gradients_reach_every_parameter_and_equal_finite_differences(prior: str) -> None:
     """Central differences of the float64 reference along a random direction of each tensor, to 5e-4 of the gradient.
