@@ -133,7 +133,7 @@ def plain_loop(
         if step == warm_up:
             synchronize()
             start = time.perf_counter()
-        x = images[order[step * batch_size : (step + 1) * batch_size]]
+        x = images.index_select(0, order[step * batch_size : (step + 1) * batch_size])
         gumbel = exponential.exponential_().log().neg()
         loss = model(x, normal.normal_(), gumbel, temperature(step))
         optimizer.zero_grad()
