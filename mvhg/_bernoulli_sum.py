@@ -111,13 +111,14 @@ def _probability(spectrum: _Spectrum) -> Tensor:
     return (1 + 2 * (spectrum.modulus * torch.cos(spectrum.phase)).sum(-1)) / spectrum.period
 
 
-def log_sum_probability(size: Tensor, logits: Tensor, total: Tensor) -> Tensor:
+def log_sum_probability(size: Tensor, logits: Tensor, total: Tensor, tilted: bool = False) -> Tensor:
     """log P(S = total) for S a sum of independent Binomial(size_j, sigmoid(logits_j)).
 
     Args:
         size: numbers of trials, float64 [..., c].
         logits: log odds, float64 [..., c], differentiable to any order.
         total: integer-valued float64 [...]; outside 0..sum(size) gives -inf.
+        tilted: whether E[S] = total already, by ``solve_tilt``, so that it need not be solved again.
 
     Returns:
         Tensor of the broadcast batch shape [...], accurate relative to the probability itself.
@@ -126,20 +127,22 @@ def log_sum_probability(size: Tensor, logits: Tensor, total: Tensor) -> Tensor:
     groups = size.shape[-1]
     per_row = max(1, groups * _NUM_FREQUENCIES)
     if shape.numel() * per_row <= _CHUNK_ELEMENTS:
-        return _log_sum_probability(size, logits, total)
+        return _log_sum_probability(size, logits, total, tilted)
     parts = [a.expand(*shape, groups).reshape(-1, groups) for a in (size, logits)]
     rows = max(1, _CHUNK_ELEMENTS // per_row)
     chunks = zip(*(part.split(rows) for part in (*parts, total.expand(shape).reshape(-1))), strict=True)
-    return torch.cat([_log_sum_probability(*chunk) for chunk in chunks]).reshape(shape)
+    return torch.cat([_log_sum_probability(*chunk, tilted) for chunk in chunks]).reshape(shape)
 
 
-def _log_sum_probability(size: Tensor, logits: Tensor, total: Tensor) -> Tensor:
+def _log_sum_probability(size: Tensor, logits: Tensor, total: Tensor, tilted: bool) -> Tensor:
     inside = (total >= 0) & (total <= size.sum(-1))
     total = torch.where(inside, total, torch.zeros_like(total))
+    if tilted:
+        return torch.where(inside, torch.log(_probability(_spectrum(size, logits, total))), -math.inf)
     shift = solve_tilt(size, logits, total)
-    tilted = logits + shift.unsqueeze(-1)
-    log_probability = torch.log(_probability(_spectrum(size, tilted, total)))
-    change = (size * (log_sigmoid(-logits) - log_sigmoid(-tilted))).sum(-1) - total * shift
+    moved = logits + shift.unsqueeze(-1)
+    log_probability = torch.log(_probability(_spectrum(size, moved, total)))
+    change = (size * (log_sigmoid(-logits) - log_sigmoid(-moved))).sum(-1) - total * shift
     return torch.where(inside, log_probability + change, -math.inf)
 
 

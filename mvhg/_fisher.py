@@ -21,14 +21,14 @@ def log_partition(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     tilt = solve_tilt(size, log_weights, total)
     logits = log_weights + tilt.unsqueeze(-1)
     scale = -(size * log_sigmoid(-logits)).sum(-1) - total * tilt
-    return log_sum_probability(size, logits, total) + scale
+    return log_sum_probability(size, logits, total, tilted=True) + scale
 
 
 def log_probability(counts: Tensor, size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     """log P(X = counts | sum X = total), for counts [..., c]; -inf where a count is outside 0..size."""
     tilt = solve_tilt(size, log_weights, total)
     logits = log_weights + tilt.unsqueeze(-1)
-    return log_binomial(counts, size, logits).sum(-1) - log_sum_probability(size, logits, total)
+    return log_binomial(counts, size, logits).sum(-1) - log_sum_probability(size, logits, total, tilted=True)
 
 
 def merged_log_weight(size: Tensor, log_weights: Tensor) -> Tensor:
@@ -70,18 +70,23 @@ def marginal_log_probabilities(size: Tensor, log_weights: Tensor, total: Tensor,
     rest = log_sum_probability(
         others.unsqueeze(-2), logits.unsqueeze(-2).unsqueeze(-2), total[..., None, None] - x
     )  # [..., c, width]
-    value = own + rest - log_sum_probability(size, logits, total)[..., None, None]
+    value = own + rest - log_sum_probability(size, logits, total, tilted=True)[..., None, None]
     return torch.nn.functional.pad(value, (0, largest + 1 - width), value=-math.inf)
 
 
-def moments(size: Tensor, log_weights: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance, [..., c] each; those of rarely drawn groups are accurate relative to their size."""
-    tilt = solve_tilt(size, log_weights, total)
-    logits = log_weights + tilt.unsqueeze(-1)
+def mean(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
+    """Mean [..., c]; that of a rarely drawn group is accurate relative to its size."""
+    logits = log_weights + solve_tilt(size, log_weights, total).unsqueeze(-1)
+    mean, _ = conditional_moments(size, logits, total, joint=False)
+    return torch.where(mean.detach() < _RARE_MEAN, _factorial_moment(size, logits, total, 1), mean)
+
+
+def variance(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
+    """Variance [..., c]; that of a rarely drawn group is accurate relative to its size."""
+    logits = log_weights + solve_tilt(size, log_weights, total).unsqueeze(-1)
     mean, variance = conditional_moments(size, logits, total, joint=False)
-    rare_mean, rare_variance = _factorial_moments(size, logits, total)
-    rare = mean.detach() < _RARE_MEAN
-    return torch.where(rare, rare_mean, mean), torch.where(rare, rare_variance, variance).clamp(min=0)
+    first, second = (_factorial_moment(size, logits, total, order) for order in (1, 2))
+    return torch.where(mean.detach() < _RARE_MEAN, second + first - first.square(), variance).clamp(min=0)
 
 
 def covariance(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
@@ -90,25 +95,20 @@ def covariance(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     return conditional_moments(size, log_weights + tilt.unsqueeze(-1), total, joint=True)[1]
 
 
-def _factorial_moments(size: Tensor, logits: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance from E[X_i] and E[X_i (X_i - 1)], which are chances of sums that lack one or two elements.
+def _factorial_moment(size: Tensor, logits: Tensor, total: Tensor, order: int) -> Tensor:
+    """E[X_i] or, with order 2, E[X_i (X_i - 1)], from the chances of sums that lack one or two elements, [..., c].
 
-    E[X_i] = m_i p_i P(S - one of group i = n - 1) / P(S = n): each factor is accurate relative to itself.
+    E[X_i] = m_i p_i P(S - one of group i = n - 1) / P(S = n): each factor is accurate relative to itself. The logits
+    are tilted, E[S] = total.
     """
-    log_chance = log_sigmoid(logits)
     one = torch.eye(size.shape[-1], dtype=size.dtype, device=size.device)
-    normaliser = log_sum_probability(size, logits, total).unsqueeze(-1)
-
-    def falling(lacking: int) -> Tensor:
-        left = (size.unsqueeze(-2) - lacking * one).clamp(min=0)
-        chance = log_sum_probability(left, logits.unsqueeze(-2), total.unsqueeze(-1) - lacking)
-        enough = (size >= lacking) & (chance > -math.inf)
-        product = size if lacking == 1 else size * (size - 1)
-        log_moment = torch.where(enough, product, 1.0).log() + lacking * log_chance
-        return torch.where(enough, (log_moment + torch.where(enough, chance, 0.0) - normaliser).exp(), 0.0)
-
-    first, second = falling(1), falling(2)
-    return first, second + first - first.square()
+    normaliser = log_sum_probability(size, logits, total, tilted=True).unsqueeze(-1)
+    left = (size.unsqueeze(-2) - order * one).clamp(min=0)
+    chance = log_sum_probability(left, logits.unsqueeze(-2), total.unsqueeze(-1) - order)
+    enough = (size >= order) & (chance > -math.inf)
+    product = size if order == 1 else size * (size - 1)
+    log_moment = torch.where(enough, product, 1.0).log() + order * log_sigmoid(logits)
+    return torch.where(enough, (log_moment + torch.where(enough, chance, 0.0) - normaliser).exp(), 0.0)
 
 
 def entropy(size: Tensor, log_weights: Tensor, total: Tensor, largest: int) -> Tensor:
@@ -121,7 +121,7 @@ def entropy(size: Tensor, log_weights: Tensor, total: Tensor, largest: int) -> T
     possible = marginals > -math.inf
     # exp before where: a gradient through 0 * -inf would be NaN.
     expected = (marginals.exp() * torch.where(possible, terms, 0.0)).sum((-1, -2))
-    return log_sum_probability(size, logits, total) - expected
+    return log_sum_probability(size, logits, total, tilted=True) - expected
 
 
 def mode(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:

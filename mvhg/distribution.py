@@ -214,12 +214,12 @@ class MultivariateHypergeometric(Distribution):
     @property
     def mean(self) -> Tensor:
         """E[X], [..., c]."""
-        return _fisher.moments(*self._exact_law("mean"))[0].to(self._dtype)
+        return _fisher.mean(*self._exact_law("mean")).to(self._dtype)
 
     @property
     def variance(self) -> Tensor:
         """Var[X_i], [..., c]."""
-        return _fisher.moments(*self._exact_law("variance"))[1].to(self._dtype)
+        return _fisher.variance(*self._exact_law("variance")).to(self._dtype)
 
     @property
     def covariance_matrix(self) -> Tensor:

@@ -104,7 +104,7 @@ def _maximise(observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) ->
         for _ in range(_MAX_ITERATIONS):
             expanded = log_weights.expand_as(size)
             covariance = _fisher.covariance(size, expanded, total)
-            score = observed - repeats @ _fisher.moments(size, expanded, total)[0]
+            score = observed - repeats @ _fisher.mean(size, expanded, total)
             information = torch.einsum("r,rij->ij", repeats, covariance)
             if float(torch.linalg.eigvalsh(information + _ones(information))[0]) < 1e-3 * _LEAST_INFORMATION:
                 break

@@ -41,7 +41,7 @@ def kl_hypergeometric(p: MultivariateHypergeometric, q: MultivariateHypergeometr
     _, log_q, _ = q._exact_law("KL divergence")
     # Both centred: a common factor of the weights is not part of the law, but costs digits.
     log_p, log_q = log_p - log_p.mean(-1, keepdim=True), log_q - log_q.mean(-1, keepdim=True)
-    mean = _fisher.moments(size, log_p, total)[0]
+    mean = _fisher.mean(size, log_p, total)
     normalisers = _fisher.log_partition(size, log_q, total) - _fisher.log_partition(size, log_p, total)
     return ((mean * (log_p - log_q)).sum(-1) + normalisers).to(p._dtype)
 

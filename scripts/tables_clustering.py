@@ -28,10 +28,10 @@ label was used before scoring, and no run was chosen by its score. "-": no run.
 STUDIES = """\
 # What makes the clusters good, without labels
 
-Accuracies in percent; the rows are files in `configs/experiment/clustering_pretraining` and `clustering_recipe`, each of
-which changes one setting. "found": the clusters of the training digits, by the mixture; "start": the VaDE's before the
-prior's own training. Reconstruction and bound in nats per digit; the likelihood is that of the mixture, per digit, where
-it was fitted.
+Accuracies in percent; the rows are files in `configs/experiment/clustering_pretraining` and `clustering_recipe`, each
+of which changes one setting. "found": the clusters of the training digits, by the mixture; "start": the VaDE's before
+the prior's own training. Reconstruction and bound in nats per digit; the likelihood is that of the mixture, per digit,
+where it was fitted.
 """
 WEIGHTS = """\
 # Learned weights against the class frequencies

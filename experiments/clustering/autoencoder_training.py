@@ -26,7 +26,8 @@ class AutoencoderTraining(ChunkedTraining):
         layer_epochs: epochs of each layer; 0 leaves the layerwise stages out.
         finetune_epochs: epochs of all layers together.
         learning_rate: of Adam at the start of each stage.
-        corruption: of what a stage's encoder sees; only pixels are turned and shifted, and only in the last stage.
+        layer_dropout: share of the values that a layer's stage sets to zero, and undoes.
+        corruption: of the images that the last stage's encoder sees.
         noise_seed: seed of the corruption.
     """
 
@@ -39,11 +40,13 @@ class AutoencoderTraining(ChunkedTraining):
         layer_epochs: int,
         finetune_epochs: int,
         learning_rate: float,
+        layer_dropout: float,
         corruption: Corruption,
         noise_seed: int,
     ) -> None:
         super().__init__(images=images, batch_size=batch_size, noise_seed=noise_seed, term_names=["loss"])
         self.autoencoder = autoencoder
+        self.layer_corruption = Corruption(dropout=layer_dropout)
         self.corruption = corruption
         self.learning_rate = learning_rate
         self.num_layers = len(autoencoder.encoder)
@@ -71,7 +74,7 @@ class AutoencoderTraining(ChunkedTraining):
             values = images
             for below in encoder[:layer]:
                 values = below(values).relu()
-        hidden = encoder[layer](self.corruption.drop(values, self.generator))
+        hidden = encoder[layer](self.layer_corruption.drop(values, self.generator))
         if layer < self.num_layers - 1:  # the embedding is linear
             hidden = hidden.relu()
         reconstruction = self.autoencoder.decoder[self.num_layers - 1 - layer](hidden).float()

@@ -15,7 +15,7 @@ IMPOSSIBLE = -1e4  # log probability of the other clusters: exp gives 0, and 0 t
 
 
 class GuidedTraining(ChunkedTraining):
-    """Maximises the bound with q(c | x) fixed to one cluster per digit, plus ``weight`` times that cluster's log p(c | z).
+    """Maximises the bound with q(c | x) fixed to one cluster k per digit, plus ``weight`` times log p(c = k | z).
 
     The bound alone leaves clusters overlapping in the latent space; the second term pulls them apart.
 

@@ -74,7 +74,8 @@ class Pretraining:
         finetune_epochs: epochs of all layers together.
         learning_rate: of Adam at the start of every stage.
         batch_size: digits per step.
-        corruption: what the denoising autoencoder undoes.
+        layer_dropout: share of the values that the layerwise stages set to zero.
+        corruption: of the images in the epochs of all layers together; none, as usual, by its defaults.
         manifold: where the clusters are looked for; None for the embedding itself, as the paper does.
         mixture: of Gaussians, fitted there; chosen among its starts by likelihood.
         guided_epochs: epochs of the VaDE with the clusters fixed, before the prior's own training; 0 for none, as the
@@ -96,6 +97,7 @@ class Pretraining:
         finetune_epochs: int,
         learning_rate: float,
         batch_size: int,
+        layer_dropout: float,
         corruption: Corruption,
         manifold: Manifold | None,
         mixture: EmbeddingMixture,
@@ -117,12 +119,14 @@ class Pretraining:
                 raise ValueError(f"pretraining.{name} must be positive and finite, got {given[name]}")
         if not 0 <= guidance_weight < float("inf"):
             raise ValueError(f"pretraining.guidance_weight must be at least 0 and finite, got {guidance_weight}")
+        Corruption(dropout=layer_dropout)  # refuses what isn't a share
         self.method = method
         self.widths = tuple(widths)
         self.layer_epochs = layer_epochs
         self.finetune_epochs = finetune_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.layer_dropout = layer_dropout
         self.corruption = corruption
         self.manifold = manifold
         self.mixture = mixture
@@ -200,6 +204,7 @@ class Pretraining:
                 layer_epochs=self.layer_epochs,
                 finetune_epochs=self.finetune_epochs,
                 learning_rate=self.learning_rate,
+                layer_dropout=self.layer_dropout,
                 corruption=self.corruption,
                 noise_seed=context.generator(NOISE_STREAM).initial_seed(),
             )

@@ -246,7 +246,7 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
         ("experiment.pretraining.method=none", "method must be one of stacked_denoising, original"),
         ("experiment.pretraining.finetune_epochs=0", "finetune_epochs must be an integer of at least 1"),
         ("experiment.pretraining.mixture.covariance=tied", "mixture.covariance must be one of diag, full"),
-        ("experiment.pretraining.corruption.dropout=1", r"dropout must lie in \[0, 1\)"),
+        ("experiment.pretraining.layer_dropout=1", r"dropout must lie in \[0, 1\)"),
         ("experiment.pretraining.widths=[784]", "widths must be at least two positive integers"),
         ("experiment.training.batch_size=0", "training.batch_size must be an integer of at least 1"),
         ("experiment.training.learning_rate=-1", "training.learning_rate must be positive and finite"),
