@@ -131,7 +131,7 @@ def log_sum_probability(size: Tensor, logits: Tensor, total: Tensor, tilted: boo
     parts = [a.expand(*shape, groups).reshape(-1, groups) for a in (size, logits)]
     rows = max(1, _CHUNK_ELEMENTS // per_row)
     chunks = zip(*(part.split(rows) for part in (*parts, total.expand(shape).reshape(-1))), strict=True)
-    return torch.cat([_log_sum_probability(*part, tilted=tilted) for part in chunks]).reshape(shape)
+    return torch.cat([_log_sum_probability(m, w, n, tilted) for m, w, n in chunks]).reshape(shape)
 
 
 def _log_sum_probability(size: Tensor, logits: Tensor, total: Tensor, tilted: bool) -> Tensor:
