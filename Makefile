@@ -56,7 +56,7 @@ help: ## This list
 	@echo "  now: PROFILE=$(PROFILE) SEEDS=$(SEEDS); results of your own go to $(LOCAL), runs to results/runs"
 	@echo "  times: 2 CPU cores, the first time plus the minutes of 'install'; a finished run is not run again"
 	@echo
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-20s %s\n", $$1, $$2}'
 	@echo
 	@echo "  PY=python takes the active environment instead of .venv; TORCH=... another build of torch for .venv (GPU);"
 	@echo "  ARGS='trainer=gpu logger=disabled' goes to every run; OFFICIAL=FOLDER is a checkout of the authors' code;"
@@ -147,6 +147,10 @@ typecheck: $(READY) ## Types (seconds)
 .PHONY: benchmark
 benchmark: $(READY) ## Speed, memory and precision beside the authors' code (OFFICIAL=FOLDER) and BiasedUrn (R)
 	$(PY) scripts/benchmark.py $(if $(OFFICIAL),--official $(OFFICIAL))
+
+.PHONY: benchmark-clustering
+benchmark-clustering: $(READY) ## Steps per second of the VaDE's training beside a plain loop, and several seeds at once
+	$(PY) scripts/benchmark_clustering.py $(ARGS)
 
 .PHONY: gradient-study
 gradient-study: $(READY) ## Bias and variance of the straight-through gradient over the temperature

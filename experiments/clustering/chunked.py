@@ -60,7 +60,7 @@ class ChunkedTraining(pl.LightningModule):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         terms = []
         for indices in chunk.split(self.batch_size):
-            loss, values = self.step_loss(self.images[indices].float().div_(255), indices)
+            loss, values = self.step_loss(self.images.index_select(0, indices).float().div_(255), indices)
             index, learning_rate = self.step_optimizer()
             optimizer = optimizers[index]
             for group in optimizer.param_groups:
