@@ -47,7 +47,7 @@ VERSIONS := full 80 60
 clustering_rows = $(foreach v,$(VERSIONS),clustering/$(1)_$(v))
 TABLE_2_ROWS := $(foreach p,uniform categorical hypergeometric,$(call clustering_rows,$(p)))
 READING_ROWS := $(foreach p,hypergeometric_merged hypergeometric_assignments,$(call clustering_rows,$(p)))
-STUDY_ROWS := clustering/uniform_full $(patsubst configs/experiment/%.yaml,%,$(filter-out %/_base.yaml,$(wildcard configs/experiment/clustering_pretraining/*.yaml configs/experiment/clustering_recipe/*.yaml)))
+STUDY_ROWS := $(patsubst configs/experiment/%.yaml,%,$(filter-out %/_base.yaml,$(wildcard configs/experiment/clustering_pretraining/*.yaml configs/experiment/clustering_recipe/*.yaml)))
 URN_ROWS := urn/merged urn/exact urn/maximum_likelihood urn/squared_loss_optimum
 
 .PHONY: help
@@ -123,10 +123,10 @@ reproduce-fig3: $(READY) ## Learned cluster weights beside class frequencies, ex
 	$(FIGURES_CLUSTERING)
 
 .PHONY: clustering-studies
-clustering-studies: $(READY) ## What makes the clusters good: pretraining and recipe, a setting changed per row (SEEDS=100,101)
+clustering-studies: $(READY) ## What makes the clusters good: pretraining and recipe (SEEDS=100,101)
 	$(RUN_CLUSTERING) experiment=$(call list,$(STUDY_ROWS))
-	$(AGGREGATE)
-	$(TABLES_CLUSTERING)
+	$(AGGREGATE) --keep
+	$(TABLES_CLUSTERING) --only studies
 
 .PHONY: smoke
 smoke: $(READY) ## One tiny run of every row, into results/local/smoke (a minute)
@@ -162,8 +162,8 @@ update-results: $(READY) ## Rewrites the committed results/ from the finished ru
 	$(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --keep --output results/metrics
 	$(PY) scripts/figures_kolmogorov_smirnov.py --metrics results/metrics --output results/figures
 	$(PY) scripts/figures_urn.py --metrics results/metrics --output results/figures --tables results/tables
-	$(PY) scripts/tables_clustering.py --metrics results/metrics --output results/tables
-	$(PY) scripts/figures_clustering.py --metrics results/metrics --output results/figures
+	if ls results/metrics/clustering*_metrics.csv > /dev/null 2>&1; then $(PY) scripts/tables_clustering.py --metrics results/metrics --output results/tables; fi
+	if [ -f results/metrics/clustering_metrics.csv ]; then $(PY) scripts/figures_clustering.py --metrics results/metrics --output results/figures; fi
 	$(PY) scripts/verdicts.py --metrics results/metrics --output results/tables
 
 .PHONY: wandb-sync

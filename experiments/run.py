@@ -25,7 +25,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from experiments.common.configuration import CONFIGS, build_experiment, check_overrides, resolve, run_id
 from experiments.common.context import RunContext
 from experiments.common.errors import ExperimentError
-from experiments.common.reproducibility import environment_facts
+from experiments.common.reproducibility import code_facts, environment_facts
 from experiments.common.store import RunDirectory
 from experiments.common.tracking import track
 
@@ -59,7 +59,7 @@ def execute(config: DictConfig, row: str, overrides: Sequence[str] = ()) -> RunD
             return run
         resumed = run.last_checkpoint() is not None
         log.info("%s seed %d: %s (%s)", row, plain["seed"], "continues" if resumed else "starts", run.path)
-        started = time.perf_counter()
+        started, code = time.perf_counter(), code_facts()
         if plain["threads"] is not None:
             torch.set_num_threads(plain["threads"])
         pl.seed_everything(plain["seed"], workers=True, verbose=False)
@@ -81,7 +81,7 @@ def execute(config: DictConfig, row: str, overrides: Sequence[str] = ()) -> RunD
             if "metrics" not in tables:
                 raise ExperimentError(f"{row}: the experiment returned no table called metrics")
             seconds = round(time.perf_counter() - started, 2)
-            facts = environment_facts(plain["trainer"]["accelerator"])
+            facts = environment_facts(plain["trainer"]["accelerator"]) | code
             facts |= {"seconds": seconds, "resumed": resumed, "overrides": changing}
             run.finish(tables, facts, OmegaConf.to_yaml(config, resolve=True))
             run.discard_checkpoints()  # nothing is left to continue

@@ -96,6 +96,7 @@ class ChunkedTraining(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["chunked_training"] = {
+            "device": self.device.type,
             "noise_state": self.generator.get_state(),
             "steps_taken": self.steps_taken,
             "history": self.history,
@@ -103,6 +104,11 @@ class ChunkedTraining(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["chunked_training"]
+        if state["device"] != self.trainer.strategy.root_device.type:
+            raise ExperimentError(
+                f"this run was started on {state['device']}, whose random numbers another device can't continue; go on "
+                "there, or start over with force=true"
+            )
         # Before the module is moved to its device; on_fit_start hands the state to the generator.
         self._noise_state = state["noise_state"].cpu()
         self.steps_taken = state["steps_taken"]
@@ -117,8 +123,8 @@ class ChunkedTraining(pl.LightningModule):
 
     def _stopped(self, step: int, what: str) -> str:
         return (
-            f"step {step} (epoch {self.current_epoch + 1}): {what} is not finite; stopped, and the checkpoint of the "
-            "last whole epoch is kept. A lower learning rate often helps"
+            f"step {step} (epoch {self.current_epoch + 1}): {what} is not finite; stopped, and the last "
+            "checkpoint is kept. A lower learning rate often helps"
         )
 
     def _log(self, values: dict[str, float]) -> None:

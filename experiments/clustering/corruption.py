@@ -53,7 +53,8 @@ class Corruption:
             torch.stack([size * angle.cos(), -size * angle.sin(), uniform[2] * 2 * self.shift], -1),
             torch.stack([size * angle.sin(), size * angle.cos(), uniform[3] * 2 * self.shift], -1),
         ]
-        grid = affine_grid(torch.stack(rows, 1), [len(images), 1, side, side], align_corners=False)
+        with torch.autocast(images.device.type, enabled=False):  # half precision would move pixels
+            grid = affine_grid(torch.stack(rows, 1), [len(images), 1, side, side], align_corners=False)
         square = images.reshape(-1, 1, side, side)
         return grid_sample(square, grid, align_corners=False).reshape(images.shape)
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from experiments.clustering.mnist import SOURCES, load_digits
 from experiments.clustering.subsampling import subsample
+from experiments.common.checks import require_integer, require_number
 from experiments.common.errors import ExperimentError
 
 
@@ -68,10 +69,12 @@ class ClusteringData:
     ) -> None:
         if source not in SOURCES:
             raise ValueError(f"data.source must be one of {', '.join(SOURCES)}, got {source!r}")
-        if not 0 < ratio <= 1:
-            raise ValueError(f"data.ratio must lie in (0, 1], got {ratio}")
-        if max_digits is not None and max_digits < 6:
-            raise ValueError(f"data.max_digits must be at least 6 or null, got {max_digits}")
+        require_number("data.ratio", ratio, above=True, largest=1)
+        if max_digits is not None:
+            require_integer("data.max_digits", max_digits, 6)
+        require_integer("data.subsampling_seed", subsampling_seed, 0)
+        if not isinstance(subsampled_classes, Sequence):
+            raise ValueError(f"data.subsampled_classes must be a list of digits, got {subsampled_classes!r}")
         different = len(set(subsampled_classes)) == len(subsampled_classes)
         if not different or not set(subsampled_classes) <= set(range(10)):
             raise ValueError(f"data.subsampled_classes must be different digits 0-9, got {list(subsampled_classes)}")

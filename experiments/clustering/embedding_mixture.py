@@ -12,6 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from experiments.common.checks import require_integer
+
 COVARIANCES = ("diag", "full")
 
 
@@ -54,8 +56,7 @@ class EmbeddingMixture:
         if self.covariance not in COVARIANCES:
             raise ValueError(f"mixture.covariance must be one of {', '.join(COVARIANCES)}, got {self.covariance!r}")
         for name in ("starts", "max_digits"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"mixture.{name} must be at least 1, got {getattr(self, name)}")
+            require_integer(f"mixture.{name}", getattr(self, name), 1)
 
     def fit(self, places: Tensor, num_clusters: int, seed: int) -> FittedMixture:
         """Fits to places [digits, dimensions]; no label is seen."""

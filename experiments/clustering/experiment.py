@@ -17,6 +17,7 @@ from experiments.clustering.progress import RateEstimate
 from experiments.clustering.scores import score
 from experiments.clustering.training import TrainingSettings, VaDETraining, assign_all
 from experiments.clustering.vade import VaDE
+from experiments.common.checks import require_integer
 from experiments.common.context import RunContext
 
 log = logging.getLogger("experiments")
@@ -56,8 +57,9 @@ class ClusteringExperiment:
         checkpoint_every: int,
         keep_model: bool,
     ) -> None:
-        if isinstance(checkpoint_every, bool) or not isinstance(checkpoint_every, int) or checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every must be an integer of at least 1, got {checkpoint_every!r}")
+        require_integer("checkpoint_every", checkpoint_every, 1)
+        if not isinstance(keep_model, bool):
+            raise ValueError(f"keep_model must be true or false, got {keep_model!r}")
         self.data = data
         self.pretraining = pretraining
         self.prior = prior

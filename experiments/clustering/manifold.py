@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.common.checks import require_integer
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifold:
@@ -26,10 +28,8 @@ class Manifold:
     dimensions: int
 
     def __post_init__(self) -> None:
-        if self.neighbours < 2:
-            raise ValueError(f"manifold.neighbours must be at least 2, got {self.neighbours}")
-        if self.dimensions < 1:
-            raise ValueError(f"manifold.dimensions must be at least 1, got {self.dimensions}")
+        require_integer("manifold.neighbours", self.neighbours, 2)
+        require_integer("manifold.dimensions", self.dimensions, 1)
 
     def fit(self, embedding: Tensor, seed: int) -> Tensor:
         """Coordinates of embedded digits [digits, latent] on the manifold, float32 [digits, dimensions].

@@ -14,7 +14,8 @@ class GaussianMixture(nn.Module):
     Args:
         num_clusters: number of components, K.
         latent_dim: dimension D of the latent space.
-        minimum_variance: variances don't fall below it, so that a component that collapses onto a point stays finite.
+        minimum_variance: variances don't fall below it, so that a component that collapses onto a point stays finite;
+            there, its variance has no gradient and stays as it is.
     """
 
     def __init__(self, num_clusters: int, latent_dim: int, minimum_variance: float) -> None:

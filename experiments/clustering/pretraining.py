@@ -7,8 +7,11 @@ import io
 import json
 import logging
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +31,14 @@ from experiments.clustering.manifold import Manifold
 from experiments.clustering.networks import Autoencoder
 from experiments.clustering.priors import UniformPrior
 from experiments.clustering.vade import VaDE
+from experiments.common.checks import require_integer, require_number
 from experiments.common.context import RunContext
 from experiments.common.errors import ExperimentError
-from experiments.common.store import write_atomically
+from experiments.common.store import readable_checkpoint, write_atomically
 
 log = logging.getLogger("experiments")
-METHODS = ("stacked_denoising", "original")
+METHODS = ("stacked_denoising", "original", "file")
+PIXELS, ORIGINAL_WIDTHS = 784, (784, 500, 500, 2000, 10)
 FORMAT = 1  # raise it when the code changes what the same settings give
 # Streams of the run's seed, apart from those of the experiment.
 INITIAL_STREAM, ORDER_STREAM, NOISE_STREAM, MIXTURE_STREAM, MANIFOLD_STREAM, GUIDED_STREAM = range(100, 106)
@@ -50,7 +55,6 @@ class Pretrained:
         assignments: cluster of every training digit that the pretraining found, [digits].
         log_likelihood: of the mixture that found them, the mean per digit, where it was fitted.
         reconstruction_loss: of the autoencoder's last epoch, nats per digit; nan for the published weights.
-        key: of the cache.
     """
 
     state: dict[str, Tensor]
@@ -58,7 +62,6 @@ class Pretrained:
     assignments: Tensor
     log_likelihood: float
     reconstruction_loss: float
-    key: str
 
 
 class Pretraining:
@@ -67,8 +70,9 @@ class Pretraining:
     No label is used.
 
     Args:
-        method: of the autoencoder: ``stacked_denoising``, or ``original``: the weights that the authors of VaDE
-            published (and the paper used), for the widths 784, 500, 500, 2000, 10.
+        method: of the autoencoder: ``stacked_denoising``; ``original``: the weights that the authors of VaDE published
+            and the paper used; ``file``: other weights of that format.
+        weights: Keras HDF5 file of an autoencoder, for the method ``file``.
         widths: of the encoder, from the pixels to the embedding.
         layer_epochs: epochs per layer before all are trained together; 0 for none.
         finetune_epochs: epochs of all layers together.
@@ -81,7 +85,7 @@ class Pretraining:
         guided_epochs: epochs of the VaDE with the clusters fixed, before the prior's own training; 0 for none, as the
             paper does.
         guidance_weight: of the term of the guided epochs that pulls the clusters apart.
-        minimum_variance: of the components in the guided epochs.
+        minimum_variance: of the components, from here on.
         initial_variance: of q(z | x) before them.
 
     Raises:
@@ -92,6 +96,7 @@ class Pretraining:
         self,
         *,
         method: str,
+        weights: str | None = None,
         widths: Sequence[int],
         layer_epochs: int,
         finetune_epochs: int,
@@ -111,16 +116,25 @@ class Pretraining:
         lowest = {"layer_epochs": 0, "finetune_epochs": 1, "batch_size": 1, "guided_epochs": 0}
         given = locals()
         for name, low in lowest.items():
-            value = given[name]
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ValueError(f"pretraining.{name} must be an integer of at least {low}, got {value!r}")
+            require_integer(f"pretraining.{name}", given[name], low)
         for name in ("learning_rate", "minimum_variance", "initial_variance"):
-            if not 0 < given[name] < float("inf"):
-                raise ValueError(f"pretraining.{name} must be positive and finite, got {given[name]}")
-        if not 0 <= guidance_weight < float("inf"):
-            raise ValueError(f"pretraining.guidance_weight must be at least 0 and finite, got {guidance_weight}")
+            require_number(f"pretraining.{name}", given[name], above=True)
+        require_number("pretraining.guidance_weight", guidance_weight)
+        if manifold is not None and not isinstance(manifold, Manifold):
+            raise ValueError(f"pretraining.manifold must be a section or null, got {manifold!r}")
         Corruption(dropout=layer_dropout)  # refuses what isn't a share
+        if len(widths) < 2 or widths[0] != PIXELS or min(widths) < 2:
+            raise ValueError(
+                f"pretraining.widths must go from {PIXELS} pixels to at least 2 dimensions, got {list(widths)}"
+            )
+        if (method == "file") != (weights is not None):
+            raise ValueError("pretraining.weights names a file for the method `file`, and is null for the others")
+        if method == "original" and tuple(widths) != ORIGINAL_WIDTHS:
+            raise ValueError(
+                f"pretraining.method original needs the widths {list(ORIGINAL_WIDTHS)}, got {list(widths)}"
+            )
         self.method = method
+        self.weights = weights
         self.widths = tuple(widths)
         self.layer_epochs = layer_epochs
         self.finetune_epochs = finetune_epochs
@@ -134,7 +148,6 @@ class Pretraining:
         self.guidance_weight = guidance_weight
         self.minimum_variance = minimum_variance
         self.initial_variance = initial_variance
-        Autoencoder(self.widths, torch.Generator())  # bad widths are reported before anything is read or written
 
     def run(self, context: RunContext, splits: Splits, num_clusters: int) -> Pretrained:
         """Returns the cached result or makes it; a second process that wants the same waits for the first.
@@ -148,16 +161,16 @@ class Pretraining:
         folder = context.cache / "pretraining"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(folder / f"{autoencoder_key}.lock"):
+            with _alone(folder / f"{autoencoder_key}.lock"):
                 path = folder / f"{autoencoder_key}.pt"
                 if not path.exists():
                     _save(self._autoencoder(context, splits, folder / autoencoder_key), path)
                 autoencoder = _load(path)
-            with filelock.FileLock(folder / f"{key}.lock"):
+            with _alone(folder / f"{key}.lock"):
                 path = folder / f"{key}.pt"
                 if not path.exists():
                     _save(self._start(context, splits, num_clusters, autoencoder["weights"], folder / key), path)
-                return Pretrained(**_load(path), reconstruction_loss=autoencoder["reconstruction_loss"], key=key)
+                return Pretrained(**_load(path), reconstruction_loss=autoencoder["reconstruction_loss"])
         except OSError as error:
             raise ExperimentError(f"the cache {folder} can't be used: {error.strerror or error}") from None
 
@@ -176,22 +189,32 @@ class Pretraining:
     ) -> str:
         """Hash of what decides the autoencoder, or the whole."""
         settings = dict(vars(self))
+        if self.weights is not None:  # its content decides, not its place
+            path = Path(self.weights)
+            if not path.is_file():
+                raise ExperimentError(f"experiment.pretraining.weights: {path} is not there")
+            settings["weights"] = hashlib.sha256(path.read_bytes()).hexdigest()
         whole = {"manifold", "mixture", "guided_epochs", "guidance_weight", "minimum_variance", "initial_variance"}
         decisive = {
             "format": FORMAT,
             "digits": splits.fingerprint,
             "seed": context.seed,
             "precision": context.precision,
+            "accelerator": context.accelerator,
+            "packages": {name: version(name).rsplit(".", 1)[0] for name in ("torch", "scikit-learn", "umap-learn")},
             "clusters": num_clusters,
             **{name: value for name, value in settings.items() if not (autoencoder_only and name in whole)},
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=vars).encode()).hexdigest()[:16]
 
+    def _weights_file(self, context: RunContext) -> Path:
+        return original_weights(context.data_directory) if self.weights is None else Path(self.weights)
+
     def _autoencoder(self, context: RunContext, splits: Splits, folder: Path) -> dict[str, object]:
         loss = math.nan
         autoencoder = Autoencoder(self.widths, context.generator(INITIAL_STREAM))
-        if self.method == "original":
-            pairs = load_autoencoder_weights(original_weights(context.data_directory), self.widths)
+        if self.method != "stacked_denoising":
+            pairs = load_autoencoder_weights(self._weights_file(context), self.widths)
             with torch.no_grad():
                 for layer, (weight, bias) in zip([*autoencoder.encoder, *autoencoder.decoder], pairs, strict=True):
                     layer.weight.copy_(weight)
@@ -266,11 +289,25 @@ def _fit(context: RunContext, training: ChunkedTraining, epochs: int, folder: Pa
     chunks = index_chunks(
         len(training.images), training.batch_size, STEPS_PER_CHUNK, context.generator(ORDER_STREAM).initial_seed()
     )
-    last = folder / "last.ckpt"
-    trainer.fit(training, chunks, ckpt_path=last if last.exists() else None, weights_only=True)
+    trainer.fit(training, chunks, ckpt_path=readable_checkpoint(folder / "last.ckpt"), weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    last.unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keeps other processes that want the same pretraining waiting."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log.info("  another process makes this pretraining; waiting for it (%s)", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _save(content: dict[str, object], path: Path) -> None:

@@ -50,7 +50,7 @@ def split_metrics(
                 "nmi": scores.nmi,
                 "ari": scores.ari,
                 "empty_clusters": int((sizes == 0).sum()),
-                "smallest_cluster": float(sizes.min() / len(labels)),
+                "smallest_cluster": int(sizes.min()) / len(labels),
             }
         )
     return records
@@ -76,7 +76,7 @@ def weight_table(
 ) -> pd.DataFrame:
     """Learned and true frequencies per cluster (Figure 3)."""
     num_clusters = vade.prior.num_clusters
-    classes = torch.bincount(splits.train_labels, minlength=10) / len(splits.train_labels)
+    classes = torch.bincount(splits.train_labels, minlength=10).double() / len(splits.train_labels)
     log_weights = vade.prior.log_weights()
     deviations = (0.5 * vade.mixture.log_variances).exp().amin(-1)
     return pd.DataFrame(
@@ -87,7 +87,9 @@ def weight_table(
             "true_frequency": [float(classes[one]) if one >= 0 else float("nan") for one in scores.matching],
             "learned_frequency": vade.prior.log_probabilities(batch_size).exp().tolist(),
             "log_weight": [float("nan")] * num_clusters if log_weights is None else log_weights.tolist(),
-            "train_fraction": (torch.bincount(train_clusters, minlength=num_clusters) / len(train_clusters)).tolist(),
+            "train_fraction": (
+                torch.bincount(train_clusters, minlength=num_clusters).double() / len(train_clusters)
+            ).tolist(),
             "smallest_standard_deviation": deviations.tolist(),
         }
     )

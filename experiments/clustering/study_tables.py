@@ -74,19 +74,14 @@ def recipe_tables(metrics: Path) -> list[Table]:
     table = _read(metrics, RECIPE)
     if table.empty:
         return []
-    whole = _read(metrics, "clustering")
-    if len(whole):
-        seeds = set(table["seed"])
-        table = pd.concat([whole[(whole["row"] == "clustering/uniform_full") & whole["seed"].isin(seeds)], table])
     tables = []
     for heading, block in _blocks(table):
         test = block[block["split"] == "test"]
         rows = []
-        for row, part in test.groupby("row", sort=False):
+        for row, part in sorted(test.groupby("row"), key=lambda pair: (not pair[0].endswith("/whole"), pair[0])):
             start, trained = (part[part["stage"] == stage] for stage in ("start", "vade"))
-            name = "the whole recipe" if row == "clustering/uniform_full" else row.split("/")[1]
             accuracies = [_per_seed(start["accuracy"]), _per_seed(trained["accuracy"])]
-            rows.append([name, *accuracies, spread(100 * trained["nmi"], 1), spread(trained["elbo"], 1)])
+            rows.append([row.split("/")[1], *accuracies, spread(100 * trained["nmi"], 1), spread(trained["elbo"], 1)])
         header = ["row", "start: Acc (each seed)", "after training: Acc (each seed)", "NMI", "bound"]
         tables.append(Table(f"Recipe, uniform prior, {heading}, test split, {describe_seeds(block)}", header, rows))
     return tables

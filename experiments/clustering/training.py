@@ -13,6 +13,7 @@ from experiments.clustering.corruption import Corruption
 from experiments.clustering.data import Splits
 from experiments.clustering.scores import score
 from experiments.clustering.vade import Terms, VaDE
+from experiments.common.checks import require_integer, require_number
 from mvhg import ExponentialAnnealing
 
 
@@ -55,19 +56,15 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "decay_epochs", "score_every"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"training.{name} must be an integer of at least 1, got {value!r}")
+            require_integer(f"training.{name}", getattr(self, name), 1)
         for name in ("learning_rate", "adam_epsilon", "initial_temperature", "final_temperature"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"training.{name} must be positive and finite, got {value}")
+            require_number(f"training.{name}", getattr(self, name), above=True)
         for name in ("learning_rate_decay", "annealing_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"training.{name} must lie in (0, 1], got {getattr(self, name)}")
+            require_number(f"training.{name}", getattr(self, name), above=True, largest=1)
         for name in ("minimum_learning_rate", "warm_up_epochs"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"training.{name} must be at least 0 and finite, got {getattr(self, name)}")
+            require_number(f"training.{name}", getattr(self, name))
+        if not isinstance(self.compile, bool):
+            raise ValueError(f"training.compile must be true or false, got {self.compile!r}")
 
 
 class VaDETraining(ChunkedTraining):

@@ -24,6 +24,8 @@ JOB_TYPES = ("sample", "pretrain", "train", "evaluate")
 # Keys of the command line that choose a row or a place, and leave the numbers alone.
 _PLACES = ("results", "data_directory", "threads", "logger", "trainer")
 _NEUTRAL = ("experiment", "profile", "seed", "force", "job_type", "tags", *_PLACES)
+# Settings of an experiment that decide what is kept, not what comes out.
+_BOOKKEEPING = ("checkpoint_every", "keep_model")
 # Which data a room's rows take is a choice like the profile, and a column of their tables.
 _DATA = re.compile(r"profile\.\w+\.data")
 # Where and how visibly a trainer runs; everything else in that section decides numbers.
@@ -97,7 +99,7 @@ def run_id(config: Mapping[str, Any], row: str) -> str:
         "row": row,
         "profile": config["profile"]["name"],
         "seed": config["seed"],
-        "experiment": config["experiment"],
+        "experiment": {key: value for key, value in config["experiment"].items() if key not in _BOOKKEEPING},
         "trainer": {key: value for key, value in config["trainer"].items() if key not in _HARDWARE},
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]

@@ -72,6 +72,11 @@ class RunContext:
         """The trainer's, for example ``32-true``."""
         return str(self._trainer.get("precision") or "32-true")
 
+    @property
+    def accelerator(self) -> str:
+        """``cpu`` or ``gpu``, say, as the trainer is told."""
+        return str(self._trainer.get("accelerator", "auto"))
+
     def save_model(self, state: Mapping[str, torch.Tensor]) -> None:
         """Keeps a trained model's weights as ``model.pt`` in the run's folder."""
         buffer = io.BytesIO()

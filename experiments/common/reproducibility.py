@@ -51,6 +51,12 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def code_facts() -> dict[str, Any]:
+    """Returns commit and dirty flag of the checkout; to be asked before a run, which may outlive it."""
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit(), "dirty": None if status is None else bool(status)}
+
+
 def environment_facts(accelerator: str) -> dict[str, Any]:
     """Returns what a reader needs to judge a number: code, versions, device, memory.
 
@@ -58,12 +64,10 @@ def environment_facts(accelerator: str) -> dict[str, Any]:
         accelerator: The trainer's accelerator; the GPU is named only where it was used.
     """
     on_gpu = accelerator not in ("cpu",) and torch.cuda.is_available()
-    status = _git("status", "--porcelain", "--untracked-files=no")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_bytes = peak if sys.platform == "darwin" else peak * 1024  # ru_maxrss is in KiB on Linux, bytes on macOS
     facts: dict[str, Any] = {
-        "commit": commit(),
-        "dirty": None if status is None else bool(status),
+        **code_facts(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},

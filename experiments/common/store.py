@@ -144,18 +144,26 @@ class RunDirectory:
         Raises:
             ExperimentError: the file can't be read as a checkpoint of tensors and plain values.
         """
-        path = self.checkpoints / "last.ckpt"
-        if not path.exists():
-            return None
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises half a dozen types for a damaged file
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ExperimentError(
-                f"the checkpoint {path} can't be read ({reason}); force=true starts this run over without it "
-                "(finished results stay as they are)"
-            ) from None
-        return path
+        return readable_checkpoint(self.checkpoints / "last.ckpt")
+
+
+def readable_checkpoint(path: Path) -> Path | None:
+    """Returns the path of a checkpoint after reading it once in full; None when there is none.
+
+    Raises:
+        ExperimentError: the file can't be read as a checkpoint of tensors and plain values.
+    """
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen types for a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExperimentError(
+            f"the checkpoint {path} can't be read ({reason}); delete it, or force=true starts this run over without it "
+            "(finished results stay as they are)"
+        ) from None
+    return path
 
 
 def find_finished(results: Path) -> Iterator[tuple[str, RunDirectory]]:

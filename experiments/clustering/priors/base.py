@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from experiments.common.checks import require_integer
+
 
 class Prior(nn.Module):
     """Prior p(c; pi) over the assignments c = (c_1, ..., c_n) of a batch to the clusters.
@@ -15,8 +17,7 @@ class Prior(nn.Module):
 
     def __init__(self, *, num_clusters: int) -> None:
         super().__init__()
-        if num_clusters < 2:
-            raise ValueError(f"num_clusters must be at least 2, got {num_clusters}")
+        require_integer("prior.num_clusters", num_clusters, 2)
         self.num_clusters = num_clusters
 
     def log_probabilities(self, batch_size: int) -> Tensor:
