@@ -41,9 +41,9 @@ WEIGHTS = """\
 For each cluster, the share of the digits that its learned weight expects (E[x_k] / n; for merged conditionals, what the
 exact law expects with weights learned through the merged one) and the share of the training digits assigned to it,
 against the frequency of the class that it is matched to. Rank correlation: Spearman's; errors in percentage points.
-Where no class was cut, all frequencies are nearly equal and their order means little; "undefined": one side has no order
-at all. Where the true frequencies take two values, five classes each, 0.87 is the largest rank
-correlation that estimates without ties can reach.
+Where no class was cut, all frequencies are nearly equal and their order means little; "undefined": one side has no
+order at all. Where the true frequencies take two values, five classes each, 0.87 is the largest rank correlation that
+estimates without ties can reach.
 """
 
 

@@ -91,8 +91,9 @@ def figure_3(block: Block) -> Figure:
     figure.legend(legend.values(), legend, loc="outside upper center", ncols=len(legend), fontsize=8)
     caption = (
         "Figure 3: true class frequencies of the training digits and learned weights of the hypergeometric prior, "
-        "clusters matched to classes as for the accuracy. Above: the share of a batch that the learned law expects (merged: "
-        "the exact law with those weights); below: the weights themselves, divided by their sum. Marks: mean over the seeds, bars: smallest and largest. "
+        "clusters matched to classes as for the accuracy. Above: the share of a batch that the learned law expects "
+        "(merged: the exact law with those weights); below: the weights themselves, divided by their sum. Marks: mean "
+        "over the seeds, bars: smallest and largest. "
         f"{source(block, weights)}"
     )
     add_caption(figure, caption, int(CAPTION * size[0]))
