@@ -292,7 +292,7 @@ def _fit(context: RunContext, training: ChunkedTraining, epochs: int, folder: Pa
     trainer.fit(training, chunks, ckpt_path=readable_checkpoint(folder / "last.ckpt"), weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # there is none after fewer epochs than between two checkpoints
 
 
 @contextmanager

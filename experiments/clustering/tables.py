@@ -18,6 +18,7 @@ SCORES = {"accuracy": "Acc", "nmi": "NMI", "ari": "ARI"}
 SPLITS = {"test": "whole test split", "test_subsampled": "test split cut like the training split"}
 START, START_NAME = "start", "baseline: after pretraining, where the VaDE starts"
 NOT_LEGIBLE = "not legible"
+PRETRAINING = {"stacked_denoising": "own", "original": "weights that VaDE's authors published", "file": "from a file"}
 
 
 def paper_table_2() -> dict[str, Any]:
@@ -88,7 +89,7 @@ def notes(block: Block) -> str:
         "profile": block.profile,
         "epochs": ", ".join(str(epochs) for epochs in sorted(runs["epochs"].unique())),
         "seeds": describe_seeds(runs).split(" ", 1)[1],
-        "pretraining": ", ".join(sorted(runs["pretraining"].unique())),
+        "pretraining": ", ".join(PRETRAINING.get(name, name) for name in sorted(runs["pretraining"].unique())),
         "hardware": ", ".join(sorted(runs["device"].unique())),
         "time per run": f"{time}; the first prior of a version and seed also pretrains" if len(times) else "not known",
         "commit": ", ".join(commits),
