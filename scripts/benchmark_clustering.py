@@ -22,9 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (%(default)s, as in a run)")
     parser.add_argument("--rounds", type=int, help=f"how often every side has its turn ({full.rounds})")
     parser.add_argument("--steps", type=int, help=f"timed steps per side and round ({full.steps})")
-    parser.add_argument(
-        "--prior", nargs="+", choices=PRIORS, default=["hypergeometric", "uniform"], help="%(default)s"
-    )
+    parser.add_argument("--prior", nargs="+", choices=PRIORS, default=["hypergeometric", "uniform"], help="%(default)s")
     parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu", help="%(default)s")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, minutes per prior")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a look at the table, not a measurement")

@@ -82,7 +82,7 @@ def check_overrides(overrides: Sequence[str]) -> list[str]:
                 f"{override.input_line}: keys can't be added or removed (only trainer.* accepts further keys); "
                 "configs/config.yaml and the row's own file list what there is"
             )
-        if _DATA.fullmatch(key):
+        if _DATA.fullmatch(key) or key.split(".")[-1] in _BOOKKEEPING:
             continue
         if key not in _NEUTRAL and not key.startswith("logger.") and key not in hardware:
             changing.append(str(override.input_line))

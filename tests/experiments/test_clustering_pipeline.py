@@ -23,6 +23,7 @@ from experiments.clustering.manifold import Manifold
 from experiments.clustering.mnist import Digits
 from experiments.clustering.pretraining import Pretraining
 from experiments.clustering.training import VaDETraining
+from experiments.common.configuration import check_overrides
 from experiments.common.errors import ExperimentError
 from tests.experiments.helpers import csv_bytes, launch
 
@@ -236,21 +237,24 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("experiment.data.ratio=0", r"data.ratio must lie in \(0, 1\], got 0"),
-        ("experiment.data.ratio=1.2", r"data.ratio must lie in \(0, 1\], got 1.2"),
+        ("experiment.data.ratio=0", "data.ratio must be a finite number above 0 and at most 1, got 0"),
+        ("experiment.data.ratio=1.2", "data.ratio must be a finite number above 0 and at most 1, got 1.2"),
         ("profile.clustering.data=fashion", "data.source must be one of mnist, digits_5000, got 'fashion'"),
         ("experiment.data.subsampled_classes=[1,1]", "subsampled_classes must be different digits"),
         ("experiment.data.max_digits=20", "3 digits in a split are fewer than the 10 clusters"),
-        ("experiment.prior.num_clusters=1", "num_clusters must be at least 2"),
+        ("experiment.prior.num_clusters=1", "num_clusters must be an integer of at least 2"),
         ("experiment.prior.reading=both", "reading must be one of counts, assignments"),
         ("experiment.pretraining.method=none", "method must be one of stacked_denoising, original"),
         ("experiment.pretraining.finetune_epochs=0", "finetune_epochs must be an integer of at least 1"),
         ("experiment.pretraining.mixture.covariance=tied", "mixture.covariance must be one of diag, full"),
         ("experiment.pretraining.layer_dropout=1", r"dropout must lie in \[0, 1\)"),
-        ("experiment.pretraining.widths=[784]", "widths must be at least two positive integers"),
+        ("experiment.pretraining.widths=[784]", "widths must go from 784 pixels"),
         ("experiment.training.batch_size=0", "training.batch_size must be an integer of at least 1"),
-        ("experiment.training.learning_rate=-1", "training.learning_rate must be positive and finite"),
-        ("experiment.training.final_temperature=0", "training.final_temperature must be positive"),
+        ("experiment.training.learning_rate=-1", "training.learning_rate must be a finite number above 0"),
+        ("experiment.training.compile=maybe", "training.compile must be true or false"),
+        ("experiment.pretraining.manifold.neighbours=20.5", "manifold.neighbours must be an integer"),
+        ("experiment.pretraining.method=file", "weights names a file for the method"),
+        ("experiment.training.final_temperature=0", "training.final_temperature must be a finite number above 0"),
     ],
 )
 def test_bad_settings_are_one_line_and_leave_no_result(override: str, message: str, tmp_path: Path) -> None:
@@ -283,3 +287,8 @@ def test_versions_are_cut_and_named() -> None:
     assert torch.bincount(cut.test_labels[cut.test_subsampled]).tolist() == [60] * 5 + [100] * 5
     assert full.fingerprint != cut.fingerprint
     assert torch.equal(splits(0.6).train_images, cut.train_images)
+
+
+def test_what_is_kept_of_a_run_is_no_change_of_it() -> None:
+    kept = ["experiment.checkpoint_every=7", "profile.clustering.keep_model=true", "profile.clustering.data=mnist"]
+    assert check_overrides([*kept, "experiment.training.learning_rate=0.1"]) == ["experiment.training.learning_rate=0.1"]

@@ -55,9 +55,7 @@ class Configured:
         assert isinstance(trainer, dict)
         return cls(
             settings,
-            replace(
-                hydra.utils.instantiate(row.training), batch_size=settings.batch_size, max_epochs=1, compile=False
-            ),
+            replace(hydra.utils.instantiate(row.training), batch_size=settings.batch_size, max_epochs=1, compile=False),
             hydra.utils.instantiate(row.corruption),
             {str(name): value for name, value in trainer.items()},
             lambda: hydra.utils.instantiate(row.prior, num_clusters=settings.clusters),
