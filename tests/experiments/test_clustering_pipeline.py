@@ -291,4 +291,5 @@ def test_versions_are_cut_and_named() -> None:
 
 def test_what_is_kept_of_a_run_is_no_change_of_it() -> None:
     kept = ["experiment.checkpoint_every=7", "profile.clustering.keep_model=true", "profile.clustering.data=mnist"]
-    assert check_overrides([*kept, "experiment.training.learning_rate=0.1"]) == ["experiment.training.learning_rate=0.1"]
+    changed = "experiment.training.learning_rate=0.1"
+    assert check_overrides([*kept, changed]) == [changed]
