@@ -56,7 +56,7 @@ help: ## This list
 	@echo "  now: PROFILE=$(PROFILE) SEEDS=$(SEEDS); results of your own go to $(LOCAL), runs to results/runs"
 	@echo "  times: 2 CPU cores, the first time plus the minutes of 'install'; a finished run is not run again"
 	@echo
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-20s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-21s %s\n", $$1, $$2}'
 	@echo
 	@echo "  PY=python takes the active environment instead of .venv; TORCH=... another build of torch for .venv (GPU);"
 	@echo "  ARGS='trainer=gpu logger=disabled' goes to every run; OFFICIAL=FOLDER is a checkout of the authors' code;"
@@ -129,7 +129,7 @@ clustering-studies: $(READY) ## What makes the clusters good: pretraining and re
 	$(TABLES_CLUSTERING) --only studies
 
 .PHONY: smoke
-smoke: $(READY) ## One tiny run of every row, into results/local/smoke (a minute)
+smoke: $(READY) ## One tiny run of every row but the studies', into results/local/smoke (3 minutes)
 	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS))
 
 .PHONY: test

@@ -185,7 +185,7 @@ def test_make_alone_explains_every_target() -> None:
     assert {f"reproduce-fig{number}" for number in (1, 4, 7, 8, 9, 10)} <= explained
 
 
-def test_make_reproduce_runs_every_row() -> None:
-    text = make("--dry-run", "reproduce", "PY=python")
+def test_make_reproduce_and_the_studies_run_every_row() -> None:
+    text = make("--dry-run", "reproduce", "PY=python") + make("--dry-run", "clustering-studies", "PY=python")
     for row in rows():
         assert re.search(rf"[=,]{row}(,|\s)", text), row

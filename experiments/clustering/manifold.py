@@ -36,6 +36,7 @@ class Manifold:
 
         The same seed gives the same coordinates on the same machine: UMAP then runs on one thread.
         """
+        threads = torch.get_num_threads()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # third-party: parts that are not used here, spectral start not converged
             from umap import UMAP  # compiles for some seconds: not before it is needed
@@ -47,4 +48,8 @@ class Manifold:
                 random_state=np.random.RandomState(np.random.MT19937(seed)),
                 n_jobs=1,
             )
-            return torch.from_numpy(np.asarray(model.fit_transform(embedding.cpu().numpy()), dtype=np.float32))
+            places = torch.from_numpy(np.asarray(model.fit_transform(embedding.cpu().numpy()), dtype=np.float32))
+        # Numba's first parallel function sets the number of OpenMP threads for the whole process, torch's included; sums
+        # would then differ between the first run of a process and the next.
+        torch.set_num_threads(threads)
+        return places
