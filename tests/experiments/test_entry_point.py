@@ -18,7 +18,7 @@ from tests.experiments.helpers import CHECKOUT, KS, command, csv_bytes, environm
     ("arguments", "message"),
     [
         ([f"experiment={KS}", "no_such_key=1"], "Could not override 'no_such_key'"),
-        ([f"experiment={KS}", "profile=huge"], "Available options in 'profile':\n\tpaper\n\tquick\n\tsmoke"),
+        ([f"experiment={KS}", "profile=huge"], "Available options in 'profile':\n\tmedium\n\tpaper\n\tquick\n\tsmoke"),
         ([], "error: choose a row with experiment=ROOM/ROW, one of: kolmogorov_smirnov/accuracy_sample"),
         ([f"experiment={KS}", "profile=smoke", "experiment.sampler=best"], "sampler must be one of sample, straight_"),
     ],
