@@ -49,7 +49,7 @@ class Manifold:
                 n_jobs=1,
             )
             places = torch.from_numpy(np.asarray(model.fit_transform(embedding.cpu().numpy()), dtype=np.float32))
-        # Numba's first parallel function sets the number of OpenMP threads for the whole process, torch's included; sums
-        # would then differ between the first run of a process and the next.
+        # Numba's first parallel function sets the OpenMP threads of the whole process, torch's included: sums would
+        # then differ between the first run of a process and the next.
         torch.set_num_threads(threads)
         return places

@@ -19,7 +19,7 @@ from tests.experiments.helpers import CHECKOUT, KS, command, csv_bytes, environm
     [
         ([f"experiment={KS}", "no_such_key=1"], "Could not override 'no_such_key'"),
         ([f"experiment={KS}", "profile=huge"], "Available options in 'profile':\n\tmedium\n\tpaper\n\tquick\n\tsmoke"),
-        ([], "error: choose a row with experiment=ROOM/ROW, one of: kolmogorov_smirnov/accuracy_sample"),
+        ([], "error: choose a row with experiment=ROOM/ROW, one of: clustering/categorical_60"),
         ([f"experiment={KS}", "profile=smoke", "experiment.sampler=best"], "sampler must be one of sample, straight_"),
     ],
 )
