@@ -302,7 +302,7 @@ def test_only_learned_priors_report_weights() -> None:
 
 @pytest.mark.parametrize("kind", [CategoricalPrior, UniformPrior, HypergeometricPrior])
 def test_a_single_cluster_is_refused(kind: type[Prior]) -> None:
-    with pytest.raises(ValueError, match="num_clusters must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="num_clusters must be an integer of at least 2, got 1"):
         kind(num_clusters=1)
 
 
