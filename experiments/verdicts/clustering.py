@@ -40,7 +40,8 @@ def _pair(block: Block, claim: str, better: str, worse: str, version: str, stric
         measured = f"{100 * mean:+.2f} points, one seed is too few; {block.source}, {seeds}"
         return Verdict(claim, rule, measured, NOT_COMPARABLE)
     error = differences.sem()
-    measured = f"{100 * mean:+.2f} points, standard error {100 * error:.2f}; {block.source}, {seeds}"
+    noise = " (no difference, by two of them)" if abs(mean) < STANDARD_ERRORS * error else ""
+    measured = f"{100 * mean:+.2f} points, standard error {100 * error:.2f}{noise}; {block.source}, {seeds}"
     if mean > 0 or (mean == 0 and not strictly):
         return Verdict(claim, rule, measured, REPRODUCED)
     return Verdict(claim, rule, measured, CLOSE if mean >= -STANDARD_ERRORS * error else NOT_REPRODUCED)
