@@ -210,6 +210,17 @@ def test_the_published_weights_take_the_place_of_the_autoencoder(
         np.testing.assert_array_equal(weights["decoder.0.weight"].numpy().T, file["decoder1"]["decoder1_W"])
 
 
+def test_weights_from_a_file_take_the_place_of_the_autoencoder(tmp_path: Path) -> None:
+    path = tmp_path / "mine" / "weights.h5"
+    write_keras_weights(path, WIDTHS)
+    settings = (*FAST, "experiment.pretraining.method=file", f"experiment.pretraining.weights={path}")
+    run = launch("clustering/uniform_full", tmp_path / "results", *settings)
+    assert set(run.table("metrics")["pretraining"]) == {"file"}
+    path.unlink()
+    with pytest.raises(ExperimentError, match="weights.h5 is not there"):
+        launch("clustering/uniform_full", tmp_path / "results", *settings, "seed=1")
+
+
 @pytest.mark.skipif("MVHG_DATA_DIR" not in os.environ, reason="MVHG_DATA_DIR names no folder with MNIST")
 def test_a_row_runs_on_mnist(tmp_path: Path) -> None:
     settings = (*FAST, "profile.clustering.data=mnist", f"data_directory={os.environ['MVHG_DATA_DIR']}")
