@@ -29,7 +29,7 @@ SHAPES: dict[str, Mesh] = {
     "sphere": sphere(0.95),
 }
 SIZES = {"small": 0.27, "large": 0.42}  # lengths of the shapes' unit
-CAMERA_ELEVATIONS = {"low": 4.0, "middle": 25.0, "top": 48.0}
+CAMERA_ELEVATIONS = {"top": 48.0, "centre": 25.0, "bottom": 4.0}
 CAMERA_DISTANCE = 9.0
 CAMERA_TARGET = (0.0, -0.62, 1.05)
 FIELD_OF_VIEW = 18.5
