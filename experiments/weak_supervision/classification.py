@@ -1,0 +1,172 @@
+"""Linear classification of the generative factors from parts of the representation (Table 1, Appendix C.2.5).
+
+A score is the balanced accuracy, adjusted so that guessing scores 0 and perfection 1.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from torch import Tensor
+
+from experiments.weak_supervision.encoded import EncodedPairs
+from experiments.weak_supervision.factors import FACTORS
+
+log = logging.getLogger("experiments")
+
+SHARED, INDEPENDENT = "shared", "independent"
+# A limit, not a budget: what converges earlier is the same fit with any larger limit.
+MAX_ITERATIONS = 10_000
+
+
+class _Split(NamedTuple):
+    """Something of the training and of the test pairs."""
+
+    train: npt.NDArray[Any]
+    test: npt.NDArray[Any]
+
+
+class _Fit(NamedTuple):
+    """How a classifier did; no accuracy where there was nothing to tell apart."""
+
+    accuracy: float
+    iterations: int
+    converged: bool
+
+
+def subset_accuracies(train: EncodedPairs, test: EncodedPairs, *, max_iterations: int = MAX_ITERATIONS) -> pd.DataFrame:
+    """Scores shared factors on the shared part, and independent factors on each view's independent part.
+
+    A classifier is fitted and scored on those pairs alone in which its factor is shared (or independent). Its features
+    are the posterior means, zero where a latent isn't in the part. A value that no training pair shows counts as missed
+    in the test; without two values in both splits there is no accuracy (NaN), and a warning is logged.
+
+    Args:
+        train: pairs to fit on.
+        test: pairs to score on, of images that ``train`` has not.
+        max_iterations: of the logistic regression's optimiser.
+
+    Returns:
+        A line for every factor and part that occur: ``factor``, ``part`` (``shared`` or ``independent``), ``view`` (0
+        or 1; none for the shared part), ``train_pairs``, ``test_pairs``, ``accuracy``, ``iterations`` (0: not fitted),
+        ``converged``.
+
+    Raises:
+        ValueError: the two splits have different numbers of latents.
+    """
+    if train.num_latents != test.num_latents:
+        raise ValueError(
+            f"train and test must have the same number of latents, got {train.num_latents} and {test.num_latents}"
+        )
+    features = {
+        (SHARED, None): _Split(_array(train.shared_part()), _array(test.shared_part())),
+        (INDEPENDENT, 0): _Split(_array(train.independent_part(0)), _array(test.independent_part(0))),
+        (INDEPENDENT, 1): _Split(_array(train.independent_part(1)), _array(test.independent_part(1))),
+    }
+    records: list[dict[str, Any]] = []
+    for position, factor in enumerate(FACTORS):
+        for (part, view), encoded in features.items():
+            chosen = _Split(*(_array(split.shared_factors[:, position] == (part == SHARED)) for split in (train, test)))
+            if not (chosen.train.any() or chosen.test.any()):
+                continue
+            labels = _Split(*(_array(split.factors[:, view or 0, position]) for split in (train, test)))
+            fit = _fit(
+                _Split(encoded.train[chosen.train], encoded.test[chosen.test]),
+                _Split(labels.train[chosen.train], labels.test[chosen.test]),
+                max_iterations,
+                f"{factor} from the {part} latents",
+            )
+            pairs = {"train_pairs": int(chosen.train.sum()), "test_pairs": int(chosen.test.sum())}
+            records.append({"factor": factor, "part": part, "view": view, **pairs, **fit._asdict()})
+    table = pd.DataFrame(records)
+    table["view"] = table["view"].astype("Int64")  # integers, and none for the shared part
+    return table
+
+
+def average_accuracies(table: pd.DataFrame) -> tuple[float, float]:
+    """Averages over the factors; of an independent factor, over the views first.
+
+    Args:
+        table: from :func:`subset_accuracies`.
+
+    Returns:
+        The accuracies on the shared and on the independent part; NaN where no factor has one.
+    """
+    by_factor = table.groupby(["part", "factor"])["accuracy"].mean()
+    by_part = by_factor.groupby("part").mean().reindex([SHARED, INDEPENDENT])
+    return float(by_part[SHARED]), float(by_part[INDEPENDENT])
+
+
+def downstream_accuracy(
+    train_means: Tensor,
+    train_factors: Tensor,
+    test_means: Tensor,
+    test_factors: Tensor,
+    *,
+    max_iterations: int = MAX_ITERATIONS,
+) -> float:
+    """Scores the whole representation of single images, averaged over the factors (Figure 11).
+
+    Args:
+        train_means: [images, latents], posterior means to fit on.
+        train_factors: int64 [images, factors].
+        test_means: [images, latents], posterior means to score on.
+        test_factors: int64 [images, factors].
+        max_iterations: of the logistic regression's optimiser.
+
+    Returns:
+        The mean over the factors that take two values in both splits; NaN if none does.
+    """
+    features = _Split(_array(train_means), _array(test_means))
+    train_labels, test_labels = _array(train_factors), _array(test_factors)
+    fits = [
+        _fit(
+            features,
+            _Split(train_labels[:, position], test_labels[:, position]),
+            max_iterations,
+            f"{factor} from all latents",
+        )
+        for position, factor in enumerate(FACTORS)
+    ]
+    defined = [fit.accuracy for fit in fits if not math.isnan(fit.accuracy)]
+    return float(np.mean(defined)) if defined else math.nan
+
+
+def _array(tensor: Tensor) -> npt.NDArray[Any]:
+    """The tensor in NumPy; numbers in double precision, in which the optimiser's tolerance can be met."""
+    tensor = tensor.detach().cpu()
+    return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _fit(features: _Split, labels: _Split, max_iterations: int, what: str) -> _Fit:
+    """Fits on the training pairs and scores on the test pairs."""
+    if min(len(np.unique(labels.train)), len(np.unique(labels.test))) < 2:
+        log.warning(
+            "  %s: no accuracy, %d training and %d test examples do not both show two values",
+            what,
+            len(labels.train),
+            len(labels.test),
+        )
+        return _Fit(math.nan, 0, False)
+    classifier = LogisticRegression(max_iter=max_iterations)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        classifier.fit(features.train, labels.train)
+    iterations = int(classifier.n_iter_.max())
+    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    if not converged:
+        log.warning("  %s: logistic regression did not converge in %d iterations", what, iterations)
+    with warnings.catch_warnings():
+        # A value that only training examples show may be predicted; the mean is over the values of the test.
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+        accuracy = balanced_accuracy_score(labels.test, classifier.predict(features.test), adjusted=True)
+    return _Fit(float(accuracy), iterations, converged)
