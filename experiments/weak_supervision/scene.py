@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from experiments.weak_supervision.factors import POSITIONS
 from experiments.weak_supervision.solids import Mesh, box, frustum, sphere
 
-POSITIONS = 40  # of each axis of the full grid, as in mpi3d
-
 COLOURS = {
-    "white": (255, 255, 255), "green": (30, 210, 40), "red": (235, 25, 30), "blue": (30, 60, 255),
-    "brown": (120, 62, 22), "olive": (165, 165, 20),
+    "white": (255, 255, 255), "green": (30, 235, 45), "red": (255, 35, 35), "blue": (50, 100, 255),
+    "brown": (170, 95, 40), "olive": (190, 195, 25),
 }  # fmt: skip
-BACKGROUNDS = {"purple": (130, 60, 190), "sea green": (40, 165, 150), "salmon": (250, 140, 110)}
-ARM_COLOUR = (105, 110, 120)
+# Dark, as mpi3d's are: the object and the arm carry the image.
+BACKGROUNDS = {"purple": (70, 20, 105), "sea green": (12, 85, 70), "salmon": (120, 50, 30)}
+ARM_COLOUR = (175, 180, 190)
 
 # The six differ in outline, not in shading alone: images of 32x32 pixels show little else.
 SHAPES: dict[str, Mesh] = {
@@ -28,7 +28,7 @@ SHAPES: dict[str, Mesh] = {
     "pyramid": frustum(4, 1.35, 0.0, -0.6, 0.8, turn=20),
     "sphere": sphere(0.95),
 }
-SIZES = {"small": 0.27, "large": 0.42}  # lengths of the shapes' unit
+SIZES = {"small": 0.31, "large": 0.5}  # lengths of the shapes' unit
 CAMERA_ELEVATIONS = {"top": 48.0, "centre": 25.0, "bottom": 4.0}
 CAMERA_DISTANCE = 9.0
 CAMERA_TARGET = (0.0, -0.62, 1.05)
