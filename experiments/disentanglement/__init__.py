@@ -1,0 +1,1 @@
+"""The published disentanglement scores of the weakly supervised models (Figure 11)."""
