@@ -1,7 +1,8 @@
 """Downloads with mirrors, a progress bar, resume and checksums.
 
 Files grow as ``<name>.part`` and take their names together, when the checksum of each was found right: a file that is
-there is whole, and so is the set. A file that is there but wrong is refused, never replaced.
+there is whole, and so is the set. A file that is there but wrong is refused, never replaced. Where no checksum was
+published, the content is examined instead.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -35,16 +36,19 @@ class Download(NamedTuple):
     Args:
         name: file name in the destination folder.
         urls: mirrors in the order in which they are tried.
-        checksum: ``algorithm:hex digest``; the algorithm is one of hashlib's or ``git-blob``.
+        checksum: ``algorithm:hex digest``; the algorithm is one of hashlib's or ``git-blob``. None where none was
+            published: then ``fault`` is needed.
         size: bytes; exact if ``exact_size``, else an estimate that is stated and not checked.
-        exact_size: whether the size is known; only then an interrupted download is continued.
+        exact_size: whether the size is known.
+        fault: says what is wrong with a file, by its content; None if nothing is.
     """
 
     name: str
     urls: tuple[str, ...]
-    checksum: str
+    checksum: str | None
     size: int
     exact_size: bool = True
+    fault: Callable[[Path], str | None] | None = None
 
 
 def part_of(path: Path) -> Path:
@@ -91,11 +95,18 @@ def download(files: Sequence[Download], directory: Path, *, title: str, alternat
 def _present(path: Path, file: Download) -> bool:
     if not path.exists():
         return False
-    if not path.is_file() or not checksum_matches(path, file.checksum):
-        raise ExperimentError(
-            f"{path} is not the published file (expected {file.checksum}); move it away to download it again"
-        )
+    fault = _fault(path, file) if path.is_file() else "it is no file"
+    if fault is not None:
+        raise ExperimentError(f"{path} is not the published file ({fault}); move it away to download it again")
     return True
+
+
+def _fault(path: Path, file: Download) -> str | None:
+    if file.checksum is None and file.fault is None:
+        raise ValueError(f"{file.name} has no checksum and no other way to tell whether it is right")
+    if file.checksum is not None and not checksum_matches(path, file.checksum):
+        return f"its checksum is not {file.checksum}"
+    return None if file.fault is None else file.fault(path)
 
 
 def _announce(missing: Sequence[Download], directory: Path, title: str) -> None:
@@ -104,13 +115,14 @@ def _announce(missing: Sequence[Download], directory: Path, title: str) -> None:
     size, free = sum(file.size for file in missing), shutil.disk_usage(directory).free
     started = sum(part.stat().st_size for part in (part_of(directory / file.name) for file in missing) if part.exists())
     if size - started > free:
-        needed = _readable(size - started)
-        raise ExperimentError(f"{title} needs {needed} in {directory}, but {_readable(free)} are free")
+        needed = readable_size(size - started)
+        raise ExperimentError(f"{title} needs {needed} in {directory}, but {readable_size(free)} are free")
     seconds = max(1, round((size - started) / ASSUMED_RATE))
     time = f"{seconds} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     logger.info(
         "%s: downloading %s, %s, to %s (about %s at %s/s)",
-        title, ", ".join(file.name for file in missing), _readable(size), directory, time, _readable(ASSUMED_RATE),
+        title, ", ".join(file.name for file in missing), readable_size(size), directory, time,
+        readable_size(ASSUMED_RATE),
     )  # fmt: skip
 
 
@@ -142,22 +154,29 @@ def _transfer(url: str, file: Download, part: Path) -> None:
         requests.RequestException: the connection failed.
         ValueError: the mirror's file is another one.
     """
-    if part.exists() and (not file.exact_size or part.stat().st_size > file.size):
+    if part.exists() and file.exact_size and part.stat().st_size > file.size:
         part.unlink()
     with part.open("ab") as stream:
         position = stream.tell()
         if not file.exact_size or position < file.size:
             # The published bytes are wanted: some servers offer a .gz file as a compressed form of its content.
             headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={position}-"} if position else {})
-            pooch.HTTPDownloader(
-                progressbar=sys.stderr.isatty(), chunk_size=CHUNK, headers=headers,
-                hooks={"response": _Examination(file, stream, position)},
-            )(url, stream, None)  # fmt: skip
-    if not checksum_matches(part, file.checksum):
+            try:
+                pooch.HTTPDownloader(
+                    progressbar=sys.stderr.isatty(), chunk_size=CHUNK, headers=headers,
+                    hooks={"response": _Examination(file, stream, position)},
+                )(url, stream, None)  # fmt: skip
+            except requests.HTTPError as error:
+                # No rest is left behind this position: all has arrived before, or what has is none of this file.
+                status = None if error.response is None else error.response.status_code
+                if not position or status != requests.codes.requested_range_not_satisfiable:
+                    raise
+    fault = _fault(part, file)
+    if fault is not None:
         part.unlink()
         if position:  # what was there before may be to blame
             return _transfer(url, file, part)
-        raise ValueError(f"its checksum is not {file.checksum}")
+        raise ValueError(fault)
 
 
 class _Examination:
@@ -170,16 +189,24 @@ class _Examination:
         if response.is_redirect or not response.ok:
             return
         response.raw.headers.pop("content-encoding", None)  # see the request's headers
-        size = self.file.size
-        if response.status_code == requests.codes.partial_content:
-            offered, expected = response.headers.get("content-range"), f"bytes {self.position}-{size - 1}/{size}"
-        else:
-            offered, expected = response.headers.get("content-length"), str(size)
-        if self.file.exact_size and offered not in (None, expected):
+        partial = response.status_code == requests.codes.partial_content
+        offered = response.headers.get("content-range" if partial else "content-length")
+        # Where the size isn't known, the mirror's word for it is taken; the content is examined later.
+        size = self.file.size if self.file.exact_size or not partial else _total_of(offered)
+        expected = f"bytes {self.position}-{size - 1}/{size}" if partial else str(size)
+        if offered not in (None, expected) and (self.file.exact_size or partial):
             response.close()
             raise ValueError(f"the size of what it offers is {offered}, expected {expected}")
-        if response.status_code != requests.codes.partial_content:
+        if not partial and offered is not None and int(offered) < self.position:
+            response.close()  # a page that asks for a login, say: no reason to give up what has arrived
+            raise ValueError(f"it offers {offered} bytes, fewer than have arrived")
+        if not partial:
             self.stream.truncate(0)  # the mirror starts from the beginning
+
+
+def _total_of(content_range: str | None) -> int:
+    total = (content_range or "").rpartition("/")[2]
+    return int(total) if total.isdecimal() else 0
 
 
 def _reason(error: Exception) -> str:
@@ -194,7 +221,8 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _readable(size: float) -> str:
+def readable_size(size: float) -> str:
+    """Returns a number of bytes as a message shows it."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

@@ -10,6 +10,7 @@ from torch import Tensor
 from experiments.common.checks import require_integer
 
 FACTORS = ("colour", "shape", "size", "camera_height", "background", "horizontal_axis", "vertical_axis")
+POSITIONS = 40  # of each axis of the arm, in the full grid
 
 
 class FactorGrid:

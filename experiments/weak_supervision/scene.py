@@ -32,7 +32,7 @@ SIZES = {"small": 0.31, "large": 0.5}  # lengths of the shapes' unit
 CAMERA_ELEVATIONS = {"top": 48.0, "centre": 25.0, "bottom": 4.0}
 CAMERA_DISTANCE = 9.0
 CAMERA_TARGET = (0.0, -0.62, 1.05)
-FIELD_OF_VIEW = 18.5
+FIELD_OF_VIEW = 19.0
 
 SHOULDER = (0.0, 0.0, 0.92)
 AZIMUTHS = (-60.0, 60.0)  # the horizontal axis: 0 points at the camera
