@@ -1,0 +1,101 @@
+"""Prepares the images of the weak-supervision experiment. An experiment does the same by itself when it needs them.
+
+  fetch          downloads mpi3d_toy, mpi3d_realistic or mpi3d_real (12.7 GB each) unless the file is there, checks it
+                 whole, and unpacks or halves it once where that is needed
+  render         renders mpi3d_sim at other positions than the 8 x 8 that come with the code (40: all 1,036,800 images,
+                 12.7 GB); needs the extra `renderer`
+  package        renders the planes of the default grid into the file that is shipped (for a change of the scene)
+  contact-sheet  draws <output>/<source>_contact_sheet.png and .pdf
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
+
+from experiments.common.errors import ExperimentError
+from experiments.common.figures import save
+from experiments.weak_supervision import mpi3d, planes
+from experiments.weak_supervision.contact_sheet import contact_sheet
+from experiments.weak_supervision.factors import POSITIONS
+from experiments.weak_supervision.images import IMAGE_SIZES, SOURCES, FactorImages, load_images
+from experiments.weak_supervision.rendering import Renderer
+
+
+def load(source: str, options: argparse.Namespace) -> None:
+    """Brings the images into the data folder and says what there is."""
+    images = load_images(
+        source, levels=None, image_size=options.image_size, positions=options.positions, data_directory=options.data
+    )
+    print(f"{source}: {_describe(images)} are ready")
+
+
+def package() -> None:
+    """Renders the planes that are shipped and says what to change in the code when they are new."""
+    with Renderer() as renderer:
+        rendered = planes.render_default(renderer)
+    if planes.digest(rendered) == planes.SHA256 and planes.PATH.exists():
+        print(f"{planes.PATH} is up to date (SHA-256 of its planes {planes.SHA256})")
+        return
+    planes.save(rendered, planes.PATH)
+    print(f"wrote {planes.PATH} ({planes.PATH.stat().st_size:,} bytes)")
+    print(f'set SHA256 in experiments/weak_supervision/planes.py to "{planes.digest(rendered)}"')
+
+
+def draw(options: argparse.Namespace) -> None:
+    """Draws the contact sheet of a source."""
+    images = load_images(
+        options.source, levels=options.levels, image_size=options.image_size, positions=options.positions,
+        data_directory=options.data,
+    )  # fmt: skip
+    for path in save(contact_sheet(images), options.output, f"{options.source}_contact_sheet"):
+        print(f"wrote {path}")
+
+
+def _describe(images: FactorImages) -> str:
+    side = images.images.shape[1]
+    return f"{images.grid.num_images:,} images of {side}x{side} pixels ({' x '.join(map(str, images.grid.sizes))})"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(os.environ.get("MVHG_DATA_DIR", "data"))
+    parser.add_argument("--data", type=Path, default=default, help="data folder (%(default)s)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    fetch = commands.add_parser("fetch", help="download, check and convert published images")
+    fetch.add_argument("source", choices=mpi3d.SOURCES, nargs="+")
+    fetch.set_defaults(positions=POSITIONS)
+    render = commands.add_parser("render", help="render mpi3d_sim at other positions")
+    render.add_argument("--positions", type=int, default=POSITIONS, help="of each axis of the arm (%(default)s)")
+    commands.add_parser("package", help="make the file of planes that is shipped")
+    sheet = commands.add_parser("contact-sheet", help="draw a contact sheet")
+    sheet.add_argument("--source", choices=SOURCES, default="mpi3d_sim", help="%(default)s")
+    sheet.add_argument("--levels", type=int, choices=(4, 6), help="colours and shapes (default: all that there are)")
+    sheet.add_argument("--positions", type=int, default=planes.POSITIONS, help="of each axis (%(default)s)")
+    sheet.add_argument("--output", type=Path, default=Path("results/local/figures"), help="folder (%(default)s)")
+    for command in (fetch, render, sheet):
+        command.add_argument("--image-size", type=int, choices=IMAGE_SIZES, default=64, help="pixels (%(default)s)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        if options.command == "package":
+            package()
+        elif options.command == "contact-sheet":
+            draw(options)
+        else:
+            for source in options.source if options.command == "fetch" else ["mpi3d_sim"]:
+                load(source, options)
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()
