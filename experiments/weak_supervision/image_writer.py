@@ -44,6 +44,7 @@ class Plan:
         block: rows made at a time.
         rate: rows per second to expect; only for the time that is stated before.
         memory: bytes of memory needed, stated before.
+        later: bytes of the disk that the next step will need: without them, this one isn't begun.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Plan:
     block: int
     rate: float
     memory: float
+    later: int = 0
 
     @property
     def row_size(self) -> int:
@@ -144,9 +146,9 @@ def _note(part: Path, plan: Plan, rows: int, checksum: int) -> None:
 
 def _announce(path: Path, plan: Plan, rows: int) -> None:
     size, free = rows * plan.row_size, shutil.disk_usage(path.parent).free
-    if size > free:
+    if size + plan.later > free:
         raise ExperimentError(
-            f"{plan.title} needs {readable_size(size)} in {path.parent}, but {readable_size(free)} are free; "
+            f"{plan.title} needs {readable_size(size + plan.later)} in {path.parent}, but {readable_size(free)} are free; "
             "make room, or name another data folder with MVHG_DATA_DIR"
         )
     seconds = max(1, round(rows / plan.rate))

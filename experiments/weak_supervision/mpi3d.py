@@ -78,7 +78,7 @@ def _unpacked(path: Path | None, source: str, directory: Path) -> Path:
         _download(path)
     layout = inspect(path)
     if layout.compressed:
-        grid_of(path, layout.shape, SIDE)
+        _grid_of(path, layout, SIDE)
         unpacked = directory / "mpi3d" / f"{source}_{SIDE}.npy"
         _unpack(path, layout, unpacked)
         return unpacked
@@ -90,7 +90,7 @@ def _unpacked(path: Path | None, source: str, directory: Path) -> Path:
 
 def _map(path: Path, side: int) -> tuple[NDArray[np.uint8], FactorGrid]:
     layout = inspect(path)
-    grid = grid_of(path, layout.shape, side)
+    grid = _grid_of(path, layout, side)
     verify(path, layout)
     return open_map(path, layout), grid
 
@@ -107,17 +107,19 @@ def _require_made_from(path: Path, parent: Path) -> None:
         raise ExperimentError(f"{path} was made from {record.origin}, not from {parent} as it is now; {AWAY}")
 
 
-def grid_of(path: Path, shape: tuple[int, ...], side: int) -> FactorGrid:
-    """Returns the grid of a file by its shape.
+def _grid_of(path: Path, layout: Layout, side: int) -> FactorGrid:
+    try:
+        return _grid(layout.shape, side)
+    except ValueError as error:
+        raise ExperimentError(f"{path} {error}; {AWAY}") from None
 
-    Raises:
-        ExperimentError: it is neither today's nor the older files'.
-    """
+
+def _grid(shape: tuple[int, ...], side: int) -> FactorGrid:
     for grid in LAYOUTS:
         if shape == (grid.num_images, side, side, 3):
             return grid
     today, older = (str((grid.num_images, side, side, 3)) for grid in LAYOUTS)
-    raise ExperimentError(f"{path} holds images {shape}, expected {today}, or {older} of an older file; {AWAY}")
+    raise ValueError(f"holds images {shape}, expected {today}, or {older} of an older file")
 
 
 def _download(path: Path) -> None:
@@ -130,12 +132,14 @@ def _download(path: Path) -> None:
 def fault(path: Path) -> str | None:
     """Says what is wrong with a downloaded file: reads all of it, and compares shape and checksum of its array."""
     try:
-        grid_of(path, inspect_archive(path).shape, SIDE)
+        _grid(inspect_archive(path).shape, SIDE)
         with zipfile.ZipFile(path) as archive, archive.open(f"{KEY}.npy") as stream:
             while stream.read(CHUNK):
                 pass
-    except (ValueError, ExperimentError, OSError, *DAMAGE) as error:
-        return f"it {error}" if isinstance(error, ValueError) else str(error)
+    except ValueError as error:
+        return f"it {error}"
+    except DAMAGE as error:
+        return f"it is damaged: {error}"
     return None
 
 

@@ -32,7 +32,7 @@ def load() -> NDArray[np.uint8]:
         ExperimentError: the file is missing or altered.
     """
     try:
-        with np.load(PATH) as archive:
+        with PATH.open("rb") as file, np.load(file) as archive:
             planes = np.moveaxis(archive["planes"], 0, -3)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ExperimentError(f"{PATH} is missing or damaged ({error}): check it out again") from None

@@ -1,0 +1,352 @@
+"""The published images, on small files of the same format: found, mapped, unpacked, thinned, and refused when wrong."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import logging
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from experiments.common import downloads
+from experiments.common.errors import ExperimentError
+from experiments.weak_supervision import image_file, image_writer, images, mpi3d
+from experiments.weak_supervision.factors import FactorGrid
+from experiments.weak_supervision.image_file import read_record
+from experiments.weak_supervision.images import FactorImages, load_images
+
+TODAY, OLDER = FactorGrid((6, 6, 1, 1, 1, 2, 4)), FactorGrid((4, 4, 1, 1, 1, 2, 4))
+
+
+def random_images(grid: FactorGrid, side: int = 64, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (grid.num_images, side, side, 3), np.uint8)
+
+
+IMAGES = random_images(TODAY)
+
+
+@pytest.fixture(autouse=True)
+def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mpi3d, "LAYOUTS", (TODAY, OLDER))
+    monkeypatch.setattr(mpi3d, "BLOCK", 50)
+    monkeypatch.setattr(mpi3d, "MIRRORS", ())
+    monkeypatch.setattr(images, "POSITIONS", 2)  # of the short axes here; 1 and 2 divide both
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv(downloads.MIRROR, raising=False)
+
+
+def load(folder: Path, source: str = "mpi3d_toy", levels: int | None = None, image_size: int = 64) -> FactorImages:
+    return load_images(source, levels=levels, image_size=image_size, positions=2, data_directory=folder)
+
+
+def full(loaded: FactorImages) -> NDArray[np.uint8]:
+    return loaded.gather(torch.arange(loaded.grid.num_images)).numpy()
+
+
+def kept(stored: NDArray[np.uint8], grid: FactorGrid = TODAY) -> NDArray[np.uint8]:
+    """What two positions of each axis leave."""
+    by_factor = stored.reshape(*grid.sizes, *stored.shape[1:])[:, :, :, :, :, :, 1::2]
+    return by_factor.reshape(-1, *stored.shape[1:])
+
+
+def save(path: Path, stored: NDArray[np.generic] = IMAGES, *, compressed: bool = False, key: str = "images") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (np.savez_compressed if compressed else np.savez)(path, **{key: stored})
+    return path
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("folder", ["", "mpi3d", "mpi3d_toy"])
+def test_an_uncompressed_archive_is_mapped_where_it_lies(tmp_path: Path, folder: str) -> None:
+    path = save(tmp_path / folder / "mpi3d_toy.npz")
+    loaded = load(tmp_path)
+    assert (loaded.name, loaded.grid.sizes) == ("mpi3d_toy", (6, 6, 1, 1, 1, 2, 2))
+    np.testing.assert_array_equal(full(loaded), kept(IMAGES))
+    assert {file.name for file in path.parent.iterdir()} - {"mpi3d"} == {"mpi3d_toy.npz", "mpi3d_toy.npz.json"}
+    assert loaded.images.untyped_storage().nbytes() == IMAGES.nbytes  # all images are there, and only as a map
+
+
+def test_an_array_behind_other_entries_is_found(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "mpi3d_real.npz", "w") as archive:
+        archive.writestr("notes.txt", "x" * 1001)
+        array = io.BytesIO()
+        np.lib.format.write_array(array, IMAGES, version=(2, 0))
+        archive.writestr("images.npy", array.getvalue())
+        archive.writestr("labels.npy", b"")
+    np.testing.assert_array_equal(full(load(tmp_path, "mpi3d_real")), kept(IMAGES))
+
+
+@pytest.mark.parametrize("name", ["mpi3d_toy_64.npy", "mpi3d/mpi3d_toy_64.npy"])
+def test_an_array_that_is_there_is_taken(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    np.save(tmp_path / name, IMAGES)
+    np.testing.assert_array_equal(full(load(tmp_path)), kept(IMAGES))
+
+
+def test_a_compressed_archive_is_unpacked_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "mpi3d_toy.npz", compressed=True)
+    caplog.set_level(logging.INFO)
+    np.testing.assert_array_equal(full(load(tmp_path)), kept(IMAGES))
+    np.testing.assert_array_equal(np.load(tmp_path / "mpi3d" / "mpi3d_toy_64.npy"), IMAGES)
+    assert "unpacking mpi3d_toy.npz: 288 of 288 images" in caplog.text
+    caplog.clear()
+    load(tmp_path)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("image_size", [64, 32])
+def test_an_interrupted_conversion_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, image_size: int
+) -> None:
+    save(tmp_path / "mpi3d_toy.npz", compressed=image_size == 64)
+    note, calls = image_writer._note, 0
+
+    def interrupt(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        note(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(image_writer, "_note", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        load(tmp_path, image_size=image_size)
+    assert not (tmp_path / "mpi3d" / f"mpi3d_toy_{image_size}.npy").exists()
+    caplog.set_level(logging.INFO)
+    loaded = load(tmp_path, image_size=image_size)
+    assert "188 of 288 images" in caplog.text
+    halved = np.floor(IMAGES.reshape(-1, 32, 2, 32, 2, 3).mean(axis=(2, 4)) + 0.5).astype(np.uint8)
+    np.testing.assert_array_equal(full(loaded), kept(IMAGES if image_size == 64 else halved))
+
+
+def test_four_levels_of_todays_file(tmp_path: Path) -> None:
+    save(tmp_path / "mpi3d_toy.npz")
+    loaded = load(tmp_path, levels=4)
+    assert loaded.grid.sizes == (4, 4, 1, 1, 1, 2, 2)
+    by_factor = IMAGES.reshape(*TODAY.sizes, 64, 64, 3)[[1, 2, 3, 4]][:, [0, 1, 3, 5]][:, :, :, :, :, :, 1::2]
+    np.testing.assert_array_equal(full(loaded), by_factor.reshape(-1, 64, 64, 3))
+    assert loaded.images.shape[0] == TODAY.num_images  # no copy was made
+    in_memory = loaded.to_memory()
+    assert in_memory.grid == loaded.grid and in_memory.rows is None
+    np.testing.assert_array_equal(in_memory.images.numpy(), full(loaded))
+    index = torch.tensor([3, 0, 3])
+    assert torch.equal(loaded.gather(index), in_memory.gather(index))
+    assert torch.equal(in_memory.gather(index), in_memory.images.index_select(0, index))
+
+
+def test_an_older_file_is_read_as_what_it_is(tmp_path: Path) -> None:
+    stored = random_images(OLDER)
+    save(tmp_path / "mpi3d_toy.npz", stored)
+    for levels in (None, 4):
+        loaded = load(tmp_path, levels=levels)
+        assert loaded.grid.sizes == (4, 4, 1, 1, 1, 2, 2)
+        np.testing.assert_array_equal(full(loaded), kept(stored, OLDER))
+    with pytest.raises(ExperimentError, match=r"levels=6, but mpi3d_toy in .* is the older file of 4 colours"):
+        load(tmp_path, levels=6)
+
+
+def reading_is_stated(caplog: pytest.LogCaptureFixture) -> bool:
+    return any("reading it once, to check it" in message for message in caplog.messages)
+
+
+def test_a_file_is_read_whole_once_and_again_after_a_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = save(tmp_path / "mpi3d_toy.npz")
+    caplog.set_level(logging.INFO)
+    for expected in (True, False):
+        caplog.clear()
+        load(tmp_path)
+        assert reading_is_stated(caplog) is expected
+    flip(path, 100_000)
+    with pytest.raises(ExperimentError, match=r"mpi3d_toy.npz was altered: its checksum is .*; move it away"):
+        load(tmp_path)
+    flip(path, 100_000)
+    caplog.clear()
+    load(tmp_path)
+    assert reading_is_stated(caplog)
+
+
+def test_a_converted_file_that_was_altered_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "mpi3d_toy.npz", compressed=True)
+    load(tmp_path, image_size=32)
+    for size in (64, 32):
+        flip(tmp_path / "mpi3d" / f"mpi3d_toy_{size}.npy", 70_000)
+        with pytest.raises(ExperimentError, match=rf"mpi3d_toy_{size}.npy was altered: its checksum is .*move it"):
+            load(tmp_path, image_size=size)
+        flip(tmp_path / "mpi3d" / f"mpi3d_toy_{size}.npy", 70_000)
+
+
+def test_a_folder_that_cannot_be_written_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "mpi3d_toy.npz")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(image_file, "write_atomically", refuse)
+    np.testing.assert_array_equal(full(load(tmp_path)), kept(IMAGES))
+    assert "no note can be left beside it (Permission denied): it is read again next time" in caplog.text
+
+
+def test_files_made_from_another_file_are_refused(tmp_path: Path) -> None:
+    for compressed, made in ((False, "mpi3d_toy_32.npy"), (True, "mpi3d_toy_64.npy")):
+        folder = tmp_path / made
+        save(folder / "mpi3d_toy.npz", random_images(OLDER), compressed=compressed)
+        load(folder, image_size=32)
+        save(folder / "mpi3d_toy.npz", compressed=compressed)
+        with pytest.raises(ExperimentError, match=rf"{made} was made from mpi3d_toy.npz \w{{8}}, not from .*move it"):
+            load(folder, image_size=int(made[-6:-4]))
+
+
+def cut(path: Path) -> None:
+    save(path)
+    path.write_bytes(path.read_bytes()[:-200_000])
+
+
+def replaced(path: Path) -> None:
+    path.write_text("<html>please log in</html>")
+
+
+def altered(path: Path, compressed: bool) -> None:
+    flip(save(path, compressed=compressed), 100_000)
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut": (cut, "is truncated or no .npz file"),
+    "empty": (lambda path: path.touch(), "is truncated or no .npz file"),
+    "a page": (replaced, "is truncated or no .npz file"),
+    "altered": (lambda path: altered(path, False), "was altered: its checksum is"),
+    "altered, compressed": (lambda path: altered(path, True), "was altered or damaged"),
+    "other key": (lambda path: save(path, key="data"), "has no array 'images', but data.npy"),
+    "other type": (lambda path: save(path, IMAGES[:4].astype(np.float32)), "holds an array of float32, expected uint8"),
+    "columns": (lambda path: save(path, np.asfortranarray(IMAGES)), "holds an array of uint8 in column order"),
+    "other number": (lambda path: save(path, IMAGES[:-1]), r"holds images \(287, 64, 64, 3\), expected \(288, 64"),
+    "other side": (lambda path: save(path, random_images(TODAY, 32)), r"holds images \(288, 32, 32, 3\), expected"),
+    "grey": (lambda path: save(path, IMAGES[..., 0], compressed=True), r"holds images \(288, 64, 64\), expected"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("image_size", [64, 32])
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, case: str, image_size: int) -> None:
+    make, message = WRONG[case]
+    make(tmp_path / "mpi3d_toy.npz")
+    before = (tmp_path / "mpi3d_toy.npz").read_bytes()
+    for _ in range(2):  # the first refusal leaves nothing behind that a second call would use
+        with pytest.raises(ExperimentError, match=rf"/mpi3d_toy.npz {message}.*; move it away"):
+            load(tmp_path, image_size=image_size)
+    assert (tmp_path / "mpi3d_toy.npz").read_bytes() == before
+    assert not list(tmp_path.glob("mpi3d/*.npy")) and not list(tmp_path.glob("mpi3d/*.part*"))
+
+
+@pytest.mark.parametrize("length, message", [(-1, "is truncated: "), (40, "is truncated or holds no array")])
+def test_a_truncated_array_is_refused_by_name(tmp_path: Path, length: int, message: str) -> None:
+    path = tmp_path / "mpi3d_toy_64.npy"
+    np.save(path, IMAGES)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ExperimentError, match=rf"mpi3d_toy_64.npy {message}.*; move it away"):
+        load(tmp_path)
+    np.save(path, IMAGES)
+    with path.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ExperimentError, match="mpi3d_toy_64.npy is longer than its array: "):
+        load(tmp_path)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that a local server offers as the only mirror."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        monkeypatch.setattr(mpi3d, "MIRRORS", (f"http://127.0.0.1:{server.server_port}/",))
+        monkeypatch.setattr(mpi3d, "DOWNLOAD_SIZE", 10**6)
+        yield folder
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_is_missing_is_downloaded(tmp_path: Path, mirror: Path, compressed: bool) -> None:
+    save(mirror / "mpi3d_realistic.npz", compressed=compressed)
+    np.testing.assert_array_equal(full(load(tmp_path, "mpi3d_realistic")), kept(IMAGES))
+    found = (tmp_path / "mpi3d" / "mpi3d_realistic.npz").read_bytes()
+    assert found == (mirror / "mpi3d_realistic.npz").read_bytes()
+
+
+@pytest.mark.parametrize("case", ["cut", "altered", "altered, compressed", "other key", "other number", "a page"])
+def test_a_wrong_file_of_a_mirror_is_not_taken(tmp_path: Path, mirror: Path, case: str) -> None:
+    WRONG[case][0](mirror / "mpi3d_toy.npz")
+    with pytest.raises(ExperimentError, match=r"no mirror gave mpi3d_toy.npz \(127.0.0.1: it .*\). Three ways on"):
+        load(tmp_path)
+    assert not list((tmp_path / "mpi3d").glob("mpi3d_toy*"))
+
+
+def test_no_network_is_one_line_with_three_ways_on(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == (
+        f"mpi3d_toy can't be downloaded: no mirror gave mpi3d_toy.npz (). Three ways on: put the file into "
+        f"{tmp_path / 'mpi3d'} by hand; name another mirror with MVHG_MIRROR=URL-OF-A-FOLDER; take the data mpi3d_sim, "
+        "which need no download"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"source": "mpi3d"}, "unknown images 'mpi3d'; there are mpi3d_sim, mpi3d_toy, mpi3d_realistic, mpi3d_real"),
+        ({"levels": 5}, "levels must be 4, 6 or null"),
+        ({"image_size": 28}, "image_size must be 64 or 32, got 28"),
+        ({"positions": 3}, "positions must divide the 40 of an axis: 1, 2, 4, 5, 8, 10, 20, 40; got 3"),
+        ({"positions": 0}, "positions must divide"),
+        ({"positions": 8.0}, "positions must divide"),
+    ],
+)
+def test_values_that_are_not_on_offer_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], message: str
+) -> None:
+    monkeypatch.setattr(images, "POSITIONS", 40)
+    settings = {"source": "mpi3d_sim", "levels": None, "image_size": 64, "positions": 8} | changes
+    with pytest.raises(ExperimentError, match=message):
+        load_images(data_directory=tmp_path, **settings)  # type: ignore[arg-type]
+
+
+def test_images_that_do_not_fit_their_grid_are_refused() -> None:
+    stored = torch.from_numpy(IMAGES)
+    for wrong in (stored[:-1], stored.float(), stored[..., 0]):
+        with pytest.raises(ValueError, match="needs 288 images of uint8"):
+            FactorImages("mpi3d_toy", TODAY, wrong)
+    with pytest.raises(ValueError, match="needs 128 images"):
+        FactorImages("mpi3d_toy", OLDER, stored, torch.arange(127))
+
+
+def test_a_given_array_without_a_note_gets_one(tmp_path: Path) -> None:
+    path = tmp_path / "mpi3d_toy_64.npy"
+    np.save(path, IMAGES)
+    load(tmp_path)
+    record = read_record(path)
+    assert record is not None and record.origin == "given"
+    flip(path, 100_000)
+    with pytest.raises(ExperimentError, match="mpi3d_toy_64.npy was altered"):
+        load(tmp_path)
