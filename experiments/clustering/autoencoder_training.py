@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from experiments.clustering.chunked import ChunkedTraining
 from experiments.clustering.corruption import Corruption
+from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.networks import Autoencoder
 
 
-class AutoencoderTraining(ChunkedTraining):
+class AutoencoderTraining(DigitTraining):
     """Stage l < L trains layer l and its mirror on the clean activations below it; stage L trains all layers.
 
     The stages follow each other over the epochs. Within each, the learning rate falls to zero by a half cosine.

@@ -13,12 +13,12 @@ from experiments.clustering.corruption import Corruption
 from experiments.clustering.data import ClusteringData, Splits, check_enough, index_chunks
 from experiments.clustering.pretraining import Pretrained, Pretraining
 from experiments.clustering.priors import Prior
-from experiments.clustering.progress import RateEstimate
 from experiments.clustering.scores import score
 from experiments.clustering.training import TrainingSettings, VaDETraining, assign_all
 from experiments.clustering.vade import VaDE
 from experiments.common.checks import require_integer
 from experiments.common.context import RunContext
+from experiments.common.progress import RateEstimate
 
 log = logging.getLogger("experiments")
 # Streams of the run's seed; the priors share all of them.

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss, one_hot
 
-from experiments.clustering.chunked import ChunkedTraining
+from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.vade import Terms, VaDE
 
 IMPOSSIBLE = -1e4  # log probability of the other clusters: exp gives 0, and 0 times it is 0
 
 
-class GuidedTraining(ChunkedTraining):
+class GuidedTraining(DigitTraining):
     """Maximises the bound with q(c | x) fixed to one cluster k per digit, plus ``weight`` times log p(c = k | z).
 
     The bound alone leaves clusters overlapping in the latent space; the second term pulls them apart.

@@ -21,9 +21,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from experiments.clustering.autoencoder_training import AutoencoderTraining
-from experiments.clustering.chunked import ChunkedTraining
 from experiments.clustering.corruption import Corruption
 from experiments.clustering.data import Splits, index_chunks
+from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.embedding_mixture import EmbeddingMixture, component_moments
 from experiments.clustering.guided_training import GuidedTraining
 from experiments.clustering.keras_weights import load_autoencoder_weights, original_weights
@@ -279,7 +279,7 @@ def embed(autoencoder: Autoencoder, images: Tensor, part_size: int = 5000) -> Te
     return torch.cat([autoencoder.encode(part.float() / 255) for part in images.split(part_size)])
 
 
-def _fit(context: RunContext, training: ChunkedTraining, epochs: int, folder: Path, name: str) -> None:
+def _fit(context: RunContext, training: DigitTraining, epochs: int, folder: Path, name: str) -> None:
     """Trains, or goes on from the checkpoint in ``folder``, which is removed in the end."""
     checkpoint = ModelCheckpoint(
         folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False, every_n_epochs=2

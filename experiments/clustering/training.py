@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiments.clustering.chunked import ChunkedTraining
 from experiments.clustering.corruption import Corruption
 from experiments.clustering.data import Splits
+from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.scores import score
 from experiments.clustering.vade import Terms, VaDE
 from experiments.common.checks import require_integer, require_number
@@ -67,7 +67,7 @@ class TrainingSettings:
             raise ValueError(f"training.compile must be true or false, got {self.compile!r}")
 
 
-class VaDETraining(ChunkedTraining):
+class VaDETraining(DigitTraining):
     """Maximises the evidence lower bound.
 
     Args:

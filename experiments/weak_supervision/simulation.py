@@ -19,6 +19,7 @@ from experiments.weak_supervision.rendering import PLANES, SIZE, Renderer
 from experiments.weak_supervision.thinning import thinned
 
 RENDERING_RATE, COLOURING_RATE = 450.0, 10_000.0  # per second on one core, for the time that is stated before
+BLOCK = 2048  # images written at a time, 25 MB; a multiple of the positions of both axes
 MEMORY = 2e8  # bytes that Python, NumPy and the renderer take
 
 
@@ -78,16 +79,16 @@ def _default(image_size: int) -> NDArray[np.uint8]:
 def _render(path: Path, image_size: int, positions: int) -> None:
     sizes, origin, side = grid_of(positions).sizes, definition(), positions * positions
     name = f"mpi3d_sim at {positions}x{positions} positions"
-    row = PLANES * SIZE * SIZE
+    block, row = max(BLOCK // side, 1) * side, PLANES * SIZE * SIZE
     images = Plan(
-        f"colouring {name}", origin, (math.prod(sizes), image_size, image_size, 3), side, COLOURING_RATE,
-        MEMORY + 8 * side * row,
+        f"colouring {name}", origin, (math.prod(sizes), image_size, image_size, 3), block, COLOURING_RATE,
+        MEMORY + 8 * block * row,
     )  # fmt: skip
     plane_path = path.with_name(f"planes_{positions}x{positions}.npy")
     if not plane_path.exists():
         geometries = (math.prod(sizes[1:4]) * side, PLANES, SIZE, SIZE)
         later = math.prod(images.shape)
-        plan = Plan(f"rendering {name}", origin, geometries, side, RENDERING_RATE, MEMORY + side * row, later)
+        plan = Plan(f"rendering {name}", origin, geometries, block, RENDERING_RATE, MEMORY + block * row, later)
         axis = thinned(POSITIONS, positions)
         with Renderer() as renderer:
             write_images(plane_path, plan, lambda start, stop: planes.render(renderer, axis, start, stop))
@@ -96,12 +97,12 @@ def _render(path: Path, image_size: int, positions: int) -> None:
         raise ExperimentError(f"{plane_path} was not rendered by this version of mpi3d_sim; {AWAY}")
     rendered = open_map(plane_path, layout).reshape(*sizes[1:4], side, PLANES, SIZE, SIZE)
 
-    def make(start: int, stop: int) -> NDArray[np.uint8]:
+    def colour_block(start: int) -> NDArray[np.uint8]:
         place = map(int, np.unravel_index(start // side, sizes[:5]))
         colour, shape, size, camera, background = place
-        block = compose(rendered[shape, size, camera], colour, background)
-        return block if image_size == SIZE else halve(block)
+        coloured = compose(rendered[shape, size, camera], colour, background)
+        return coloured if image_size == SIZE else halve(coloured)
 
-    write_images(path, images, make)
+    write_images(path, images, lambda start, stop: np.concatenate([colour_block(one) for one in range(start, stop, side)]))
     for useless in (plane_path, record_of(plane_path)):
         useless.unlink(missing_ok=True)

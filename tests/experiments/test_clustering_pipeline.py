@@ -16,13 +16,13 @@ from torch import Tensor
 
 from experiments.clustering import data as data_module
 from experiments.clustering.autoencoder_training import AutoencoderTraining
-from experiments.clustering.chunked import ChunkedTraining
 from experiments.clustering.data import ClusteringData, index_chunks
 from experiments.clustering.embedding_mixture import EmbeddingMixture
 from experiments.clustering.manifold import Manifold
 from experiments.clustering.mnist import Digits
 from experiments.clustering.pretraining import Pretraining
 from experiments.clustering.training import VaDETraining
+from experiments.common.chunked import ChunkedTraining
 from experiments.common.configuration import check_overrides
 from experiments.common.errors import ExperimentError
 from tests.experiments.helpers import csv_bytes, launch

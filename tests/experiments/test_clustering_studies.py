@@ -24,7 +24,7 @@ from experiments.clustering.embedding_mixture import EmbeddingMixture
 from experiments.clustering.guided_training import GuidedTraining
 from experiments.clustering.pretraining import Pretrained, Pretraining
 from experiments.clustering.priors import HypergeometricPrior, UniformPrior
-from experiments.clustering.progress import RateEstimate
+from experiments.common.progress import RateEstimate
 from experiments.clustering.scores import confusion, score
 from experiments.clustering.study_tables import pretraining_tables, recipe_tables
 from experiments.clustering.tables import paper_table_2, table_2

@@ -25,8 +25,8 @@ from experiments.clustering.benchmark.configured import (
 from experiments.clustering.benchmark.plain import LEARNING_RATE, PlainVaDE, plain_loop
 from experiments.clustering.benchmark.settings import Settings
 from experiments.clustering.benchmark.stacked import StackedVaDE
-from experiments.clustering.chunked import ChunkedTraining
 from experiments.clustering.data import index_chunks
+from experiments.common.chunked import ChunkedTraining
 from experiments.common.context import RunContext
 from experiments.common.store import RunDirectory
 from experiments.common.tracking import Tracker

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,38 +13,43 @@ from experiments.common.errors import ExperimentError
 
 
 class ChunkedTraining(pl.LightningModule):
-    """Base of the two models here: images on the device, many steps per call, loss terms checked and averaged.
+    """Base of trainings: many steps per call, loss terms checked and averaged, noise and history in the checkpoint.
 
-    A subclass says what a step's loss and terms are, and which optimizer and learning rate the step takes.
+    A subclass says what the steps of a chunk are, what a step's loss and terms are, and which optimizer and learning
+    rate the step takes.
 
     Args:
-        images: [digits, pixels] uint8; they move to the device with the module.
-        batch_size: digits per step.
+        steps_per_epoch: steps between two checkpoints, records of the history and checks of the weights.
         noise_seed: seed of everything drawn in training.
         term_names: names of the terms.
     """
 
-    images: Tensor
     term_sums: Tensor  # [terms], over the epoch so far
 
-    def __init__(self, *, images: Tensor, batch_size: int, noise_seed: int, term_names: Sequence[str]) -> None:
+    def __init__(self, *, steps_per_epoch: int, noise_seed: int, term_names: Sequence[str]) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.batch_size = batch_size
         self.noise_seed = noise_seed
         self.term_names = tuple(term_names)
-        self.steps_per_epoch = math.ceil(len(images) / batch_size)
+        self.steps_per_epoch = steps_per_epoch
         self.steps_taken = 0
         self.history: list[dict[str, float]] = []  # one record per epoch
         self.generator = torch.Generator()
         self._noise_state: Tensor | None = None
         self._steps_of_epoch = 0
-        self.register_buffer("images", images, persistent=False)
         self.register_buffer("term_sums", torch.zeros(len(self.term_names)), persistent=False)
 
-    def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss to minimise and the terms to record [terms], for images [batch, pixels] in [0, 1] and their indices."""
+    def steps(self, chunk: Any) -> Iterable[tuple[Any, ...]]:
+        """What ``step_loss`` is called with, for every step of a chunk that the loader gave."""
         raise NotImplementedError
+
+    def step_loss(self, *step: Any) -> tuple[Tensor, Tensor]:
+        """Loss to minimise and the terms to record [terms]."""
+        raise NotImplementedError
+
+    def gradient_terms(self) -> Tensor:
+        """Further terms, which follow those of ``step_loss``, from the gradients of a step."""
+        return self.term_sums.new_empty(0)
 
     def step_optimizer(self) -> tuple[int, float]:
         """Which optimizer takes the next step, and its learning rate."""
@@ -55,21 +59,21 @@ class ChunkedTraining(pl.LightningModule):
         """What the history says of an epoch beside the means of the terms."""
         return {}
 
-    def training_step(self, chunk: Tensor, batch_idx: int) -> None:
+    def training_step(self, chunk: Any, batch_idx: int) -> None:
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         terms = []
-        for indices in chunk.split(self.batch_size):
-            loss, values = self.step_loss(self.images.index_select(0, indices).float().div_(255), indices)
+        for step in self.steps(chunk):
+            loss, values = self.step_loss(*step)
             index, learning_rate = self.step_optimizer()
             optimizer = optimizers[index]
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group.get("learning_rate_factor", 1)
             optimizer.zero_grad()
             self.manual_backward(loss)
+            terms.append(torch.cat([values.detach(), self.gradient_terms()]))
             optimizer.step()
             self.steps_taken += 1
-            terms.append(values.detach())
         table = torch.stack(terms)  # [steps, terms]
         self._check(table)
         self.term_sums += table.sum(0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from experiments.clustering.chunked import ChunkedTraining
+from experiments.common.chunked import ChunkedTraining
 
 log = logging.getLogger("experiments")
 

@@ -1,0 +1,35 @@
+"""AdaVAE: latents whose divergence between the views is large are independent (Locatello et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from experiments.weak_supervision.gaussians import DIVERGENCES, divergence
+from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
+
+
+class AdaVAE(GroupVAE):
+    """A latent is independent where its divergence is at least halfway between the pair's least and largest.
+
+    Args:
+        divergence: ``one_sided``, as in the published code, or ``symmetric``.
+        settings: of ``GroupVAE``.
+
+    Raises:
+        ValueError: a setting is not allowed.
+    """
+
+    def __init__(self, *, divergence: str = "one_sided", **settings: Any) -> None:
+        super().__init__(**settings)
+        if divergence not in DIVERGENCES:
+            raise ValueError(f"model.divergence must be one of {', '.join(DIVERGENCES)}, got {divergence!r}")
+        self.divergence = divergence
+
+    def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
+        divergences = divergence(mean.detach(), log_variance.detach(), self.divergence)
+        least, largest = divergences.aminmax(dim=-1, keepdim=True)
+        independent = (divergences >= 0.5 * (least + largest)).to(mean.dtype)
+        count = independent.sum(-1)
+        return Choice(independent, count, count)

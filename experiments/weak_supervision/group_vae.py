@@ -1,0 +1,178 @@
+"""The VAE of image pairs that all methods share: encode, choose, average, decode, bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from experiments.common.checks import require_integer
+from experiments.weak_supervision.gaussians import AVERAGES, average, kl_to_prior
+from experiments.weak_supervision.networks import Decoder, Encoder
+from experiments.weak_supervision.shard import WHOLE, Shard
+
+OBJECTIVES = ("per_view", "joint")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which latents of each pair are independent.
+
+    Attributes:
+        independent: [pairs, latents] weights in [0, 1]: 1 keeps a view's own posterior, 0 takes the average.
+        count: [pairs], the number of independent latents that was drawn or decided, k-hat.
+        expected_count: [pairs], its mean under the method's law; the count itself where there is none.
+        diagnostics: numbers to log, by name, each a scalar.
+    """
+
+    independent: Tensor
+    count: Tensor
+    expected_count: Tensor
+    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Context(NamedTuple):
+    """What a choice may depend on beside the posteriors.
+
+    Attributes:
+        label: [pairs] int64, one of the factors that changed; only LabelVAE looks.
+        temperature: of the relaxations, a scalar.
+        generator: source of randomness.
+        shard: which part of the global batch these pairs are.
+        hard: whole decisions, for evaluation.
+    """
+
+    label: Tensor
+    temperature: Tensor
+    generator: torch.Generator
+    shard: Shard = WHOLE
+    hard: bool = False
+
+
+class Terms(NamedTuple):
+    """Terms of the bound in nats per image, averaged over pairs; the bound is ``reconstruction - divergence``.
+
+    Attributes:
+        reconstruction: E[log p(x | z)], summed over pixels, the mean of both views.
+        divergence: KL to the prior, the mean of both views; in the joint bound a shared latent counts once per pair.
+    """
+
+    reconstruction: Tensor
+    divergence: Tensor
+
+
+class GroupVAE(nn.Module):
+    """Base of all methods; a subclass says which latents are independent by overriding ``choose``.
+
+    Args:
+        num_latents: d.
+        image_size: pixels a side.
+        averaging: of shared posteriors, ``arithmetic`` or ``product_of_experts``.
+        objective: ``per_view`` counts the divergence of a shared latent in both views, as the published code does;
+            ``joint`` once per pair, as in a bound on log p(x1, x2) whose shared latents are one variable.
+        beta: weight of the divergence.
+
+    Raises:
+        ValueError: a setting is not allowed.
+    """
+
+    diagnostic_names: tuple[str, ...] = ()  # of what ``choose`` says beside its choice
+    gradient_names: tuple[str, ...] = ()  # of ``gradient_terms``
+
+    def __init__(
+        self,
+        *,
+        num_latents: int,
+        image_size: int,
+        averaging: str = "arithmetic",
+        objective: str = "per_view",
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__()
+        require_integer("model.num_latents", num_latents, 1)
+        for name, value, allowed in (("averaging", averaging, AVERAGES), ("objective", objective, OBJECTIVES)):
+            if value not in allowed:
+                raise ValueError(f"model.{name} must be one of {', '.join(allowed)}, got {value!r}")
+        self.num_latents = num_latents
+        self.image_size = image_size
+        self.averaging = averaging
+        self.objective = objective
+        self.beta = beta
+        self.encoder = Encoder(num_latents, image_size)
+        self.decoder = Decoder(num_latents, image_size)
+
+    def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
+        """Decides for posteriors [2, pairs, latents] which latents are independent."""
+        raise NotImplementedError
+
+    def gradient_terms(self) -> Tensor:
+        """What to record of the gradients of a step, [gradient_names]."""
+        return next(self.parameters()).new_empty(0)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimizer; ``learning_rate_factor`` in one multiplies the training's learning rate."""
+        return [{"params": list(self.parameters())}]
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance [batch, latents] of images [batch, channels, height, width] in [0, 1]."""
+        mean, log_variance = self.encoder(images)
+        return mean.float(), log_variance.float()  # under autocast the networks alone are in half precision
+
+    def encode_pairs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Posteriors [2, pairs, latents] of views [2 * pairs, channels, height, width], all first views first."""
+        mean, log_variance = self.encode(images)
+        return mean.unflatten(0, (2, -1)), log_variance.unflatten(0, (2, -1))
+
+    def aggregate(self, mean: Tensor, log_variance: Tensor, independent: Tensor) -> tuple[Tensor, Tensor]:
+        """Posteriors [2, pairs, latents] after shared latents were replaced by their average (paper Eqs. 50, 51)."""
+        shared_mean, shared_log_variance = average(mean, log_variance, self.averaging)
+        variance = torch.lerp(shared_log_variance.exp(), log_variance.exp(), independent)
+        return torch.lerp(shared_mean, mean, independent), variance.log()
+
+    def forward(self, images: Tensor, noise: Tensor, context: Context) -> tuple[Terms, Choice]:
+        """The terms of the bound.
+
+        Args:
+            images: [2 * pairs, channels, height, width] in [0, 1], all first views first.
+            noise: standard normal [2, pairs, latents].
+            context: see there.
+        """
+        mean, log_variance = self.encode_pairs(images)
+        choice = self.choose(mean, log_variance, context)
+        return self.bound(images, mean, log_variance, noise, choice.independent), choice
+
+    def bound(
+        self,
+        images: Tensor,
+        mean: Tensor,
+        log_variance: Tensor,
+        noise: Tensor,
+        independent: Tensor,
+        objective: str | None = None,
+    ) -> Terms:
+        """The terms of a bound for given independent latents [pairs, latents].
+
+        Args:
+            images: [2 * pairs, channels, height, width] in [0, 1], all first views first.
+            mean: of the posteriors before aggregation, [2, pairs, latents].
+            log_variance: the same shape.
+            noise: standard normal, the same shape.
+            independent: [pairs, latents] weights in [0, 1].
+            objective: ``per_view`` or ``joint``; the model's own if None.
+        """
+        mean, log_variance = self.aggregate(mean, log_variance, independent)
+        latents = torch.addcmul(mean, noise, (0.5 * log_variance).exp())
+        logits = self.decoder(latents.flatten(0, 1)).float()
+        reconstruction = -binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+        divergence = kl_to_prior(mean, log_variance)
+        if (objective or self.objective) == "joint":
+            divergence = divergence * (0.5 + 0.5 * independent)
+        return Terms(reconstruction, divergence.sum(-1).mean())
+
+    def loss(self, terms: Terms, choice: Choice) -> Tensor:
+        """What training minimises."""
+        return self.beta * terms.divergence - terms.reconstruction

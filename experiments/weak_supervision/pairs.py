@@ -1,0 +1,171 @@
+"""Pairs of images that share a known number of generative factors, drawn many at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from experiments.common.checks import require_integer, require_number
+from experiments.common.errors import ExperimentError
+from experiments.weak_supervision.factors import FACTORS, FactorGrid
+
+PAIRINGS = ("exact", "published")
+_ROUNDS = 200  # of drawing and throwing away before a split is given up as too thin
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of images of a grid.
+
+    Attributes:
+        index: [2, pairs] int64, images of the grid.
+        changed: [pairs, 7] bool, which factors differ between the two.
+        label: [pairs] int64, one of the factors that were drawn anew, what a weak label would name.
+    """
+
+    index: Tensor
+    changed: Tensor
+    label: Tensor
+
+    def __getitem__(self, chosen: Tensor | slice) -> Pairs:
+        """Some of the pairs."""
+        return Pairs(self.index[:, chosen], self.changed[chosen], self.label[chosen])
+
+
+class Split(NamedTuple):
+    """Images for training and for testing, none in both.
+
+    Attributes:
+        train: [train] int64, images of the grid.
+        test: [test] int64.
+    """
+
+    train: Tensor
+    test: Tensor
+
+
+def split_images(num_images: int, test_share: float, seed: int) -> Split:
+    """Divides the images of a grid at random; the same division for the same seed.
+
+    Args:
+        num_images: size of the grid.
+        test_share: in (0, 1).
+        seed: of the division.
+    """
+    require_integer("num_images", num_images, 2)
+    require_number("data.test_share", test_share, above=True, largest=1)
+    order = torch.randperm(num_images, generator=torch.Generator().manual_seed(seed))
+    tests = round(test_share * num_images)
+    if not 0 < tests < num_images:
+        raise ValueError(f"data.test_share {test_share!r} of {num_images} images leaves a split empty")
+    return Split(order[tests:].sort().values, order[:tests].sort().values)
+
+
+class PairSampler:
+    """Draws pairs within a set of images.
+
+    ``exact``: the first image is drawn uniformly, then 7 - shared of its factors are given another value, so that
+    exactly ``shared`` agree; pairs whose second image is not in the set are drawn again. ``published``: what
+    disentanglement_lib does; one or all of the 7 - shared chosen factors (equal odds) are drawn anew, possibly to the
+    old value, and shared = 0 means a random number of 1 to 6.
+
+    Args:
+        grid: the factors of the images.
+        images: [images] int64, the set.
+        shared: number of factors that agree, s, in 0..6.
+        pairing: ``exact`` or ``published``.
+
+    Raises:
+        ValueError: a setting is not allowed.
+    """
+
+    def __init__(self, grid: FactorGrid, images: Tensor, shared: int, pairing: str = "exact") -> None:
+        require_shared(shared)
+        if pairing not in PAIRINGS:
+            raise ValueError(f"data.pairing must be one of {', '.join(PAIRINGS)}, got {pairing!r}")
+        single = [name for name, size in zip(FACTORS, grid.sizes) if size < 2]
+        if single:
+            raise ValueError(f"every factor needs two values to differ between views; {', '.join(single)} has one")
+        self.grid = grid
+        self.images = images
+        self.shared = shared
+        self.pairing = pairing
+        self._member = torch.zeros(grid.num_images, dtype=torch.bool, device=images.device)
+        self._member[images] = True
+        self._sizes = torch.tensor(grid.sizes, device=images.device)
+
+    def to(self, device: torch.device | str) -> PairSampler:
+        """The same sampler on a device; its generator must be there too."""
+        return PairSampler(self.grid, self.images.to(device), self.shared, self.pairing)
+
+    def sample(self, pairs: int, generator: torch.Generator) -> Pairs:
+        """Draws pairs with a generator on the device of the images.
+
+        Raises:
+            ExperimentError: hardly any pair of this kind lies within the set.
+        """
+        share = len(self.images) / self.grid.num_images  # about as many candidates are kept
+        kept: list[Pairs] = []
+        have = 0
+        for _ in range(_ROUNDS):
+            candidates = self._candidates(math.ceil(1.1 * (pairs - have) / share) + 16, generator)
+            inside = self._member[candidates.index[1]].nonzero().squeeze(1)[: pairs - have]
+            kept.append(candidates[inside])
+            have += len(inside)
+            if have == pairs:
+                return Pairs(
+                    torch.cat([part.index for part in kept], dim=1),
+                    torch.cat([part.changed for part in kept]),
+                    torch.cat([part.label for part in kept]),
+                )
+        raise ExperimentError(
+            f"only {have} of {pairs} pairs with {self.shared} shared factors were found among {len(self.images)} "
+            "images; take more images or a larger data.test_share"
+        )
+
+    def _candidates(self, number: int, generator: torch.Generator) -> Pairs:
+        device, width = self.images.device, len(FACTORS)
+        chosen = torch.randint(len(self.images), (number,), generator=generator, device=device)
+        index = self.images[chosen]
+        first = self.grid.factors_of(index)
+        # A random order of the factors, of which the first few are drawn anew.
+        order = torch.rand(number, width, generator=generator, device=device).argsort(1)
+        redrawn = torch.zeros(number, width, dtype=torch.bool, device=device)
+        redrawn.scatter_(1, order, torch.arange(width, device=device) < self._numbers(number, generator).unsqueeze(1))
+        values = torch.rand(number, width, generator=generator, device=device, dtype=torch.float64)
+        if self.pairing == "exact":
+            steps = 1 + (values * (self._sizes - 1)).long()
+            second = (first + steps) % self._sizes
+        else:
+            second = (values * self._sizes).long()
+        second = torch.where(redrawn, second, first)
+        return Pairs(torch.stack([index, self.grid.index_of(second)]), first != second, order[:, 0])
+
+    def _numbers(self, number: int, generator: torch.Generator) -> Tensor:
+        """How many factors of each pair are drawn anew."""
+        width, device = len(FACTORS), self.images.device
+        if self.pairing == "exact":
+            return torch.full((number,), width - self.shared, device=device)
+        if self.shared == 0:
+            numbers = torch.randint(1, width, (number,), generator=generator, device=device)
+        else:
+            numbers = torch.full((number,), width - self.shared, device=device)
+        one = torch.rand(number, generator=generator, device=device) < 0.5
+        return numbers.masked_fill(one, 1)
+
+
+def require_shared(shared: int) -> None:
+    """Refuses a number of shared factors that pairs can't have.
+
+    Raises:
+        ValueError: with the range.
+    """
+    largest = len(FACTORS) - 1
+    if isinstance(shared, bool) or not isinstance(shared, int) or not 0 <= shared <= largest:
+        raise ValueError(
+            f"data.shared, the number of shared factors s, must be an integer in 0..{largest}, got {shared!r}"
+        )
