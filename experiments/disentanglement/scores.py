@@ -43,8 +43,8 @@ def disentanglement_scores(
         ValueError: there are too few samples.
         ExperimentError: disentanglement_lib is not installed.
     """
-    require_integer("num_samples", num_samples, MINIMUM_SAMPLES)
-    require_integer("dci_samples", dci_samples, MINIMUM_SAMPLES)
+    require_samples("num_samples", num_samples)
+    require_samples("dci_samples", dci_samples)
     metrics = load_metrics()
     computations: list[tuple[Callable[..., dict[str, float]], int]] = [
         (_beta_vae, num_samples),
@@ -60,6 +60,15 @@ def disentanglement_scores(
             values = compute(metrics, data, random_state, samples)
         lines += [{"score": score, "value": float(value), "samples": samples} for score, value in values.items()]
     return pd.DataFrame(lines)
+
+
+def require_samples(name: str, value: int) -> None:
+    """Refuses a number of samples that might not show every factor changing.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    require_integer(name, value, MINIMUM_SAMPLES)
 
 
 @contextmanager
