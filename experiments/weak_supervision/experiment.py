@@ -43,6 +43,7 @@ class WeakSupervision:
 
     Args:
         method: name of the method, for the tables.
+        variant: what an ablation changes about it, for the tables; empty for the method itself.
         data: pairs.
         model: makes the untrained model.
         training: see there.
@@ -63,6 +64,7 @@ class WeakSupervision:
         self,
         *,
         method: str,
+        variant: str,
         data: PairData,
         model: Callable[[], GroupVAE],
         training: TrainingSettings,
@@ -85,6 +87,7 @@ class WeakSupervision:
         if max_minutes is not None:
             require_number("max_minutes", max_minutes, above=True)
         self.method = method
+        self.variant = variant
         self.data = data
         self.model = model
         self.training = training
@@ -153,6 +156,7 @@ class WeakSupervision:
     ) -> dict[str, pd.DataFrame]:
         facts = {
             "method": self.method,
+            "variant": self.variant,
             "shared": self.data.shared,
             "data": splits.images.name,
             "image_size": self.data.image_size,
@@ -175,6 +179,8 @@ class WeakSupervision:
             "latents": model.num_latents,
             "steps": self.training.steps,
             "batch_size": self.training.batch_size,
+            "learning_rate": self.training.learning_rate,
+            "final_temperature": self.training.final_temperature,
             **counts,
             "shared_accuracy": shared_accuracy,
             "independent_accuracy": independent_accuracy,

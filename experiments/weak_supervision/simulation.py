@@ -103,6 +103,9 @@ def _render(path: Path, image_size: int, positions: int) -> None:
         coloured = compose(rendered[shape, size, camera], colour, background)
         return coloured if image_size == SIZE else halve(coloured)
 
-    write_images(path, images, lambda start, stop: np.concatenate([colour_block(one) for one in range(start, stop, side)]))
+    def make(start: int, stop: int) -> NDArray[np.uint8]:
+        return np.concatenate([colour_block(one) for one in range(start, stop, side)])
+
+    write_images(path, images, make)
     for useless in (plane_path, record_of(plane_path)):
         useless.unlink(missing_ok=True)

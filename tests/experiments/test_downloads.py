@@ -7,7 +7,7 @@ import hashlib
 import logging
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -53,6 +53,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, CONTENT, {"Content-Encoding": "x-gzip"})
         if kind == "good" and wanted:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(CONTENT):
+                return self.answer(416, b"", {"Content-Range": f"bytes */{len(CONTENT)}"})
             span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
             return self.answer(206, CONTENT[start:], {"Content-Range": span})
         return self.answer(200, CONTENT)  # "whole": a server without ranges
@@ -80,9 +82,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def fetch(server: Server, directory: Path, *paths: str, checksum: str = MD5, exact_size: bool = True) -> Path:
+def fetch(
+    server: Server, directory: Path, *paths: str, checksum: str | None = MD5, exact_size: bool = True,
+    fault: Callable[[Path], str | None] | None = None,
+) -> Path:  # fmt: skip
     urls = tuple(server.url(path) for path in paths)
-    file = Download("file.gz", urls, checksum, len(CONTENT), exact_size)
+    file = Download("file.gz", urls, checksum, len(CONTENT), exact_size, fault)
     download([file], directory, title="Sample", alternative="take something else")
     return directory / file.name
 
@@ -107,13 +112,14 @@ def test_the_users_mirror_comes_first(server: Server, tmp_path: Path, monkeypatc
     assert [path for path, _ in server.requests] == ["/good/mine/file.gz"]
 
 
-def test_an_interrupted_download_continues(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("exact_size", [True, False])
+def test_an_interrupted_download_continues(server: Server, tmp_path: Path, exact_size: bool) -> None:
     with pytest.raises(ExperimentError, match=r"the connection broke off.* start again: what has arrived is kept"):
-        fetch(server, tmp_path, "broken/file")
+        fetch(server, tmp_path, "broken/file", exact_size=exact_size)
     part = part_of(tmp_path / "file.gz")
     position = part.stat().st_size
     assert 0 < position < len(CONTENT) and not (tmp_path / "file.gz").exists()
-    assert fetch(server, tmp_path, "good/file").read_bytes() == CONTENT
+    assert fetch(server, tmp_path, "good/file", exact_size=exact_size).read_bytes() == CONTENT
     assert server.requests[-1] == ("/good/file", f"bytes={position}-")
 
 
@@ -127,6 +133,40 @@ def test_a_mirror_without_ranges_starts_over(server: Server, tmp_path: Path) -> 
 def test_a_wrong_rest_of_an_earlier_download_is_dropped(server: Server, tmp_path: Path, rest: bytes) -> None:
     part_of(tmp_path / "file.gz").write_bytes(rest)
     assert fetch(server, tmp_path, "good/file").read_bytes() == CONTENT
+
+
+def test_of_an_unknown_size_all_may_have_arrived_before(server: Server, tmp_path: Path) -> None:
+    part_of(tmp_path / "file.gz").write_bytes(CONTENT)
+    assert fetch(server, tmp_path, "good/file", exact_size=False).read_bytes() == CONTENT
+    assert server.requests == [("/good/file", f"bytes={len(CONTENT)}-")]
+
+
+def test_of_an_unknown_size_a_wrong_earlier_download_is_dropped(server: Server, tmp_path: Path) -> None:
+    for rest in (b"something else", bytes(len(CONTENT)), bytes(len(CONTENT) + 5)):
+        part_of(tmp_path / "file.gz").write_bytes(rest)
+        assert fetch(server, tmp_path, "good/file", exact_size=False).read_bytes() == CONTENT
+        (tmp_path / "file.gz").unlink()
+
+
+def test_of_an_unknown_size_a_page_does_not_cost_what_is_there(server: Server, tmp_path: Path) -> None:
+    part_of(tmp_path / "file.gz").write_bytes(CONTENT[:1000])
+    with pytest.raises(ExperimentError, match="it offers 26 bytes, fewer than have arrived"):
+        fetch(server, tmp_path, "page/file", exact_size=False)
+    assert part_of(tmp_path / "file.gz").read_bytes() == CONTENT[:1000]
+
+
+def test_without_a_checksum_the_content_is_examined(server: Server, tmp_path: Path) -> None:
+    def fault(path: Path) -> str | None:
+        return None if path.read_bytes()[-1:] == b"\0" else "it does not end in zero"
+
+    with pytest.raises(ExperimentError, match=r"no mirror gave file.gz \(127.0.0.1: it does not end in zero\)"):
+        fetch(server, tmp_path, "altered/file", checksum=None, fault=fault)
+    assert fetch(server, tmp_path, "good/file", checksum=None, fault=fault).read_bytes() == CONTENT
+    (tmp_path / "file.gz").write_bytes(b"1")
+    with pytest.raises(ExperimentError, match=r"not the published file \(it does not end in zero\); move it"):
+        fetch(server, tmp_path, "good/file", checksum=None, fault=fault)
+    with pytest.raises(ValueError, match="no checksum and no other way to tell whether it is right"):
+        fetch(server, tmp_path, "good/file", checksum=None)
 
 
 def test_a_page_instead_of_the_file_does_not_cost_what_is_there(server: Server, tmp_path: Path) -> None:
