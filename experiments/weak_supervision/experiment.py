@@ -204,7 +204,7 @@ class WeakSupervision:
 
     def _pictures(self, splits: PairSplits, model: GroupVAE, test: Evaluated) -> dict[str, pd.DataFrame]:
         def decode(latents: torch.Tensor) -> torch.Tensor:
-            return torch.sigmoid(model.decoder(latents))
+            return torch.sigmoid(model.decode(latents))
 
         encoded = test.encoded
         index = splits.images.grid.index_of(encoded.factors[:PICTURED_PAIRS])  # [pairs, 2]

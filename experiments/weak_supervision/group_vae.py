@@ -27,12 +27,14 @@ class Choice:
         count: [pairs], the number of independent latents that was drawn or decided, k-hat.
         expected_count: [pairs], its mean under the method's law; the count itself where there is none.
         diagnostics: numbers to log, by name, each a scalar.
+        loss: what learning to choose minimises, if it has a loss of its own.
     """
 
     independent: Tensor
     count: Tensor
     expected_count: Tensor
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
+    loss: Tensor | None = None
 
 
 class Context(NamedTuple):
@@ -122,6 +124,11 @@ class GroupVAE(nn.Module):
         mean, log_variance = self.encoder(images)
         return mean.float(), log_variance.float()  # under autocast the networks alone are in half precision
 
+    def decode(self, latents: Tensor) -> Tensor:
+        """Logits [batch, channels, height, width] of latents [batch, latents]."""
+        logits: Tensor = self.decoder(latents)
+        return logits.float()
+
     def encode_pairs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Posteriors [2, pairs, latents] of views [2 * pairs, channels, height, width], all first views first."""
         mean, log_variance = self.encode(images)
@@ -166,7 +173,7 @@ class GroupVAE(nn.Module):
         """
         mean, log_variance = self.aggregate(mean, log_variance, independent)
         latents = torch.addcmul(mean, noise, (0.5 * log_variance).exp())
-        logits = self.decoder(latents.flatten(0, 1)).float()
+        logits = self.decode(latents.flatten(0, 1))
         reconstruction = -binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
         divergence = kl_to_prior(mean, log_variance)
         if (objective or self.objective) == "joint":

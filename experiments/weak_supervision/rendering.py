@@ -52,6 +52,7 @@ class Renderer:
         self._picture = core.Texture()
         self._buffer.addRenderTexture(self._picture, core.GraphicsOutput.RTMCopyRam)
         self._buffer.setClearColor((0, scene.WALL_SHADE / 255, 0, 1))
+        self._order = 0
         self._root = core.NodePath("scene")
         self._add_camera()
         table = frustum(64, scene.TABLE_RADIUS, scene.TABLE_RADIUS, -0.1, 0.0)
@@ -103,6 +104,10 @@ class Renderer:
         node.addGeom(geometry)
         path = parent.attachNewNode(node)
         path.setColor(colour)
+        # In the order in which they were added. Left to itself, panda3d sorts by addresses in memory, and where two
+        # surfaces meet, the one that is drawn first stays: the same scene would give different bytes.
+        self._order += 1
+        path.setBin("fixed", self._order)
         return path
 
     def planes(self, geometry: Geometry) -> NDArray[np.uint8]:
