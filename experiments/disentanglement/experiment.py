@@ -68,7 +68,7 @@ class DisentanglementScores:
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics``: a line per score."""
         load_metrics()  # what is missing is said before anything takes time
-        # The seed's and profile's run; other settings of the command line are in its id.
+        # What else was set on this command line decides the id too, and must be set there as well.
         command = f"python -m experiments.run experiment={self.row} profile={self.profile} seed={context.seed}"
         trained = load_trained_run(context.run.results, self.row, self.trained_run, command)
         experiment = build_experiment(trained.experiment)

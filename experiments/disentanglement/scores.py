@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from experiments.common.checks import require_integer
 from experiments.common.reproducibility import derive_seed
 from experiments.disentanglement.representations import GridRepresentations
 from experiments.disentanglement.shims import Metrics, load_metrics
+
+log = logging.getLogger("experiments")
 
 OFFICIAL_SAMPLES = 10_000  # to fit on; half as many to score on
 BATCH = 64  # images behind one example of the BetaVAE and FactorVAE scores
@@ -56,8 +60,10 @@ def disentanglement_scores(
     ]
     lines: list[dict[str, Any]] = []
     for stream, (compute, samples) in enumerate(computations):
+        started = time.perf_counter()
         with _library_call(derive_seed(seed, stream)) as random_state:
             values = compute(metrics, data, random_state, samples)
+        log.info("  %s: %.0f s", ", ".join(values), time.perf_counter() - started)
         lines += [{"score": score, "value": float(value), "samples": samples} for score, value in values.items()]
     return pd.DataFrame(lines)
 
@@ -76,17 +82,21 @@ def _library_call(seed: int) -> Iterator[np.random.RandomState]:
     """Gives the library a random state, and NumPy's global one for the trees that know no other.
 
     Its classifiers stop at scikit-learn's default number of iterations whether or not they have converged: that is the
-    published score, and no news for the user.
+    published score, and no news for the user. Nor is what it logs about every step.
     """
+    library_log = logging.getLogger("absl")
+    level = library_log.level
     words = np.random.SeedSequence(seed).generate_state(2)
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(words[0])  # noqa: NPY002
+    library_log.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield np.random.RandomState(words[1])
     finally:
         np.random.set_state(before)  # noqa: NPY002
+        library_log.setLevel(level)
 
 
 def _beta_vae(

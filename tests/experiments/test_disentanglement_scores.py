@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import subprocess
 import sys
 import textwrap
@@ -204,6 +205,18 @@ def test_a_score_says_how_many_examples_it_was_fitted_on() -> None:
     table = disentanglement_scores(data, seed=0, num_samples=100, dci_samples=40)
     samples = dict(zip(table["score"], table["samples"], strict=True))
     assert samples == {name: 40 if name.startswith("dci") else 100 for name in SCORES}
+
+
+@needs_the_extra
+def test_the_library_logs_nothing_and_every_score_says_what_it_took(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        score(all_factors().double(), samples=50, dci=20)
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message.split(":")[0] for message in messages] == [
+        *(f"  {name}" for name in SCORES[:5]),
+        f"  {', '.join(SCORES[5:])}",
+    ]
+    assert {record.name for record in caplog.records} == {"experiments"}
 
 
 @needs_the_extra
