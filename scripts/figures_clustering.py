@@ -13,14 +13,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.figures import figure_3, figure_history
 from experiments.clustering.pictures import figure_confusion, figure_digits, figure_latent
 from experiments.common.errors import ExperimentError
-from experiments.common.figures import STYLE, save
+from experiments.common.figures import draw
 
 FIGURES: dict[str, Callable[[Block], Figure]] = {
     "figure_3": figure_3,
@@ -29,29 +28,6 @@ FIGURES: dict[str, Callable[[Block], Figure]] = {
     "clustering_latent": figure_latent,
     "clustering_history": figure_history,
 }
-
-
-def draw(blocks: list[Block], names: list[str], output: Path) -> None:
-    """Draws and saves figures; one whose runs are not there is named and left out.
-
-    Raises:
-        ExperimentError: nothing could be drawn.
-    """
-    reasons, drawn = [], 0
-    for block in blocks:
-        for name in names:
-            try:
-                with plt.rc_context(STYLE):
-                    figure = FIGURES[name](block)
-                    for path in save(figure, output, f"{name}_{block.suffix}"):
-                        print(f"wrote {path}")
-                drawn += 1
-            except ExperimentError as error:
-                reasons.append(f"{name}_{block.suffix}: {error}")
-    if not drawn:
-        raise ExperimentError(f"nothing to draw: {'; '.join(reasons)}")
-    for reason in reasons:
-        print(f"not drawn: {reason}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -63,8 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figure", choices=list(FIGURES), help="draw this figure only (default: all)")
     options = parser.parse_args(arguments)
     try:
-        blocks = read_blocks(options.metrics, options.profile)
-        draw(blocks, [options.figure] if options.figure else list(FIGURES), options.output)
+        figures = {options.figure: FIGURES[options.figure]} if options.figure else FIGURES
+        draw(figures, read_blocks(options.metrics, options.profile), options.output)
     except ExperimentError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

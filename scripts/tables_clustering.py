@@ -14,8 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments 
 
 from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.study_tables import pretraining_tables, recipe_tables
-from experiments.clustering.tables import SPLITS, notes, paper_table_2, table_2, weights_tables
+from experiments.clustering.tables import SPLITS, notes, table_2, weights_tables
 from experiments.common.errors import ExperimentError
+from experiments.common.paper import read_paper
 from experiments.common.store import write_atomically
 
 TABLE_2 = """\
@@ -49,7 +50,7 @@ estimates without ties can reach.
 
 def table_2_markdown(blocks: list[Block]) -> str:
     """All blocks: two tables and how the numbers were made."""
-    paper, parts = paper_table_2(), [TABLE_2]
+    paper, parts = read_paper("table_2"), [TABLE_2]
     for block in blocks:
         parts.append(f"## {block.heading}\n")
         parts += [table_2(block, split, paper).markdown() for split in SPLITS]
@@ -60,7 +61,7 @@ def table_2_markdown(blocks: list[Block]) -> str:
 
 def table_2_latex(blocks: list[Block]) -> str:
     """All blocks, for a document that loads booktabs."""
-    paper = paper_table_2()
+    paper = read_paper("table_2")
     return "\n".join(table_2(block, split, paper).latex() for block in blocks for split in SPLITS)
 
 

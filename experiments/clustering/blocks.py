@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from experiments.common.collected import ordered, read_collected
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import PROFILES
 
@@ -19,24 +19,7 @@ PRIORS = PAPER_PRIORS | {
 VERSIONS = {"full": "full", "80": "80 %", "60": "60 %"}
 DATA = {"mnist": "MNIST", "digits_5000": "5,000-digit subset"}  # from the largest
 USUAL_DATA = {"paper": "mnist", "medium": "mnist", "quick": "digits_5000", "smoke": "digits_5000"}
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise ExperimentError(f"{path} does not exist: run the experiment and scripts/aggregate.py first")
-    return pd.read_csv(path, dtype={"version": str})  # 80 and 60 would be numbers where "full" is missing
-
-
-def _ordered(values: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Known names in their order, then others: a row of somebody's own is not lost."""
-    first = list(known)
-    return sorted(set(values), key=lambda value: (first.index(value) if value in first else len(first), value))
-
-
-def describe_seeds(table: pd.DataFrame) -> str:
-    """Names the seeds of some lines, for example "seeds 0, 1, 2"."""
-    seeds = [str(seed) for seed in sorted(table["seed"].unique())]
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+_TEXT = {"version": str}  # 80 and 60 would be numbers where "full" is missing
 
 
 @dataclass(frozen=True)
@@ -73,12 +56,12 @@ class Block:
     @property
     def priors(self) -> dict[str, str]:
         """Priors with a run -> their names in words."""
-        return {prior: PRIORS.get(prior, prior) for prior in _ordered(self.metrics["prior"], PRIORS)}
+        return {prior: PRIORS.get(prior, prior) for prior in ordered(self.metrics["prior"], PRIORS)}
 
     @property
     def versions(self) -> dict[str, str]:
         """Dataset versions with a run -> their names in words."""
-        return {version: VERSIONS.get(version, version) for version in _ordered(self.metrics["version"], VERSIONS)}
+        return {version: VERSIONS.get(version, version) for version in ordered(self.metrics["version"], VERSIONS)}
 
     def scores(self, split: str = "test", stage: str = "vade") -> pd.DataFrame:
         """Returns the metrics of one split and stage, a line per run."""
@@ -94,7 +77,7 @@ class Block:
             ExperimentError: there is no such file.
         """
         columns = ["run_id", "prior", "version"]
-        table = _read(self.folder / f"clustering_{name}.csv").drop(columns=columns[1:], errors="ignore")
+        table = read_collected(self.folder / f"clustering_{name}.csv", _TEXT).drop(columns=columns[1:], errors="ignore")
         return table.merge(self.metrics[columns].drop_duplicates(), on="run_id")
 
 
@@ -112,7 +95,7 @@ def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
         ExperimentError: the file isn't there or holds no such run.
     """
     path = metrics / "clustering_metrics.csv"
-    table = _read(path)
+    table = read_collected(path, _TEXT)
     if profile:
         table = table[table["profile"] == profile]
     if table.empty:
@@ -124,6 +107,6 @@ def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
     table = table.assign(prior=names)
     return [
         Block(metrics, name, data, table[(table["profile"] == name) & (table["data"] == data)])
-        for name in _ordered(table["profile"], PROFILES)
-        for data in _ordered(table.loc[table["profile"] == name, "data"], DATA)
+        for name in ordered(table["profile"], PROFILES)
+        for data in ordered(table.loc[table["profile"] == name, "data"], DATA)
     ]

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.clustering.blocks import PRIORS, Block, describe_seeds
+from experiments.clustering.blocks import PRIORS, Block
+from experiments.common.collected import describe_seeds
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import COLOURS, MARKERS, add_caption
 

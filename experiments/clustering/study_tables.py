@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.clustering.blocks import DATA, describe_seeds
+from experiments.clustering.blocks import DATA
+from experiments.common.collected import describe_seeds
 from experiments.common.figures import PROFILES
 from experiments.common.tables import NOTHING, Table, spread
 

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
-from experiments.clustering.blocks import DATA, PAPER_PRIORS, VERSIONS, Block, describe_seeds
+from experiments.clustering.blocks import DATA, PAPER_PRIORS, VERSIONS, Block
 from experiments.clustering.recovery import ESTIMATES, recovery
+from experiments.common.collected import describe_commits, describe_seconds, describe_seeds
+from experiments.common.paper import paper_value
 from experiments.common.tables import NOTHING, Table, spread
 
-PAPER = Path(__file__).resolve().parents[2] / "results" / "paper.yaml"
 SCORES = {"accuracy": "Acc", "nmi": "NMI", "ari": "ARI"}
 SPLITS = {"test": "whole test split", "test_subsampled": "test split cut like the training split"}
 START, START_NAME = "start", "baseline: after pretraining, where the VaDE starts"
-NOT_LEGIBLE = "not legible"
 PRETRAINING = {"stacked_denoising": "own", "original": "weights that VaDE's authors published", "file": "from a file"}
-
-
-def paper_table_2() -> dict[str, Any]:
-    """Reads what the paper's Table 2 shows."""
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(PAPER).table_2))
 
 
 def _cells(scores: pd.DataFrame, versions: Mapping[str, str]) -> list[str]:
@@ -40,8 +33,7 @@ def _paper_cells(values: Mapping[str, Any], versions: Mapping[str, str]) -> list
     """The paper's scores of one prior."""
     cells = []
     for version in versions:
-        found = [values.get(version, {}).get(score) for score in SCORES]
-        cells += [NOT_LEGIBLE if value is None else "{:.1f} ± {:.1f}".format(*value) for value in found]
+        cells += [paper_value(values.get(version, {}).get(score), 1) for score in SCORES]
         cells.append("5")
     return cells
 
@@ -81,9 +73,7 @@ def table_2(block: Block, split: str, paper: Mapping[str, Any]) -> Table:
 def notes(block: Block) -> str:
     """Says how a block's numbers were made."""
     runs = block.scores().drop_duplicates("run_id")
-    commits = sorted({f"{run.commit:.10}{' with changes' if run.dirty else ''}" for run in runs.itertuples()})
-    times = runs["seconds"].dropna()
-    time = f"median {times.median():.0f} s over the {len(times)} of {len(runs)} runs without interruption"
+    time, known = describe_seconds(runs), runs["seconds"].notna().any()
     lines = {
         "data": DATA.get(block.data, block.data),
         "profile": block.profile,
@@ -91,8 +81,8 @@ def notes(block: Block) -> str:
         "seeds": describe_seeds(runs).split(" ", 1)[1],
         "pretraining": ", ".join(PRETRAINING.get(name, name) for name in sorted(runs["pretraining"].unique())),
         "hardware": ", ".join(sorted(runs["device"].unique())),
-        "time per run": f"{time}; the first prior of a version and seed also pretrains" if len(times) else "not known",
-        "commit": ", ".join(commits),
+        "time per run": f"{time}; the first prior of a version and seed also pretrains" if known else time,
+        "commit": describe_commits(runs),
     }
     return "".join(f"- {name}: {text}\n" for name, text in lines.items())
 

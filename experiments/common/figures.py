@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import matplotlib
 
@@ -80,3 +81,43 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     figure.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     plt.close(figure)
     return [png, pdf]
+
+
+class Suffixed(Protocol):
+    """What a figure may be drawn of: a part of the collected metrics with an ending for file names."""
+
+    @property
+    def suffix(self) -> str:
+        """Ending of file names."""
+        ...
+
+
+Part = TypeVar("Part", bound=Suffixed)
+
+
+def draw(figures: Mapping[str, Callable[[Part], Figure]], parts: Iterable[Part], output: Path) -> None:
+    """Draws and saves figures of every part; one whose runs are not there is named and left out.
+
+    Args:
+        figures: Name of the file -> what draws it.
+        parts: Parts of the metrics.
+        output: Folder.
+
+    Raises:
+        ExperimentError: nothing could be drawn.
+    """
+    reasons, drawn = [], 0
+    for part in parts:
+        for name, make in figures.items():
+            try:
+                with plt.rc_context(STYLE):
+                    figure = make(part)
+                    for path in save(figure, output, f"{name}_{part.suffix}"):
+                        print(f"wrote {path}")
+                drawn += 1
+            except ExperimentError as error:
+                reasons.append(f"{name}_{part.suffix}: {error}")
+    if not drawn:
+        raise ExperimentError(f"nothing to draw: {'; '.join(reasons)}")
+    for reason in reasons:
+        print(f"not drawn: {reason}")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.clustering.blocks import Block, describe_seeds, read_blocks
+from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.recovery import recovery
+from experiments.common.collected import describe_seeds
 from experiments.verdicts.verdict import CLOSE, NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, Verdict
 
 STANDARD_ERRORS = 2.0  # of the mean paired difference, how far below 0 it may lie: close

@@ -16,8 +16,9 @@ from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.figures import figure_3, figure_history
 from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.clustering.recovery import rank_correlation, recovery
-from experiments.clustering.tables import notes, paper_table_2, table_2, weights_tables
+from experiments.clustering.tables import notes, table_2, weights_tables
 from experiments.common.errors import ExperimentError
+from experiments.common.paper import read_paper
 from experiments.common.tables import Table, spread
 from scripts import figures_clustering, tables_clustering
 from tests.experiments.clustering_metrics import PRIORS, true_frequencies, write_block
@@ -74,7 +75,7 @@ def test_missing_metrics_are_named(metrics: Path, tmp_path: Path) -> None:
 
 
 def test_table_2_shows_mean_deviation_and_seeds(metrics: Path, quick: Block) -> None:
-    table = table_2(quick, "test", paper_table_2())
+    table = table_2(quick, "test", read_paper("table_2"))
     assert len(table.header) == 1 + 3 * 4
     assert all(len(row) == len(table.header) for row in table.rows)
     # Accuracies 0.85, 0.86, 0.87; NMI 0.05 below, ARI 0.1 below: standard deviation exactly one point.
@@ -87,13 +88,13 @@ def test_table_2_shows_mean_deviation_and_seeds(metrics: Path, quick: Block) -> 
     ]
     assert cells(table_2(quick, "test_subsampled", {}), "uniform")[0] == "85.0 ± 1.0"
     assert "ours: hypergeometric, merged conditionals" in [row[0] for row in table.rows]
-    medium = table_2(read_blocks(metrics)[0], "test", paper_table_2())
+    medium = table_2(read_blocks(metrics)[0], "test", read_paper("table_2"))
     assert cells(medium, "categorical") == ["-"] * 4 + ["81.0", "76.0", "71.0", "1"] * 2
     assert not any(row[0].startswith("ours") for row in medium.rows)
 
 
 def test_the_papers_numbers_stand_below(quick: Block) -> None:
-    paper = paper_table_2()
+    paper = read_paper("table_2")
     table = table_2(quick, "test", paper)
     assert cells(table, "paper: uniform, categorical, hypergeometric") == (["not legible"] * 3 + ["5"]) * 3
     paper["uniform"]["full"]["accuracy"] = [94.5, 0.25]

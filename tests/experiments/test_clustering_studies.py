@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.clustering import progress
 from experiments.clustering.blocks import read_blocks
 from experiments.clustering.corruption import Corruption
 from experiments.clustering.data import ClusteringData, Splits
@@ -24,14 +23,16 @@ from experiments.clustering.embedding_mixture import EmbeddingMixture
 from experiments.clustering.guided_training import GuidedTraining
 from experiments.clustering.pretraining import Pretrained, Pretraining
 from experiments.clustering.priors import HypergeometricPrior, UniformPrior
-from experiments.common.progress import RateEstimate
 from experiments.clustering.scores import confusion, score
 from experiments.clustering.study_tables import pretraining_tables, recipe_tables
-from experiments.clustering.tables import paper_table_2, table_2
+from experiments.clustering.tables import table_2
 from experiments.clustering.training import assign_all
 from experiments.clustering.vade import VaDE
+from experiments.common import progress
 from experiments.common.configuration import check_overrides, resolve, run_id
 from experiments.common.context import RunContext
+from experiments.common.paper import read_paper
+from experiments.common.progress import RateEstimate
 from experiments.common.store import RunDirectory
 from experiments.common.tables import Table
 from experiments.common.tracking import Tracker
@@ -159,7 +160,7 @@ def test_seeds_of_the_studies_do_not_enter_table_2_nor_those_of_table_2_the_stud
     assert after == before
     (block,) = read_blocks(metrics)
     assert set(block.metrics["seed"]) == {0}
-    assert cells(table_2(block, "test", paper_table_2()))["uniform"][:4] == ["85.0", "80.0", "75.0", "1"]
+    assert cells(table_2(block, "test", read_paper("table_2")))["uniform"][:4] == ["85.0", "80.0", "75.0", "1"]
     assert cells(recipe_tables(metrics)[0]) == {
         "whole": ["10.0 ± 0.0 (10.0 10.0)", "20.0 ± 0.0 (20.0 20.0)", "15.0 ± 0.0", "-90.0 ± 0.0"]
     }
