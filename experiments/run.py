@@ -28,6 +28,7 @@ from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import code_facts, environment_facts
 from experiments.common.store import RunDirectory
 from experiments.common.tracking import track
+from experiments.disentanglement import trained  # noqa: F401 - makes ${trained_run:ROW} known to configurations
 
 log = logging.getLogger("experiments")
 

@@ -24,8 +24,8 @@ JOB_TYPES = ("sample", "pretrain", "train", "evaluate")
 # Keys of the command line that choose a row or a place, and leave the numbers alone.
 _PLACES = ("results", "data_directory", "threads", "logger", "trainer")
 _NEUTRAL = ("experiment", "profile", "seed", "force", "job_type", "tags", *_PLACES)
-# Settings of an experiment that decide what is kept, not what comes out.
-_BOOKKEEPING = ("checkpoint_every", "keep_model")
+# Settings of an experiment that decide what is kept and when it pauses, not what comes out.
+_BOOKKEEPING = ("checkpoint_every", "keep_model", "max_minutes")
 # Which data a room's rows take is a choice like the profile, and a column of their tables.
 _DATA = re.compile(r"profile\.\w+\.data")
 # Where and how visibly a trainer runs; everything else in that section decides numbers.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.common.configuration import CONFIGS, rows
+from experiments.common.store import RunDirectory
 from tests.experiments.helpers import csv_bytes, launch
 
 
@@ -14,12 +15,24 @@ def test_there_are_rows_of_both_experiments() -> None:
     assert {row.split("/")[0] for row in rows()} >= {"kolmogorov_smirnov", "urn"}
 
 
+def start(row: str, results: Path) -> RunDirectory:
+    """Runs a row, after the row whose model it scores."""
+    room, _, name = row.partition("/")
+    if room == "disentanglement":
+        pytest.importorskip("disentanglement_lib", reason="needs the extra `disentanglement`")
+        launch(f"weak_supervision/{name}", results)
+    return launch(row, results)
+
+
 @pytest.mark.parametrize("row", rows())
 def test_a_row_runs_and_the_same_seed_gives_the_same_bytes(row: str, tmp_path: Path) -> None:
-    first = launch(row, tmp_path / "first")
+    first = start(row, tmp_path / "first")
     assert first.finished() is not None
     assert not first.table("metrics").empty
-    assert csv_bytes(first) == csv_bytes(launch(row, tmp_path / "again"))
+    # Rows of pairs that differ in their number of shared factors alone need not all be run twice.
+    if row.startswith("weak_supervision") and not row.endswith("_s3"):
+        return
+    assert csv_bytes(first) == csv_bytes(start(row, tmp_path / "again"))
 
 
 @pytest.mark.parametrize("row", ["kolmogorov_smirnov/weights_exact_sample", "urn/maximum_likelihood"])
