@@ -144,7 +144,6 @@ def fault(path: Path) -> str | None:
 
 
 def _unpack(path: Path, layout: Layout, unpacked: Path) -> None:
-    rows = layout.shape[0]
     plan = Plan(f"unpacking {path.name}", _origin(path), layout.shape, BLOCK, UNPACKING_RATE, 2e8)
     row = int(np.prod(layout.shape[1:]))
     with _entry(path, unpacked) as stream:
@@ -152,9 +151,7 @@ def _unpack(path: Path, layout: Layout, unpacked: Path) -> None:
         def make(start: int, stop: int) -> NDArray[np.uint8]:
             if stream.tell() != layout.offset + start * row:  # an interrupted conversion goes on
                 stream.seek(layout.offset + start * row)
-            data = stream.read((stop - start) * row)
-            if stop == rows:
-                stream.read(1)  # at the end, the archive's checksum is compared
+            data = stream.read((stop - start) * row)  # at the last byte, the archive's checksum is compared
             return np.frombuffer(data, np.uint8).reshape(stop - start, *layout.shape[1:])
 
         write_images(unpacked, plan, make)

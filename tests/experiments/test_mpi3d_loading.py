@@ -224,12 +224,21 @@ def altered(path: Path, compressed: bool) -> None:
     flip(save(path, compressed=compressed), 100_000)
 
 
+def other_checksum(path: Path) -> None:
+    """The packed bytes are right, the archive's word for their checksum is another."""
+    content = save(path, compressed=True).read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        checksum = archive.getinfo("images.npy").CRC
+    path.write_bytes(content.replace(checksum.to_bytes(4, "little"), (checksum ^ 1).to_bytes(4, "little")))
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (cut, "is truncated or no .npz file"),
     "empty": (lambda path: path.touch(), "is truncated or no .npz file"),
     "a page": (replaced, "is truncated or no .npz file"),
     "altered": (lambda path: altered(path, False), "was altered: its checksum is"),
     "altered, compressed": (lambda path: altered(path, True), "was altered or damaged"),
+    "other checksum, compressed": (other_checksum, "was altered or damaged"),
     "other key": (lambda path: save(path, key="data"), "has no array 'images', but data.npy"),
     "other type": (lambda path: save(path, IMAGES[:4].astype(np.float32)), "holds an array of float32, expected uint8"),
     "columns": (lambda path: save(path, np.asfortranarray(IMAGES)), "holds an array of uint8 in column order"),
