@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.benchmark.environment import place
 from experiments.benchmark.run import Benchmark
 from experiments.common.store import write_atomically
 
@@ -23,15 +24,8 @@ def _number(value: float | None) -> str:
 
 def markdown(benchmark: Benchmark) -> str:
     """The table and what it needs to be understood."""
-    facts, settings = benchmark.environment, benchmark.settings
-    commit = facts["commit"][:10] + (" with uncommitted changes" if facts["dirty"] else "")
+    settings = benchmark.settings
     urn = f"m = {settings.group_sizes}, n = {settings.total_count}, weights {settings.weights}"
-    place = (
-        f"{facts['device']}, {facts['cores']} cores, {facts['threads']} thread(s), torch {facts['packages']['torch']}, "
-        f"Python {facts['python']}, commit {commit}, {facts['date']}."
-    )
-    if facts["load_average"] is not None:
-        place += f" Load average before the start: {facts['load_average']:.1f}."
     method = (
         f"Unless the row says otherwise the urn is {urn}; temperature {settings.temperature}. Every side runs in a "
         f"process of its own, in turns; the figures are medians over {settings.rounds} rounds of {settings.repeats} "
@@ -42,7 +36,7 @@ def markdown(benchmark: Benchmark) -> str:
     lines = [
         "# Benchmark",
         "",
-        place,
+        place(benchmark.environment),
         "",
         method,
         "",

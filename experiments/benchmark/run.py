@@ -1,7 +1,5 @@
 """The benchmark: every comparison in turn, collected into one list of rows."""
 
-import datetime
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmark import sides
+from experiments.benchmark.environment import before_a_run
 from experiments.benchmark.settings import Settings
-from experiments.common.reproducibility import environment_facts
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,7 @@ class Benchmark:
 
     def run(self) -> None:
         """Measure everything, side by side."""
-        self.environment = {key: value for key, value in environment_facts("cpu").items() if key != "peak_memory_mib"}
-        self.environment |= {
-            "threads": self.threads,
-            "cores": os.cpu_count(),
-            "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        }
+        self.environment = before_a_run() | {"threads": self.threads}
         self._precision()
         self._sample()
         self._straight_through()

@@ -21,7 +21,12 @@ class Skipped(Exception):
     """One side of a comparison isn't there; the message says what is missing."""
 
 
-def _last_json_line(command: list[str], threads: int) -> dict[str, Any]:
+def last_json_line(command: list[str], threads: int) -> dict[str, Any]:
+    """Runs a command and returns what its last line says.
+
+    Raises:
+        ExperimentError: it failed; with the last line of its errors.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -55,7 +60,7 @@ def check_biased_urn() -> str:
 def run_library(work: str, settings: Settings, threads: int, memory: bool = False) -> dict[str, Any]:
     """One process of this project's side (or of NumPy's): see library_worker."""
     job = {"work": work, "settings": settings.as_dict(), "memory": memory}
-    return _last_json_line([sys.executable, "-m", "experiments.benchmark.library_worker", json.dumps(job)], threads)
+    return last_json_line([sys.executable, "-m", "experiments.benchmark.library_worker", json.dumps(job)], threads)
 
 
 def run_official(path: Path, settings: Settings, threads: int, memory: bool = False) -> dict[str, Any]:
@@ -71,14 +76,14 @@ def run_official(path: Path, settings: Settings, threads: int, memory: bool = Fa
         "repeats": settings.repeats,
         "memory": memory,
     }
-    return _last_json_line([sys.executable, "-m", "experiments.benchmark.official_worker", json.dumps(job)], threads)
+    return last_json_line([sys.executable, "-m", "experiments.benchmark.official_worker", json.dumps(job)], threads)
 
 
 def run_biased_urn(program: str, settings: Settings) -> dict[str, Any]:
     """One process of BiasedUrn's rMFNCHypergeo (it computes on one thread)."""
     sizes, weights = (",".join(map(str, values)) for values in (settings.group_sizes, settings.weights))
     arguments = [str(settings.draws), str(settings.repeats), str(settings.total_count), sizes, weights]
-    return _last_json_line([program, str(FOLDER / "biased_urn.R"), *arguments], 1)
+    return last_json_line([program, str(FOLDER / "biased_urn.R"), *arguments], 1)
 
 
 def alternate(sides: dict[str, Any], rounds: int) -> dict[str, list[float]]:

@@ -13,11 +13,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from experiments.benchmark.laps import Laps
 from experiments.benchmark.sides import Skipped
 from experiments.clustering.benchmark import report, sides
 from experiments.clustering.benchmark.configured import INITIAL_VARIANCE, MINIMUM_VARIANCE, Configured
 from experiments.clustering.benchmark.plain import PlainVaDE
-from experiments.clustering.benchmark.profile import ADAM, BACKWARD, FORWARD, PARTS, PRIOR, Laps, prior_alone, profile
+from experiments.clustering.benchmark.profile import (
+    ADAM,
+    BACKWARD,
+    BETWEEN,
+    FORWARD,
+    PARTS,
+    PRIOR,
+    prior_alone,
+    profile,
+)
 from experiments.clustering.benchmark.run import PLAIN, PROJECT, Benchmark, check
 from experiments.clustering.benchmark.settings import PRIORS, Settings
 from experiments.clustering.benchmark.stacked import StackedVaDE
@@ -174,7 +184,7 @@ def test_half_precision_reaches_the_wide_layers(tmp_path: Path) -> None:
 def test_laps_give_the_time_to_the_innermost(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    laps = Laps(lambda: None)
+    laps = Laps(lambda: None, BETWEEN)
     for entered, seconds in ((FORWARD, 3.0), (PRIOR, 2.0), (None, 1.0), (None, 0.5)):
         laps.leave() if entered is None else laps.enter(entered)
         now += seconds

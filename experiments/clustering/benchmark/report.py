@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.benchmark.environment import place
 from experiments.clustering.benchmark.profile import PRIOR_ALONE
 from experiments.clustering.benchmark.run import PROJECT, Benchmark
 from experiments.common.store import write_atomically
@@ -32,16 +33,8 @@ def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
 
 
 def _heading(benchmark: Benchmark) -> Iterator[str]:
-    facts, settings = benchmark.environment, benchmark.settings[0]
-    commit = facts["commit"][:10] + (" with uncommitted changes" if facts["dirty"] else "")
-    packages = facts["packages"]
-    place = (
-        f"{facts['device']}, {facts['cores']} cores, {facts['threads']} thread(s), torch {packages['torch']}, "
-        f"Lightning {packages['pytorch-lightning']}, Python {facts['python']}, commit {commit}, {facts['date']}."
-    )
-    if facts["load_average"] is not None:
-        place += f" Load average before the start: {facts['load_average']:.1f}."
-    yield from ("# Training of the VaDE: steps per second", "", place, "")
+    settings = benchmark.settings[0]
+    yield from ("# Training of the VaDE: steps per second", "", place(benchmark.environment), "")
     widths = "-".join(str(width) for width in settings.widths)
     yield (
         f"Random images, batches of {settings.batch_size}, encoder {widths} and its mirror. The project's side is a "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -11,16 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from experiments.benchmark.run import Row
+from experiments.benchmark.environment import before_a_run
 from experiments.benchmark.sides import Skipped
+from experiments.benchmark.turns import Comparison, check_accelerator, ratios, take_turns
 from experiments.clustering.benchmark.configured import Configured
 from experiments.clustering.benchmark.profile import PRIOR_ALONE, prior_alone, profile
 from experiments.clustering.benchmark.settings import PRIORS, Settings
 from experiments.clustering.benchmark.sides import PlainSide, ProjectSide, StackedSide, compiled_side
 from experiments.common.errors import ExperimentError
-from experiments.common.reproducibility import environment_facts
 from experiments.common.tracking import Tracker, track
 
 PROJECT, PLAIN, COMPILED, HALF = "project", "plain loop", "project, compiled", "project, bfloat16"
@@ -31,12 +27,10 @@ def stacked_name(seeds: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(Row):
-    """A side beside another; ratios are taken round by round, since the machine's speed drifts."""
+class PriorComparison(Comparison):
+    """A side beside another, with one prior."""
 
     prior: str
-    lowest_ratio: float | None = None
-    highest_ratio: float | None = None
 
 
 @dataclass
@@ -58,7 +52,7 @@ class Benchmark:
 
     settings: list[Settings]
     log: Callable[[str], None] = print
-    rows: list[Comparison] = field(default_factory=list)
+    rows: list[PriorComparison] = field(default_factory=list)
     rates: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
     ends: dict[str, list[float]] = field(default_factory=dict)
@@ -74,13 +68,7 @@ class Benchmark:
         """
         for settings in self.settings:
             check(settings)
-        facts = environment_facts(self.settings[0].accelerator)
-        self.environment = {name: value for name, value in facts.items() if not name.startswith("peak")}
-        self.environment |= {
-            "cores": os.cpu_count(),
-            "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        }
+        self.environment = before_a_run(self.settings[0].accelerator)
         for settings in self.settings:
             with (
                 tempfile.TemporaryDirectory() as folder,
@@ -112,11 +100,7 @@ class Benchmark:
             except Skipped as reason:
                 self.skipped.append(str(reason))
                 self.log(f"skipped: {reason}")
-        rates: dict[str, list[float]] = {name: [] for name in rounds}
-        for number in range(settings.rounds):
-            # There and back again, so that a drift of the machine's speed favours no side.
-            for name in list(rounds)[:: 1 if number % 2 == 0 else -1]:
-                rates[name].append(rounds[name]())
+        rates = take_turns(rounds, settings.rounds)
         self.rates[prior], self.ends[prior] = rates, project.end_seconds
         self._compare(settings, PROJECT, PLAIN, ">= 0.95" if settings.judged else "")
         for name in rounds:
@@ -127,24 +111,21 @@ class Benchmark:
 
     def _compare(self, settings: Settings, name: str, other: str, target: str) -> None:
         rates = self.rates[settings.prior]
-        ratios = [ours / theirs for ours, theirs in zip(rates[name], rates[other])]
         notes = {
             HALF: "wide layers in half precision",
             COMPILED: f"first step {self.compile_seconds.get(settings.prior, 0):.0f} s",
         }
-        row = Comparison(
+        row = PriorComparison(
             work=name,
             ours=statistics.median(rates[name]),
             other_side=other,
             other=statistics.median(rates[other]),
             unit="steps/s x seeds" if name.endswith("at once") else "steps/s",
-            ratio=statistics.median(ratios),
             target=target,
             dtype="bfloat16" if name == HALF else "float32",
             note=notes.get(name, ""),
             prior=settings.prior,
-            lowest_ratio=min(ratios),
-            highest_ratio=max(ratios),
+            **ratios(rates[name], rates[other]),
         )
         self.rows.append(row)
         reached = f", to reach {target}: {row.reached}" if target else ""
@@ -165,5 +146,4 @@ def check(settings: Settings) -> None:
     for name in ("rounds", "steps", "warm_up"):
         if getattr(settings, name) < 1:
             raise ExperimentError(f"--{name} must be at least 1, got {getattr(settings, name)}")
-    if settings.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ExperimentError("--accelerator gpu: torch finds no CUDA GPU here; leave it out to measure the CPU")
+    check_accelerator(settings.accelerator)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from experiments.benchmark.sides import Skipped
+from experiments.benchmark.turns import (
+    Clock,
+    check_compiler,
+    device_of,
+    first_compiled_step,
+    own_determinism,
+    synchronizer,
+)
 from experiments.clustering.benchmark.configured import (
     INITIAL_VARIANCE,
     MINIMUM_VARIANCE,
@@ -26,56 +27,12 @@ from experiments.clustering.benchmark.plain import LEARNING_RATE, PlainVaDE, pla
 from experiments.clustering.benchmark.settings import Settings
 from experiments.clustering.benchmark.stacked import StackedVaDE
 from experiments.clustering.data import index_chunks
-from experiments.common.chunked import ChunkedTraining
 from experiments.common.context import RunContext
 from experiments.common.store import RunDirectory
 from experiments.common.tracking import Tracker
 from mvhg import ExponentialAnnealing
 
 TEMPERATURE = ExponentialAnnealing(1.0, 0.5, 10_000)
-
-
-def device_of(settings: Settings) -> torch.device:
-    return torch.device("cuda" if settings.accelerator == "gpu" else "cpu")
-
-
-def synchronizer(settings: Settings) -> Callable[[], None]:
-    """Waits until the device has done its work; nothing to wait for on a CPU."""
-    return torch.cuda.synchronize if settings.accelerator == "gpu" else lambda: None
-
-
-@contextmanager
-def own_determinism() -> Iterator[None]:
-    """Lightning's trainer sets torch's deterministic mode for the process; the next side must not run under it."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-
-class Clock(pl.Callback):
-    """Steps taken and time after every chunk, and the time at the end."""
-
-    def __init__(self, synchronize: Callable[[], None]) -> None:
-        self.synchronize = synchronize
-        self.marks: list[tuple[int, float]] = []
-        self.end = 0.0
-
-    def _mark(self, module: pl.LightningModule) -> None:
-        assert isinstance(module, ChunkedTraining)
-        self.synchronize()
-        self.marks.append((module.steps_taken, time.perf_counter()))
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._mark(pl_module)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        self._mark(pl_module)
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.synchronize()
-        self.end = time.perf_counter()
 
 
 class ProjectSide:
@@ -112,7 +69,7 @@ class ProjectSide:
         run = RunDirectory(self.folder, "benchmark", "run")
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         context = RunContext(0, run, self.tracker, self.configured.trainer)
-        clock = Clock(synchronizer(self.settings))
+        clock = Clock(synchronizer(self.settings.accelerator))
         chunks = index_chunks(steps * self.settings.batch_size, self.settings.batch_size, self.settings.warm_up, 0)
         with own_determinism():
             trainer = context.trainer(max_epochs=1, callbacks=[*callbacks, clock], precision=self.precision)
@@ -124,9 +81,8 @@ class ProjectSide:
     def round(self) -> float:
         """Steps per second after the first chunk; the end of the epoch counts apart."""
         clock = self.fit(self.settings.warm_up + self.settings.steps)
-        (first, start), (last, end) = clock.marks[1], clock.marks[-1]
-        self.end_seconds.append(clock.end - end)
-        return (last - first) / (end - start)
+        self.end_seconds.append(clock.end_seconds())
+        return 1 / clock.seconds_per_step()
 
 
 class PlainSide:
@@ -134,7 +90,7 @@ class PlainSide:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        device = device_of(settings)
+        device = device_of(settings.accelerator)
         digits = (settings.warm_up + settings.steps) * settings.batch_size
         self.images = random_images(digits, settings.widths[0]).to(device) / 255
         self.model = PlainVaDE(settings.widths, settings.clusters, settings.prior, MINIMUM_VARIANCE, INITIAL_VARIANCE)
@@ -150,7 +106,7 @@ class PlainSide:
             steps=self.settings.steps,
             warm_up=self.settings.warm_up,
             temperature=TEMPERATURE,
-            synchronize=synchronizer(self.settings),
+            synchronize=synchronizer(self.settings.accelerator),
         )
         return self.settings.steps / seconds
 
@@ -166,7 +122,7 @@ class StackedSide:
     def __init__(self, configured: Configured, seeds: int) -> None:
         self.settings = settings = configured.settings
         self.seeds = seeds
-        self.device = device_of(settings)
+        self.device = device_of(settings.accelerator)
         self.steps, self.warm_up = (max(1, count // seeds) for count in (settings.steps, settings.warm_up))
         digits = (self.warm_up + self.steps) * settings.batch_size
         self.images = random_images(digits, settings.widths[0]).to(self.device)
@@ -175,7 +131,7 @@ class StackedSide:
 
     def round(self) -> float:
         """Steps per second times the number of seeds."""
-        batch_size, synchronize = self.settings.batch_size, synchronizer(self.settings)
+        batch_size, synchronize = self.settings.batch_size, synchronizer(self.settings.accelerator)
         optimizer = torch.optim.Adam(self.stacked.parameters.values(), lr=LEARNING_RATE, fused=True)
         orders = torch.stack([torch.randperm(len(self.images), device=self.device) for _ in range(self.seeds)])
         elbos: list[Tensor] = []
@@ -200,13 +156,6 @@ class StackedSide:
         return self.seeds * self.steps / seconds
 
 
-def check_compiler() -> None:
-    """Raises Skipped without the C++ compiler that torch.compile would call."""
-    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        raise Skipped(f"torch.compile: no C++ compiler ({compiler} is not there; CXX names another)")
-
-
 def compiled_side(configured: Configured, folder: Path, tracker: Tracker) -> tuple[ProjectSide, float]:
     """The compiled project, and the seconds of its first step, nearly all of them the compiler's.
 
@@ -215,11 +164,4 @@ def compiled_side(configured: Configured, folder: Path, tracker: Tracker) -> tup
     """
     check_compiler()
     side = ProjectSide(configured, folder, tracker, compile=True)
-    try:
-        with torch._inductor.config.patch(force_disable_caches=True):
-            clock = side.fit(1)
-    except Exception as error:  # whatever dynamo, inductor or the compiler raise
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
-        raise Skipped(f"torch.compile: {type(error).__name__}: {reason}") from error
-    (_, start), (_, end) = clock.marks
-    return side, end - start
+    return side, first_compiled_step(side.fit)
