@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import lzma
 import math
 import os
 import struct
@@ -34,7 +33,7 @@ KEY = "images"  # name of the array in an .npz file
 CHUNK = 2**24  # bytes read at a time
 GIVEN = "given"  # origin of a file that the user has put there
 AWAY = "move it away and start again"
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, struct.error)  # of an archive
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error)  # of an archive
 ZIP_ENTRY = struct.Struct("<26xHH")  # a local file header: at its end the lengths of the name and of the extra field
 
 
@@ -110,6 +109,8 @@ def inspect_archive(path: Path) -> Layout:
             if f"{KEY}.npy" not in names:
                 raise ValueError(f"has no array {KEY!r}, but {', '.join(names) or 'nothing'}")
             entry = archive.getinfo(f"{KEY}.npy")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("is compressed in another way than NumPy's savez_compressed does it")
             with archive.open(entry) as stream:
                 shape, header = _read_header(stream)
         _check_length(entry.file_size, header + math.prod(shape))

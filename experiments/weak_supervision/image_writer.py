@@ -147,8 +147,9 @@ def _note(part: Path, plan: Plan, rows: int, checksum: int) -> None:
 def _announce(path: Path, plan: Plan, rows: int) -> None:
     size, free = rows * plan.row_size, shutil.disk_usage(path.parent).free
     if size + plan.later > free:
+        needed = readable_size(size + plan.later)
         raise ExperimentError(
-            f"{plan.title} needs {readable_size(size + plan.later)} in {path.parent}, but {readable_size(free)} are free; "
+            f"{plan.title} needs {needed} in {path.parent}, but {readable_size(free)} are free; "
             "make room, or name another data folder with MVHG_DATA_DIR"
         )
     seconds = max(1, round(rows / plan.rate))

@@ -232,6 +232,13 @@ def other_checksum(path: Path) -> None:
     path.write_bytes(content.replace(checksum.to_bytes(4, "little"), (checksum ^ 1).to_bytes(4, "little")))
 
 
+def packed_otherwise(path: Path) -> None:
+    array = io.BytesIO()
+    np.save(array, IMAGES)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("images.npy", array.getvalue())
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (cut, "is truncated or no .npz file"),
     "empty": (lambda path: path.touch(), "is truncated or no .npz file"),
@@ -239,6 +246,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "altered": (lambda path: altered(path, False), "was altered: its checksum is"),
     "altered, compressed": (lambda path: altered(path, True), "was altered or damaged"),
     "other checksum, compressed": (other_checksum, "was altered or damaged"),
+    "other packing": (packed_otherwise, "is compressed in another way"),
     "other key": (lambda path: save(path, key="data"), "has no array 'images', but data.npy"),
     "other type": (lambda path: save(path, IMAGES[:4].astype(np.float32)), "holds an array of float32, expected uint8"),
     "columns": (lambda path: save(path, np.asfortranarray(IMAGES)), "holds an array of uint8 in column order"),
