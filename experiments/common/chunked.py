@@ -74,7 +74,8 @@ class ChunkedTraining(pl.LightningModule):
             terms.append(torch.cat([values.detach(), self.gradient_terms()]))
             optimizer.step()
             self.steps_taken += 1
-        table = torch.stack(terms)  # [steps, terms]
+        # [steps, terms]; means over processes, of which all then see what isn't finite.
+        table = self.trainer.strategy.reduce(torch.stack(terms), reduce_op="mean")
         self._check(table)
         self.term_sums += table.sum(0)
         self._steps_of_epoch += len(table)

@@ -52,7 +52,7 @@ class WeakSupervision:
         profile_pairs: pairs for the bound at every fixed k.
         checkpoint_every: epochs between two checkpoints.
         keep_model: keep the trained weights beside the results, as ``model.pt``.
-        max_minutes: stop after the epoch in which so much time has passed; the same command goes on. None: no limit.
+        max_minutes: stop at the first checkpoint after so much time; the same command goes on. None: no limit.
 
     Raises:
         ValueError: a setting is not allowed; the message names it.
@@ -140,15 +140,15 @@ class WeakSupervision:
             RateEstimate(),
         ]
         if self.max_minutes is not None:
-            callbacks.append(_StopAfter(self.max_minutes))
+            callbacks.append(_StopAfter(self.max_minutes, self.checkpoint_every))
         trainer = context.trainer(max_epochs=self.training.epochs, callbacks=callbacks, use_distributed_sampler=False)
         trainer.fit(training, training.loader(trainer.world_size), ckpt_path=context.checkpoint_path, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
         if training.steps_taken < self.training.steps:
+            limit = "by the trainer" if self.max_minutes is None else f"after max_minutes={self.max_minutes:g}"
             raise ExperimentError(
-                f"stopped after max_minutes={self.max_minutes:g}, at step {training.steps_taken} of "
-                f"{self.training.steps}; the same command goes on"
+                f"stopped {limit}, at step {training.steps_taken} of {self.training.steps}; the same command goes on"
             )
 
     def _tables(
@@ -216,12 +216,14 @@ class WeakSupervision:
 
 
 class _StopAfter(pl.Callback):
-    """Stops after the epoch in which a time has passed: between two checkpoints nothing would be kept."""
+    """Stops at the first checkpoint after a time has passed: between two nothing would be kept."""
 
-    def __init__(self, minutes: float) -> None:
+    def __init__(self, minutes: float, checkpoint_every: int) -> None:
         self.seconds = 60 * minutes
+        self.checkpoint_every = checkpoint_every
         self.started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if time.perf_counter() - self.started > self.seconds:
+        kept = (trainer.current_epoch + 1) % self.checkpoint_every == 0
+        if kept and time.perf_counter() - self.started > self.seconds:
             trainer.should_stop = True

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from experiments.common.checks import require_integer
+from experiments.common.checks import require_integer, require_number
 from experiments.weak_supervision.gaussians import AVERAGES, average, kl_to_prior
 from experiments.weak_supervision.networks import Decoder, Encoder
 from experiments.weak_supervision.shard import WHOLE, Shard
@@ -99,6 +99,7 @@ class GroupVAE(nn.Module):
         for name, value, allowed in (("averaging", averaging, AVERAGES), ("objective", objective, OBJECTIVES)):
             if value not in allowed:
                 raise ValueError(f"model.{name} must be one of {', '.join(allowed)}, got {value!r}")
+        require_number("model.beta", beta)
         self.num_latents = num_latents
         self.image_size = image_size
         self.averaging = averaging
@@ -149,7 +150,8 @@ class GroupVAE(nn.Module):
             context: see there.
         """
         mean, log_variance = self.encode_pairs(images)
-        choice = self.choose(mean, log_variance, context)
+        with torch.autocast(images.device.type, enabled=False):
+            choice = self.choose(mean, log_variance, context)
         return self.bound(images, mean, log_variance, noise, choice.independent), choice
 
     def bound(

@@ -14,7 +14,10 @@ from experiments.common.errors import ExperimentError
 from experiments.weak_supervision.factors import FACTORS, FactorGrid
 
 PAIRINGS = ("exact", "published")
-_ROUNDS = 200  # of drawing and throwing away before a split is given up as too thin
+# Of drawing and throwing away, before a split is given up as too thin: seconds, and half a gigabyte.
+_ROUNDS = 200
+_CANDIDATES_PER_ROUND = 1_000_000
+_CANDIDATES = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -110,18 +113,22 @@ class PairSampler:
         """
         share = len(self.images) / self.grid.num_images  # about as many candidates are kept
         kept: list[Pairs] = []
-        have = 0
+        have = tried = 0
         for _ in range(_ROUNDS):
-            candidates = self._candidates(math.ceil(1.1 * (pairs - have) / share) + 16, generator)
+            number = min(math.ceil(1.1 * (pairs - have) / share) + 16, _CANDIDATES_PER_ROUND)
+            candidates = self._candidates(number, generator)
             inside = self._member[candidates.index[1]].nonzero().squeeze(1)[: pairs - have]
             kept.append(candidates[inside])
             have += len(inside)
+            tried += number
             if have == pairs:
                 return Pairs(
                     torch.cat([part.index for part in kept], dim=1),
                     torch.cat([part.changed for part in kept]),
                     torch.cat([part.label for part in kept]),
                 )
+            if tried >= _CANDIDATES:
+                break
         raise ExperimentError(
             f"only {have} of {pairs} pairs with {self.shared} shared factors were found among {len(self.images)} "
             "images; take more images or a larger data.test_share"

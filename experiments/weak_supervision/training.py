@@ -106,6 +106,7 @@ class PairTraining(ChunkedTraining):
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pictures = images
         self.sampler = sampler
+        self._pairs: Pairs | None = None  # of the chunk
         self.settings = settings
         self.annealing = ExponentialAnnealing(
             settings.initial_temperature, settings.final_temperature, settings.annealing_steps
@@ -134,10 +135,14 @@ class PairTraining(ChunkedTraining):
         return self.settings.chunk_steps if world_size == 1 else 1
 
     def steps(self, chunk: int) -> Iterator[tuple[Tensor, Pairs]]:
-        size, steps = self.settings.batch_size, self._chunk_steps(self.trainer.world_size)
-        pairs = self.sampler.sample(steps * size, self.generator)
-        for start in range(0, steps * size, size):
-            batch = pairs[slice(start, start + size)]
+        size = self.settings.batch_size
+        for _ in range(self._chunk_steps(self.trainer.world_size)):
+            # Drawn for as many steps as one process takes per call, so that several draw the same.
+            position = self.steps_taken % self.settings.chunk_steps
+            if position == 0:
+                self._pairs = self.sampler.sample(self.settings.chunk_steps * size, self.generator)
+            assert self._pairs is not None
+            batch = self._pairs[slice(position * size, (position + 1) * size)]
             part = Pairs(self.shard.part(batch.index, 1), self.shard.part(batch.changed), self.shard.part(batch.label))
             yield load_batch(self.pictures, part.index, self.device), part
 
