@@ -3,7 +3,7 @@
 Only runs of a row as it is defined are taken: one with settings changed on the command line, or a second one of the
 same row, profile, data and seed, is named and left out. Every line says where it comes from; the code, machine and time
 of a run stand in the metrics table (no time where a run was interrupted: only its last part was measured). Of the
-tables that hold pictures, the lowest seed is taken alone.
+tables that hold pictures, the lowest seed is taken alone, and of the weak supervision's what the figures show.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments 
 
 from experiments.common.errors import ExperimentError
 from experiments.common.store import RunDirectory, find_finished, write_atomically
+from experiments.weak_supervision.kept_pictures import kept_pictures
 
 PROVENANCE = ("commit", "dirty", "device", "seconds")
-PICTURES = ("generated", "latent")  # large, and one seed is enough to look at
+THINNED = ("traversals", "reconstructions")  # of most rows nothing is shown
+PICTURES = ("generated", "latent", *THINNED)  # large, and one seed is enough to look at
 
 
 class _Key(NamedTuple):
@@ -71,19 +73,24 @@ def collect(
     shown: set[tuple[str, ...]] = set()  # cells whose pictures are there: seeds come in ascending order
     for key, run in sorted(taken.items()):
         for path in sorted(run.path.glob("*.csv")):
-            if path.stem not in PICTURES or key[:-1] not in shown:
-                tables[f"{key.row.split('/')[0]}_{path.stem}.csv"].append(_with_origin(key, run, path))
+            if path.stem in PICTURES and key[:-1] in shown:
+                continue
+            table = pd.read_csv(path)
+            if path.stem in THINNED:
+                table = kept_pictures(key.row, path.stem, table)
+            if len(table):
+                tables[f"{key.row.split('/')[0]}_{path.stem}.csv"].append(_with_origin(key, run, path.stem, table))
         shown.add(key[:-1])
     return tables
 
 
-def _with_origin(key: _Key, run: RunDirectory, path: Path) -> pd.DataFrame:
+def _with_origin(key: _Key, run: RunDirectory, name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Returns a run's table with columns that say where it comes from."""
-    table, facts = pd.read_csv(path), _facts(run)
+    table, facts = table.reset_index(drop=True), _facts(run)
     origin: dict[str, Any] = {"row": key.row, "profile": key.profile, "seed": key.seed, "run_id": run.path.name}
     if key.data and "data" not in table:
         origin["data"] = key.data
-    more = {name: facts[name] for name in PROVENANCE} if path.stem == "metrics" else {}
+    more = {fact: facts[fact] for fact in PROVENANCE} if name == "metrics" else {}
     if more:
         more |= {"seconds": math.nan if facts["resumed"] else facts["seconds"], "torch": facts["packages"]["torch"]}
     columns = pd.DataFrame([origin], index=table.index), table, pd.DataFrame([more], index=table.index)

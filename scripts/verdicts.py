@@ -23,10 +23,12 @@ from experiments.verdicts.clustering import clustering
 from experiments.verdicts.kolmogorov_smirnov import kolmogorov_smirnov
 from experiments.verdicts.urn import urn
 from experiments.verdicts.verdict import Verdict
+from experiments.verdicts.weak_supervision import weak_supervision
 
 ROOMS: dict[str, Callable[[Path], list[Verdict]]] = {
     "kolmogorov_smirnov": kolmogorov_smirnov,
     "urn": urn,
+    "weak_supervision": weak_supervision,
     "clustering": clustering,
 }
 

@@ -1,0 +1,102 @@
+"""Figure 11 and its numbers: disentanglement and downstream scores over the number of independent factors."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments.common.collected import ordered
+from experiments.common.errors import ExperimentError
+from experiments.common.figures import add_caption
+from experiments.common.tables import Table, spread
+from experiments.weak_supervision.blocks import (
+    CAPTION,
+    DISENTANGLEMENT,
+    METHODS,
+    STYLES,
+    Block,
+    independent_factors,
+    label,
+    listed,
+    mean_and_error,
+)
+
+SCORES = {  # of the figure
+    "beta_vae": "BetaVAE score",
+    "factor_vae": "FactorVAE score",
+    "mig": "MIG",
+    "dci_disentanglement": "DCI disentanglement",
+    "sap": "SAP",
+    "modularity": "modularity",
+    "downstream": "downstream accuracy",
+}
+OTHER_SCORES = {"dci_completeness": "DCI completeness", "dci_informativeness": "DCI informativeness"}
+
+
+def scores(block: Block) -> pd.DataFrame:
+    """Scores of a block's models, a line per run and score, with ``k``.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    table = block.of_room(DISENTANGLEMENT, "metrics")
+    if table.empty:
+        raise ExperimentError(f"the metrics hold no disentanglement scores at {block.source}")
+    return table.assign(k=independent_factors(table["shared"]))
+
+
+def figure_11_table(block: Block) -> Table:
+    """The numbers of Figure 11, a line for every method and s with a run."""
+    table, names = scores(block), SCORES | OTHER_SCORES
+    rows = []
+    for method in ordered(table["method"], METHODS):
+        for shared, part in table[table["method"] == method].groupby("shared"):
+            cells = [spread(part.loc[part["score"] == score, "value"], 3) for score in names]
+            rows.append([label(method), str(shared), *cells, str(part["seed"].nunique())])
+    title = f"Figure 11 on {block.source}: mean ± standard deviation over seeds. Examples to fit on: {_samples(table)}"
+    return Table(title, ["method", "s", *names.values(), "seeds"], rows)
+
+
+def _samples(table: pd.DataFrame) -> str:
+    """How many examples the scores were fitted on."""
+    dci = table["score"].str.startswith("dci_")
+    return f"{listed(table.loc[~dci, 'samples'].tolist())}, of DCI {listed(table.loc[dci, 'samples'].tolist())}"
+
+
+def figure_11(block: Block) -> Figure:
+    """A panel per score, over k, a line per method."""
+    table = scores(block)
+    size = (9.2, 4.8)
+    figure, axes = plt.subplots(2, 4, figsize=size, sharex=True, layout="constrained")
+    methods = ordered(table["method"], METHODS)
+    ax: Axes
+    for ax, (score, name) in zip(axes.flat, SCORES.items()):
+        for position, method in enumerate(methods):
+            part = table[(table["method"] == method) & (table["score"] == score)]
+            found = {k: mean_and_error(values) for k, values in part.groupby("k")["value"]}
+            offset = 0.1 * (position - (len(methods) - 1) / 2)
+            errors = [0.0 if math.isnan(error) else error for _, error in found.values()]
+            style = {"linewidth": 1.3, "markersize": 4.5, "capsize": 2, "elinewidth": 1} | STYLES.get(method, {})
+            ax.errorbar([k + offset for k in found], [mean for mean, _ in found.values()], yerr=errors, **style)
+        ax.set_title(name, fontsize=9)
+        ax.set_xticks(sorted(table["k"].unique()))
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    for ax in axes[1, :3]:
+        ax.set_xlabel("independent factors, k")
+    axes[0, 3].set_xlabel("independent factors, k")
+    axes[0, 3].tick_params(labelbottom=True)
+    axes[1, 3].set_axis_off()
+    handles = [Line2D([], [], markersize=4.5, **STYLES.get(method, {})) for method in methods]
+    axes[1, 3].legend(handles, [label(method) for method in methods], loc="center")
+    caption = (
+        "Disentanglement scores by disentanglement_lib, and adjusted balanced accuracy of linear classifiers on all "
+        "latents of single images, over k = 7 - s. Mean over the seeds and its standard error; marks are moved "
+        f"sideways to be seen. Examples to fit on: {_samples(table)}. {block.described(table)}"
+    )
+    add_caption(figure, caption, int(CAPTION * size[0]))
+    return figure

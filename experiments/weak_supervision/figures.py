@@ -1,0 +1,134 @@
+"""Figure 2, and the bound over fixed numbers of independent latents, of one block of collected metrics."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from experiments.common.figures import COLOURS, add_caption
+from experiments.weak_supervision.blocks import (
+    CAPTION,
+    METHODS,
+    REFERENCES,
+    STYLES,
+    Block,
+    independent_factors,
+    label,
+    mean_and_error,
+    not_drawn,
+)
+
+ERRORS = {
+    "count_error": r"$(E[\hat{k}] - k)^2$",
+    "draw_count_error": r"one draw: $(\hat{k} - k)^2$",
+    "shared_error": r"literal: $(d - E[\hat{k}] - s)^2$",
+}
+NEAR = 0.5  # of zero: what an estimator of k should reach
+OBJECTIVES = {"per_view": "per view", "joint": "joint"}
+NATS, LOWEST = 0.1, -10.0  # of differences of the bound: drawn linearly below, not drawn under
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def figure_2(block: Block) -> Figure:
+    """Squared errors of the number of independent latents over s, in three readings, a line per method."""
+    methods = [method for method in block.methods if method not in REFERENCES]
+    if not methods:
+        raise not_drawn([name for method, name in METHODS.items() if method not in REFERENCES], block)
+    places = {shared: place for place, shared in enumerate(block.shared)}
+    size = (9.6, 3.7)
+    figure, axes = plt.subplots(1, len(ERRORS), figsize=size, sharey=True, layout="constrained")
+    for ax, (column, title) in zip(axes, ERRORS.items()):
+        for position, method in enumerate(methods):
+            runs = block.runs(method)
+            found = {shared: mean_and_error(part) for shared, part in runs.groupby("shared")[column]}
+            offset = 0.1 * (position - (len(methods) - 1) / 2)
+            errors = [0.0 if math.isnan(error) else error for _, error in found.values()]
+            means = [mean for mean, _ in found.values()]
+            style = {"linewidth": 1.2, "markersize": 4.5, "capsize": 2, "elinewidth": 1} | STYLES.get(method, {})
+            where = [places[shared] + offset for shared in found]
+            ax.errorbar(where, means, yerr=errors, label=label(method), **style)
+        ax.axhline(NEAR, color="0.4", linewidth=0.8, zorder=0)
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel("shared factors, s")
+        ax.set_xticks(list(places.values()), [str(shared) for shared in places])
+        ax.set_yscale("symlog", linthresh=0.1)
+        ax.set_yticks([0, 0.1, 1, 10, 100])
+        ax.set_ylim(bottom=-0.01)
+        ax.yaxis.set_major_formatter(PLAIN)
+    axes[0].set_ylabel("squared error")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
+    caption = (
+        "Squared error of the number of independent latents against k = 7 - s. Left: of its mean under the method's "
+        "law; middle: of a single draw per pair; right: of the literal number of shared latents, d - k, against s (the "
+        "same as on the left where d = 7). Marks: mean over the seeds, bars: its standard error; marks are moved "
+        f"sideways to be seen. Linear below 0.1, logarithmic above; grey line: {NEAR:g}. Where k is given there is no "
+        f"error. {block.described(block.metrics)}"
+    )
+    add_caption(figure, caption, int(CAPTION * size[0]))
+    return figure
+
+
+def relative_bounds(profile: pd.DataFrame, objective: str, true_count: int) -> pd.DataFrame:
+    """The bound at every k less that at the true one, [k, seeds]."""
+    bounds = profile.pivot(index="independent", columns="seed", values=objective)
+    return bounds - bounds.loc[true_count]
+
+
+def figure_profile(block: Block) -> Figure:
+    """How the bound of the trained models depends on the number of independent latents."""
+    profile = block.table("profile")
+    methods, pairs = block.methods, block.shared
+    if profile.empty:
+        raise not_drawn(methods, block)
+    size = (max(5.2, 1.0 + 2.05 * len(pairs)), 0.9 + 1.45 * len(methods))
+    figure, axes = plt.subplots(
+        len(methods), len(pairs), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for row, method in enumerate(methods):
+        for column, shared in enumerate(pairs):
+            ax: Axes = axes[row, column]
+            part = profile[(profile["method"] == method) & (profile["shared"] == shared)]
+            if row == 0:
+                ax.set_title(f"s = {shared}, k = {independent_factors(shared)}", fontsize=9)
+            if column == 0:
+                ax.set_ylabel(label(method).replace(": ", ":\n"), fontsize=8)
+            if part.empty:
+                ax.text(0.5, 0.5, "no run", ha="center", va="center", transform=ax.transAxes)
+                continue
+            _bounds(ax, part, independent_factors(shared))
+    for ax in axes.flat:
+        ax.set_yscale("symlog", linthresh=NATS)
+        ax.set_ylim(bottom=LOWEST)
+        ax.set_yticks([-10, -1, -0.1, 0, 0.1, 1, 10])
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.yaxis.set_major_formatter(PLAIN)
+        ax.tick_params(labelsize=7)
+    figure.supxlabel("number of independent latents that is imposed", fontsize=9)
+    figure.supylabel("bound less that at the true k (nats per image)", fontsize=9)
+    handles, labels = next(ax.get_legend_handles_labels() for ax in axes.flat if ax.lines)
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8)
+    caption = (
+        "Bound of the trained models on test pairs when the k latents of largest divergence are independent, for every "
+        "k, less the bound at the true k (dashed vertical line). Where a curve is above 0, the bound prefers a wrong "
+        "k; the large mark is its maximum. Lines: mean over the seeds, bands: smallest and largest. Linear between "
+        f"-{NATS:g} and {NATS:g} nats, logarithmic beyond; not drawn below {LOWEST:g}. {block.described(profile)}"
+    )
+    add_caption(figure, caption, int(CAPTION * size[0]))
+    return figure
+
+
+def _bounds(ax: Axes, profile: pd.DataFrame, true_count: int) -> None:
+    ax.axvline(true_count, color="0.4", linewidth=0.9, linestyle="--", zorder=0)
+    for (objective, name), colour, marker in zip(OBJECTIVES.items(), COLOURS, ("o", "s")):
+        bounds = relative_bounds(profile, objective, true_count)
+        mean = bounds.mean(axis=1)
+        ax.fill_between(bounds.index, bounds.min(axis=1), bounds.max(axis=1), color=colour, alpha=0.15, linewidth=0)
+        ax.plot(mean.index, mean, color=colour, linewidth=1.2, label=f"bound {name}")
+        best = int(np.argmax(mean))
+        ax.plot(mean.index[best], mean.iloc[best], color=colour, marker=marker, markersize=5.5, markeredgecolor="black")

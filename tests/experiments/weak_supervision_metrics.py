@@ -1,0 +1,173 @@
+"""Synthetic metrics of the weak supervision in the format of the aggregator, for tests of tables, figures, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.weak_supervision.blocks import METHODS
+from experiments.weak_supervision.kept_pictures import kept_pictures
+from experiments.weak_supervision.traversals import pack
+
+SHARED = (0, 1, 3, 5)
+RUN = {"commit": "a" * 40, "dirty": False, "device": "a processor", "torch": "2.13.0"}
+BUDGET = {"image_size": 32, "steps": 2000, "batch_size": 32, "learning_rate": 0.001, "final_temperature": 0.01}
+HISTORY = (500, 1000)  # epochs' last bounds
+SCORES = ("beta_vae", "factor_vae", "mig", "sap", "modularity", "dci_disentanglement", "dci_completeness")
+SCORES += ("dci_informativeness", "downstream")
+
+
+def expected_count(method: str, shared: int) -> float:
+    """What the made-up methods estimate for k = 7 - s, on average over the seeds 0 and 1."""
+    true_count = 7 - shared
+    estimates = {"label_vae": 1.0, "ada_vae": 3.0, "hgvae": 8.0, "evidence_hgvae": true_count + 0.25}
+    return float(estimates.get(method, true_count))
+
+
+def run_tables(method: str, shared: int, seed: int, size: int = 32) -> dict[str, pd.DataFrame]:
+    """What one run returns. Seeds move E[k-hat] by 0.1 up and down, and accuracies by 0.01 a seed."""
+    random = np.random.default_rng((seed, list(METHODS).index(method), shared))
+    latents = 7 if method in ("evidence_hgvae", "fixed_k_joint") else 10
+    learned = method not in ("label_vae", "fixed_k", "fixed_k_joint")
+    count = expected_count(method, shared) + (0.1 * (-1) ** seed if learned else 0.0)
+    true_count = 7 - shared
+    facts = {"method": method, "variant": None, "shared": shared, "data": "mpi3d_sim"}
+    independent = 0.1 + 0.05 * list(METHODS).index(method) + 0.01 * seed
+    metrics = facts | BUDGET | {
+        "latents": latents,
+        "expected_count": count,
+        "drawn_count": round(count),
+        "count_error": (count - true_count) ** 2,
+        "draw_count_error": (count - true_count) ** 2 + (1.0 if learned else 0.0),
+        "shared_error": (latents - count - shared) ** 2,
+        "draw_shared_error": (latents - count - shared) ** 2 + (1.0 if learned else 0.0),
+        "shared_accuracy": np.nan if shared == 0 else 0.3 + 0.01 * seed,
+        "independent_accuracy": independent,
+        "reconstruction": -1500.0 - seed,
+        "per_view_bound": -1510.0 - seed,
+        "joint_bound": -1508.0 - seed,
+        "active_latents": 5,
+    }  # fmt: skip
+    counts = np.arange(latents + 1)
+    falling = -20.0 * np.exp(-1.2 * counts)
+    profile = {
+        "independent": counts,
+        "per_view": -1500 + falling - 0.02 * counts + 0.05 * random.standard_normal(),
+        "joint": -1498 + falling - 0.6 * np.abs(counts - true_count) + 0.05 * random.standard_normal(),
+    }
+    history = {"epoch": [1, 2], "bound": [-1600.0, -1500.0 - seed], "expected_count": [5.0, count]}
+    return {
+        "metrics": pd.DataFrame([metrics]),
+        "profile": pd.DataFrame(profile).assign(**facts),
+        "history": pd.DataFrame(history).assign(**facts),
+        "traversals": _traversals(latents, size, random),
+        "reconstructions": _reconstructions(size, seed, random),
+    }
+
+
+def _traversals(latents: int, size: int, random: np.random.Generator) -> pd.DataFrame:
+    order = random.permutation(latents)
+    lines = [
+        (rank, latent, 3.0 - 0.3 * rank, step, -2 + 2 * step / 3)
+        for rank, latent in enumerate(order)
+        for step in range(7)
+    ]
+    table = pd.DataFrame(lines, columns=["rank", "latent", "activity", "step", "value"])
+    # As bright as the latent's number, so that a test sees which picture stands where.
+    shades = torch.tensor(20 * table["latent"].to_numpy(), dtype=torch.uint8)
+    return table.join(pack(shades[:, None, None, None].expand(-1, size, size, 3)))
+
+
+def _reconstructions(size: int, seed: int, random: np.random.Generator) -> pd.DataFrame:
+    """Four pairs; originals are the same for all methods of a seed."""
+    lines = [(pair, view, kind) for pair in range(4) for view in range(2) for kind in ("original", "reconstruction")]
+    table = pd.DataFrame(lines, columns=["pair", "view", "kind"])
+    originals = np.random.default_rng(seed).integers(0, 100, 8)
+    shades = np.stack([originals, random.integers(150, 250, 8)], 1).ravel()
+    pictures = torch.tensor(shades, dtype=torch.uint8)[:, None, None, None].expand(-1, size, size, 3)
+    return table.join(pack(pictures))
+
+
+def _origin(row: str, profile: str, data: str, seed: int) -> dict[str, Any]:
+    return {"row": row, "profile": profile, "seed": seed, "run_id": f"{row}-{profile}-{data}-{seed}"}
+
+
+def _append(folder: Path, name: str, tables: list[pd.DataFrame]) -> None:
+    path = folder / f"{name}.csv"
+    folder.mkdir(exist_ok=True, parents=True)
+    old = [pd.read_csv(path)] if path.exists() else []
+    both = [table.dropna(axis=1, how="all") for table in [*old, *tables] if len(table)]  # pandas warns of empty columns
+    pd.concat(both).to_csv(path, index=False)
+
+
+def write_block(
+    folder: Path,
+    profile: str = "quick",
+    data: str = "mpi3d_sim",
+    seeds: Iterable[int] = (0, 1),
+    methods: Iterable[str] = METHODS,
+    pairs: Iterable[int] = SHARED,
+    size: int = 32,
+) -> None:
+    """Adds a block of runs to the CSVs of a folder."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for method in methods:
+        for shared in pairs:
+            for seed in seeds:
+                row = f"weak_supervision/{method}_s{shared}"
+                for name, table in run_tables(method, shared, seed, size).items():
+                    if name in ("traversals", "reconstructions"):
+                        table = kept_pictures(row, name, table).iloc[: 0 if seed != min(seeds) else None]
+                    if table.empty:
+                        continue
+                    origin = _origin(row, profile, data, seed) | {"data": data}
+                    more = RUN | {"seconds": 100.0 + seed} if name == "metrics" else {}
+                    table = table.reset_index(drop=True).assign(**origin, **more)
+                    parts.setdefault(name, []).append(table)
+    for name, tables in parts.items():
+        _append(folder, f"weak_supervision_{name}", tables)
+
+
+def write_ablations(
+    folder: Path, profile: str = "quick", data: str = "mpi3d_sim", seeds: Iterable[int] = (0, 1)
+) -> None:
+    """Adds HGVAE, s = 3, at two more final temperatures and learning rates, and with another bound."""
+    changes: dict[str, dict[str, Any]] = {
+        "final_temperature_1": {"final_temperature": 1.0, "variant": "final temperature 1"},
+        "final_temperature_0_1": {"final_temperature": 0.1, "variant": "final temperature 0.1"},
+        "learning_rate_high": {"learning_rate": 0.003, "variant": "three times the learning rate"},
+        "learning_rate_low": {"learning_rate": 0.0001, "variant": "a tenth of the learning rate"},
+        "joint_bound": {"variant": "joint bound"},
+    }
+    for number, (name, change) in enumerate(changes.items()):
+        row = f"weak_supervision_ablation/{name}"
+        for seed in seeds:
+            tables, origin = run_tables("hgvae", 3, seed), _origin(row, profile, data, seed) | {"data": data}
+            metrics = tables["metrics"].assign(**change, **origin, **RUN, seconds=100.0)
+            metrics["count_error"] = 1.0 + number + seed
+            history = tables["history"].assign(**origin)
+            history["bound"] -= 10.0 * number
+            _append(folder, "weak_supervision_ablation_metrics", [metrics])
+            _append(folder, "weak_supervision_ablation_history", [history])
+
+
+def write_scores(
+    folder: Path, profile: str = "quick", data: str = "mpi3d_sim", seeds: Iterable[int] = (0, 1)
+) -> None:
+    """Adds disentanglement scores of four methods; the value of seed s is s/100 above (k + method's number) / 20."""
+    lines = []
+    for number, method in enumerate(("label_vae", "ada_vae", "hgvae", "evidence_hgvae")):
+        for shared in SHARED:
+            for seed in seeds:
+                facts = _origin(f"disentanglement/{method}_s{shared}", profile, data, seed)
+                facts |= {"method": method, "shared": shared, "data": data, **RUN, "seconds": 30.0}
+                for score in SCORES:
+                    value = (7 - shared + number) / 20 + seed / 100
+                    samples = 1000 if score.startswith("dci") else 5000
+                    lines.append(facts | {"score": score, "value": value, "samples": samples})
+    _append(folder, "disentanglement_metrics", [pd.DataFrame(lines)])
