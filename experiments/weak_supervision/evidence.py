@@ -42,7 +42,8 @@ class SubsetPosterior(NamedTuple):
     """Posterior over the number and the set of independent latents.
 
     Attributes:
-        log_evidence: [pairs], log of the sum over all sets of prior times exp of their summed log odds.
+        log_evidence: [pairs], log of the sum over all sets of prior times likelihood, relative to the likelihood of all
+            latents being independent.
         log_counts: [pairs, latents + 1], log posterior of the number of independent latents.
         partial: [latents + 1, pairs, latents + 1], log elementary symmetric polynomials of the first latents' odds.
         log_odds: [pairs, latents].
@@ -56,8 +57,10 @@ class SubsetPosterior(NamedTuple):
     def under(self, log_prior: Tensor) -> SubsetPosterior:
         """The posterior of the same evidence under another prior [latents + 1] of each single set by its size."""
         joint = self.partial[-1] + log_prior
-        evidence = torch.logsumexp(joint, -1)
-        return SubsetPosterior(evidence, joint - evidence.unsqueeze(-1), self.partial, self.log_odds)
+        total = torch.logsumexp(joint, -1)
+        # The odds are relative to all latents being shared, a likelihood that depends on the axes; take it out.
+        evidence = total - self.log_odds.sum(-1)
+        return SubsetPosterior(evidence, joint - total.unsqueeze(-1), self.partial, self.log_odds)
 
     def draw(self, uniform: Tensor) -> Tensor:
         """Sets drawn from the posterior, [pairs, latents] of 0 and 1.

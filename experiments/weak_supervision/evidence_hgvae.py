@@ -114,8 +114,8 @@ class EvidenceHGVAE(GroupVAE):
             sizes = torch.arange(self.num_latents + 1, device=mean.device)
             posterior_count = (posterior.log_counts.exp() * sizes).sum(-1)
             expected = law.mean[0].expand(len(log_odds))
-            # KL(q(S) || p(S)) = E_q[log odds of S] - log evidence; the first term by one draw.
-            divergence = (independent * log_odds).sum(-1) - posterior.log_evidence
+            # KL(q(S) || p(S)) = E_q[log likelihood ratio of S] - log evidence; the first term by one draw.
+            divergence = ((independent - 1) * log_odds).sum(-1) - posterior.log_evidence
         diagnostics = {
             "log_weight": self.log_weight.detach(),
             "posterior_count": posterior_count.mean(),
