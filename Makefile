@@ -24,14 +24,20 @@ endif
 LOCAL := results/local$(if $(filter smoke,$(PROFILE)),/smoke)
 KS := kolmogorov_smirnov
 RUN = $(PY) -m experiments.run -m profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
-# Rows of the clustering experiment: their data, and several processes at once, each on one thread.
-RUN_CLUSTERING = $(RUN) $(if $(DATA),profile.clustering.data=$(DATA)) $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS))
+# Rows with a choice of data: theirs, and several processes at once, each on one thread.
+PARALLEL = $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS))
+CLUSTERING_DATA = $(DATA)
+WEAK_DATA = $(DATA)
+RUN_CLUSTERING = $(RUN) $(if $(CLUSTERING_DATA),profile.clustering.data=$(CLUSTERING_DATA)) $(PARALLEL)
+RUN_WEAK = $(RUN) $(if $(WEAK_DATA),profile.weak_supervision.data=$(WEAK_DATA)) $(PARALLEL)
 AGGREGATE = $(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --output $(LOCAL)/metrics
 FIGURES_KS = $(PY) scripts/figures_kolmogorov_smirnov.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
 FIGURES_URN = $(PY) scripts/figures_urn.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures --tables $(LOCAL)/tables
 
 TABLES_CLUSTERING = $(PY) scripts/tables_clustering.py --metrics $(LOCAL)/metrics --output $(LOCAL)/tables
 FIGURES_CLUSTERING = $(PY) scripts/figures_clustering.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
+TABLES_WEAK = $(PY) scripts/tables_weak_supervision.py --metrics $(LOCAL)/metrics --output $(LOCAL)/tables
+FIGURES_WEAK = $(PY) scripts/figures_weak_supervision.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
 
 comma := ,
 empty :=
@@ -48,6 +54,15 @@ clustering_rows = $(foreach v,$(VERSIONS),clustering/$(1)_$(v))
 TABLE_2_ROWS := $(foreach p,uniform categorical hypergeometric,$(call clustering_rows,$(p)))
 READING_ROWS := $(foreach p,hypergeometric_merged hypergeometric_assignments,$(call clustering_rows,$(p)))
 STUDY_ROWS := $(patsubst configs/experiment/%.yaml,%,$(filter-out %/_base.yaml,$(wildcard configs/experiment/clustering_pretraining/*.yaml configs/experiment/clustering_recipe/*.yaml)))
+WEAK := weak_supervision
+PAIRS := 0 1 3 5
+weak_rows = $(foreach m,$(1),$(foreach s,$(PAIRS),$(WEAK)/$(m)_s$(s)))
+TABLE_1_ROWS := $(call weak_rows,label_vae ada_vae hgvae evidence_hgvae)
+REFERENCE_ROWS := $(call weak_rows,fixed_k fixed_k_joint)
+DISENTANGLEMENT_ROWS := $(TABLE_1_ROWS:$(WEAK)/%=disentanglement/%)
+ablation_rows = $(patsubst configs/experiment/%.yaml,%,$(wildcard $(addprefix configs/experiment/$(WEAK)_ablation/,$(1))))
+ABLATION_ROWS := $(call ablation_rows,*.yaml)
+FIGURE_13_ROWS := $(call ablation_rows,final_temperature_*.yaml learning_rate_*.yaml)
 URN_ROWS := urn/merged urn/exact urn/maximum_likelihood urn/squared_loss_optimum
 
 .PHONY: help
@@ -56,12 +71,13 @@ help: ## This list
 	@echo "  now: PROFILE=$(PROFILE) SEEDS=$(SEEDS); results of your own go to $(LOCAL), runs to results/runs"
 	@echo "  times: 2 CPU cores, the first time plus the minutes of 'install'; a finished run is not run again"
 	@echo
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-21s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-27s %s\n", $$1, $$2}'
 	@echo
 	@echo "  PY=python takes the active environment instead of .venv; TORCH=... another build of torch for .venv (GPU);"
 	@echo "  ARGS='trainer=gpu logger=disabled' goes to every run; OFFICIAL=FOLDER is a checkout of the authors' code;"
-	@echo "  DATA=mnist|digits_5000 for clustering (default: the profile's); JOBS=2 of its runs at once; MVHG_DATA_DIR=FOLDER"
-	@echo "  is where data files lie; clustering-studies takes SEEDS=100,101."
+	@echo "  DATA=mnist|digits_5000 for clustering, DATA=mpi3d_sim|mpi3d_toy|mpi3d_realistic|mpi3d_real for weak supervision"
+	@echo "  (default: the profile's); JOBS=2 of their runs at once; MVHG_DATA_DIR=FOLDER is where data files lie;"
+	@echo "  clustering-studies takes SEEDS=100,101."
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
@@ -74,14 +90,19 @@ help: ## This list
 install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 1.6 GB)
 
 .PHONY: reproduce
-reproduce: $(READY) ## Everything there is: Table 2, Figures 1, 3, 4, 7-10, verdicts; one seed (20 minutes, 200 MB)
+reproduce: CLUSTERING_DATA = $(filter-out mpi3d_%,$(DATA))
+reproduce: WEAK_DATA = $(filter mpi3d_%,$(DATA))
+reproduce: $(READY) ## Tables 1, 2, Figures 1-4, 7-10, verdicts; one seed (35 minutes, 15 for Table 1; 200 MB)
 	$(RUN) experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
 	$(RUN_CLUSTERING) experiment=$(call list,$(TABLE_2_ROWS) $(READING_ROWS))
+	$(RUN_WEAK) experiment=$(call list,$(TABLE_1_ROWS))
 	$(AGGREGATE)
 	$(FIGURES_KS)
 	$(FIGURES_URN)
 	$(TABLES_CLUSTERING)
 	$(FIGURES_CLUSTERING)
+	$(TABLES_WEAK)
+	$(FIGURES_WEAK)
 	$(PY) scripts/verdicts.py --metrics $(LOCAL)/metrics --output $(LOCAL)/tables
 
 define ks_figure
@@ -122,6 +143,52 @@ reproduce-fig3: $(READY) ## Learned cluster weights beside class frequencies, ex
 	$(TABLES_CLUSTERING)
 	$(FIGURES_CLUSTERING)
 
+.PHONY: reproduce-table1
+reproduce-table1: $(READY) ## Weak supervision: accuracy on shared and independent latents (15 minutes a seed)
+	$(RUN_WEAK) experiment=$(call list,$(TABLE_1_ROWS))
+	$(AGGREGATE)
+	$(TABLES_WEAK) --only table_1
+
+.PHONY: reproduce-fig2
+reproduce-fig2: $(READY) ## Weak supervision: error of the number of independent latents, and bounds (25 minutes a seed)
+	$(RUN_WEAK) experiment=$(call list,$(TABLE_1_ROWS) $(REFERENCE_ROWS))
+	$(AGGREGATE)
+	$(TABLES_WEAK) --only figure_2
+	$(FIGURES_WEAK)
+
+# On demand: TensorFlow takes as much room as everything else.
+.venv/.disentanglement: .venv/.ready
+	.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt --editable '.[experiments,dev,disentanglement]'
+	@touch $@
+
+.PHONY: install-disentanglement
+install-disentanglement: $(if $(READY),.venv/.disentanglement) ## What Figure 11 needs beside the rest: TensorFlow and disentanglement-lib (2 GB)
+
+.PHONY: reproduce-fig11
+reproduce-fig11: install-disentanglement ## Disentanglement scores of the models of Table 1 (5 minutes a seed and Table 1's time)
+	$(RUN_WEAK) experiment=$(call list,$(TABLE_1_ROWS))
+	$(RUN_WEAK) experiment=$(call list,$(DISENTANGLEMENT_ROWS))
+	$(AGGREGATE)
+	$(TABLES_WEAK) --only figure_11
+	$(FIGURES_WEAK) --figure figure_11
+
+.PHONY: reproduce-fig13
+reproduce-fig13: $(READY) ## HGVAE over the final temperature and the learning rate (5 minutes a seed)
+	$(RUN_WEAK) experiment=$(call list,$(WEAK)/hgvae_s3 $(FIGURE_13_ROWS))
+	$(AGGREGATE)
+	$(TABLES_WEAK) --only ablation
+	$(FIGURES_WEAK) --figure figure_13
+
+.PHONY: weak-supervision-studies
+weak-supervision-studies: $(READY) ## Why HGVAE does not find k, and what EvidenceHGVAE needs (15 minutes a seed)
+	$(RUN_WEAK) experiment=$(call list,$(WEAK)/hgvae_s3 $(WEAK)/evidence_hgvae_s3 $(ABLATION_ROWS))
+	$(AGGREGATE)
+	$(TABLES_WEAK) --only ablation
+
+.PHONY: reproduce-table3
+reproduce-table3: benchmark-weak-supervision ## Time per step of the methods of Table 1, side by side
+	$(TABLES_WEAK) --only table_3
+
 .PHONY: clustering-studies
 clustering-studies: $(READY) ## What makes the clusters good: pretraining and recipe (SEEDS=100,101)
 	$(RUN_CLUSTERING) experiment=$(call list,$(STUDY_ROWS))
@@ -129,8 +196,8 @@ clustering-studies: $(READY) ## What makes the clusters good: pretraining and re
 	$(TABLES_CLUSTERING) --only studies
 
 .PHONY: smoke
-smoke: $(READY) ## One tiny run of every row but the studies', into results/local/smoke (3 minutes)
-	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS))
+smoke: $(READY) ## One tiny run of every row but the studies' and Figure 11's, into results/local/smoke (6 minutes)
+	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS) $(TABLE_1_ROWS) $(REFERENCE_ROWS))
 
 .PHONY: test
 test: $(READY) ## Tests (5-7 minutes)
@@ -152,6 +219,10 @@ benchmark: $(READY) ## Speed, memory and precision beside the authors' code (OFF
 benchmark-clustering: $(READY) ## Steps per second of the VaDE's training beside a plain loop, and several seeds at once
 	$(PY) scripts/benchmark_clustering.py $(ARGS)
 
+.PHONY: benchmark-weak-supervision
+benchmark-weak-supervision: $(READY) ## Seconds per step of the VAEs of image pairs beside each other and a plain loop
+	$(PY) scripts/benchmark_weak_supervision.py --output $(LOCAL)/benchmark $(ARGS)
+
 .PHONY: gradient-study
 gradient-study: $(READY) ## Bias and variance of the straight-through gradient over the temperature
 	$(PY) scripts/gradient_study.py $(if $(OFFICIAL),--official $(OFFICIAL))
@@ -164,6 +235,8 @@ update-results: $(READY) ## Rewrites the committed results/ from the finished ru
 	$(PY) scripts/figures_urn.py --metrics results/metrics --output results/figures --tables results/tables
 	if ls results/metrics/clustering*_metrics.csv > /dev/null 2>&1; then $(PY) scripts/tables_clustering.py --metrics results/metrics --output results/tables; fi
 	if [ -f results/metrics/clustering_metrics.csv ]; then $(PY) scripts/figures_clustering.py --metrics results/metrics --output results/figures; fi
+	if [ -f results/metrics/weak_supervision_metrics.csv ]; then $(PY) scripts/tables_weak_supervision.py --metrics results/metrics --output results/tables; fi
+	if [ -f results/metrics/weak_supervision_metrics.csv ]; then $(PY) scripts/figures_weak_supervision.py --metrics results/metrics --output results/figures; fi
 	$(PY) scripts/verdicts.py --metrics results/metrics --output results/tables
 
 .PHONY: wandb-sync

@@ -182,10 +182,53 @@ def test_make_alone_explains_every_target() -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     explained = set(re.findall(r"^  ([a-z][a-z0-9-]*)  ", text, re.MULTILINE))
     assert targets == explained
-    assert {f"reproduce-fig{number}" for number in (1, 4, 7, 8, 9, 10)} <= explained
+    assert {f"reproduce-fig{number}" for number in (1, 2, 3, 4, 7, 8, 9, 10, 11, 13)} <= explained
+    assert {f"reproduce-table{number}" for number in (1, 2, 3)} <= explained
 
 
-def test_make_reproduce_and_the_studies_run_every_row() -> None:
-    text = make("--dry-run", "reproduce", "PY=python") + make("--dry-run", "clustering-studies", "PY=python")
+def planned(*targets: str, settings: tuple[str, ...] = ()) -> str:
+    """The commands of some targets, each planned by itself, in an environment of one's own."""
+    return "".join(make("--dry-run", target, "PY=python", *settings) for target in targets)
+
+
+def names(text: str, row: str) -> bool:
+    return re.search(rf"[=,]{row}(,|\s)", text) is not None
+
+
+# Rooms whose rows `make reproduce` leaves to targets of their own.
+ELSEWHERE = {
+    "clustering_pretraining": ["clustering-studies"],
+    "clustering_recipe": ["clustering-studies"],
+    "disentanglement": ["reproduce-fig11"],
+    "weak_supervision_ablation": ["weak-supervision-studies"],
+}
+
+
+def test_make_reproduce_and_other_targets_run_every_row() -> None:
+    plans = {room: planned(*targets) for room, targets in ELSEWHERE.items()}
+    main, references = planned("reproduce"), planned("reproduce-fig2")
     for row in rows():
-        assert re.search(rf"[=,]{row}(,|\s)", text), row
+        room = row.split("/")[0]
+        if room == "weak_supervision" and "/fixed_k" in row:
+            assert names(references, row), row
+        else:
+            assert names(plans.get(room, main), row), row
+
+
+def test_make_takes_profile_seeds_and_data_to_the_rooms_that_have_them() -> None:
+    settings = ("PROFILE=medium", "SEEDS=0,1", "DATA=mpi3d_toy", "JOBS=1")
+    targets = ("reproduce-table1", "reproduce-fig2", "reproduce-fig11", "reproduce-fig13", "weak-supervision-studies")
+    for target in targets:
+        runs = [line for line in planned(target, settings=settings).splitlines() if "experiments.run" in line]
+        assert runs, target
+        for line in runs:
+            assert "profile=medium seed=0,1" in line
+            assert "profile.weak_supervision.data=mpi3d_toy" in line
+            assert "joblib" not in line
+    for data, taken in (("mpi3d_toy", "weak_supervision"), ("mnist", "clustering"), ("typo", "clustering")):
+        plan = planned("reproduce", settings=(f"DATA={data}",))
+        assert re.findall(r"profile\.(\w+)\.data=(\w+)", plan) == [(taken, data)]
+    figure_13 = planned("reproduce-fig13")
+    assert names(figure_13, "weak_supervision/hgvae_s3")
+    assert names(figure_13, "weak_supervision_ablation/learning_rate_low")
+    assert "joint_bound" not in figure_13

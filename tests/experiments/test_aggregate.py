@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from experiments.common.store import RunDirectory
+from experiments.weak_supervision.kept_pictures import read_pictures
+from experiments.weak_supervision.traversals import pack
 from scripts import aggregate
 
 ROW = "clustering/uniform_60"
 METRICS = "clustering_metrics.csv"
 
 
-def finish(results: Path, run_id: str, seed: int, data: str | None = "mnist", row: str = ROW, **facts: Any) -> None:
+def finish(
+    results: Path,
+    run_id: str,
+    seed: int,
+    data: str | None = "mnist",
+    row: str = ROW,
+    more: Mapping[str, pd.DataFrame] | None = None,
+    **facts: Any,
+) -> None:
     """A finished run as the entry point leaves it."""
     environment = {"commit": "a", "dirty": False, "device": "b", "seconds": 5.0, "resumed": False, "overrides": []}
     environment |= {"packages": {"torch": "2"}} | facts
@@ -29,6 +42,7 @@ def finish(results: Path, run_id: str, seed: int, data: str | None = "mnist", ro
     }
     run = RunDirectory(results, row, run_id)
     run.path.mkdir(parents=True)
+    tables |= dict(more or {})
     run.finish(tables, environment, config if data else config.replace("{data: {source: None}}", "{data: none}"))
 
 
@@ -73,6 +87,29 @@ def test_pictures_of_the_lowest_seed_only(tmp_path: Path) -> None:
     assert len(tables[METRICS]) == 5
     chosen = collect(tmp_path, "--seeds", "3,4,7")["clustering_latent.csv"]  # the lowest of those asked for
     assert sorted(chosen["seed"]) == [3, 4, 7]
+
+
+def test_of_the_image_pairs_only_shown_pictures_are_kept(tmp_path: Path) -> None:
+    picture = pack(torch.full((1, 16, 16, 3), 100, dtype=torch.uint8))
+    more = {
+        "traversals": picture.assign(rank=0, latent=3, activity=1.0, step=0, value=-2.0),
+        "reconstructions": picture.assign(pair=0, view=0, kind="original"),
+    }
+    rows = ("weak_supervision/hgvae_s3", "weak_supervision/hgvae_s1", "weak_supervision_ablation/joint_bound")
+    for seed in (5, 4):
+        for number, row in enumerate(rows):
+            finish(tmp_path, f"{number}-{seed}", seed, "mpi3d_sim", row, more=more)
+    tables = collect(tmp_path)
+    assert len(tables["weak_supervision_metrics.csv"]) == 4
+    traversals, reconstructions = (tables[f"weak_supervision_{name}.csv"] for name in more)
+    assert traversals[["row", "data", "seed", "latent"]].to_numpy().tolist() == [[rows[0], "mpi3d_sim", 4, 3]]
+    assert reconstructions[["row", "seed", "kind"]].to_numpy().tolist() == [[rows[1], 4, "original"]]
+    assert read_pictures(traversals).tolist() == np.full((1, 16, 16, 3), 100).tolist()
+    assert not {f"weak_supervision_ablation_{name}.csv" for name in more} & set(tables)
+    newer = tmp_path / "newer"
+    finish(newer, "3-3", 3, "mpi3d_sim", rows[0], more=more)
+    aggregate.main(["--results", str(newer), "--output", str(tmp_path / "metrics"), "--keep"])
+    assert pd.read_csv(tmp_path / "metrics" / "weak_supervision_traversals.csv")["seed"].tolist() == [3]
 
 
 def test_one_data_set_may_be_asked_for(tmp_path: Path) -> None:

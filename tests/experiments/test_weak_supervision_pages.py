@@ -1,0 +1,346 @@
+"""Tables and figures of the weak supervision from metrics made up here."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.container import ErrorbarContainer
+
+from experiments.common.errors import ExperimentError
+from experiments.common.paper import paper_value, read_paper
+from experiments.common.tables import Table
+from experiments.disentanglement.pages import figure_11, figure_11_table
+from experiments.weak_supervision.ablation import ablation_table, figure_13
+from experiments.weak_supervision.blocks import Block, read_blocks
+from experiments.weak_supervision.figures import figure_2, figure_profile, relative_bounds
+from experiments.weak_supervision.kept_pictures import kept_pictures, read_pictures
+from experiments.weak_supervision.pictures import figure_reconstructions, figure_traversals
+from experiments.weak_supervision.runtimes import paper_ratio, read_benchmark, table_3
+from experiments.weak_supervision.tables import figure_2_table, notes, table_1
+from experiments.weak_supervision.traversals import unpack
+from scripts import figures_weak_supervision, tables_weak_supervision
+from tests.experiments.weak_supervision_metrics import run_tables, write_ablations, write_block, write_scores
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All methods at quick with two seeds, ablations and scores; two methods at paper with one seed."""
+    folder = tmp_path_factory.mktemp("results") / "metrics"
+    write_block(folder)
+    write_ablations(folder)
+    write_scores(folder)
+    write_block(folder, "paper", "mpi3d_toy", seeds=[1], methods=["hgvae", "label_vae"], pairs=[3, 1], size=16)
+    return folder
+
+
+@pytest.fixture
+def quick(metrics: Path) -> Block:
+    return read_blocks(metrics, "quick")[0]
+
+
+def cells(table: Table, *first: str) -> list[str]:
+    found = [list(row[len(first) :]) for row in table.rows if tuple(row[: len(first)]) == first]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_blocks_come_largest_first_and_apart(metrics: Path, tmp_path: Path) -> None:
+    paper, quick = read_blocks(metrics)
+    assert (paper.profile, paper.data, paper.suffix) == ("paper", "mpi3d_toy", "paper")
+    assert (quick.profile, quick.data, quick.suffix) == ("quick", "mpi3d_sim", "quick")
+    assert paper.methods == ["label_vae", "hgvae"]
+    assert quick.methods[-3:] == ["evidence_hgvae", "fixed_k", "fixed_k_joint"]
+    assert paper.shared == [1, 3]
+    assert set(paper.table("profile")["run_id"]) == set(paper.metrics["run_id"])
+    assert paper.missing["label_vae"] == [0, 5]
+    assert paper.missing["ada_vae"] == [0, 1, 3, 5]
+    assert not quick.missing
+    write_block(tmp_path, "paper", "mpi3d_sim", methods=["ada_vae"], pairs=[0])
+    assert [block.suffix for block in read_blocks(tmp_path)] == ["paper_mpi3d_sim"]
+
+
+def test_a_stand_in_is_named_as_one(metrics: Path) -> None:
+    paper, quick = read_blocks(metrics)
+    assert paper.heading == "Profile paper, mpi3d (toy)"
+    assert quick.heading == "Profile quick, mpi3d_sim, a rendered stand-in"
+    assert quick.budget == "32 x 32 pixels, 2,000 steps of 32 pairs"
+
+
+def test_a_row_of_somebodys_own_is_shown(tmp_path: Path) -> None:
+    write_block(tmp_path, methods=["ada_vae"], pairs=[3])
+    path = tmp_path / "weak_supervision_metrics.csv"
+    path.write_text(path.read_text().replace("weak_supervision/ada_vae_s3", "weak_supervision/ada_vae_one_sided_s3"))
+    [block] = read_blocks(tmp_path)
+    assert block.methods == ["ada_vae_one_sided"]
+    assert "ours: ada_vae_one_sided" in [row[0] for row in table_1(block, read_paper("table_1")).rows]
+    plt.close(figure_2(block))
+
+
+def test_table_1_shows_mean_and_deviation_beside_the_papers_line(metrics: Path, quick: Block) -> None:
+    table = table_1(quick, read_paper("table_1"))
+    assert list(table.header) == ["method", "s = 0: I", "s = 1: S", "I", "s = 3: S", "I", "s = 5: S", "I", "seeds"]
+    assert all(len(row) == len(table.header) for row in table.rows)
+    # Two seeds, 0.01 apart: the standard deviation with n - 1 is 0.01 / sqrt(2).
+    independent, shared = "0.205 ± 0.007", "0.305 ± 0.007"
+    assert cells(table, "HGVAE") == [independent, *[shared, independent] * 3, "2"]
+    assert cells(table, "paper: LabelVAE, AdaVAE") == [*["not legible"] * 7, "3"]
+    legible = ["0.18 ± 0.01", "0.22 ± 0.05", "0.19 ± 0.01", "0.08 ± 0.02", "0.28 ± 0.01", "0.28 ± 0.01", "0.01 ± 0.00"]
+    assert cells(table, "paper: HGVAE") == [*legible, "3"]
+    small = table_1(read_blocks(metrics)[0], read_paper("table_1"))
+    assert cells(small, "LabelVAE") == ["-", "0.310", "0.110", "0.310", "0.110", "-", "-", "0-1"]
+    assert cells(small, "ours: EvidenceHGVAE") == ["-"] * 7 + ["0"]
+
+
+def test_figure_2_table_has_all_readings(quick: Block) -> None:
+    table = figure_2_table(quick)
+    assert all(len(row) == len(table.header) for row in table.rows)
+    assert len(table.rows) == 6 * 4
+    shown = dict(zip(table.header[3:], cells(table, "ours: EvidenceHGVAE", "3", "4"), strict=True))
+    # E[k-hat] is 4.35 and 4.15: errors 0.1225 and 0.0225, half their difference is the standard error.
+    assert shown["E[k-hat]"] == "4.25 ± 0.10"
+    assert shown["(E[k-hat] - k)^2"] == "0.07 ± 0.05"
+    assert shown["latents"] == "7"
+    assert shown["bound, joint"] == "-1508.50 ± 0.50"
+    assert shown["seeds"] == "2"
+    label = dict(zip(table.header[3:], cells(table, "LabelVAE", "0", "7"), strict=True))
+    assert label["(E[k-hat] - k)^2"] == "36.00 ± 0.00"
+    assert label["literal: (d - E[k-hat] - s)^2"] == "81.00 ± 0.00"
+
+
+def test_a_block_says_how_it_was_made_and_what_is_missing(metrics: Path, quick: Block) -> None:
+    text = notes(quick)
+    assert "- data: mpi3d_sim, a rendered stand-in, 32 x 32 pixels\n- profile: quick\n" in text
+    assert "- steps: 2,000 of 32 pairs\n- learning rate: 0.001\n- seeds: 0, 1\n- hardware: a processor\n" in text
+    assert "median 100 s over the 48 of 48 runs" in text
+    assert "no run" not in text
+    assert "- no run: LabelVAE at s = 0, 5; AdaVAE at s = 0, 1, 3, 5; HGVAE at s = 0, 5; " in notes(
+        read_blocks(metrics)[0]
+    )
+    slower = quick.metrics.copy()
+    slower.loc[slower["method"] == "hgvae", "learning_rate"] = 1e-6
+    text = notes(Block(quick.folder, quick.profile, quick.data, slower))
+    assert "- learning rate: LabelVAE 0.001; AdaVAE 0.001; HGVAE 1e-06; ours: EvidenceHGVAE 0.001" in text
+
+
+def test_the_papers_values() -> None:
+    assert paper_value(None, 1) == "not legible"
+    assert paper_value([None, 273.0], 1) == "not legible ± 273.0"
+    paper = read_paper("table_3")
+    assert paper_ratio(paper, "hgvae") == pytest.approx(1.02, abs=0.005)
+    assert paper_ratio(paper, "ada_vae") == pytest.approx(1.37, abs=0.005)
+
+
+def test_table_3_takes_ratios_or_computes_them(tmp_path: Path) -> None:
+    path = tmp_path / "weak_supervision.csv"
+    sides = {"hgvae": 0.206, "label_vae": 0.2, "plain": 0.3, "label_vae_compiled": 0.1}
+    lines = [{"side": side, "size": 64, "batch": 64, "seconds_per_step": one} for side, one in sides.items()]
+    lines += [{"side": "hgvae", "size": 32, "batch": 32, "seconds_per_step": 0.01}]
+    pd.DataFrame(lines).to_csv(path, index=False)
+    small, full, paper = table_3(read_benchmark(path), read_paper("table_3"))
+    assert full.title.endswith("64 x 64 pixels, 64 pairs a step")
+    assert [row[0] for row in full.rows] == ["LabelVAE", "HGVAE", "plain PyTorch loop"]
+    assert cells(full, "HGVAE") == ["0.2060", "1.030"]
+    assert cells(small, "HGVAE") == ["0.0100", "-"]
+    assert cells(paper, "paper: LabelVAE")[0] == "not legible ± 273.0"
+    pd.DataFrame(lines).assign(ratio=[1.04, None, None, None, None]).to_csv(path, index=False)
+    _, full, _ = table_3(read_benchmark(path), read_paper("table_3"))
+    assert [row[2] for row in full.rows] == ["1.000", "1.040", "1.500"]
+    pd.DataFrame(lines).drop(columns="batch").to_csv(path, index=False)
+    with pytest.raises(ExperimentError, match="has no column batch: run `make reproduce-table3` again"):
+        read_benchmark(path)
+    with pytest.raises(ExperimentError, match="does not exist: run `make reproduce-table3` first"):
+        read_benchmark(tmp_path / "none.csv")
+
+
+def test_ablations_stand_below_the_method_they_change(quick: Block) -> None:
+    table = ablation_table(quick)
+    assert [row[0] for row in table.rows] == [
+        "HGVAE: as defined",
+        "HGVAE: final temperature 0.1",
+        "HGVAE: final temperature 1",
+        "HGVAE: joint bound",
+        "HGVAE: three times the learning rate",
+        "HGVAE: a tenth of the learning rate",
+    ]
+    assert {row[1] for row in table.rows} == {"3"}
+    assert cells(table, "HGVAE: joint bound")[3] == "5.50 ± 0.50"
+
+
+def test_figure_11_table(quick: Block) -> None:
+    table = figure_11_table(quick)
+    assert "Examples to fit on: 5,000, of DCI 1,000" in table.title
+    assert len(table.header) == 2 + 9 + 1
+    assert cells(table, "AdaVAE", "5") == [*["0.155 ± 0.007"] * 9, "2"]  # (k + 1) / 20, and half a hundredth
+
+
+def test_all_tables_are_written(metrics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables_weak_supervision.main(["--metrics", str(metrics), "--output", str(tmp_path)])
+    assert "not written: table_3: " in capsys.readouterr().out
+    text, latex = (tmp_path / "table_1.md").read_text(), (tmp_path / "table_1.tex").read_text()
+    headings = ["Profile paper, mpi3d (toy)", "Profile quick, mpi3d_sim, a rendered stand-in"]
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == headings
+    assert "Section 5.2, Table 1" in text
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 2
+    assert {line.count(" & ") for line in latex.splitlines() if line.endswith(r"\\")} == {8}
+    assert not re.search(r"[^\\][%_]", latex)
+    for name in ("figure_11", "weak_supervision_ablation"):  # made of one block alone
+        assert re.findall("^## (.*)$", (tmp_path / f"{name}.md").read_text(), re.MULTILINE) == headings[1:]
+    benchmark = tmp_path / "benchmark.csv"
+    benchmark.write_text("side,size,batch,seconds_per_step\nlabel_vae,64,64,0.2\n")
+    arguments = ["--metrics", str(tmp_path / "none"), "--output", str(tmp_path), "--benchmark", str(benchmark)]
+    tables_weak_supervision.main([*arguments, "--only", "table_3"])
+    assert "0.2000" in (tmp_path / "table_3.md").read_text()
+
+
+def test_missing_metrics_are_named(metrics: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"error: nothing to write: table_1: .*weak_supervision_metrics.csv does not"):
+        tables_weak_supervision.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"error: .*weak_supervision_metrics.csv holds no run of the profile medium"):
+        figures_weak_supervision.main(["--metrics", str(metrics), "--output", str(tmp_path), "--profile", "medium"])
+    arguments = ["--metrics", str(metrics), "--output", str(tmp_path), "--profile", "paper"]
+    with pytest.raises(SystemExit, match="error: the metrics hold no disentanglement scores at profile paper, mpi3d"):
+        tables_weak_supervision.main([*arguments, "--only", "figure_11"])
+    with pytest.raises(SystemExit, match="error: nothing to draw: figure_13_paper: the metrics hold no ablation at"):
+        figures_weak_supervision.main([*arguments, "--figure", "figure_13"])
+
+
+def bars(container: ErrorbarContainer) -> tuple[np.ndarray, np.ndarray]:
+    """Heights of the marks and half lengths of the bars."""
+    segments = np.array(container[2][0].get_segments(), dtype=float)[:, :, 1]
+    return np.asarray(container[0].get_ydata(), dtype=float), (segments[:, 1] - segments[:, 0]) / 2
+
+
+def test_figure_2_draws_means_and_standard_errors(quick: Block) -> None:
+    figure = figure_2(quick)
+    for ax, column in zip(figure.axes, ("count_error", "draw_count_error", "shared_error"), strict=True):
+        assert ax.get_yscale() == "symlog"
+        drawn = {container.get_label(): container for container in ax.containers}
+        assert list(drawn) == ["LabelVAE", "AdaVAE", "HGVAE", "ours: EvidenceHGVAE"]  # where k is given, no error
+        heights, lengths = bars(drawn["HGVAE"])
+        values = quick.runs("hgvae").pivot(index="shared", columns="seed", values=column)
+        np.testing.assert_allclose(heights, values.mean(axis=1))
+        np.testing.assert_allclose(lengths, values.std(axis=1) / math.sqrt(2))
+    caption = " ".join(figure.texts[-1].get_text().split())
+    assert caption.endswith(
+        "Profile quick, mpi3d_sim, a rendered stand-in: 32 x 32 pixels, 2,000 steps of 32 pairs, seeds 0, 1."
+    )
+    plt.close(figure)
+
+
+def test_the_bound_is_shown_against_that_of_the_truth(quick: Block) -> None:
+    profile = quick.table("profile").query("method == 'hgvae' and shared == 5")
+    bounds = relative_bounds(profile, "joint", 2)
+    assert (bounds.loc[2] == 0).all()
+    one = profile[profile["seed"] == 1].set_index("independent")["joint"]
+    np.testing.assert_allclose(bounds[1], one - one[2])
+    figure = figure_profile(quick)
+    grid = np.array(figure.axes).reshape(6, 4)
+    ax = grid[2, 3]  # HGVAE, s = 5
+    truth, per_view, best_per_view, joint, best_joint = ax.lines
+    assert list(truth.get_xdata()) == [2, 2]
+    np.testing.assert_allclose(joint.get_ydata(), bounds.mean(axis=1))
+    assert list(best_joint.get_xdata()) == [bounds.mean(axis=1).idxmax()]
+    assert list(best_per_view.get_xdata()) == [int(np.argmax(per_view.get_ydata()))]
+    assert len(grid[3, 0].lines[1].get_xdata()) == 8  # EvidenceHGVAE has seven latents
+    plt.close(figure)
+
+
+def test_figure_11_has_a_panel_per_score(quick: Block) -> None:
+    figure = figure_11(quick)
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert len(titles) == 7
+    assert titles[-1] == "downstream accuracy"
+    heights, _ = bars(figure.axes[2].containers[1])  # MIG, AdaVAE: k = 2, 4, 6, 7
+    np.testing.assert_allclose(heights, [0.155, 0.255, 0.355, 0.405])
+    plt.close(figure)
+
+
+def test_figure_13_changes_one_setting_at_a_time(quick: Block) -> None:
+    figure = figure_13(quick)
+    loss, _, error, rate_error = (ax.containers[0][0].get_xydata() for ax in figure.axes)
+    base = quick.runs("hgvae", 3)["count_error"].mean()
+    np.testing.assert_allclose(error, [[0.01, base], [0.1, 2.5], [1.0, 1.5]])
+    np.testing.assert_allclose(rate_error, [[0.0001, 4.5], [0.001, base], [0.003, 3.5]])
+    # The last epoch's: less its bound.
+    np.testing.assert_allclose(loss, [[0.01, 1500.5], [0.1, 1510.5], [1.0, 1500.5]])
+    plt.close(figure)
+
+
+def test_kept_pictures_are_those_shown() -> None:
+    tables = run_tables("hgvae", 3, 0, size=16)
+    assert kept_pictures("weak_supervision/hgvae_s1", "traversals", tables["traversals"]).empty
+    assert kept_pictures("weak_supervision_ablation/joint_bound", "traversals", tables["traversals"]).empty
+    assert kept_pictures("weak_supervision/hgvae_s3", "reconstructions", tables["reconstructions"]).empty
+    kept = kept_pictures("weak_supervision/hgvae_s3", "traversals", tables["traversals"])
+    assert sorted(kept["rank"].unique()) == list(range(7))  # of ten
+    whole = unpack(tables["traversals"][tables["traversals"]["rank"] < 7])
+    assert np.abs(read_pictures(kept).astype(int) - whole).max() <= 2
+    assert not {"pixels", "height", "width"} & set(kept)
+
+
+def grid_shades(image: np.ndarray, size: int) -> np.ndarray:
+    """Grey value in the middle of each picture of a tiled image, [lines, columns]."""
+    step = size + 4
+    return image[step // 2 :: step, step // 2 :: step, 0].astype(int)
+
+
+def test_reconstructions_stand_below_their_originals(tmp_path: Path) -> None:
+    write_block(tmp_path, methods=["label_vae", "hgvae"], pairs=[1, 3], seeds=[4])
+    write_block(tmp_path, methods=["ada_vae"], pairs=[1], seeds=[5])  # other pairs
+    figure = figure_reconstructions(read_blocks(tmp_path)[0])
+    [ax] = figure.axes
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert names == ["test images", "LabelVAE", "test images", "AdaVAE", "test images", "HGVAE"]
+    shades = grid_shades(np.asarray(ax.images[0].get_array()), 32)
+    table = unpack_first(run_tables("hgvae", 1, 4)["reconstructions"])
+    assert np.abs(shades[4] - table["original"]).max() <= 2
+    assert np.abs(shades[5] - table["reconstruction"]).max() <= 2
+    assert np.abs(shades[0] - table["original"]).max() <= 2
+    assert (shades[2] != shades[0]).any()
+    plt.close(figure)
+
+
+def unpack_first(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Grey values by kind."""
+    values = unpack(table)[:, 0, 0, 0].astype(int)
+    return {kind: values[(table["kind"] == kind).to_numpy()] for kind in ("original", "reconstruction")}
+
+
+def test_traversals_are_ordered_by_activity(quick: Block) -> None:
+    figure = figure_traversals(quick)
+    assert [ax.get_title() for ax in figure.axes] == ["HGVAE", "ours: EvidenceHGVAE"]
+    ax = figure.axes[0]
+    shades = grid_shades(np.asarray(ax.images[0].get_array()), 32)
+    assert shades.shape == (7, 7)
+    latents = [int(re.findall(r"latent (\d+)", text.get_text())[0]) for text in ax.get_yticklabels()]
+    assert np.abs(shades - 20 * np.array(latents)[:, None]).max() <= 2
+    order = run_tables("hgvae", 3, 0)["traversals"].drop_duplicates("latent")["latent"].tolist()
+    assert latents == order[:7]
+    plt.close(figure)
+
+
+def test_figures_are_the_same_bytes_every_time(metrics: Path, tmp_path: Path) -> None:
+    arguments = ["--metrics", str(metrics), "--profile", "quick", "--output"]
+    figures_weak_supervision.main([*arguments, str(tmp_path / "one")])
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    expected = [f"{name}_quick.{suffix}" for name in figures_weak_supervision.FIGURES for suffix in ("png", "pdf")]
+    assert names == sorted(expected)
+    for name in ("figure_2", "weak_supervision_traversals"):
+        figures_weak_supervision.main([*arguments, str(tmp_path / "two"), "--figure", name])
+    for path in (tmp_path / "two").iterdir():
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
+
+
+def test_a_block_without_pictures_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_block(tmp_path, methods=["fixed_k"], pairs=[0], seeds=[0])
+    figures_weak_supervision.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "figures")])
+    printed = capsys.readouterr().out
+    assert "not drawn: figure_2_quick: the metrics hold no run of LabelVAE or" in printed
+    assert "not drawn: weak_supervision_traversals_quick: the metrics hold no pictures of HGVAE or" in printed
+    assert "wrote" in printed
