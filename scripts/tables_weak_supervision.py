@@ -17,8 +17,8 @@ from experiments.common.errors import ExperimentError
 from experiments.common.paper import read_paper
 from experiments.common.store import write_atomically
 from experiments.common.tables import Table
-from experiments.disentanglement.pages import figure_11_table
-from experiments.weak_supervision.ablation import ablation_table
+from experiments.disentanglement.pages import figure_11_table, score_notes
+from experiments.weak_supervision.ablation import ablation_runs, ablation_table
 from experiments.weak_supervision.blocks import ROOM, Block, read_blocks
 from experiments.weak_supervision.runtimes import benchmark_file, read_benchmark, table_3
 from experiments.weak_supervision.tables import figure_2_table, notes, table_1
@@ -57,9 +57,10 @@ TABLE_3 = """\
 Ours: median seconds per step, the methods side by side in one run, on the hardware of the benchmark.
 """
 MakeTable = Callable[[Block], Table]
+MakeNotes = Callable[[Block], str]
 
 
-def block_markdown(title: str, blocks: list[Block], make: MakeTable, with_notes: bool = True) -> str:
+def block_markdown(title: str, blocks: list[Block], make: MakeTable, explain: MakeNotes = notes) -> str:
     """All blocks that the table has runs of, and how their numbers were made.
 
     Raises:
@@ -72,7 +73,7 @@ def block_markdown(title: str, blocks: list[Block], make: MakeTable, with_notes:
         except ExperimentError as error:
             reasons.append(str(error))
             continue
-        parts += [f"## {block.heading}\n", table, *([notes(block)] if with_notes else [])]
+        parts += [f"## {block.heading}\n", table, explain(block)]
     if len(parts) == 1:
         raise ExperimentError("; ".join(reasons))
     return "\n".join(parts)
@@ -80,6 +81,10 @@ def block_markdown(title: str, blocks: list[Block], make: MakeTable, with_notes:
 
 def _table_1(block: Block) -> Table:
     return table_1(block, read_paper("table_1"))
+
+
+def _ablation_notes(block: Block) -> str:
+    return notes(block, ablation_runs(block))
 
 
 def _table_1_files(blocks: list[Block]) -> dict[str, str]:
@@ -117,10 +122,10 @@ def contents(metrics: Path, benchmark: Path, profile: str | None, only: str | No
         "table_1": lambda: _table_1_files(read_blocks(metrics, profile)),
         "figure_2": lambda: {"figure_2.md": block_markdown(FIGURE_2, read_blocks(metrics, profile), figure_2_table)},
         "figure_11": lambda: {
-            "figure_11.md": block_markdown(FIGURE_11, read_blocks(metrics, profile), figure_11_table, with_notes=False)
+            "figure_11.md": block_markdown(FIGURE_11, read_blocks(metrics, profile), figure_11_table, score_notes)
         },
         "ablation": lambda: {
-            f"{ROOM}_ablation.md": block_markdown(ABLATION, read_blocks(metrics, profile), ablation_table)
+            f"{ROOM}_ablation.md": block_markdown(ABLATION, read_blocks(metrics, profile), ablation_table, _ablation_notes)
         },
         "table_3": lambda: _table_3_files(benchmark),
     }

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.common.collected import ordered
+from experiments.common.collected import describe_commits, describe_seconds, ordered
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import add_caption
 from experiments.common.tables import Table, spread
@@ -58,8 +58,21 @@ def figure_11_table(block: Block) -> Table:
         for shared, part in table[table["method"] == method].groupby("shared"):
             cells = [spread(part.loc[part["score"] == score, "value"], 3) for score in names]
             rows.append([label(method), str(shared), *cells, str(part["seed"].nunique())])
-    title = f"Figure 11 on {block.source}: mean ± standard deviation over seeds. Examples to fit on: {_samples(table)}"
+    title = f"Figure 11 on {block.source}, {block.budget}: mean ± standard deviation over seeds"
+    title += f"; examples to fit on: {_samples(table)}"
     return Table(title, ["method", "s", *names.values(), "seeds"], rows)
+
+
+def score_notes(block: Block) -> str:
+    """Says how the scores were made."""
+    runs = scores(block).drop_duplicates("run_id")
+    lines = {
+        "seeds": listed(runs["seed"].tolist()),
+        "hardware": ", ".join(sorted(runs["device"].unique())),
+        "time per run": describe_seconds(runs),
+        "commit": describe_commits(runs),
+    }
+    return "".join(f"- {name}: {text}\n" for name, text in lines.items())
 
 
 def _samples(table: pd.DataFrame) -> str:

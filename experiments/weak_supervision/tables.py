@@ -105,10 +105,17 @@ def figure_2_table(block: Block) -> Table:
     return Table(title, header, rows)
 
 
-def notes(block: Block) -> str:
-    """Says how a block's numbers were made, and what is missing."""
-    runs = block.metrics
-    rates = {label(method): listed(block.runs(method)["learning_rate"].tolist()) for method in block.methods}
+def notes(block: Block, runs: pd.DataFrame | None = None) -> str:
+    """Says how numbers were made.
+
+    Args:
+        block: One profile on one data set.
+        runs: The runs behind the numbers; None for all that Table 1 and Figure 2 show, and then also which are missing.
+    """
+    missing = block.missing if runs is None else {}
+    runs = block.metrics if runs is None else runs
+    by_method = {method: runs[runs["method"] == method] for method in ordered(runs["method"], METHODS)}
+    rates = {label(method): listed(part["learning_rate"].tolist()) for method, part in by_method.items()}
     each = "; ".join(f"{name} {rate}" for name, rate in rates.items())
     sizes = listed(runs["image_size"].tolist())
     lines = {
@@ -121,7 +128,7 @@ def notes(block: Block) -> str:
         "time per run": describe_seconds(runs),
         "commit": describe_commits(runs),
     }
-    if missing := block.missing:
+    if missing:
         lines["no run"] = "; ".join(f"{label(method)} at s = {listed(shared)}" for method, shared in missing.items())
     return "".join(f"- {name}: {text}\n" for name, text in lines.items())
 
