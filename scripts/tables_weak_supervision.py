@@ -118,14 +118,15 @@ def contents(metrics: Path, benchmark: Path, profile: str | None, only: str | No
     Raises:
         ExperimentError: there is nothing to write, or not what was asked for.
     """
+    def blocks() -> list[Block]:
+        return read_blocks(metrics, profile)
+
     makers: dict[str, Callable[[], dict[str, str]]] = {
-        "table_1": lambda: _table_1_files(read_blocks(metrics, profile)),
-        "figure_2": lambda: {"figure_2.md": block_markdown(FIGURE_2, read_blocks(metrics, profile), figure_2_table)},
-        "figure_11": lambda: {
-            "figure_11.md": block_markdown(FIGURE_11, read_blocks(metrics, profile), figure_11_table, score_notes)
-        },
+        "table_1": lambda: _table_1_files(blocks()),
+        "figure_2": lambda: {"figure_2.md": block_markdown(FIGURE_2, blocks(), figure_2_table)},
+        "figure_11": lambda: {"figure_11.md": block_markdown(FIGURE_11, blocks(), figure_11_table, score_notes)},
         "ablation": lambda: {
-            f"{ROOM}_ablation.md": block_markdown(ABLATION, read_blocks(metrics, profile), ablation_table, _ablation_notes)
+            f"{ROOM}_ablation.md": block_markdown(ABLATION, blocks(), ablation_table, _ablation_notes),
         },
         "table_3": lambda: _table_3_files(benchmark),
     }
