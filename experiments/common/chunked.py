@@ -44,7 +44,11 @@ class ChunkedTraining(pl.LightningModule):
         raise NotImplementedError
 
     def step_loss(self, *step: Any) -> tuple[Tensor, Tensor]:
-        """Loss to minimise and the terms to record [terms]."""
+        """Loss to minimise and the terms to record [terms].
+
+        Raises:
+            FloatingPointError: something that isn't finite keeps the step from being taken; the message names it.
+        """
         raise NotImplementedError
 
     def gradient_terms(self) -> Tensor:
@@ -62,9 +66,13 @@ class ChunkedTraining(pl.LightningModule):
     def training_step(self, chunk: Any, batch_idx: int) -> None:
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        terms = []
+        terms: list[Tensor] = []
         for step in self.steps(chunk):
-            loss, values = self.step_loss(*step)
+            try:
+                loss, values = self.step_loss(*step)
+            except FloatingPointError as error:
+                self._check_earlier(terms)
+                raise ExperimentError(self._stopped(self.steps_taken + 1, str(error))) from None
             index, learning_rate = self.step_optimizer()
             optimizer = optimizers[index]
             for group in optimizer.param_groups:
@@ -84,9 +92,7 @@ class ChunkedTraining(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         # A checkpoint is written after this: one with a weight that isn't finite must not be.
-        for name, parameter in self.named_parameters():
-            if not parameter.isfinite().all():
-                raise ExperimentError(self._stopped(self.steps_taken, f"the parameter {name}"))
+        self._check_parameters()
         means = (self.term_sums / self._steps_of_epoch).tolist()
         record = {"epoch": self.current_epoch + 1, **dict(zip(self.term_names, means)), **self.epoch_record()}
         self.history.append(record)
@@ -125,6 +131,17 @@ class ChunkedTraining(pl.LightningModule):
             step, term = (int(index) for index in (~finite).nonzero()[0])
             number = self.steps_taken - len(table) + step + 1
             raise ExperimentError(self._stopped(number, f"the term {self.term_names[term]}"))
+
+    def _check_parameters(self) -> None:
+        for name, parameter in self.named_parameters():
+            if not parameter.isfinite().all():
+                raise ExperimentError(self._stopped(self.steps_taken, f"the parameter {name}"))
+
+    def _check_earlier(self, terms: list[Tensor]) -> None:
+        """Names the cause rather than the consequence: terms are looked at after the whole chunk."""
+        if terms:
+            self._check(torch.stack(terms))
+        self._check_parameters()
 
     def _stopped(self, step: int, what: str) -> str:
         return (

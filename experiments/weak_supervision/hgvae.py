@@ -71,6 +71,8 @@ class HGVAE(GroupVAE):
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         divergences = divergence(mean, log_variance, "symmetric")
         log_weights = self.weights(divergences)  # [pairs, 2]
+        if not log_weights.isfinite().all():  # no urn has such
+            raise FloatingPointError("a log weight of the urn")
         size = self.num_latents
         group_sizes = torch.tensor([size, size], device=mean.device)
         expected = MultivariateHypergeometric(

@@ -1,0 +1,231 @@
+"""Rows of the weak-supervision experiment through the one entry point: interruptions, slices, losses, bad input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from experiments.common.errors import ExperimentError
+from experiments.common.store import RunDirectory
+from experiments.weak_supervision import experiment as experiment_module
+from experiments.weak_supervision.data import PairData
+from experiments.weak_supervision.training import PairTraining
+from tests.experiments.helpers import csv_bytes, launch
+from tests.experiments.weak_supervision_fits import make_images
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Four epochs of four steps; classifiers on few pairs.
+TINY = (
+    "experiment.training.steps=16",
+    "experiment.training.epoch_steps=4",
+    "experiment.training.chunk_steps=2",
+    "experiment.training.batch_size=2",
+    "experiment.evaluation_train_pairs=40",
+    "experiment.evaluation_test_pairs=30",
+    "experiment.profile_pairs=20",
+)
+ROW = "weak_supervision/hgvae_s3"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run that nothing interrupts."""
+    return launch(ROW, tmp_path_factory.mktemp("whole"), *TINY)
+
+
+def interrupting(
+    patch: pytest.MonkeyPatch, step: int, break_loss: Callable[[PairTraining, Tensor, Tensor], tuple[Tensor, Tensor]]
+) -> None:
+    original = PairTraining.step_loss
+
+    def broken(self: PairTraining, *arguments: Any) -> tuple[Tensor, Tensor]:
+        loss, terms = original(self, *arguments)
+        return break_loss(self, loss, terms) if self.steps_taken == step - 1 else (loss, terms)
+
+    patch.setattr(PairTraining, "step_loss", broken)
+
+
+def counted_steps(patch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of steps taken before every step from now on."""
+    taken: list[int] = []
+    original = PairTraining.step_loss
+
+    def counted(self: PairTraining, *arguments: Any) -> tuple[Tensor, Tensor]:
+        taken.append(self.steps_taken)
+        return original(self, *arguments)
+
+    patch.setattr(PairTraining, "step_loss", counted)
+    return taken
+
+
+def checkpoint_of(results: Path) -> dict[str, Any]:
+    (path,) = results.rglob("last.ckpt")
+    return dict(torch.load(path, weights_only=True))
+
+
+def test_a_run_says_what_its_tables_need(whole: RunDirectory) -> None:
+    history = whole.table("history")
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert {"bound", "expected_count", "drawn_count", "temperature", "weights_gradient"} < set(history)
+    temperatures = [10 * math.exp(-min(step, 5) / 5 * math.log(1000)) for step in range(16)]
+    expected = [sum(temperatures[start : start + 4]) / 4 for start in range(0, 16, 4)]
+    assert history["temperature"].tolist() == pytest.approx(expected, rel=1e-5)
+    (metrics,) = whole.table("metrics").to_dict("records")
+    assert (metrics["method"], metrics["shared"], metrics["data"], metrics["image_size"]) == (
+        "hgvae",
+        3,
+        "mpi3d_sim",
+        32,
+    )
+    assert metrics["count_error"] == pytest.approx((metrics["expected_count"] - 4) ** 2)
+    assert metrics["shared_error"] == pytest.approx((10 - metrics["expected_count"] - 3) ** 2)
+    assert metrics["joint_bound"] > metrics["per_view_bound"]
+    profile = whole.table("profile")
+    assert profile["independent"].tolist() == list(range(11))
+    for name in ("metrics", "history", "profile", "accuracies"):
+        assert set(whole.table(name)["method"]) == {"hgvae"}, name
+    state = torch.load(whole.path / "model.pt", weights_only=True)
+    assert state["weights.weight"].shape == (2, 10)
+    assert not list(whole.path.rglob("*.ckpt")), "a finished run leaves no checkpoint behind"
+
+
+def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
+    whole: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> tuple[Tensor, Tensor]:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        interrupting(patch, 11, killed)  # within the third epoch
+        with pytest.raises(RuntimeError, match="killed"):
+            launch(ROW, tmp_path, *TINY)
+    taken = counted_steps(monkeypatch)
+    assert csv_bytes(launch(ROW, tmp_path, *TINY)) == csv_bytes(whole)
+    assert taken == list(range(8, 16))
+
+
+def test_a_run_that_was_killed_in_its_evaluation_is_not_trained_again(
+    whole: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> pd.DataFrame:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment_module, "subset_accuracies", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            launch(ROW, tmp_path, *TINY)
+    taken = counted_steps(monkeypatch)
+    assert csv_bytes(launch(ROW, tmp_path, *TINY)) == csv_bytes(whole)
+    assert taken == []
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_the_same_command_goes_on_when_it_is_mended(
+    whole: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(training: PairTraining, loss: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+        terms = terms.clone()
+        terms[training.term_names.index("divergence")] = math.nan
+        return loss * math.nan, terms
+
+    with monkeypatch.context() as patch:
+        interrupting(patch, 7, poisoned)
+        message = r"step 7 \(epoch 2\): the term divergence is not finite; stopped, and the last checkpoint is kept"
+        with pytest.raises(ExperimentError, match=message):
+            launch(ROW, tmp_path, *TINY)
+    state = checkpoint_of(tmp_path)
+    assert state["epoch"] == 0 and state["chunked_training"]["steps_taken"] == 4
+    assert all(value.isfinite().all() for value in state["state_dict"].values())
+    assert not list(tmp_path.rglob("*.csv"))
+    assert csv_bytes(launch(ROW, tmp_path, *TINY)) == csv_bytes(whole)
+
+
+def test_a_run_in_slices_of_time_gives_the_numbers_of_a_whole_one(whole: RunDirectory, tmp_path: Path) -> None:
+    """With a checkpoint after every other epoch: a slice ends with one."""
+    slices = (*TINY, "experiment.checkpoint_every=2", "experiment.max_minutes=1e-9")
+    with pytest.raises(ExperimentError, match="stopped after max_minutes=1e-09, at step 8 of 16; the same command"):
+        launch(ROW, tmp_path, *slices)
+    assert checkpoint_of(tmp_path)["chunked_training"]["steps_taken"] == 8
+    assert not list(tmp_path.rglob("*.csv"))
+    finished = launch(ROW, tmp_path, *slices)
+    assert csv_bytes(finished) == csv_bytes(whole)
+    assert finished.path.name == whole.path.name, "slices are no other run"
+
+
+def test_a_run_that_the_trainer_stops_is_unfinished(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="stopped by the trainer, at step 8 of 16; the same command goes on"):
+        launch(ROW, tmp_path, *TINY, "+trainer.max_steps=8")
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_methods_of_a_seed_see_the_same_images_and_pairs(
+    whole: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = launch("weak_supervision/label_vae_s3", tmp_path, *TINY)
+    originals = [run.table("reconstructions").query("kind == 'original'") for run in (whole, other)]
+    assert len(originals[0]) and originals[0].equals(originals[1])
+    (metrics,) = other.table("metrics").to_dict("records")
+    assert metrics["expected_count"] == metrics["drawn_count"] == 1
+    assert metrics["count_error"] == metrics["draw_count_error"] == 9
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("experiment.data.shared=7", "data.shared, the number of shared factors s, must be an integer in 0..6, got 7"),
+        ("experiment.data.shared=-1", r"must be an integer in 0..6, got -1"),
+        ("experiment.data.pairing=random", "data.pairing must be one of exact, published, got 'random'"),
+        ("profile.weak_supervision.data=mpi3d", "data.source must be one of mpi3d_sim, mpi3d_toy, mpi3d_realistic"),
+        ("experiment.data.image_size=48", "image_size must be one of 64, 32, got 48"),
+        ("experiment.data.split_seed=-1", "data.split_seed must be an integer of at least 0, got -1"),
+        ("experiment.model.beta=-1", "model.beta must be a finite number at least 0, got -1"),
+        ("experiment.model.num_latents=0", "model.num_latents must be an integer of at least 1, got 0"),
+        ("experiment.training.chunk_steps=3", "training.epoch_steps must be a multiple of training.chunk_steps"),
+        ("experiment.evaluation_test_pairs=0", "evaluation_test_pairs must be an integer of at least 1, got 0"),
+        ("experiment.profile_pairs=1.5", "profile_pairs must be an integer of at least 1, got 1.5"),
+        ("experiment.keep_model=1", "keep_model must be true or false, got 1"),
+        ("experiment.max_minutes=0", "max_minutes must be a finite number above 0, got 0"),
+        # Known only with the images, which have 33,178 in the split for training.
+        ("experiment.training.batch_size=33179", "is 33179 pairs, but mpi3d_sim has 33178 training images"),
+        ("experiment.data.test_share=0", "mpi3d_sim: data.test_share must be a finite number above 0"),
+        ("experiment.data.test_share=1e-9", "mpi3d_sim: data.test_share 1e-09 of 41472 images leaves a split empty"),
+    ],
+)
+def test_bad_settings_are_one_line_and_leave_no_result(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=message) as error:
+        launch(ROW, tmp_path, override)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_the_splits_of_a_run_share_no_image_and_are_those_of_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PairData, "load_images", lambda self, directory: make_images())
+
+    def splits(shared: int, seed: int) -> Any:
+        data = PairData(
+            source="mpi3d_sim",
+            image_size=32,
+            levels=None,
+            positions=8,
+            shared=shared,
+            pairing="exact",
+            test_share=0.2,
+            split_seed=seed,
+        )
+        assert data.independent == 7 - shared
+        return data.load(Path("nowhere"))
+
+    first, second, other = splits(0, 0), splits(5, 0), splits(0, 1)
+    together = torch.cat([first.train.images, first.test.images]).sort().values
+    assert torch.equal(together, torch.arange(first.images.grid.num_images))
+    assert len(first.test.images) == round(0.2 * len(together))
+    assert torch.equal(first.test.images, second.test.images)
+    assert not torch.equal(first.test.images, other.test.images)
+    assert (first.train.shared, second.test.shared) == (0, 5)

@@ -1,0 +1,276 @@
+"""Training of the VAEs of image pairs: what a step sees, what it records, temperatures, learning rates, precision."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from experiments.common.errors import ExperimentError
+from experiments.weak_supervision.group_vae import Context
+from experiments.weak_supervision.images import FactorImages
+from experiments.weak_supervision.pairs import PairSampler
+from experiments.weak_supervision.training import PairTraining, TrainingSettings, load_batch, place
+from tests.experiments import weak_supervision_reference as reference
+from tests.experiments.weak_supervision_fits import (
+    LATENTS,
+    SETTINGS,
+    RecordedTraining,
+    fit,
+    generator,
+    make_images,
+    make_model,
+    make_training,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ONE_STEP: dict[str, Any] = {"steps": 1, "epoch_steps": 1, "chunk_steps": 1}
+BASE_TERMS = ["bound", "reconstruction", "divergence", "expected_count", "drawn_count", "temperature"]
+
+
+def test_a_step_takes_the_bound_of_the_pairs_that_the_generator_draws() -> None:
+    """Two steps of a chunk, from the bytes of the images to the recorded terms, in NumPy."""
+    training = make_training("label_vae", **ONE_STEP | {"steps": 2, "epoch_steps": 2, "chunk_steps": 2})
+    start = reference.parameters_of(training.model)
+    source, images, batch = generator(), make_images(), SETTINGS["batch_size"]
+    pairs = PairSampler(images.grid, torch.arange(images.grid.num_images), 4).sample(2 * batch, source)
+    fit(training)
+    noise = torch.randn(2, batch, LATENTS, generator=source)
+    first = slice(0, batch)
+    stacked = np.concatenate([images.images.numpy()[view[first].numpy()] for view in pairs.index])
+    independent = np.eye(LATENTS)[pairs.label[first].numpy()]
+    expected = reference.bound(
+        start, stacked.transpose(0, 3, 1, 2) / 255, noise.double().numpy(), independent, "arithmetic", "per_view"
+    )
+    recorded = dict(zip(training.term_names, training.recorded[0]))
+    assert recorded["reconstruction"] == pytest.approx(expected.reconstruction, rel=1e-5)
+    assert recorded["divergence"] == pytest.approx(expected.divergence, rel=1e-4)
+    assert recorded["bound"] == pytest.approx(expected.reconstruction - expected.divergence, rel=1e-5)
+    assert recorded["drawn_count"] == recorded["expected_count"] == 1
+    # The second step of the chunk takes the other pairs, with new noise, after the weights moved.
+    assert abs(training.recorded[1][0] - training.recorded[0][0]) > 1e-3
+
+
+@pytest.fixture(scope="module")
+def hgvae_training() -> RecordedTraining:
+    """Two epochs of ten steps."""
+    training = make_training("hgvae")
+    fit(training)
+    return training
+
+
+def test_the_history_holds_the_means_of_every_epochs_terms(hgvae_training: RecordedTraining) -> None:
+    training = hgvae_training
+    own = ["log_weight_difference", "weights_gradient"]
+    assert [list(record) for record in training.history] == 2 * [["epoch", *BASE_TERMS, *own]]
+    assert len(training.recorded) == 20
+    for epoch, record in enumerate(training.history):
+        steps = np.array(training.recorded)[10 * epoch : 10 * (epoch + 1)]
+        assert record["epoch"] == epoch + 1
+        np.testing.assert_allclose([record[name] for name in training.term_names], steps.mean(0), rtol=1e-5)
+        assert 0 < record["weights_gradient"] < math.inf
+        assert 0 <= record["expected_count"] <= LATENTS
+        assert record["bound"] == pytest.approx(record["reconstruction"] - record["divergence"], rel=1e-5)
+
+
+def test_the_temperature_falls_exponentially_and_then_stays(hgvae_training: RecordedTraining) -> None:
+    expected = [10 * math.exp(-min(step, 12) / 12 * math.log(10 / 0.01)) for step in range(20)]
+    np.testing.assert_allclose(hgvae_training.term("temperature"), expected, rtol=1e-5)
+
+
+def test_the_recorded_gradient_is_that_of_the_dense_layer_at_the_step() -> None:
+    training, model = make_training("hgvae", **ONE_STEP), make_model("hgvae")
+    fit(training)
+    images, batch, source = make_images(), SETTINGS["batch_size"], generator()
+    pairs = PairSampler(images.grid, torch.arange(images.grid.num_images), 4).sample(batch, source)
+    noise = torch.randn(2, batch, LATENTS, generator=source)
+    views = load_batch(images, pairs.index, torch.device("cpu"))
+    terms, _ = model(views, noise, Context(pairs.label, torch.tensor(10.0), source))
+    (terms.divergence - terms.reconstruction).backward()
+    expected = model.get_parameter("weights.weight").grad
+    assert expected is not None
+    assert training.term("weights_gradient") == [pytest.approx(expected.norm().item(), rel=1e-3)]
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0])
+def test_the_dense_layer_has_a_learning_rate_of_its_own(factor: float) -> None:
+    """Adam's first step moves every parameter by the learning rate."""
+    training = make_training("hgvae", model={"weights_learning_rate_factor": factor}, **ONE_STEP)
+    before = {name: value.clone() for name, value in training.model.named_parameters()}
+    trainer = fit(training)
+    moved = {name: (value - before[name]).abs().max().item() for name, value in training.model.named_parameters()}
+    rate = SETTINGS["learning_rate"]
+    assert moved["weights.bias"] == pytest.approx(factor * rate, rel=0.02, abs=1e-9)
+    assert moved["encoder.heads.weight"] == pytest.approx(rate, rel=0.02)
+    assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [rate, factor * rate]
+    assert trainer.optimizers[0].defaults["betas"] == (0.9, 0.999)
+    assert trainer.optimizers[0].defaults["eps"] == 1e-8
+
+
+def test_training_raises_the_bound() -> None:
+    training = make_training("label_vae", steps=30, learning_rate=3e-3)
+    fit(training)
+    bounds = [record["bound"] for record in training.history]
+    assert bounds[0] < bounds[1] < bounds[2]
+    assert bounds[2] - bounds[0] > 50
+
+
+def test_a_batch_holds_all_first_views_first() -> None:
+    images = make_images()
+    index = torch.tensor([[3, 100, 7], [500, 2, 7]])
+    batch = load_batch(images, index, torch.device("cpu"))
+    assert batch.shape == (6, 3, 32, 32) and batch.dtype == torch.float32
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    for place_, number in enumerate([3, 100, 7, 500, 2, 7]):
+        expected = images.images.numpy()[number].transpose(2, 0, 1) / 255
+        np.testing.assert_allclose(batch[place_], expected, rtol=1e-6)
+    assert images.images.dtype == torch.uint8
+
+
+def test_images_go_to_a_device_whole_where_half_of_its_memory_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device without memory stands for a GPU."""
+    images = make_images()
+    size = images.grid.num_images * 32 * 32 * 3
+    device = torch.device("meta")
+
+    def placed(free: int, on_device: bool | None, source: FactorImages = images) -> str:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+        return str(place(source, device, on_device).images.device)
+
+    assert placed(2 * size, None) == "meta"
+    assert placed(2 * size - 1, None) == "cpu"
+    assert placed(0, True) == "meta"
+    assert placed(10 * size, False) == "cpu"
+    assert place(images, torch.device("cpu"), True) is images
+    # Images in another order, or more than the grid's, are put into its order on the way.
+    order = torch.arange(images.grid.num_images).flip(0)
+    turned = FactorImages("turned", images.grid, torch.cat([images.images.flip(0), images.images]), order)
+    moved = place(turned, device, True)
+    assert moved.rows is None and len(moved.images) == images.grid.num_images
+    assert placed(2 * size, None, turned) == "meta"
+    views = load_batch(turned, torch.tensor([[5], [9]]), torch.device("cpu"))
+    torch.testing.assert_close(views, load_batch(images, torch.tensor([[5], [9]]), torch.device("cpu")))
+
+
+@pytest.mark.parametrize("method", ["hgvae", "ada_vae"])
+def test_half_precision_is_for_the_networks_alone(method: str) -> None:
+    plain, mixed = (make_training(method, steps=2, epoch_steps=2, chunk_steps=2) for _ in range(2))
+    fit(plain)
+    fit(mixed, precision="bf16-mixed")
+    for name in ("bound", "reconstruction"):
+        assert mixed.history[0][name] == pytest.approx(plain.history[0][name], rel=1e-2), name
+    assert mixed.history != plain.history
+    assert all(parameter.dtype == torch.float32 for parameter in mixed.parameters())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports deprecated parts of torch
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # and asks for this
+def test_compiling_is_for_the_networks_alone_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs are run without code generation, which would take half a minute."""
+    original, compiled = torch.compile, []
+
+    def traced(function: Any, *arguments: Any, **settings: Any) -> Any:
+        compiled.append(type(function.__self__).__name__)
+        return original(function, *arguments, **settings, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    settings: dict[str, Any] = {"steps": 2, "epoch_steps": 2, "chunk_steps": 1}
+    plain, fast = make_training("hgvae", **settings), make_training("hgvae", compile=True, **settings)
+    assert compiled == ["Encoder", "Decoder"]
+    assert fast.model.state_dict().keys() == plain.model.state_dict().keys()
+    fit(plain)
+    fit(fast)
+    np.testing.assert_allclose(fast.recorded, plain.recorded, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("step", "epoch", "term", "value"), [(1, 1, "reconstruction", math.nan), (14, 2, "expected_count", math.inf)]
+)
+def test_a_term_that_is_not_finite_stops_at_its_step(
+    step: int, epoch: int, term: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = PairTraining.step_loss
+
+    def poisoned(self: PairTraining, *arguments: Any) -> tuple[Tensor, Tensor]:
+        loss, terms = original(self, *arguments)
+        if self.steps_taken == step - 1:
+            terms = terms.clone()
+            terms[self.term_names.index(term)] = value
+        return loss, terms
+
+    monkeypatch.setattr(PairTraining, "step_loss", poisoned)
+    message = rf"step {step} \(epoch {epoch}\): the term {term} is not finite; stopped, and the last checkpoint is kept"
+    with pytest.raises(ExperimentError, match=message):
+        fit(make_training("label_vae"))
+
+
+@pytest.mark.parametrize(
+    ("step", "layer", "message"),
+    [
+        (4, "weights", "step 4 (epoch 1): the term weights_gradient is"),
+        (4, "encoder", "step 4 (epoch 1): the parameter model.encoder.convolutions.0.weight is"),
+        (5, "encoder", "step 5 (epoch 1): the parameter model.encoder.convolutions.0.weight is"),  # the chunk's last
+        (10, "encoder", "step 10 (epoch 1): the parameter model.encoder.convolutions.0.weight is"),  # the epoch's last
+    ],
+)
+def test_gradients_that_are_not_finite_are_named_whatever_they_break_next(
+    step: int, layer: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next step of HGVAE can't be taken: its urn has no weights."""
+    original = PairTraining.gradient_terms
+
+    def poisoned(self: PairTraining) -> Tensor:
+        if self.steps_taken == step - 1:
+            for parameter in getattr(self.model, layer).parameters():
+                parameter.grad.fill_(math.nan)
+        return original(self)
+
+    monkeypatch.setattr(PairTraining, "gradient_terms", poisoned)
+    with pytest.raises(ExperimentError) as error:
+        fit(make_training("hgvae"))
+    assert str(error.value).startswith(message + " not finite; stopped, and the last checkpoint is kept")
+
+
+def test_a_step_that_can_not_be_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = make_training("hgvae")
+    original = training.model.encoder.forward
+
+    def overflowing(images: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = original(images)
+        return mean, log_variance + (1000 * torch.arange(len(mean))[:, None] if training.steps_taken == 6 else 0)
+
+    monkeypatch.setattr(training.model.encoder, "forward", overflowing)
+    with pytest.raises(ExperimentError, match=r"step 7 \(epoch 1\): a log weight of the urn is not finite; stopped"):
+        fit(training)
+
+
+def test_the_loader_gives_a_chunk_at_a_time_and_a_step_to_several_processes() -> None:
+    training = make_training("label_vae")
+    assert list(training.loader()) == [0, 1]
+    assert len(training.loader(2)) == 10
+    assert training.settings.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "training.steps must be an integer of at least 1, got 0"),
+        ({"steps": 25}, "training.steps must be a multiple of training.epoch_steps, got 25 and 10"),
+        ({"chunk_steps": 3}, "training.epoch_steps must be a multiple of training.chunk_steps, got 10 and 3"),
+        ({"batch_size": 2.5}, "training.batch_size must be an integer of at least 1, got 2.5"),
+        ({"annealing_steps": 0}, "training.annealing_steps must be an integer of at least 1, got 0"),
+        ({"learning_rate": 0}, "training.learning_rate must be a finite number above 0, got 0"),
+        ({"initial_temperature": -1}, "training.initial_temperature must be a finite number above 0, got -1"),
+        ({"final_temperature": math.inf}, "training.final_temperature must be a finite number above 0, got inf"),
+        ({"compile": "yes"}, "training.compile must be true or false, got 'yes'"),
+        ({"images_on_device": 1}, "training.images_on_device must be true, false or null, got 1"),
+    ],
+)
+def test_settings_that_are_not_allowed_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**SETTINGS | settings)
