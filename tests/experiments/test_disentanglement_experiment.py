@@ -29,7 +29,7 @@ from experiments.weak_supervision.images import FactorImages
 from tests.experiments.helpers import compose
 
 ROW, RUN = "weak_supervision/hgvae_s3", "0123456789ab"
-SMALL = ("profile=smoke", "experiment.data.levels=4", "experiment.data.positions=4", "experiment.model.num_latents=4")
+SMALL = ("profile=smoke", "experiment.data.levels=4", "experiment.model.num_latents=4")
 TRAINED: dict[str, Any] = resolve(compose(ROW, *SMALL))["experiment"]
 
 
@@ -91,7 +91,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[GridRepresentations, d
 def test_the_whole_grid_is_encoded_in_its_order(images: FactorImages) -> None:
     model = make_model()
     means = encode_all(model, images, torch.device("cpu"))
-    assert means.shape == (4 * 4 * 2 * 3 * 3 * 4 * 4, 4)
+    assert means.shape == (4 * 4 * 2 * 3 * 3 * 8 * 8, 4)
     indices = [0, 1, 255, 256, 700, len(means) - 1]
     assert torch.allclose(means[indices], encode_one_by_one(model, images, indices), atol=1e-5)
     assert means.std(0).min() > 1e-3  # the images differ
