@@ -81,6 +81,7 @@ class ProjectSide:
         clock = Clock(synchronizer(self.settings.accelerator))
         chunk = min(steps, self.settings.warm_up)
         self.module.settings = replace(self.module.settings, steps=steps, epoch_steps=steps, chunk_steps=chunk)
+        self.module.steps_taken = 0  # pairs are drawn at multiples of the chunk, which isn't the last round's
         with own_determinism():
             trainer = context.trainer(
                 max_epochs=1, callbacks=[*callbacks, clock], precision=self.precision, use_distributed_sampler=False
