@@ -83,11 +83,11 @@ help: ## This list
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet "$(TORCH)"
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
-	.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt --editable '.[experiments,dev]'
+	.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt --editable '.[experiments,renderer,dev]'
 	@touch $@
 
 .PHONY: install
-install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 1.6 GB)
+install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 1.7 GB)
 
 .PHONY: reproduce
 reproduce: CLUSTERING_DATA = $(filter-out mpi3d_%,$(DATA))
@@ -158,7 +158,7 @@ reproduce-fig2: $(READY) ## Weak supervision: error of the number of independent
 
 # On demand: TensorFlow takes as much room as everything else.
 .venv/.disentanglement: .venv/.ready
-	.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt --editable '.[experiments,dev,disentanglement]'
+	.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt --editable '.[experiments,renderer,dev,disentanglement]'
 	@touch $@
 
 .PHONY: install-disentanglement
@@ -200,7 +200,7 @@ smoke: $(READY) ## One tiny run of every row but the studies' and Figure 11's, i
 	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS) $(TABLE_1_ROWS) $(REFERENCE_ROWS))
 
 .PHONY: test
-test: $(READY) ## Tests (5-7 minutes)
+test: $(READY) ## Tests (15-20 minutes)
 	$(PY) -m pytest -n 2 --dist worksteal
 
 .PHONY: lint

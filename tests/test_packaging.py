@@ -140,7 +140,7 @@ def test_every_requirement_is_bounded() -> None:
 
 def test_the_constraints_lie_within_the_ranges() -> None:
     pinned = pins()
-    unpinned = {"setuptools", "panda3d"}  # the build's own, and an extra that no committed result uses
+    unpinned = {"setuptools"}  # the build's own
     for name, requirement in requirements().items():
         if name not in unpinned:
             version, marker = pinned[name]
