@@ -98,8 +98,8 @@ def figure_11(block: Block) -> Figure:
             ax.errorbar([k + offset for k in found], [mean for mean, _ in found.values()], yerr=errors, **style)
         ax.set_title(name, fontsize=9)
         ax.set_xticks(sorted(table["k"].unique()))
-        ax.margins(y=0.1)
-        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        low, high = min(0.0, ax.get_ylim()[0]), ax.get_ylim()[1]
+        ax.set_ylim(low, high + 0.04 * (high - low))  # room for the marks
     for ax in axes[1, :3]:
         ax.set_xlabel("independent factors, k")
     axes[0, 3].set_xlabel("independent factors, k")
