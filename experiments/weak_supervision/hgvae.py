@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from experiments.weak_supervision.gaussians import divergence
 from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
 from experiments.weak_supervision.networks import initialise
 from experiments.weak_supervision.neural_sort import gumbel_like, neural_sort
-from mvhg import MultivariateHypergeometric, MultivariateHypergeometricStraightThrough
+from mvhg import MultivariateHypergeometricStraightThrough
 
 SORT_SCORES = ("divergence", "log_divergence")
 _FLOOR = 1e-12  # of a divergence whose logarithm is taken
@@ -75,9 +76,12 @@ class HGVAE(GroupVAE):
             raise FloatingPointError("a log weight of the urn")
         size = self.num_latents
         group_sizes = torch.tensor([size, size], device=mean.device)
-        expected = MultivariateHypergeometric(
-            size, group_sizes, log_weights=log_weights.detach(), validate_args=False
-        ).mean[:, 0]
+        with torch.no_grad():
+            # The law's exact mean; two groups of d have p(k) proportional to (d choose k)^2 exp(k (w_0 - w_1)).
+            sizes = torch.arange(size + 1, device=mean.device, dtype=mean.dtype)
+            log_sets = math.lgamma(size + 1) - torch.lgamma(sizes + 1) - torch.lgamma(size - sizes + 1)
+            difference = (log_weights[:, 0] - log_weights[:, 1]).unsqueeze(-1)
+            expected = torch.softmax(2 * log_sets + sizes * difference, -1) @ sizes
         diagnostics = {"log_weight_difference": (log_weights[:, 0] - log_weights[:, 1]).detach().mean()}
         # Every process draws for the whole batch, so that the draws don't depend on its division.
         urn = MultivariateHypergeometricStraightThrough(
