@@ -64,8 +64,6 @@ def execute(config: DictConfig, row: str, overrides: Sequence[str] = ()) -> RunD
         if plain["threads"] is not None:
             torch.set_num_threads(plain["threads"])
         pl.seed_everything(plain["seed"], workers=True, verbose=False)
-        # A debugging aid of the deterministic mode, a tenth of a step's time: nothing here reads what wasn't written.
-        torch.utils.deterministic.fill_uninitialized_memory = False
         with track(
             **plain["logger"],
             row=row,
