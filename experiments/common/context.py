@@ -135,7 +135,7 @@ class RunContext:
             trainer = pl.Trainer(callbacks=callbacks, **settings)
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ExperimentError(f"trainer: {error}") from error
-        # A debugging aid of the deterministic mode that takes a tenth of a step; nothing here reads what wasn't written.
+        # A debugging aid of the deterministic mode that takes a tenth of a step; nothing here reads unwritten memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._trainers.append(trainer)
         return trainer
