@@ -23,7 +23,8 @@ from experiments.common.figures import save
 from experiments.weak_supervision import mpi3d, planes
 from experiments.weak_supervision.contact_sheet import contact_sheet
 from experiments.weak_supervision.factors import POSITIONS
-from experiments.weak_supervision.images import IMAGE_SIZES, SOURCES, FactorImages, load_images
+from experiments.weak_supervision.images import SOURCES, FactorImages, load_images
+from experiments.weak_supervision.networks import IMAGE_SIZES
 from experiments.weak_supervision.rendering import Renderer
 
 

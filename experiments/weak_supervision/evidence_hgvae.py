@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.common.checks import require_number
+from experiments.weak_supervision.binomials import log_binomials
 from experiments.weak_supervision.evidence import log_bayes_factor, subset_posterior
 from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE, Terms
 from mvhg import MultivariateHypergeometric
@@ -67,7 +68,9 @@ class EvidenceHGVAE(GroupVAE):
     @property
     def rotation(self) -> Tensor:
         """The axes of the latent space, orthogonal [latents, latents]; row i is axis i."""
-        return torch.matrix_exp(self.generator_of_rotation - self.generator_of_rotation.T)
+        # matrix_exp multiplies matrices, which autocast would do in half precision.
+        with torch.autocast(self.log_weight.device.type, enabled=False):
+            return torch.matrix_exp(self.generator_of_rotation - self.generator_of_rotation.T)
 
     def law(self, log_weight: Tensor | None = None) -> MultivariateHypergeometric:
         """The law of the numbers (independent, shared), with the learned log weight or another one."""
@@ -78,10 +81,9 @@ class EvidenceHGVAE(GroupVAE):
 
     def log_prior(self, law: MultivariateHypergeometric) -> Tensor:
         """Log probability of each single set of independent latents by its size, [latents + 1]."""
-        size = torch.tensor(float(self.num_latents), device=self.log_weight.device)
-        sizes = torch.arange(self.num_latents + 1, device=size.device, dtype=size.dtype)
-        log_sets = torch.lgamma(size + 1) - torch.lgamma(sizes + 1) - torch.lgamma(size - sizes + 1)
-        return law.log_prob(torch.stack([sizes, size - sizes], -1)) - log_sets
+        sizes = torch.arange(self.num_latents + 1, device=self.log_weight.device, dtype=self.log_weight.dtype)
+        counts = torch.stack([sizes, self.num_latents - sizes], -1)
+        return law.log_prob(counts) - log_binomials(self.num_latents, self.log_weight)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         factors = (self.weight_learning_rate_factor, self.rotation_learning_rate_factor)
@@ -92,11 +94,14 @@ class EvidenceHGVAE(GroupVAE):
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = super().encode(images)
         rotation = self.rotation.detach()
-        # The variances along the new axes; the covariances, which a normal posterior could have, are left out.
-        return mean @ rotation.T, (log_variance.exp() @ rotation.square().T).log()
+        with torch.autocast(mean.device.type, enabled=False):
+            # The variances along the new axes; the covariances, which a normal posterior could have, are left out.
+            return mean @ rotation.T, (log_variance.exp() @ rotation.square().T).log()
 
     def decode(self, latents: Tensor) -> Tensor:
-        return super().decode(latents @ self.rotation.detach())
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents @ self.rotation.detach()
+        return super().decode(latents)
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         rotation = self.rotation

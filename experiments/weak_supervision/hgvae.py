@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from experiments.common.checks import require_number
+from experiments.weak_supervision.binomials import log_binomials
 from experiments.weak_supervision.fixed_k import largest_latents
 from experiments.weak_supervision.gaussians import divergence
 from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
@@ -79,9 +79,8 @@ class HGVAE(GroupVAE):
         with torch.no_grad():
             # The law's exact mean; two groups of d have p(k) proportional to (d choose k)^2 exp(k (w_0 - w_1)).
             sizes = torch.arange(size + 1, device=mean.device, dtype=mean.dtype)
-            log_sets = math.lgamma(size + 1) - torch.lgamma(sizes + 1) - torch.lgamma(size - sizes + 1)
             difference = (log_weights[:, 0] - log_weights[:, 1]).unsqueeze(-1)
-            expected = torch.softmax(2 * log_sets + sizes * difference, -1) @ sizes
+            expected = torch.softmax(2 * log_binomials(size, mean) + sizes * difference, -1) @ sizes
         diagnostics = {"log_weight_difference": (log_weights[:, 0] - log_weights[:, 1]).detach().mean()}
         # Every process draws for the whole batch, so that the draws don't depend on its division.
         urn = MultivariateHypergeometricStraightThrough(

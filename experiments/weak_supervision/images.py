@@ -12,10 +12,10 @@ from experiments.common.errors import ExperimentError
 from experiments.weak_supervision import mpi3d, simulation
 from experiments.weak_supervision.factors import POSITIONS, FactorGrid
 from experiments.weak_supervision.image_file import as_tensor
+from experiments.weak_supervision.networks import IMAGE_SIZES
 from experiments.weak_supervision.thinning import LEVELS, kept_values, rows_of
 
 SOURCES = ("mpi3d_sim", *mpi3d.SOURCES)
-IMAGE_SIZES = (64, 32)
 
 
 @dataclass(frozen=True)

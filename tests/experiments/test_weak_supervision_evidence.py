@@ -127,6 +127,18 @@ def test_rotation_is_orthogonal_and_undone_by_the_decoder() -> None:
     torch.testing.assert_close(model.decode(turned), still.decode(unturned), atol=1e-4, rtol=1e-4)
 
 
+def test_half_precision_is_for_the_networks_alone() -> None:
+    model = EvidenceHGVAE(**SETTINGS)
+    torch.nn.init.normal_(model.generator_of_rotation, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(0)
+    context = Context(torch.zeros(3).long(), torch.tensor(1.0), generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms, choice = model(torch.rand(6, 3, 32, 32, generator=generator), torch.randn(2, 3, 5), context)
+        rotation = model.rotation
+    assert all(value.dtype == torch.float32 for value in (*terms, choice.independent, rotation))
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(5), atol=1e-5, rtol=0)
+
+
 def test_rotation_finds_the_axes_along_which_pairs_agree() -> None:
     """Two latents, turned by 30 degrees from axes along each of which every second pair agrees up to encoding noise."""
     generator = torch.Generator().manual_seed(0)
