@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from experiments.common.provenance import Provenance
+
 NOTHING = "-"
 
 _LATEX = str.maketrans(
@@ -30,11 +32,13 @@ class Table:
         title: Shown above.
         header: A cell per column.
         rows: The lines below, as long as the header.
+        provenance: Of each line; None for a line of the paper's numbers. Empty: not known of any.
     """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    provenance: Sequence[Provenance | None] = ()
 
     def markdown(self) -> str:
         """Returns title and table."""
