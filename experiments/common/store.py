@@ -168,10 +168,15 @@ def readable_checkpoint(path: Path) -> Path | None:
 
 def find_finished(results: Path) -> Iterator[tuple[str, RunDirectory]]:
     """Yields (row key, run) of every finished run below a results folder, in the order of their names."""
+    for row, run in find_runs(results):
+        if run.finished() is not None:
+            yield row, run
+
+
+def find_runs(results: Path) -> Iterator[tuple[str, RunDirectory]]:
+    """Yields (row key, run) of every run that was ever started, in the order of their names; nothing is checked."""
     runs = results / "runs"
-    for marker in sorted(runs.rglob(FINISHED)):
-        folder = marker.parent
+    folders = {path.parent for name in ("checkpoints", FINISHED) for path in runs.rglob(name)}
+    for folder in sorted(folders):
         row = folder.parent.relative_to(runs).as_posix()
-        run = RunDirectory(results, row, folder.name)
-        run.finished()
-        yield row, run
+        yield row, RunDirectory(results, row, folder.name)
