@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import mvhg
 from experiments.common.errors import ExperimentError
+from experiments.common.reproducibility import project_version
+from experiments.common.skipping import FIRST_VERSION
 from experiments.common.store import RunDirectory, find_runs
-
-FIRST_VERSION = "0.1.0"  # of runs that were made before the version was written down
 
 
 class Cell(NamedTuple):
@@ -77,8 +76,8 @@ def select_runs(
             selection.unwanted.append((name, f"seed {cell.seed}"))
         elif facts["overrides"]:
             selection.unwanted.append((name, f"run with {' '.join(facts['overrides'])}"))
-        elif version != mvhg.__version__:
-            reason = f"made by version {version}, and this is {mvhg.__version__}; force=true runs it again"
+        elif version != project_version():
+            reason = f"made by version {version}, and this is {project_version()}; force=true runs it again"
             selection.problems.append((name, reason))
         elif cell in selection.runs:
             selection.unwanted.append((name, f"older than {_name(selection.runs[cell])}"))

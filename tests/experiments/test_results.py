@@ -100,8 +100,8 @@ def test_verdicts_are_printed_and_written(results: Path, tmp_path: Path, capsys:
     assert "not comparable (not judged here: no run)" in written  # the rows of the distribution's own sampler
 
 
-ORIGIN = {"profile": "paper", "seed": 0, "row": "a/b", "run_id": "1", "commit": "123456789012", "dirty": False, "device": "d"}
-ORIGIN |= {"seconds": 1.0, "torch": "2.0"}
+ORIGIN = {"profile": "paper", "seed": 0, "row": "a/b", "run_id": "1", "dirty": False, "seconds": 1.0}
+ORIGIN |= {"commit": "123456789012", "device": "d", "torch": "2.0"}
 
 
 @pytest.mark.parametrize(
