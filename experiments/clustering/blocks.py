@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.common.blocks import DataBlock, read_metrics, split
 from experiments.common.collected import ordered, read_collected
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import PROFILES
 
 PAPER_PRIORS = {"uniform": "uniform", "categorical": "categorical", "hypergeometric": "hypergeometric"}
 PRIORS = PAPER_PRIORS | {
@@ -23,35 +22,11 @@ _TEXT = {"version": str}  # 80 and 60 would be numbers where "full" is missing
 
 
 @dataclass(frozen=True)
-class Block:
-    """What one profile measured on one data set.
+class Block(DataBlock):
+    """A profile on a data set; ``prior`` in the metrics is the row's name without its version."""
 
-    Attributes:
-        folder: Folder of the CSVs.
-        profile: Name of the profile.
-        data: ``mnist`` or ``digits_5000``.
-        metrics: Lines of the metrics table; ``prior`` is the row's name without its version.
-    """
-
-    folder: Path
-    profile: str
-    data: str
-    metrics: pd.DataFrame
-
-    @property
-    def source(self) -> str:
-        """Profile and data in words."""
-        return f"profile {self.profile}, {DATA.get(self.data, self.data)}"
-
-    @property
-    def heading(self) -> str:
-        """The same at the start of a sentence."""
-        return self.source[0].upper() + self.source[1:]
-
-    @property
-    def suffix(self) -> str:
-        """Ending of file names: the profile, and the data where they are not the profile's own."""
-        return self.profile if USUAL_DATA.get(self.profile) == self.data else f"{self.profile}_{self.data}"
+    data_names = DATA
+    usual_data = USUAL_DATA
 
     @property
     def priors(self) -> dict[str, str]:
@@ -94,19 +69,10 @@ def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
     Raises:
         ExperimentError: the file isn't there or holds no such run.
     """
-    path = metrics / "clustering_metrics.csv"
-    table = read_collected(path, _TEXT)
-    if profile:
-        table = table[table["profile"] == profile]
-    if table.empty:
-        raise ExperimentError(f"{path} holds no run{f' of the profile {profile}' if profile else ''}")
+    table = read_metrics(metrics / "clustering_metrics.csv", profile, _TEXT)
     names = [
         row.split("/")[-1].removesuffix(f"_{version}")
         for row, version in zip(table["row"], table["version"], strict=True)
     ]
     table = table.assign(prior=names)
-    return [
-        Block(metrics, name, data, table[(table["profile"] == name) & (table["data"] == data)])
-        for name in ordered(table["profile"], PROFILES)
-        for data in ordered(table.loc[table["profile"] == name, "data"], DATA)
-    ]
+    return [Block(metrics, *part) for part in split(table, DATA)]

@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.common.blocks import DataBlock, read_metrics, split
 from experiments.common.collected import describe_seeds, ordered, read_collected
 from experiments.common.errors import ExperimentError
-from experiments.common.figures import COLOURS, MARKERS, PROFILES
+from experiments.common.figures import COLOURS, MARKERS
 from experiments.weak_supervision.factors import FACTORS
 
 ROOM, ABLATION, DISENTANGLEMENT = "weak_supervision", "weak_supervision_ablation", "disentanglement"
@@ -55,30 +56,11 @@ def listed(values: Iterable[Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Block:
-    """What one profile measured on one data set.
+class Block(DataBlock):
+    """A profile on a data set; ``method`` in the metrics, a line per run, is the row's name without its s."""
 
-    Attributes:
-        folder: Folder of the CSVs.
-        profile: Name of the profile.
-        data: Name of the images, for example ``mpi3d_sim``.
-        metrics: Lines of the metrics table, one per run; ``method`` is the row's name without its s.
-    """
-
-    folder: Path
-    profile: str
-    data: str
-    metrics: pd.DataFrame
-
-    @property
-    def source(self) -> str:
-        """Profile and data in words."""
-        return f"profile {self.profile}, {DATA.get(self.data, self.data)}"
-
-    @property
-    def heading(self) -> str:
-        """The same at the start of a sentence."""
-        return self.source[0].upper() + self.source[1:]
+    data_names = DATA
+    usual_data = USUAL_DATA
 
     @property
     def budget(self) -> str:
@@ -86,11 +68,6 @@ class Block:
         sizes = listed(self.metrics["image_size"].tolist())
         steps, batches = (listed(self.metrics[name].tolist()) for name in ("steps", "batch_size"))
         return f"{sizes} x {sizes} pixels, {steps} steps of {batches} pairs"
-
-    @property
-    def suffix(self) -> str:
-        """Ending of file names: the profile, and the data where they are not the profile's own."""
-        return self.profile if USUAL_DATA.get(self.profile) == self.data else f"{self.profile}_{self.data}"
 
     @property
     def methods(self) -> list[str]:
@@ -154,18 +131,9 @@ def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
     Raises:
         ExperimentError: the file isn't there or holds no such run.
     """
-    path = metrics / f"{ROOM}_metrics.csv"
-    table = read_collected(path)
-    if profile:
-        table = table[table["profile"] == profile]
-    if table.empty:
-        raise ExperimentError(f"{path} holds no run{f' of the profile {profile}' if profile else ''}")
+    table = read_metrics(metrics / f"{ROOM}_metrics.csv", profile)
     table = table.assign(method=[re.sub(r"_s\d+$", "", row.split("/")[-1]) for row in table["row"]])
-    return [
-        Block(metrics, name, data, table[(table["profile"] == name) & (table["data"] == data)])
-        for name in ordered(table["profile"], PROFILES)
-        for data in ordered(table.loc[table["profile"] == name, "data"], DATA)
-    ]
+    return [Block(metrics, *part) for part in split(table, DATA)]
 
 
 def mean_and_error(values: pd.Series) -> tuple[float, float]:
