@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.common import attempts
+from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import project_version
 from experiments.common.skipping import FIRST_VERSION
 from experiments.launching.cell import Cell
@@ -87,6 +88,10 @@ class CellLauncher(Launcher):
         trouble = ""
         try:
             super().launch([list(cell.overrides) for cell in batch], index)  # type: ignore[safe-super]
+        except ExperimentError as error:  # the launcher's own: it can't work here
+            for cell in batch:
+                cell.reason = str(error)
+            return
         except (Exception, SystemExit) as error:  # whatever the pool, the queue or a worker that ends may raise
             if self.in_process:
                 raise
