@@ -23,13 +23,14 @@ endif
 # Smoke runs mean nothing: their tables and figures stay apart.
 LOCAL := results/local$(if $(filter smoke,$(PROFILE)),/smoke)
 KS := kolmogorov_smirnov
-RUN = $(PY) -m experiments.run -m profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
-# Rows with a choice of data: theirs, and several processes at once, each on one thread.
-PARALLEL = $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS))
+# Several processes at once, each on one thread.
+PARALLEL = $(if $(filter-out 1,$(JOBS)),launcher=local hydra.launcher.n_jobs=$(JOBS))
+RUN = $(PY) -m experiments.run -m profile=$(PROFILE) seed=$(SEEDS) $(if $(findstring launcher=,$(ARGS)),,$(PARALLEL)) $(ARGS)
+# Rows with a choice of data: theirs.
 CLUSTERING_DATA = $(DATA)
 WEAK_DATA = $(DATA)
-RUN_CLUSTERING = $(RUN) $(if $(CLUSTERING_DATA),profile.clustering.data=$(CLUSTERING_DATA)) $(PARALLEL)
-RUN_WEAK = $(RUN) $(if $(WEAK_DATA),profile.weak_supervision.data=$(WEAK_DATA)) $(PARALLEL)
+RUN_CLUSTERING = $(RUN) $(if $(CLUSTERING_DATA),profile.clustering.data=$(CLUSTERING_DATA))
+RUN_WEAK = $(RUN) $(if $(WEAK_DATA),profile.weak_supervision.data=$(WEAK_DATA))
 AGGREGATE = $(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --output $(LOCAL)/metrics
 FIGURES_KS = $(PY) scripts/figures_kolmogorov_smirnov.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
 FIGURES_URN = $(PY) scripts/figures_urn.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures --tables $(LOCAL)/tables
@@ -76,7 +77,7 @@ help: ## This list
 	@echo "  PY=python takes the active environment instead of .venv; TORCH=... another build of torch for .venv (GPU);"
 	@echo "  ARGS='trainer=gpu logger=disabled' goes to every run; OFFICIAL=FOLDER is a checkout of the authors' code;"
 	@echo "  DATA=mnist|digits_5000 for clustering, DATA=mpi3d_sim|mpi3d_toy|mpi3d_realistic|mpi3d_real for weak supervision"
-	@echo "  (default: the profile's); JOBS=2 of their runs at once; MVHG_DATA_DIR=FOLDER is where data files lie;"
+	@echo "  (default: the profile's); JOBS=2 runs at once; MVHG_DATA_DIR=FOLDER is where data files lie;"
 	@echo "  clustering-studies takes SEEDS=100,101."
 
 .venv/.ready: pyproject.toml constraints.txt
@@ -164,6 +165,15 @@ reproduce-fig2: $(READY) ## Weak supervision: error of the number of independent
 .PHONY: install-disentanglement
 install-disentanglement: $(if $(READY),.venv/.disentanglement) ## What Figure 11 needs beside the rest: TensorFlow and disentanglement-lib (2 GB)
 
+# On demand, and with versions of its own where Ray's are older.
+.venv/.ray: .venv/.ready
+	grep -vE '^(cloudpickle|python-dateutil)==' .venv/constraints.txt > .venv/constraints-ray.txt
+	.venv/bin/python -m pip install --quiet --constraint .venv/constraints-ray.txt --editable '.[experiments,renderer,dev,ray]'
+	@touch $@
+
+.PHONY: install-ray
+install-ray: $(if $(READY),.venv/.ray) ## What launcher=ray needs beside the rest (500 MB)
+
 .PHONY: reproduce-fig11
 reproduce-fig11: install-disentanglement ## Disentanglement scores of the models of Table 1 (5 minutes a seed and Table 1's time)
 	$(RUN_WEAK) experiment=$(call list,$(TABLE_1_ROWS))
@@ -197,7 +207,7 @@ clustering-studies: $(READY) ## What makes the clusters good: pretraining and re
 
 .PHONY: smoke
 smoke: $(READY) ## One tiny run of every row but the studies' and Figure 11's, into results/local/smoke (6 minutes)
-	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS) $(TABLE_1_ROWS) $(REFERENCE_ROWS))
+	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke $(PARALLEL) experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS) $(TABLE_1_ROWS) $(REFERENCE_ROWS))
 
 .PHONY: test
 test: $(READY) ## Tests (15-20 minutes)

@@ -6,7 +6,15 @@
 A finished run is skipped, an interrupted one continues from its last checkpoint, ``force=true`` starts over.
 """
 
+import sys
+
+from experiments.common.command_line import check_command_line
+from experiments.common.errors import ExperimentError
 from experiments.entry import main
 
 if __name__ == "__main__":
+    try:
+        check_command_line(sys.argv[1:])
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
     main()

@@ -81,7 +81,8 @@ def check_overrides(overrides: Sequence[str]) -> list[str]:
         key = override.key_or_group
         if (override.is_add() or override.is_force_add() or override.is_delete()) and not key.startswith("trainer."):
             raise ExperimentError(
-                f"{override.input_line}: keys can't be added or removed (only trainer.* accepts further keys); "
+                f"{override.input_line}: keys can't be added or removed, though Hydra may advise a +; "
+                "only trainer.* takes further keys; "
                 "configs/config.yaml and the row's own file list what there is"
             )
         if _DATA.fullmatch(key) or key.split(".")[-1] in _BOOKKEEPING:

@@ -81,7 +81,14 @@ def _run(
     ) as tracker:
         tracker.define_metrics(getattr(experiment, "headline_metrics", {}))
         context = RunContext(plain["seed"], run, tracker, plain["trainer"], Path(plain["data_directory"]))
-        tables = experiment.run(context)
+        try:
+            tables = experiment.run(context)
+        except SIGTERMException:
+            raise
+        except SystemExit:  # Lightning's answer to Ctrl-C, with a status that says nothing
+            if context.interrupted:
+                raise KeyboardInterrupt from None
+            raise
         if context.interrupted:
             raise KeyboardInterrupt
         if "metrics" not in tables:

@@ -28,6 +28,7 @@ class Cell:
         row: Row key.
         profile: Name of the profile.
         force: Run it even if it is finished.
+        objective: The column whose mean a sweep optimizes.
         reason: Why it failed; None as long as it did not.
         attempts: How often its process died.
     """
@@ -39,6 +40,7 @@ class Cell:
     row: str = ""
     profile: str = ""
     force: bool = False
+    objective: str | None = None
     reason: str | None = None
     attempts: int = 0
     _before: tuple[int, int] | None = field(init=False, default=None)
@@ -99,13 +101,13 @@ class Cell:
             if self.attempts == MOST_ATTEMPTS:
                 self.reason = f"its process died, the second time too ({trouble or 'it left no result'})"
 
-    def job_return(self, column: str | None) -> JobReturn:
+    def job_return(self) -> JobReturn:
         """Returns what Hydra's sweepers are to know of the cell, wherever and whenever it ran."""
         answer = JobReturn(overrides=list(self.overrides), cfg=self.config, status=JobStatus.COMPLETED)
         if self.reason is None:
             assert self.run is not None
             try:
-                answer.return_value = objective(self.run, column)
+                answer.return_value = objective(self.run, self.objective)
             except ExperimentError as error:
                 self.reason = str(error)
         if self.reason is not None:

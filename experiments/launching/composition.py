@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -39,8 +38,8 @@ class Composition:
             self._composed[key] = self._load(master_config, list(sweep_overrides))
         return self._composed[key]
 
-    def cell(self, master_config: DictConfig, overrides: Sequence[str]) -> tuple[Cell, dict[str, Any]]:
-        """Returns a cell and its plain settings, which are empty where the cell is refused."""
+    def cell(self, master_config: DictConfig, overrides: Sequence[str]) -> Cell:
+        """Returns a cell; one that is refused has failed already, and has no run."""
         name = " ".join(override for override in overrides if override.startswith(("experiment", SEED)))
         try:
             composed = self.load_sweep_config(master_config, list(overrides))
@@ -51,10 +50,19 @@ class Composition:
                 for override in overrides:
                     if override.startswith(SEED):
                         config.seed = OverridesParser.create().parse_override(override).value()
-            check_overrides(overrides)
+            changing = check_overrides(overrides)
             plain = resolve(config)
         except (ExperimentError, HydraException) as error:
-            return Cell(overrides, name=name, reason=" ".join(str(error).split())), {}
+            return Cell(overrides, name=name, reason=" ".join(str(error).split()))
         run = RunDirectory(Path(plain["results"]), row, run_id(plain, row))
-        name = f"{row} seed {plain['seed']}"
-        return Cell(overrides, config, run, name, row, plain["profile"]["name"], plain["force"]), plain
+        name = " ".join([row, f"seed {plain['seed']}", *changing])
+        return Cell(
+            overrides=overrides,
+            config=config,
+            run=run,
+            name=name,
+            row=row,
+            profile=plain["profile"]["name"],
+            force=plain["force"],
+            objective=plain["objective"],
+        )

@@ -1,4 +1,4 @@
-"""What every launcher of this project does around Hydra's: skip the finished, say how far it is, survive dead workers."""
+"""What this project's launchers do around Hydra's: skip what is finished, say how far it is, survive dead workers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -13,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.common import attempts
+from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import project_version
 from experiments.common.skipping import FIRST_VERSION
 from experiments.launching.cell import Cell
@@ -25,8 +27,8 @@ FEW = 3  # finished cells that are named one by one
 class CellLauncher(Launcher):
     """To be put before one of Hydra's launchers among the bases of a class.
 
-    A cell whose process dies is tried twice. Where a dying worker takes the others with it (``shared_fate``), those that
-    were running are tried again one at a time, so that the one that dies is known and the others are done.
+    A cell whose process dies is tried twice. Where a dying worker takes the others with it (``shared_fate``), those
+    that were running are tried again one at a time, so that the one that dies is known and the others are done.
     """
 
     shared_fate = False
@@ -36,7 +38,7 @@ class CellLauncher(Launcher):
         """Takes in what Hydra hands over, and lets its sweeper compose through the same memory."""
         loader = hydra_context.config_loader
         workers = HydraContext(config_loader=copy.copy(loader), callbacks=hydra_context.callbacks)
-        super().setup(hydra_context=workers, task_function=task_function, config=config)
+        super().setup(hydra_context=workers, task_function=task_function, config=config)  # type: ignore[safe-super]
         self._master = config
         self._composition = Composition(loader)
         loader.load_sweep_config = self._composition.load_sweep_config  # type: ignore[method-assign]
@@ -50,17 +52,19 @@ class CellLauncher(Launcher):
         Raises:
             SystemExit: cells failed, more than the sweeper tolerates; the message names them.
         """
-        cells, columns = [], []
+        cells: list[Cell] = []
+        by_run: dict[Path, Cell] = {}
         for overrides in job_overrides:
-            cell, plain = self._composition.cell(self._master, overrides)
+            cell = self._composition.cell(self._master, overrides)
+            if cell.run is not None:  # the same run, asked for twice, is one cell
+                cell = by_run.setdefault(cell.run.path, cell)
             cell.verify()
             cells.append(cell)
-            columns.append(plain.get("objective"))
         _say_finished(cells)
-        waiting = list({cell.run.path: cell for cell in cells if cell.run is not None and cell.waits}.values())
+        waiting = [cell for cell in by_run.values() if cell.waits]
         if waiting:
             self._run(waiting, cells, initial_job_idx)
-        answers = [cell.job_return(column) for cell, column in zip(cells, columns, strict=True)]
+        answers = [cell.job_return() for cell in cells]
         self._report(cells)
         return answers
 
@@ -83,11 +87,15 @@ class CellLauncher(Launcher):
             attempts.forget(cell.run)
         trouble = ""
         try:
-            super().launch([list(cell.overrides) for cell in batch], index)
+            super().launch([list(cell.overrides) for cell in batch], index)  # type: ignore[safe-super]
+        except ExperimentError as error:  # the launcher's own: it can't work here
+            for cell in batch:
+                cell.reason = str(error)
+            return
         except (Exception, SystemExit) as error:  # whatever the pool, the queue or a worker that ends may raise
             if self.in_process:
                 raise
-            trouble = (str(error) or type(error).__name__).strip().splitlines()[0]
+            trouble = (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0]
         started_any = any(cell.finished or (cell.run and attempts.read(cell.run)) for cell in batch)
         for cell in batch:
             cell.settle(trouble, started_any)

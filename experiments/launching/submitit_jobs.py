@@ -47,7 +47,8 @@ def run_jobs(
         Nothing but the empty list.
 
     Raises:
-        ExperimentError: jobs ended without a result; the first one's reason and where its log is.
+        ExperimentError: there is no such cluster here.
+        RuntimeError: jobs ended without a result; the first one's reason and where its log is.
         KeyboardInterrupt: after the jobs were cancelled.
     """
     numbers = range(index, index + len(overrides))
@@ -67,7 +68,7 @@ def run_jobs(
         raise
     first = next((reason for reason in reasons if reason), None)
     if first is not None:
-        raise ExperimentError(first)
+        raise RuntimeError(first)
     return []
 
 

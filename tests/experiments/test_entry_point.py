@@ -19,6 +19,9 @@ from tests.experiments.helpers import CHECKOUT, KS, command, csv_bytes, environm
     [
         ([f"experiment={KS}", "no_such_key=1"], "Could not override 'no_such_key'"),
         ([f"experiment={KS}", "profile=huge"], "Available options in 'profile':\n\tmedium\n\tpaper\n\tquick\n\tsmoke"),
+        (["experiment=urn/exakt"], "error: experiment=urn/exakt: there is no such row; near it: urn/exact"),
+        ([f"experiment={KS}", "launcher=cloud"], "Available options in 'launcher':\n\tlocal\n\tray\n\tserial\n\tslurm"),
+        ([f"experiment={KS}", "hydra/launcher=joblib"], "error: hydra/launcher=joblib: choose with launcher=serial"),
         ([], "error: choose a row with experiment=ROOM/ROW, one of: clustering/categorical_60"),
         ([f"experiment={KS}", "profile=smoke", "experiment.sampler=best"], "sampler must be one of sample, straight_"),
     ],
@@ -96,8 +99,9 @@ def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_
         command(*arguments),
         cwd=CHECKOUT,
         env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         # A shell starts background jobs with interrupts ignored, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
@@ -107,7 +111,10 @@ def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(how)
-    assert process.wait(timeout=60) != 0
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
+    assert ("the same command continues from the last checkpoint" in said) == (how != signal.SIGKILL)
+    assert "Traceback" not in said
     [folder] = (tmp_path / "runs" / row).iterdir()
     assert not (folder / "finished.json").exists()
     assert not list(folder.glob("*.csv"))

@@ -12,7 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
+import mvhg
 from experiments.common.errors import ExperimentError
+from experiments.common.objective import objective
+from experiments.common.reproducibility import project_version
+from experiments.common.skipping import log_skipped
 from experiments.common.store import RunDirectory, find_finished, write_atomically
 from tests.experiments.helpers import KS, csv_bytes, launch
 
@@ -46,7 +50,42 @@ def test_a_run_says_where_its_numbers_come_from(tmp_path: Path) -> None:
     assert facts["seconds"] > 0
     assert facts["peak_memory_mib"] > 0
     assert facts["packages"]["torch"] == torch.__version__
+    assert facts["version"] == mvhg.__version__
     assert {"commit", "dirty", "device", "python", "platform", "threads"} <= set(facts)
+
+
+@pytest.mark.parametrize(("made_by", "named"), [({"version": "0.0.9"}, "0.0.9"), ({"version": mvhg.__version__}, None)])
+def test_a_run_of_another_version_is_skipped_and_named(
+    made_by: dict[str, str], named: str | None, run: RunDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    run.finish({"metrics": TABLE}, {"commit": "0123456789abcdef", **made_by}, "")
+    log_skipped(run, seed=3)
+    words = f"finished by version {named} (this is {mvhg.__version__}), skipped; force=true runs it again"
+    assert (words if named else "room/row seed 3: finished at commit 0123456789, skipped") in caplog.text
+
+
+def test_the_version_is_read_without_importing_the_library() -> None:
+    assert project_version() == mvhg.__version__
+
+
+@pytest.mark.parametrize("column", ["value", "metrics.value"])
+def test_an_objective_is_the_mean_of_a_column(column: str, run: RunDirectory) -> None:
+    run.finish({"metrics": TABLE}, {}, "")
+    assert objective(run, column) == pytest.approx(1.05)
+    assert objective(run, None) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("loss", "no column of numbers in room/row; there are value"), ("curve.value", "room/row has no table curve")],
+)
+def test_an_objective_that_is_not_there_is_named(column: str, message: str, run: RunDirectory) -> None:
+    run.finish({"metrics": TABLE.assign(name="a")}, {}, "")
+    with pytest.raises(ExperimentError, match=f"objective={column}: .*{message}"):
+        objective(run, column)
+    with pytest.raises(ExperimentError, match="no column of numbers"):
+        objective(run, "name")
 
 
 def test_files_of_a_finished_run_are_checked(run: RunDirectory) -> None:
