@@ -103,10 +103,10 @@ class Chart:
         """Values and words of the marks of the vertical axis."""
         low, high = self._y_range()
         if self.logarithmic:
-            values = [value for value in LogLocator().tick_values(10**low, 10**high) if low <= math.log10(value) <= high]
+            values = LogLocator().tick_values(10**low, 10**high)
         else:
-            values = [value for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
-        return [(float(value), f"{value:g}") for value in values]
+            values = MaxNLocator(5).tick_values(low, high)
+        return [(float(value), f"{value:g}") for value in values if low <= self._level(value) <= high]
 
     def line(self, series: Series) -> str:
         """The points of a series' line, as SVG has them."""

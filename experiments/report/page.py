@@ -10,10 +10,9 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from experiments.common.errors import ExperimentError
-from experiments.common.tables import NOTHING, Table
+from experiments.common.tables import NOTHING
 from experiments.report.charts import HEIGHT, WIDTH, Chart
 from experiments.report.claims import claims
 from experiments.report.pictures import Picture
@@ -21,6 +20,7 @@ from experiments.report.sections import Inputs, Section, Shown, sections
 from experiments.report.sources import Sources
 from experiments.verdicts.claim import Claim
 
+DASH = "\u2013"
 FILES = Path(__file__).resolve().parent
 ROOMS = {
     "kolmogorov_smirnov": "Kolmogorov-Smirnov tests",
@@ -59,17 +59,22 @@ def typeset(text: str) -> str:
     return text.replace("k-hat", "k\u0302").replace("^2", "²")
 
 
+def sentence(text: str) -> str:
+    """Begins with a capital letter, and has formulas typeset."""
+    return typeset(text[:1].upper() + text[1:])
+
+
 def _table(shown: Shown, sources: Sources) -> dict[str, Any]:
     table = shown.table
     numeric = [all(_NUMBER.fullmatch(row[column]) for row in table.rows) for column in range(len(table.header))]
     numeric[0] = False
     rows = []
     for cells, provenance in zip(table.rows, table.provenance, strict=True):
-        cells = ["–" if cell == NOTHING else cell for cell in cells]
+        cells = [DASH if cell == NOTHING else cell for cell in cells]
         number = sources.number(provenance, shown.place)
         rows.append({"cells": cells, "source": number, "paper": provenance is None})
-    wide = len(table.header) >= WIDE
-    return {"kind": "table", "title": table.title, "header": table.header, "rows": rows, "numeric": numeric, "wide": wide}
+    shape = {"header": table.header, "rows": rows, "numeric": numeric, "wide": len(table.header) >= WIDE}
+    return {"kind": "table", "title": table.title} | shape
 
 
 def _chart(chart: Chart, sources: Sources) -> dict[str, Any]:
@@ -79,8 +84,8 @@ def _chart(chart: Chart, sources: Sources) -> dict[str, Any]:
 
 def _picture(picture: Picture, sources: Sources) -> dict[str, Any]:
     uri, width, height = picture.embedded()
-    number = sources.number(picture.provenance)
-    return {"kind": "picture", "uri": uri, "width": width, "height": height, "caption": picture.caption, "source": number}
+    image = {"uri": uri, "width": width, "height": height}
+    return {"kind": "picture", "caption": picture.caption, "source": sources.number(picture.provenance)} | image
 
 
 def _part(part: Shown | Chart | Picture, sources: Sources) -> dict[str, Any]:
@@ -138,11 +143,11 @@ def render(inputs: Inputs) -> str:
     environment = Environment(
         loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["typeset"] = typeset
+    environment.filters |= {"typeset": typeset, "sentence": sentence}
     page = environment.get_template("page.html.j2").render(
-        style=Markup((FILES / "style.css").read_text(encoding="utf-8")),
-        script=Markup((FILES / "script.js").read_text(encoding="utf-8")),
-        theme=Markup((FILES / "theme.js").read_text(encoding="utf-8")),
+        style=(FILES / "style.css").read_text(encoding="utf-8"),
+        script=(FILES / "script.js").read_text(encoding="utf-8"),
+        theme=(FILES / "theme.js").read_text(encoding="utf-8"),
         rooms={room: ROOMS.get(room, room) for room in dict.fromkeys(one.room for one in judged)},
         judged=judged,
         counts=_counts(one for one in judged if not one.ours),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from experiments.clustering.blocks import Block as ClusteringBlock
 from experiments.clustering.blocks import VERSIONS
+from experiments.clustering.blocks import Block as ClusteringBlock
 from experiments.clustering.figures import WEIGHTED
 from experiments.common.errors import ExperimentError
 from experiments.common.provenance import provenance_of
@@ -40,21 +40,26 @@ def distance_chart(metrics: pd.DataFrame) -> Chart:
             continue
         points = []
         for value, urn in part.groupby("value"):
-            largest = max(urn["ks_distance"].max(), LOWEST_DISTANCE)
-            text = f"{name}: weight {value:g}, D = {urn['ks_distance'].max():.4f}, {urn['rejected'].sum()} of 3 rejected"
+            distance, rejected = urn["ks_distance"].max(), urn["rejected"].sum()
+            largest = max(distance, LOWEST_DISTANCE)
+            text = f"{name}: weight {value:g}, D = {distance:.4f}, {rejected} of {len(urn)} rejected"
             points.append(Point(value, largest, largest, largest, text))
         series.append(Series(name, points, provenance_of(part, "kolmogorov_smirnov_metrics.csv")))
     if not series:
         raise ExperimentError("the metrics hold no Kolmogorov-Smirnov test over the weights")
+    ticks = [(value, f"{value:g}") for value in sorted(runs["value"].unique())]
+    limit = float(runs.loc[runs["reference"] == "exact", "ks_detectable"].max())
+    if limit > 0:
+        ends = [Point(place, limit, limit, limit, f"{limit:.4f}") for place in (ticks[0][0], ticks[-1][0])]
+        series.append(Series(f"rejected at 0.05 above {limit:.4f} (exact law)", ends, marked=False))
     draws = int(runs["draws"].iloc[0])
     caption = (
         "Largest Kolmogorov-Smirnov distance D of the three groups, over the weight of group 2; "
         f"{draws:,} draws per urn. The paper's test compares the merged sampler with a reference that merges in the "
         "same way, and sees nothing; held against the law itself, the distance is large as soon as weights differ."
     )
-    ticks = [(value, f"{value:g}") for value in sorted(runs["value"].unique())]
-    key = "chart-distances"
-    return Chart(key, caption, "weight of group 2", "largest KS distance D", series, ticks, logarithmic=True)
+    labels = ("weight of group 2", "largest KS distance D")
+    return Chart("chart-distances", caption, *labels, series, ticks, logarithmic=True)
 
 
 def count_chart(block: WeakBlock) -> Chart:
@@ -122,8 +127,7 @@ def weights_chart(block: ClusteringBlock, version: str = "60") -> Chart:
     name = VERSIONS.get(version, version)
     caption = (
         f"Figure 3 for the version with {name} of half of the classes left; {block.source}. The share of a batch that "
-        "the learned law expects of each cluster, mean and range over the seeds, beside the frequency of the class that "
-        "the cluster is matched to."
+        "the learned law expects of each cluster, mean and range over the seeds, beside the frequency of its class."
     )
     ticks = [(digit, str(digit)) for digit in range(10)]
     return Chart(f"chart-weights-{block.suffix}", caption, "digit", "share of the digits, %", series, ticks)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from experiments.benchmark.tables import benchmark_provenance, comparison_table
@@ -112,7 +113,7 @@ def _kolmogorov_smirnov(inputs: Inputs) -> Section:
     )
     runs = read_table(inputs.metrics, "kolmogorov_smirnov_metrics")
     made = provenance_of(runs, "kolmogorov_smirnov_metrics.csv")
-    section.chart("distances", lambda: distance_chart(runs))
+    section.chart("distances", partial(distance_chart, runs))
     figures = {
         1: "Figure 1: counts of group 2 and the tests, over the weight of group 2.",
         4: "Figure 4: counts of groups 1 and 3, over the weight of group 2.",
@@ -121,7 +122,7 @@ def _kolmogorov_smirnov(inputs: Inputs) -> Section:
     }
     for number, caption in figures.items():
         section.picture(inputs.figures / f"figure_{number}.png", caption, made)
-    section.table("tests", lambda: rejections_table(runs))
+    section.table("tests", partial(rejections_table, runs))
     return section
 
 
@@ -140,7 +141,7 @@ def _urn(inputs: Inputs) -> Section:
         "urn_recovery": "How far from the truth every estimator ends.",
     }.items():
         section.picture(inputs.figures / f"{name}.png", caption, made)
-    section.table("recovery", lambda: recovery_table(runs))
+    section.table("recovery", partial(recovery_table, runs))
     return section
 
 
@@ -154,18 +155,18 @@ def _weak_supervision(inputs: Inputs) -> Section:
     paper, runtimes = read_paper("table_1"), read_paper("table_3")
     for block in weak_blocks.read_blocks(inputs.metrics):
         made = provenance_of(block.metrics, WEAK_FILE)
-        section.chart("numbers of independent latents", lambda block=block: count_chart(block))
-        section.table("Table 1", lambda block=block: table_1(block, paper), paper["place"])
-        section.table("Figure 2", lambda block=block: figure_2_table(block))
+        section.chart("numbers of independent latents", partial(count_chart, block))
+        section.table("Table 1", partial(table_1, block, paper), paper["place"])
+        section.table("Figure 2", partial(figure_2_table, block))
         for name, caption in {
             "figure_2": "Figure 2: squared error of the number of independent latents over s.",
-            "weak_supervision_bounds": "What the bounds of the trained models know of the number of independent latents.",
+            "weak_supervision_bounds": "What the bounds of trained models know of the number of independent latents.",
             "weak_supervision_traversals": "Latent traversals: one latent moves along a row, the others stay.",
             "weak_supervision_reconstructions": "Pairs of images and their reconstructions.",
             "figure_13": "Figure 13: HGVAE over the final temperature and the learning rate.",
         }.items():
             section.picture(inputs.figures / f"{name}_{block.suffix}.png", f"{caption} {block.heading}.", made)
-        section.table("ablations", lambda block=block: ablation_table(block))
+        section.table("ablations", partial(ablation_table, block))
     benchmark = benchmark_file(inputs.metrics)
     section.table(
         "Table 3",
@@ -189,7 +190,7 @@ def _disentanglement(inputs: Inputs) -> Section:
             continue
         caption = f"Figure 11: scores over the number of independent factors. {block.heading}."
         section.picture(inputs.figures / f"figure_11_{block.suffix}.png", caption, made)
-        section.table("Figure 11", lambda block=block: figure_11_table(block))
+        section.table("Figure 11", partial(figure_11_table, block))
     return section
 
 
@@ -204,8 +205,8 @@ def _clustering(inputs: Inputs) -> Section:
     for block in clustering_blocks.read_blocks(inputs.metrics):
         made = provenance_of(block.metrics, CLUSTERING_FILE)
         for split in SPLITS:
-            section.table("Table 2", lambda block=block, split=split: table_2(block, split, paper), paper["place"])
-        section.chart("learned weights", lambda block=block: weights_chart(block))
+            section.table("Table 2", partial(table_2, block, split, paper), paper["place"])
+        section.chart("learned weights", partial(weights_chart, block))
         for name, caption in {
             "figure_3": "Figure 3: learned weights beside the frequencies of the classes.",
             "clustering_digits": "Digits that each cluster generates.",
@@ -214,7 +215,7 @@ def _clustering(inputs: Inputs) -> Section:
             "clustering_history": "Bound and test accuracy over the epochs.",
         }.items():
             section.picture(inputs.figures / f"{name}_{block.suffix}.png", f"{caption} {block.heading}.", made)
-        section.table("learned weights", lambda block=block: weights_tables(block))
+        section.table("learned weights", partial(weights_tables, block))
     section.table("studies", lambda: [*pretraining_tables(inputs.metrics), *recipe_tables(inputs.metrics)])
     return section
 
@@ -229,7 +230,7 @@ def _gradients(inputs: Inputs) -> Section:
     made = next(one for one in table.provenance if one is not None)
     section.picture(inputs.figures / "gradient_study.png", caption, made)
     section.table("temperatures", lambda: table)
-    section.table("cases", lambda: case_table(study))
+    section.table("cases", partial(case_table, study))
     return section
 
 
@@ -239,7 +240,7 @@ def _speed(inputs: Inputs) -> Section:
         "benchmark": "The distribution beside the authors' code, BiasedUrn and NumPy",
         "clustering": "Training of the clustering model beside a plain loop, and several seeds at once",
     }.items():
-        section.table(name, lambda name=name, title=title: comparison_table(inputs.benchmark, name, title))
+        section.table(name, partial(comparison_table, inputs.benchmark, name, title))
     return section
 
 

@@ -35,6 +35,7 @@ class Sources:
             provenance: of the numbers; None where they are the paper's.
             place: where the paper's numbers stand.
         """
+        facts: tuple[tuple[str, str], ...]
         if provenance is None:
             facts = (("from the paper", place or "as the text says"),)
         elif not provenance.profile:
