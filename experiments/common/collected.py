@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,22 +10,32 @@ import pandas as pd
 
 from experiments.common.errors import ExperimentError
 
+ORIGIN = ("row", "profile", "seed", "run_id")  # of every line of every table
+
+_TEXT: dict[str, Any] = {"run_id": str, "commit": str, "torch": str}  # may look like numbers
+
 Value = TypeVar("Value", str, int)
 
 
-def read_collected(path: Path, dtype: Any = None) -> pd.DataFrame:
+def read_collected(path: Path, dtype: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Reads a CSV of the aggregator.
 
     Args:
         path: the file.
-        dtype: of columns that pandas would take for something else.
+        dtype: of further columns that pandas would take for something else.
 
     Raises:
-        ExperimentError: it isn't there.
+        ExperimentError: it isn't there, or no such table.
     """
     if not path.is_file():
         raise ExperimentError(f"{path} does not exist: run the experiment and scripts/aggregate.py first")
-    return pd.read_csv(path, dtype=dtype)
+    try:
+        table = pd.read_csv(path, dtype=_TEXT | dict(dtype or {}))
+    except ValueError as error:  # of pandas' parser and of the decoder
+        raise ExperimentError(f"{path} can't be read ({error}): run scripts/aggregate.py again") from None
+    if absent := [name for name in ORIGIN if name not in table]:
+        raise ExperimentError(f"{path} has no column {', '.join(absent)}: run scripts/aggregate.py again")
+    return table
 
 
 def ordered(values: Iterable[Value], known: Iterable[Value]) -> list[Value]:

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments.common.collected import read_collected
 from experiments.common.errors import ExperimentError
 
 # Okabe-Ito colours, dark to light, each with a marker of its own.
@@ -41,12 +42,10 @@ def read_table(metrics: Path, name: str, every_seed: bool = False) -> pd.DataFra
     """Reads ``<metrics>/<name>.csv``: its largest profile and, unless ``every_seed``, that profile's lowest seed.
 
     Raises:
-        ExperimentError: the file isn't there or holds no run.
+        ExperimentError: the file isn't there, can't be read or holds no run.
     """
     path = metrics / f"{name}.csv"
-    if not path.is_file():
-        raise ExperimentError(f"{path} does not exist: run the experiment and scripts/aggregate.py first")
-    table = pd.read_csv(path)
+    table = read_collected(path)
     for profile in PROFILES:
         part = table[table["profile"] == profile]
         if len(part):

@@ -26,29 +26,33 @@ def spread(values: pd.Series, decimals: int) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a heading row; the first column is aligned left, the others right.
+    """A table with a heading row; the first column is aligned left, the others right unless they hold text.
 
     Attributes:
         title: Shown above.
         header: A cell per column.
         rows: The lines below, as long as the header.
         provenance: Of each line; None for a line of the paper's numbers. Empty: not known of any.
+        text: Whether every column holds sentences rather than numbers.
     """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     provenance: Sequence[Provenance | None] = ()
+    text: bool = False
 
     def markdown(self) -> str:
         """Returns title and table."""
-        lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
+        lines = [self.header, ["---", *["---" if self.text else "---:"] * (len(self.header) - 1)], *self.rows]
         return "\n".join([self.title, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
 
     def latex(self) -> str:
         """Returns a ``table`` environment; needs the package booktabs."""
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{self.title.translate(_LATEX)}}}"]
-        lines += [rf"\begin{{tabular}}{{l{'r' * (len(self.header) - 1)}}}", r"\toprule"]
+        width = 0.9 / len(self.header)  # of the line, less what stands between the columns
+        columns = f"p{{{width:.2f}\\linewidth}}" * len(self.header) if self.text else f"l{'r' * (len(self.header) - 1)}"
+        lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
         cells = [" & ".join(cell.translate(_LATEX) for cell in line) + r" \\" for line in (self.header, *self.rows)]
         lines += [cells[0], r"\midrule", *cells[1:], r"\bottomrule", r"\end{tabular}", r"\end{table}"]
         return "\n".join(lines) + "\n"

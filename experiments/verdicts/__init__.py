@@ -1,1 +1,1 @@
-"""The rules by which each claim is judged, one module per room; they were fixed before the numbers."""
+"""The claims of the paper and of this project: rules.yaml says how each is judged, one module per room measures."""

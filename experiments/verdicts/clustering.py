@@ -1,4 +1,4 @@
-"""Clustering with three priors (Section 5.3, Appendix C.3; Table 2, Figure 3), for every profile and data set."""
+"""Measures the claims about clustering (Section 5.3, Appendix C; Table 2, Figure 3) on every profile and data set."""
 
 from __future__ import annotations
 
@@ -8,96 +8,110 @@ import pandas as pd
 
 from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.recovery import recovery
-from experiments.common.collected import describe_seeds
-from experiments.verdicts.verdict import CLOSE, NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, Verdict
+from experiments.verdicts.rules import Measurement, too_few
 
-STANDARD_ERRORS = 2.0  # of the mean paired difference, how far below 0 it may lie: close
-RANK_CORRELATION = (0.8, 0.5)  # mean over the seeds, at least: reproduced, close
-PUBLISHED_ACCURACY = (0.94, 0.90)  # median over the seeds, at least: reproduced, close
-PAPER_EPOCHS = 1000
-FEWEST_SEEDS = 2
 VERSIONS = {"60": "60 %", "80": "80 %", "full": "full data"}
+FILE = "clustering_metrics.csv"
+HOUR = 3600.0
 
 
-def _accuracies(block: Block, prior: str, version: str) -> pd.Series:
-    """Test accuracy by seed."""
+def _scores(block: Block, prior: str, version: str | None = None) -> pd.DataFrame:
+    """Test scores after training, a line per run."""
     scores = block.scores()
-    part = scores[(scores["prior"] == prior) & (scores["version"] == version)]
-    return part.set_index("seed")["accuracy"].sort_index()
+    chosen = scores["prior"] == prior
+    return scores[chosen if version is None else chosen & (scores["version"] == version)]
 
 
-def _pair(block: Block, claim: str, better: str, worse: str, version: str, strictly: bool) -> Verdict:
-    """Judges whether one prior scores at least as well as another (``strictly``: better) on the same seeds."""
-    rule = (
-        f"mean paired difference of the test accuracy {'above' if strictly else 'at least'} 0: reproduced; "
-        f"at least -{STANDARD_ERRORS:g} standard errors: close"
+def _measured(
+    block: Block, rule: str, text: str, values: list[tuple[float, float]], runs: pd.DataFrame, seeds: int, **more: str
+) -> Measurement:
+    missing = too_few(rule, seeds)
+    return Measurement(
+        rule,
+        text if seeds else missing,
+        [] if missing else values,
+        runs,
+        FILE,
+        block.profile,
+        block.data,
+        {name: value for name, value in more.items() if name in ("other", "version")},
+        part=", ".join(more[name] for name in ("other", "version") if name in more),
+        short=more.get("short", ""),
+        difference=more.get("difference", "-"),
+        missing=missing,
     )
-    pairs = pd.concat([_accuracies(block, prior, version) for prior in (better, worse)], axis=1, join="inner")
-    if pairs.empty:
-        return Verdict(claim, rule, f"no run; {block.source}", NOT_COMPARABLE)
+
+
+def pair(block: Block, rule: str, better: str, worse: str, version: str) -> Measurement:
+    """The mean paired difference of the test accuracy of two priors on the same seeds."""
+    parts = [_scores(block, prior, version) for prior in (better, worse)]
+    columns = [part.set_index("seed")["accuracy"].sort_index() for part in parts]
+    pairs = pd.concat(columns, axis=1, join="inner")
     differences = pairs.iloc[:, 0] - pairs.iloc[:, 1]
-    mean, seeds = differences.mean(), describe_seeds(pairs.reset_index())
-    if len(differences) < FEWEST_SEEDS:
-        measured = f"{100 * mean:+.2f} points, one seed is too few; {block.source}, {seeds}"
-        return Verdict(claim, rule, measured, NOT_COMPARABLE)
-    error = differences.sem()
-    noise = " (no difference, by two of them)" if abs(mean) < STANDARD_ERRORS * error else ""
-    measured = f"{100 * mean:+.2f} points, standard error {100 * error:.2f}{noise}; {block.source}, {seeds}"
-    if mean > 0 or (mean == 0 and not strictly):
-        return Verdict(claim, rule, measured, REPRODUCED)
-    return Verdict(claim, rule, measured, CLOSE if mean >= -STANDARD_ERRORS * error else NOT_REPRODUCED)
+    runs = pd.concat(parts)
+    runs = runs[runs["seed"].isin(pairs.index)]
+    mean, error = float(differences.mean()), float(differences.sem())
+    noise = " (no difference, by two of them)" if abs(mean) < 2 * error else ""
+    text = f"{100 * mean:+.2f} points, standard error {100 * error:.2f}{noise}"
+    if len(differences) == 1:
+        text = f"{100 * mean:+.2f} points"
+    short = f"{100 * mean:+.2f} points"
+    fills = {"other": worse, "version": VERSIONS[version], "short": short}
+    return _measured(block, rule, text, [(mean, error)], runs, len(differences), **fills)
 
 
-def _learned_weights(block: Block) -> Verdict:
+def learned_weights(block: Block) -> Measurement:
     """Figure 3; a run whose learned frequencies are all equal has learned no order and counts as 0."""
-    reproduced, close = RANK_CORRELATION
-    claim = "5.3, Figure 3: the learned weights reflect the subsampling rates, 60 %"
-    rule = f"rank correlation with the class frequencies, mean over the seeds, at least {reproduced}: reproduced, "
-    rule += f"{close}: close"
     weights = block.table("weights")
     part = weights[(weights["prior"] == "hypergeometric") & (weights["version"] == "60")]
     if part.empty:
-        return Verdict(claim, rule, f"no run; {block.source}", NOT_COMPARABLE)
+        return _measured(block, "figure_3", "no run", [], part.iloc[:0], 0)
     runs = recovery(part)
     correlations = runs.loc[runs["estimate"] == "learned_frequency", "rank_correlation"].fillna(0.0)
-    mean = correlations.mean()
-    measured = f"{mean:.2f}, lowest {correlations.min():.2f}; {block.source}, {describe_seeds(part)}"
-    if len(correlations) < FEWEST_SEEDS:
-        return Verdict(claim, rule, f"{measured}; one seed is too few", NOT_COMPARABLE)
-    verdict = REPRODUCED if mean >= reproduced else CLOSE if mean >= close else NOT_REPRODUCED
-    return Verdict(claim, rule, measured, verdict)
+    mean = float(correlations.mean())
+    text = f"{mean:.2f}, lowest {correlations.min():.2f}"
+    scores = _scores(block, "hypergeometric", "60")
+    return _measured(block, "figure_3", text, [(mean, 1.0)], scores, len(correlations), short=f"{mean:.2f}")
 
 
-def _published_accuracy(block: Block) -> Verdict:
-    """The class of result that is published for this model; only MNIST with the paper's budget can show it."""
-    reproduced, close = PUBLISHED_ACCURACY
-    claim = "ours: 94 % test accuracy with the uniform prior on full MNIST, pretraining of our own"
-    rule = f"median over the seeds at least {100 * reproduced:.0f} %: reproduced, {100 * close:.0f} %: close; "
-    rule += f"MNIST and {PAPER_EPOCHS} epochs only"
-    accuracies = _accuracies(block, "uniform", "full")
-    if accuracies.empty:
-        return Verdict(claim, rule, f"no run; {block.source}", NOT_COMPARABLE)
-    epochs = int(block.scores().query("prior == 'uniform' and version == 'full'")["epochs"].min())
-    median = accuracies.median()
-    seeds = describe_seeds(accuracies.reset_index())
-    measured = f"{100 * median:.1f} %, {epochs} epochs; {block.source}, {seeds}"
-    if block.data != "mnist" or epochs < PAPER_EPOCHS or len(accuracies) < FEWEST_SEEDS:
-        return Verdict(claim, rule, measured, NOT_COMPARABLE)
-    verdict = REPRODUCED if median >= reproduced else CLOSE if median >= close else NOT_REPRODUCED
-    return Verdict(claim, rule, measured, verdict)
+def level(block: Block) -> Measurement:
+    """The version on which the hypergeometric prior does worst."""
+    scores = _scores(block, "hypergeometric")
+    means = scores.groupby("version")["accuracy"].mean()
+    seeds = int(scores.groupby("version")["seed"].nunique().min()) if len(means) == len(VERSIONS) else 0
+    lowest = float(means.min()) if len(means) else 0.0
+    text = ", ".join(f"{VERSIONS.get(version, version)} {100 * mean:.1f} %" for version, mean in means.items())
+    return _measured(block, "table_2_level", text, [(lowest, 1.0)], scores, seeds, short=f"{100 * lowest:.1f} %")
 
 
-def clustering(metrics: Path) -> list[Verdict]:
+def published_accuracy(block: Block) -> Measurement:
+    """The class of result that is published for this model."""
+    scores = _scores(block, "uniform", "full")
+    median = float(scores["accuracy"].median())
+    text = "no run" if scores.empty else f"{100 * median:.1f} %, {int(scores['epochs'].min())} epochs"
+    difference = f"{100 * median - 94.46:+.1f} points"
+    values, seeds = [(median, 1.0)], len(scores)
+    short = f"{100 * median:.1f} %"
+    return _measured(block, "published_accuracy", text, values, scores, seeds, short=short, difference=difference)
+
+
+def hours(block: Block) -> Measurement:
+    """How long a run takes."""
+    scores = _scores(block, "hypergeometric")
+    median = scores["seconds"].median() / HOUR
+    known = scores["seconds"].notna().any()
+    text = f"{median:.2f} hours" if known else "no run without interruption"
+    values = [(median, 1.0)] if known else []
+    return _measured(block, "clustering_time", text, values, scores, len(scores), short=f"{median:.2f} h")
+
+
+def clustering(metrics: Path) -> list[Measurement]:
     """Section 5.3, each profile and data set by itself."""
-    verdicts = []
+    measured = []
     for block in read_blocks(metrics):
-        for version, name in VERSIONS.items():
+        for version in VERSIONS:
             for other in ("uniform", "categorical"):
-                claim = f"5.3, Table 2: the hypergeometric prior is at least as good as the {other} one, {name}"
-                verdicts.append(_pair(block, claim, "hypergeometric", other, version, strictly=False))
-        for version in ("80", "60"):
-            claim = f"5.3, Table 2: the categorical prior is below the uniform one, {VERSIONS[version]}"
-            verdicts.append(_pair(block, claim, "uniform", "categorical", version, strictly=True))
-        verdicts.append(_learned_weights(block))
-        verdicts.append(_published_accuracy(block))
-    return verdicts
+                measured.append(pair(block, "table_2_order", "hypergeometric", other, version))
+        measured += [pair(block, "table_2_categorical", "uniform", "categorical", version) for version in ("80", "60")]
+        measured += [level(block), learned_weights(block), published_accuracy(block), hours(block)]
+    return measured

@@ -1,183 +1,186 @@
-"""Weak supervision (Section 5.2, Appendix C.2; Figure 2, Tables 1 and 3), for every profile and data set."""
+"""Measures the claims of Section 5.2 (Figure 2, Table 1) on every profile and data set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from experiments.common.collected import describe_seeds
-from experiments.common.errors import ExperimentError
-from experiments.verdicts.verdict import CLOSE, NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, Verdict
+from experiments.common.paper import read_paper
+from experiments.verdicts.rules import Measurement, read_rules, too_few
 from experiments.weak_supervision.blocks import BASELINES, METHODS, OURS, SHARED, Block, mean_and_error, read_blocks
-from experiments.weak_supervision.runtimes import benchmark_file, describe_setting, read_benchmark
 
-STANDARD_ERRORS = 2.0  # of a mean paired difference
-FEWEST_SEEDS = 2
-NEAR = (0.5, 1.0)  # squared error of the mean number of independent latents, at most: reproduced, close
+FILE = "weak_supervision_metrics.csv"
 INDEPENDENT_PAIRS = (0, 1, 3)  # with s = 5 the paper itself reports next to nothing in the independent part
 SHARED_PAIRS = (1, 3, 5)  # without shared factors there is no shared part
-EQUAL_TIME = 1.05  # ratio of the seconds per step to LabelVAE's, at most
-SLOWER = 1.25  # and what counts as AdaVAE's 1.37, at least
-ARTEFACT = f"{NOT_REPRODUCED}: an artefact of the implementation"
+ROUNDED = 0.005  # half of the last digit of the paper's accuracies
+PARTS = {"shared": "shared_accuracy", "independent": "independent_accuracy"}
 
 
-def _common(block: Block, methods: Sequence[str], shared: int, column: str) -> tuple[pd.DataFrame, str | None]:
-    """Values of some methods on the seeds that all have, [seed, method], and why they say nothing, if so."""
-    runs = {method: block.runs(method, shared).set_index("seed")[column].sort_index().dropna() for method in methods}
-    values = pd.concat(runs, axis=1, join="inner")
-    if missing := [METHODS[method] for method, one in runs.items() if one.empty]:
-        return values, f"no run of {', '.join(missing)}; {block.source}"
-    if len(values) < FEWEST_SEEDS:
-        return values, f"{'one seed' if len(values) else 'no seed'} of all is too few; {block.source}"
-    return values, None
+class Cell:
+    """Values of some methods on the pairs of one s, on the seeds that all have.
+
+    Args:
+        block: Profile and data.
+        methods: The first is the one that is judged.
+        shared: s.
+        column: Of the metrics.
+    """
+
+    def __init__(self, block: Block, methods: Sequence[str], shared: int, column: str) -> None:
+        self.block, self.methods, self.shared = block, methods, shared
+        runs = {method: block.runs(method, shared).dropna(subset=[column]) for method in methods}
+        columns = {method: part.set_index("seed")[column].sort_index() for method, part in runs.items()}
+        self.values = pd.concat(columns, axis=1, join="inner")  # [seed, method]
+        self.absent = [METHODS[method] for method, part in runs.items() if part.empty]
+        lines = pd.concat(list(runs.values()))
+        self.lines = lines[lines["seed"].isin(self.values.index)]
+
+    def differences(self) -> dict[str, tuple[float, float]]:
+        """Mean paired difference of the first method to each other one, with its standard error."""
+        first, *others = self.values.columns
+        return {other: mean_and_error(self.values[first] - self.values[other]) for other in others}
+
+    def measurement(
+        self,
+        rule: str,
+        text: str,
+        values: Sequence[tuple[float, float]],
+        short: str,
+        fills: Mapping[str, str] | None = None,
+    ) -> Measurement:
+        """Returns the measurement, or why there is none."""
+        fewest = read_rules()[rule].get("seeds", 1)
+        missing = f"no run of {', '.join(self.absent)}" if self.absent else ""
+        if not missing and len(self.values) < fewest:
+            missing = f"{'one seed' if len(self.values) else 'no seed'} of all is too few"
+        return Measurement(
+            rule,
+            text if not self.absent and len(self.values) else missing,
+            [] if missing else values,
+            self.lines,
+            FILE,
+            self.block.profile,
+            self.block.data,
+            {"method": METHODS[self.methods[0]], "shared": self.shared, **(fills or {})},
+            part=", ".join([*(fills or {}).values(), f"s = {self.shared}"]),
+            short="" if missing else short,
+            missing=missing,
+        )
 
 
-def _where(block: Block, values: pd.DataFrame) -> str:
-    return f"{block.source}, {describe_seeds(values.rename_axis('seed').reset_index())}"
+def _rule(rule: str, method: str) -> str:
+    """A method that is not the paper's is not held against its claims."""
+    return f"{rule}_ours" if method in OURS else rule
 
 
-def _differences(values: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Mean paired difference of the first method to each other one, with its standard error."""
-    first, *others = values.columns
-    return {other: mean_and_error(values[first] - values[other]) for other in others}
+def below_baselines(block: Block, method: str, shared: int) -> Measurement:
+    """Figure 2 at one s; both baselines decide."""
+    cell = Cell(block, (method, *BASELINES), shared, "count_error")
+    means = cell.values.mean()
+    text = "; ".join(f"{METHODS[one]} {mean:.2f}" for one, mean in means.items())
+    short = f"{means[method]:.2f} beside {' and '.join(f'{means[one]:.2f}' for one in BASELINES)}"
+    return cell.measurement(_rule("figure_2_error", method), text, list(cell.differences().values()), short)
 
 
-def _place(method: str, where: str) -> str:
-    """Beginning of a claim: a method that is not the paper's is not held against its claims."""
-    return f"ours, {where}" if method in OURS else f"5.2, {where}"
-
-
-def _below_baselines(block: Block, method: str, shared: int) -> Verdict:
-    """Figure 2 at one s; both baselines decide, the worse of the two."""
-    claim = f"{_place(method, 'Figure 2')}: the error of {METHODS[method]} is below both baselines', s = {shared}"
-    rule = (
-        "mean paired difference of (E[k-hat] - k)^2 to each of both below 0: reproduced; "
-        f"at most {STANDARD_ERRORS:g} standard errors above: close"
-    )
-    values, reason = _common(block, (method, *BASELINES), shared, "count_error")
-    if reason:
-        return Verdict(claim, rule, reason, NOT_COMPARABLE)
-    differences = _differences(values)
-    errors = "; ".join(f"{METHODS[one]} {mean:.2f}" for one, mean in values.mean().items())
-    measured = f"{errors}; {_where(block, values)}"
-    if all(mean < 0 for mean, _ in differences.values()):
-        return Verdict(claim, rule, measured, REPRODUCED)
-    close = all(mean <= STANDARD_ERRORS * error for mean, error in differences.values())
-    return Verdict(claim, rule, measured, CLOSE if close else NOT_REPRODUCED)
-
-
-def _near_truth(block: Block, method: str, shared: int) -> Verdict:
+def near_truth(block: Block, method: str, shared: int) -> Measurement:
     """The named method finds k."""
-    reproduced, close = NEAR
-    claim = f"ours, Figure 2: {METHODS[method]} finds k, s = {shared}"
-    rule = f"(E[k-hat] - k)^2, mean over the seeds, at most {reproduced:g}: reproduced; {close:g}: close"
-    values, reason = _common(block, (method,), shared, "count_error")
-    if reason:
-        return Verdict(claim, rule, reason, NOT_COMPARABLE)
-    mean = values[method].mean()
-    measured = f"{mean:.2f}, largest {values[method].max():.2f}; {_where(block, values)}"
-    verdict = REPRODUCED if mean <= reproduced else CLOSE if mean <= close else NOT_REPRODUCED
-    return Verdict(claim, rule, measured, verdict)
+    cell = Cell(block, (method,), shared, "count_error")
+    mean = float(cell.values[method].mean())
+    text = f"{mean:.2f}, largest {cell.values[method].max():.2f}"
+    return cell.measurement("near_truth", text, [(mean, 1.0)], f"{mean:.2f}")
 
 
-def _bound(block: Block, method: str, reference: str, shared: int) -> Verdict:
+def bound_of_truth(block: Block, method: str, shared: int) -> Measurement:
     """The bound of the named method beside that of the same networks with k given."""
-    claim = f"ours: the bound of {METHODS[method]} is no worse than with k fixed to the truth, s = {shared}"
-    rule = (
-        f"mean paired difference of the joint bound to '{METHODS[reference]}' at least -{STANDARD_ERRORS:g} standard "
-        "errors"
-    )
-    values, reason = _common(block, (method, reference), shared, "joint_bound")
-    if reason:
-        return Verdict(claim, rule, reason, NOT_COMPARABLE)
-    mean, error = _differences(values)[reference]
-    measured = f"{mean:+.2f} nats per image, standard error {error:.2f}; {_where(block, values)}"
-    return Verdict(claim, rule, measured, REPRODUCED if mean >= -STANDARD_ERRORS * error else NOT_REPRODUCED)
+    cell = Cell(block, (method, "fixed_k_joint"), shared, "joint_bound")
+    mean, error = cell.differences()["fixed_k_joint"]
+    text = f"{mean:+.2f} nats per image, standard error {error:.2f}"
+    return cell.measurement("bound_of_truth", text, [(mean, error)], f"{mean:+.1f} nats")
 
 
-def _independent_part(block: Block, method: str, shared: int) -> Verdict:
-    """Table 1, column I; both baselines decide, the better of the two."""
-    claim = (
-        f"{_place(method, 'Table 1')}: {METHODS[method]} represents independent factors at least as well as both "
-        f"baselines, s = {shared}"
-    )
-    rule = f"mean paired difference of the accuracy to each of both at least -{STANDARD_ERRORS:g} standard errors"
-    values, reason = _common(block, (method, *BASELINES), shared, "independent_accuracy")
-    if reason:
-        return Verdict(claim, rule, reason, NOT_COMPARABLE)
-    differences = _differences(values)
+def independent_part(block: Block, method: str, shared: int) -> Measurement:
+    """Table 1, column I; both baselines decide."""
+    cell = Cell(block, (method, *BASELINES), shared, "independent_accuracy")
+    differences = cell.differences()
     shown = "; ".join(f"{mean:+.3f} ± {error:.3f} to {METHODS[other]}" for other, (mean, error) in differences.items())
-    reached = all(mean >= -STANDARD_ERRORS * error for mean, error in differences.values())
-    measured = f"{values[method].mean():.3f}: {shown}; {_where(block, values)}"
-    return Verdict(claim, rule, measured, REPRODUCED if reached else NOT_REPRODUCED)
+    means = cell.values.mean()
+    short = f"{means[method]:.2f} beside {' and '.join(f'{means[one]:.2f}' for one in BASELINES)}"
+    rule = _rule("table_1_independent", method)
+    return cell.measurement(rule, f"{means[method]:.3f}: {shown}", list(differences.values()), short)
 
 
-def _shared_part(block: Block, method: str, shared: int) -> Verdict:
+def shared_part(block: Block, method: str, shared: int) -> Measurement:
     """Table 1, column S: the paper says that HGVAE does as well as the baselines."""
-    place = _place(method, "Table 1")
-    claim = f"{place}: {METHODS[method]} represents shared factors as well as the baselines, s = {shared}"
-    rule = (
-        "mean accuracy at least the lower baseline's mean less its standard deviation: reproduced; less two: close; "
-        "above the higher one's mean and standard deviation is said"
+    cell = Cell(block, (method, *BASELINES), shared, "shared_accuracy")
+    means, deviations = cell.values.mean(), cell.values.std()
+    text, short, values = "", "", []
+    if not cell.values.empty:
+        mean, lower = float(means[method]), means[list(BASELINES)].idxmin()
+        better = ", above both" if mean > (means + deviations)[list(BASELINES)].max() else ""
+        shown = "; ".join(f"{METHODS[other]} {means[other]:.3f} ± {deviations[other]:.3f}" for other in BASELINES)
+        text = f"{mean:.3f}{better}; {shown}"
+        short = f"{mean:.2f} beside {' and '.join(f'{means[one]:.2f}' for one in BASELINES)}"
+        values = [(mean - float(means[lower]), float(deviations[lower]))]
+    return cell.measurement(_rule("table_1_shared", method), text, values, short)
+
+
+def paper_number(block: Block, part: str, shared: int, number: Sequence[float]) -> Measurement:
+    """One legible cell of Table 1."""
+    cell = Cell(block, ("hgvae",), shared, PARTS[part])
+    mean, paper = float(cell.values["hgvae"].mean()), number[0]
+    value = (abs(mean - paper), max(number[1], 2 * ROUNDED))
+    measured = cell.measurement("table_1_number", f"{mean:.3f}", [value], f"{mean:.2f} for {paper:.2f}", {"part": part})
+    difference = "-" if measured.missing else f"{mean - paper:+.3f}"
+    return Measurement(**{**vars(measured), "paper": f"{paper:.2f} ± {number[1]:.2f}", "difference": difference})
+
+
+def same_estimate(block: Block, method: str) -> Measurement:
+    """Both baselines' estimate of the number of shared latents over s."""
+    runs = block.runs(method)
+    means = (runs["latents"] - runs["expected_count"]).groupby(runs["shared"]).mean()
+    missing = f"no run of {METHODS[method]} at two s"
+    if len(means) > 1:
+        missing = too_few("figure_2_baselines", int(runs.groupby("shared")["seed"].nunique().min()))
+    spread = float(means.max() - means.min()) if len(means) else 0.0
+    return Measurement(
+        "figure_2_baselines",
+        f"{means.min():.2f} to {means.max():.2f} of {runs['latents'].max()} latents" if len(means) else missing,
+        [] if missing else [(spread, 1.0)],
+        runs,
+        FILE,
+        block.profile,
+        block.data,
+        {"method": METHODS[method]},
+        part=METHODS[method],
+        short=f"range {spread:.2f}",
+        missing=missing,
     )
-    values, reason = _common(block, (method, *BASELINES), shared, "shared_accuracy")
-    if reason:
-        return Verdict(claim, rule, reason, NOT_COMPARABLE)
-    means, deviations = values.mean(), values.std()
-    mean, lower = means[method], means[list(BASELINES)].idxmin()
-    better = ", above both" if mean > (means + deviations)[list(BASELINES)].max() else ""
-    shown = "; ".join(f"{METHODS[other]} {means[other]:.3f} ± {deviations[other]:.3f}" for other in BASELINES)
-    measured = f"{mean:.3f}{better}; {shown}; {_where(block, values)}"
-    if mean >= means[lower] - deviations[lower]:
-        return Verdict(claim, rule, measured, REPRODUCED)
-    return Verdict(claim, rule, measured, CLOSE if mean >= means[lower] - 2 * deviations[lower] else NOT_REPRODUCED)
 
 
-def _runtimes(metrics: Path) -> list[Verdict]:
-    """Table 3, for every setting of the benchmark that belongs to the metrics."""
-    claims = {
-        "hgvae": (
-            "C.2.6, Table 3: HGVAE takes about as long as LabelVAE (1.02 times)",
-            f"ratio of the seconds per step, at most {EQUAL_TIME:g}",
-        ),
-        "ada_vae": (
-            "C.2.6, Table 3: AdaVAE takes longer than LabelVAE (1.37 times)",
-            f"ratio of the seconds per step at least {SLOWER:g}: reproduced; at most {EQUAL_TIME:g}: an artefact of "
-            "the paper's implementation, which a vectorised one does not have; between: close",
-        ),
-    }
-    try:
-        measured = read_benchmark(benchmark_file(metrics))
-    except ExperimentError:
-        return [Verdict(claim, rule, "no benchmark", NOT_COMPARABLE) for claim, rule in claims.values()]
-    verdicts = []
-    for side, (claim, rule) in claims.items():
-        for line in measured[measured["side"] == side].itertuples():
-            ratio, setting = float(line.ratio), describe_setting(line.device, line.size, line.batch)
-            if side == "hgvae":
-                verdict = REPRODUCED if ratio <= EQUAL_TIME else NOT_REPRODUCED
-            else:
-                verdict = REPRODUCED if ratio >= SLOWER else ARTEFACT if ratio <= EQUAL_TIME else CLOSE
-            verdicts.append(Verdict(claim, rule, f"{ratio:.3f}; benchmark, {setting}", verdict))
-    return verdicts
-
-
-def weak_supervision(metrics: Path) -> list[Verdict]:
-    """Section 5.2, each profile and data set by itself, and the runtimes of C.2.6.
+def weak_supervision(metrics: Path) -> list[Measurement]:
+    """Section 5.2, each profile and data set by itself.
 
     Of a block without any pairs of some s, or without any run of a method of ours, nothing is said.
     """
-    verdicts = []
+    measured = []
+    paper = read_paper("table_1")["hgvae"]
     for block in read_blocks(metrics):
         pairs = [shared for shared in SHARED if shared in block.shared]
         ours = [method for method in OURS if method in block.methods]
         for method in ("hgvae", *ours):
-            verdicts += [_below_baselines(block, method, shared) for shared in pairs]
-            verdicts += [_independent_part(block, method, shared) for shared in pairs if shared in INDEPENDENT_PAIRS]
-            verdicts += [_shared_part(block, method, shared) for shared in pairs if shared in SHARED_PAIRS]
+            measured += [below_baselines(block, method, shared) for shared in pairs]
+            measured += [independent_part(block, method, shared) for shared in pairs if shared in INDEPENDENT_PAIRS]
+            measured += [shared_part(block, method, shared) for shared in pairs if shared in SHARED_PAIRS]
+        measured += [same_estimate(block, method) for method in BASELINES]
+        measured += [
+            paper_number(block, part, shared, paper[shared][part])
+            for part in PARTS
+            for shared in pairs
+            if part in paper.get(shared, {})
+        ]
         for method in ours:
-            verdicts += [_near_truth(block, method, shared) for shared in pairs]
-            verdicts += [_bound(block, method, "fixed_k_joint", shared) for shared in pairs]
-    return verdicts + _runtimes(metrics)
+            measured += [near_truth(block, method, shared) for shared in pairs]
+            measured += [bound_of_truth(block, method, shared) for shared in pairs]
+    return measured

@@ -147,7 +147,7 @@ def test_lines_of_runs_that_are_gone_are_kept_on_demand(tmp_path: Path) -> None:
     aggregate.main(arguments)
     assert len(pd.read_csv(older / "metrics" / METRICS)) == 2
     (older / "metrics" / METRICS).write_text("a,b\n1,2\n")
-    with pytest.raises(SystemExit, match="error: .*clustering_metrics.csv has no columns row, profile, data, seed"):
+    with pytest.raises(SystemExit, match="error: .*clustering_metrics.csv has no column row, profile, seed, run_id"):
         aggregate.main([*arguments, "--keep"])
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.verdicts.claim import Claim
 from experiments.verdicts.clustering import clustering
-from experiments.verdicts.verdict import Verdict
+from experiments.verdicts.rules import judge_by_rule
 from scripts import verdicts
 from tests.experiments.clustering_metrics import write_block
 
@@ -19,8 +20,9 @@ WEIGHTS = "Figure 3"
 PUBLISHED = "94 % test accuracy"
 
 
-def judge(folder: Path, claim: str) -> Verdict:
-    return next(one for one in clustering(folder) if claim in one.claim)
+def judge(folder: Path, claim: str) -> Claim:
+    claims = [judge_by_rule(one) for one in clustering(folder)]
+    return next(one for one in claims if claim in f"{one.place}: {one.claim}")
 
 
 def set_accuracies(folder: Path, prior: str, accuracies: Sequence[float]) -> None:
@@ -37,10 +39,10 @@ def set_accuracies(folder: Path, prior: str, accuracies: Sequence[float]) -> Non
     ("differences", "hypergeometric", "categorical"),
     [
         # standard error of the mean of three: 1 / sqrt(3) = 0.577 points
-        ((0.01, 0.02, 0.03), "reproduced", "reproduced"),
-        ((-0.01, 0.0, 0.01), "reproduced", "close"),  # equal: at least as good, but not below
+        ((0.01, 0.02, 0.03), "holds", "holds"),
+        ((-0.01, 0.0, 0.01), "holds", "close"),  # equal: at least as good, but not below
         ((-0.02, -0.01, 0.0), "close", "close"),  # -1 point is within two standard errors
-        ((-0.022, -0.012, -0.002), "not reproduced", "not reproduced"),  # -1.2 points is not
+        ((-0.022, -0.012, -0.002), "fails", "fails"),  # -1.2 points is not
     ],
 )
 def test_paired_differences(
@@ -51,31 +53,34 @@ def test_paired_differences(
     better = [one + difference for one, difference in zip(base, differences, strict=True)]
     set_accuracies(tmp_path, "uniform", base)
     set_accuracies(tmp_path, "hypergeometric", better)
-    assert judge(tmp_path, UNIFORM_60).verdict == hypergeometric
+    assert judge(tmp_path, UNIFORM_60).outcome == hypergeometric
     set_accuracies(tmp_path, "uniform", better)
     set_accuracies(tmp_path, "categorical", base)
-    assert judge(tmp_path, CATEGORICAL_60).verdict == categorical
+    assert judge(tmp_path, CATEGORICAL_60).outcome == categorical
 
 
 def test_pairs_need_the_same_seeds_and_two_of_them(tmp_path: Path) -> None:
     write_block(tmp_path, seeds=[0, 1, 2], priors=["uniform"], versions=["60"])
-    assert judge(tmp_path, UNIFORM_60).measured.startswith("no run; profile quick, 5,000-digit subset")
+    claim = judge(tmp_path, UNIFORM_60)
+    assert (claim.measured, claim.outcome, claim.verdict) == ("no run", "not judged", "not comparable")
     write_block(tmp_path, seeds=[2, 3], priors=["hypergeometric"], versions=["60"])
     verdict = judge(tmp_path, UNIFORM_60)
-    assert verdict.verdict == "not comparable"
-    assert verdict.measured == "+3.00 points, one seed is too few; profile quick, 5,000-digit subset, seed 2"
+    assert verdict.outcome == "not judged"
+    assert (verdict.measured, verdict.reason) == ("+3.00 points", "one seed is too few")
     write_block(tmp_path, seeds=[1], priors=["hypergeometric"], versions=["60"])
     verdict = judge(tmp_path, UNIFORM_60)
-    assert verdict.verdict == "reproduced"
-    assert verdict.measured.endswith("profile quick, 5,000-digit subset, seeds 1, 2")
+    assert verdict.outcome == "holds"
+    assert verdict.provenance is not None
+    assert (verdict.provenance.profile, verdict.provenance.data) == ("quick", "digits_5000")
+    assert verdict.provenance.seeds == (1, 2)  # those that both have
 
 
 @pytest.mark.parametrize(
     ("swapped", "verdict"),
     [
-        ([], "reproduced"),  # 0.87, the most that tied frequencies allow
+        ([], "holds"),  # 0.87, the most that tied frequencies allow
         ([(0, 5)], "close"),  # one cut and one whole class change places in all runs
-        ([(0, 5), (1, 6)], "not reproduced"),
+        ([(0, 5), (1, 6)], "fails"),
     ],
 )
 def test_learned_weights(tmp_path: Path, swapped: Sequence[tuple[int, int]], verdict: str) -> None:
@@ -89,7 +94,7 @@ def test_learned_weights(tmp_path: Path, swapped: Sequence[tuple[int, int]], ver
             ~table["matched_class"].isin([one, other]), 0.1 + 0.001 * classes
         )
     table.to_csv(path, index=False)
-    assert judge(tmp_path, WEIGHTS).verdict == verdict
+    assert judge(tmp_path, WEIGHTS).outcome == verdict
 
 
 def test_equal_weights_count_as_nothing_learned(tmp_path: Path) -> None:
@@ -99,27 +104,27 @@ def test_equal_weights_count_as_nothing_learned(tmp_path: Path) -> None:
     table.loc[table["seed"] == 1, "learned_frequency"] = 0.1
     table.to_csv(path, index=False)
     verdict = judge(tmp_path, WEIGHTS)
-    assert verdict.verdict == "not reproduced"
+    assert verdict.outcome == "fails"
     assert verdict.measured.startswith("0.4")
     assert "lowest 0.00" in verdict.measured
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "epochs", "data", "verdict"),
+    ("accuracy", "profile", "data", "verdict"),
     [
-        (0.93, 1000, "mnist", "reproduced"),  # median 0.94 of 0.93, 0.94, 0.95
-        (0.89, 1000, "mnist", "close"),
-        (0.88, 1000, "mnist", "not reproduced"),
-        (0.99 - 0.02, 999, "mnist", "not comparable"),
-        (0.99 - 0.02, 1000, "digits_5000", "not comparable"),
+        (0.93, "paper", "mnist", "reproduced"),  # median 0.94 of 0.93, 0.94, 0.95
+        (0.89, "paper", "mnist", "close"),
+        (0.88, "paper", "mnist", "not reproduced"),
+        (0.97, "medium", "mnist", "not comparable"),
+        (0.97, "paper", "digits_5000", "not comparable"),
     ],
 )
-def test_published_accuracy(tmp_path: Path, accuracy: float, epochs: int, data: str, verdict: str) -> None:
+def test_published_accuracy(tmp_path: Path, accuracy: float, profile: str, data: str, verdict: str) -> None:
     given = {"uniform": accuracy}
-    write_block(tmp_path, "paper", data, priors=["uniform"], versions=["full"], accuracy=given, epochs=epochs)
+    write_block(tmp_path, profile, data, priors=["uniform"], versions=["full"], accuracy=given, epochs=1000)
     result = judge(tmp_path, PUBLISHED)
     assert result.verdict == verdict
-    assert result.measured.startswith(f"{100 * accuracy + 1:.1f} %, {epochs} epochs; profile paper")
+    assert result.measured == f"{100 * accuracy + 1:.1f} %, 1000 epochs"
 
 
 def test_every_block_is_judged_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,5 +133,6 @@ def test_every_block_is_judged_by_itself(tmp_path: Path, capsys: pytest.CaptureF
     verdicts.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
     capsys.readouterr()
     lines = [line for line in (tmp_path / "verdicts.md").read_text().splitlines() if UNIFORM_60 in line]
-    assert ["profile medium, MNIST" in line for line in lines] == [True, False]
-    assert [line.split(" | ")[-1] for line in lines] == ["not reproduced |", "reproduced |"]
+    assert [line.split(" | ")[-1].split(", ")[:2] for line in lines] == [["mnist", "medium"], ["digits_5000", "quick"]]
+    assert ["not comparable (fails here" in line for line in lines] == [True, False]
+    assert ["not comparable (holds here" in line for line in lines] == [False, True]

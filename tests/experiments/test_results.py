@@ -9,7 +9,9 @@ import pytest
 
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import read_table
-from experiments.verdicts import kolmogorov_smirnov, urn
+from experiments.verdicts.kolmogorov_smirnov import chance, family_wise, rejections
+from experiments.verdicts.rules import judge_by_rule
+from experiments.verdicts.urn import urn
 from scripts import aggregate, figures_kolmogorov_smirnov, verdicts
 from tests.experiments.helpers import launch
 
@@ -81,8 +83,9 @@ def test_missing_metrics_are_named(tmp_path: Path) -> None:
 
 def test_the_largest_profile_and_the_lowest_seed_are_read(tmp_path: Path) -> None:
     table = pd.DataFrame({"profile": ["smoke", "quick", "quick", "other"], "seed": [0, 2, 1, 0]})
+    table = table.assign(row="a/b", run_id="1")
     table.to_csv(tmp_path / "room_metrics.csv", index=False)
-    assert read_table(tmp_path, "room_metrics").to_dict("list") == {"profile": ["quick"], "seed": [1]}
+    assert read_table(tmp_path, "room_metrics")[["profile", "seed"]].to_numpy().tolist() == [["quick", 1]]
     assert len(read_table(tmp_path, "room_metrics", every_seed=True)) == 2
     table[3:].to_csv(tmp_path / "room_metrics.csv", index=False)
     with pytest.raises(ExperimentError, match="holds no run of the profiles paper, medium, quick, smoke"):
@@ -92,32 +95,44 @@ def test_the_largest_profile_and_the_lowest_seed_are_read(tmp_path: Path) -> Non
 def test_verdicts_are_printed_and_written(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verdicts.main(["--metrics", str(results / "metrics"), "--output", str(tmp_path)])
     printed, written = capsys.readouterr().out, (tmp_path / "verdicts.md").read_text()
-    assert "reproduced" in printed
+    assert "Figure 1" in printed
     assert written.count("\n| ") >= 10
-    assert "| no run | not comparable |" in written  # the rows of the distribution's own sampler
+    assert "not comparable (not judged here: no run)" in written  # the rows of the distribution's own sampler
+
+
+ORIGIN = {"profile": "paper", "seed": 0, "row": "a/b", "run_id": "1", "dirty": False, "seconds": 1.0}
+ORIGIN |= {"commit": "123456789012", "device": "d", "torch": "2.0"}
 
 
 @pytest.mark.parametrize(
-    ("rejected", "none_expected", "verdict"),
-    [(0, True, "reproduced"), (6, True, "close"), (7, True, "not reproduced"), (6, False, "reproduced")],
+    ("rejected", "rule", "verdict"),
+    [
+        (0, "ks_reference", "reproduced"),
+        (6, "ks_reference", "close"),
+        (7, "ks_reference", "not reproduced"),
+        (6, "ks_law", "reproduced"),
+        (7, "ks_law", "not reproduced"),
+    ],
 )
-def test_rejections_are_judged_by_the_fixed_rule(rejected: int, none_expected: bool, verdict: str) -> None:
+def test_rejections_are_judged_by_the_fixed_rule(rejected: int, rule: str, verdict: str) -> None:
     part = pd.DataFrame(
         {"rejected": [True] * rejected + [False] * (30 - rejected), "ks_distance": 0.01, "ks_detectable": 0.009}
-    ).assign(draws=50_000, profile="quick", seed=0)
-    assert kolmogorov_smirnov.chance(30) == 6
-    assert kolmogorov_smirnov._rejections(part, "claim", none_expected).verdict == verdict
+    ).assign(draws=50_000, **ORIGIN)
+    assert chance(30) == 6
+    measured = rejections(rule, part, {"where": "Figure 1", "sampler": "sample"}, "sample")
+    assert judge_by_rule(measured).verdict == verdict
 
 
-def test_one_small_p_value_decides_the_family(tmp_path: Path) -> None:
-    truth = pd.DataFrame({"ks_p_value": [0.5] * 99, "chi_square_p_value": [0.5] * 98 + [float("nan")]})
-    assert kolmogorov_smirnov._family_wise(truth).verdict == "reproduced"
+def test_one_small_p_value_decides_the_family() -> None:
+    p_values = {"ks_p_value": [0.5] * 99, "chi_square_p_value": [0.5] * 98 + [float("nan")]}
+    truth = pd.DataFrame(p_values).assign(**ORIGIN)
+    assert judge_by_rule(family_wise(truth)).verdict == "holds"
     truth.loc[0, "chi_square_p_value"] = 0.009 / 197
-    assert kolmogorov_smirnov._family_wise(truth).verdict == "not reproduced"
+    assert judge_by_rule(family_wise(truth)).verdict == "fails"
 
 
 def test_the_worst_data_set_of_the_urn_decides(tmp_path: Path) -> None:
-    row = {"profile": "quick", "seed": 0, "rmse_standard_errors": 1.0, "expected_squared_loss_truth": 10.0}
+    row = ORIGIN | {"rmse_standard_errors": 1.0, "expected_squared_loss_truth": 10.0, "second_weight": 1}
     merged, loss = row | {"row": "urn/merged"}, "model_squared_loss"
     lines = [
         merged | {"rmse": 0.05, loss: 10.1, "expected_squared_loss": 10.1},
@@ -125,11 +140,11 @@ def test_the_worst_data_set_of_the_urn_decides(tmp_path: Path) -> None:
         row | {"row": "urn/maximum_likelihood", "rmse": 0.01, loss: 10.0, "expected_squared_loss": 10.0},
     ]
     pd.DataFrame(lines).to_csv(tmp_path / "urn_metrics.csv", index=False)
-    assert [one.verdict for one in urn.urn(tmp_path)] == [
+    assert [judge_by_rule(one).verdict for one in urn(tmp_path)] == [
         "close",  # the log weights
         "close",  # the loss of the merged law
         "not reproduced",  # the same weights in the exact law
         "not comparable",
         "not comparable",
-        "reproduced",
+        "holds",
     ]

@@ -1,0 +1,108 @@
+"""Which runs count: one finished, whole run of this version per row, profile, data and seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.common.errors import ExperimentError
+from experiments.common.reproducibility import project_version
+from experiments.common.skipping import FIRST_VERSION
+from experiments.common.store import RunDirectory, find_runs
+
+
+class Cell(NamedTuple):
+    """What makes a run one of its kind; in the order of the CSVs."""
+
+    row: str
+    profile: str
+    data: str  # empty where a row has data of its own
+    seed: int
+
+
+@dataclass
+class Selection:
+    """Runs by their cells, and what was left out.
+
+    Attributes:
+        runs: The run of every cell.
+        problems: Run and reason of those that should have counted: broken, of another version, not finished.
+        unwanted: The same of those that were not asked for: another seed, changed settings, older than another.
+        dirty: Runs that count, made with changes that are in no commit.
+    """
+
+    runs: dict[Cell, RunDirectory] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    unwanted: list[tuple[str, str]] = field(default_factory=list)
+    dirty: list[str] = field(default_factory=list)
+
+
+def facts_of(run: RunDirectory) -> dict[str, Any]:
+    """Returns what a finished run says of its making."""
+    facts: dict[str, Any] = json.loads((run.path / "environment.json").read_text())
+    return facts
+
+
+def _name(run: RunDirectory) -> str:
+    return run.path.relative_to(run.results).as_posix()
+
+
+def select_runs(
+    results: Path, profile: str | None, seeds: frozenset[int] | None = None, data: str | None = None
+) -> Selection:
+    """Looks through a results folder.
+
+    Args:
+        results: Results folder with ``runs/``.
+        profile: Profile to take; None for every one except ``smoke``.
+        seeds: Seeds to take; None for every one.
+        data: Data to take, in rooms where a row can be run on more than one; None for all.
+    """
+    selection = Selection()
+    for run, cell, facts in _finished(results, selection.problems):
+        if cell.profile != profile if profile else cell.profile == "smoke":
+            continue
+        if data and cell.data not in ("", data):
+            continue
+        name = _name(run)
+        version = facts.get("version", FIRST_VERSION)
+        if seeds is not None and cell.seed not in seeds:
+            selection.unwanted.append((name, f"seed {cell.seed}"))
+        elif facts["overrides"]:
+            selection.unwanted.append((name, f"run with {' '.join(facts['overrides'])}"))
+        elif version != project_version():
+            reason = f"made by version {version}, and this is {project_version()}; force=true runs it again"
+            selection.problems.append((name, reason))
+        elif cell in selection.runs:
+            selection.unwanted.append((name, f"older than {_name(selection.runs[cell])}"))
+        else:
+            selection.runs[cell] = run
+            if facts["dirty"]:
+                selection.dirty.append(name)
+    return selection
+
+
+def _finished(results: Path, problems: list[tuple[str, str]]) -> Iterator[tuple[RunDirectory, Cell, dict[str, Any]]]:
+    """Yields whole runs, the newest of each row first; names the others."""
+    found = []
+    for row, run in find_runs(results):
+        try:
+            if run.finished() is None:
+                problems.append((_name(run), "not finished: it failed, was stopped, or is still running"))
+                continue
+            config, facts = OmegaConf.load(run.path / "config.yaml"), facts_of(run)
+            source = OmegaConf.select(config, "experiment.data.source") or ""
+            cell = Cell(row, config.profile.name, source, config.seed)
+            found.append((row, -(run.path / "finished.json").stat().st_mtime, run, cell, facts))
+        except ExperimentError as error:
+            problems.append((_name(run), str(error).replace(f"{run.path}/", "")))
+        except (OSError, ValueError, OmegaConfBaseException) as error:
+            problems.append((_name(run), f"can't be read ({error})"))
+    for _, _, run, cell, facts in sorted(found, key=lambda one: one[:2]):
+        yield run, cell, facts

@@ -1,0 +1,56 @@
+"""How long cells take: by the committed results, scaled by what this multirun has taken so far."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+METRICS = Path(__file__).resolve().parents[2] / "results" / "metrics"
+
+
+def committed_seconds(folder: Path = METRICS) -> dict[tuple[str, str], float]:
+    """Returns the median seconds of every (row, profile) of the committed results."""
+    seconds: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for path in sorted(folder.glob("*_metrics.csv")):
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                if line.get("seconds"):
+                    seconds[line["row"], line["profile"]][line["seed"]] = float(line["seconds"])
+    return {key: median(by_seed.values()) for key, by_seed in seconds.items()}
+
+
+def weights(cells: Sequence[tuple[str, str]], known: dict[tuple[str, str], float]) -> list[float]:
+    """Returns what each cell takes beside the others.
+
+    Args:
+        cells: (row, profile) of each.
+        known: Seconds by (row, profile). A row without its profile takes the median over its other profiles, a row that
+            isn't there the median of the other cells.
+
+    Returns:
+        Seconds of a profile of the row's, to be scaled.
+    """
+    by_row: dict[str, list[float]] = defaultdict(list)
+    for (row, _), seconds in known.items():
+        by_row[row].append(seconds)
+    found = [known.get((row, profile)) or (median(by_row[row]) if row in by_row else None) for row, profile in cells]
+    present = [value for value in found if value is not None]
+    rest = median(present) if present else 1.0
+    return [rest if value is None else value for value in found]
+
+
+def seconds_left(weight_done: float, weight_left: float, elapsed: float) -> float | None:
+    """Returns the seconds that are left at this multirun's own rate; None before anything is done."""
+    return elapsed * weight_left / weight_done if weight_done > 0 else None
+
+
+def in_words(seconds: float) -> str:
+    """Returns a duration as people say it: 40 seconds, 9 minutes, 2.5 hours."""
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} seconds"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

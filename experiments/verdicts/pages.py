@@ -1,0 +1,119 @@
+"""The claims as Markdown, LaTeX, and as the summary that the README shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.common.errors import ExperimentError
+from experiments.common.figures import PROFILES
+from experiments.common.tables import NOTHING, Table
+from experiments.verdicts.claim import Claim
+from experiments.verdicts.rules import NOT_COMPARABLE, NOT_JUDGED, Measurement, judge_by_rule, read_rules, rule_in_words
+
+HEADER = ("claim", "paper", "ours", "difference", "seeds", "verdict", "data, profile, hardware, time")
+START, END = "<!-- results:start -->", "<!-- results:end -->"
+_INTRODUCTION = """\
+# Claims and verdicts
+
+Each claim is judged by a rule that stands in `experiments/verdicts/rules.yaml`; the rules are listed below. A claim of
+the paper is reproduced, close or not reproduced only where data and budget are the paper's; elsewhere it is not
+comparable, and the brackets say whether it holds on what was run. Claims of our own ("ours") hold or fail there.
+"""
+
+
+def sections(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
+    """Claims by the section that they belong to, in the order in which they first come."""
+    found: dict[str, list[Claim]] = {}
+    for one in claims:
+        found.setdefault(one.place.split(",")[0] if not one.place.startswith("ours") else "ours", []).append(one)
+    return found
+
+
+def verdict_in_words(claim: Claim) -> str:
+    """The verdict, and in brackets what was found where it is not comparable, or why."""
+    if claim.verdict == NOT_COMPARABLE:
+        return f"{claim.verdict} ({claim.outcome} here: {claim.reason})"
+    return f"{claim.verdict} ({claim.reason})" if claim.reason else claim.verdict
+
+
+def _origin(claim: Claim) -> str:
+    origin = claim.provenance
+    if origin is None:
+        return NOTHING
+    return ", ".join([origin.data, origin.profile, origin.device, origin.seconds])
+
+
+def claims_table(title: str, claims: Sequence[Claim]) -> Table:
+    """Returns some claims as a table, a line each."""
+    rows = []
+    for one in claims:
+        seeds = ", ".join(str(seed) for seed in one.provenance.seeds) if one.provenance else ""
+        line = [f"{one.place}: {one.claim}", one.paper, one.measured, one.difference, seeds or NOTHING]
+        rows.append([*line, verdict_in_words(one), _origin(one)])
+    return Table(title, HEADER, rows, [one.provenance for one in claims], text=True)
+
+
+def claims_markdown(claims: Sequence[Claim], left_out: Sequence[str] = ()) -> str:
+    """Returns all claims, section by section, what was left out, and the rules."""
+    parts = [_INTRODUCTION]
+    if left_out:
+        parts.append("**Left out** of these numbers:\n\n" + "".join(f"- {line}\n" for line in left_out))
+    for name, some in sections(claims).items():
+        parts.append(claims_table(f"## {name[0].upper()}{name[1:]}", some).markdown())
+    used = dict.fromkeys(one.key.split(" / ")[0] for one in claims)
+    rules = "".join(f"- `{key}`: {rule_in_words(key)}\n" for key in read_rules() if key in used)
+    return "\n".join([*parts, f"## Rules\n\n{rules}"])
+
+
+def claims_latex(claims: Sequence[Claim]) -> str:
+    """Returns all claims as a table per section, for a document that loads booktabs."""
+    tables = [claims_table(f"Claims and verdicts: {name}", some) for name, some in sections(claims).items()]
+    return "\n".join(table.latex() for table in tables)
+
+
+def summary(measured: Sequence[Measurement]) -> Table:
+    """Returns the claims in short: a line per rule with something to say, on its largest profile."""
+    rows = []
+    for key, rule in read_rules().items():
+        some = [one for one in measured if one.rule == key and not one.missing]
+        profile = next((name for name in (*PROFILES, "") if any(one.profile == name for one in some)), None)
+        best = [(one, judge_by_rule(one)) for one in some if one.profile == profile]
+        if any(claim.outcome != NOT_JUDGED or claim.difference != NOTHING for _, claim in best):
+            rows.append(_line(rule, best))
+    return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
+
+
+def _line(rule: Mapping[str, Any], judged: Sequence[tuple[Measurement, Claim]]) -> list[str]:
+    measured, claim = judged[0]
+    text = str(rule.get("summary") or rule["claim"]).format(**measured.fills)
+    place = claim.place if len({other.place for _, other in judged}) == 1 else claim.place.split(",")[0]
+    shown = [f"{one.part}: {one.short}" if len(judged) > 1 else one.short for one, _ in judged]
+    words: dict[str, list[str]] = {}
+    for one, other in judged:
+        words.setdefault(_short_verdict(other), []).append(one.part)
+    verdicts = [f"{word}: {'; '.join(parts)}" if len(words) > 1 else word for word, parts in words.items()]
+    origin = claim.provenance
+    seeds = ", ".join(str(seed) for seed in origin.seeds) if origin else ""
+    source = [part for part in (origin.data, origin.profile, seeds) if part] if origin else [NOTHING]
+    return [f"{place}: {text}", "; ".join(shown), "; ".join(source), "<br>".join(verdicts)]
+
+
+def _short_verdict(claim: Claim) -> str:
+    if claim.verdict != NOT_COMPARABLE:
+        return f"**{claim.verdict}**"
+    return claim.verdict if claim.outcome == NOT_JUDGED else f"{claim.verdict} ({claim.outcome} here)"
+
+
+def replace_between_markers(path: Path, text: str) -> str:
+    """Returns a file's text with what stands between the two markers replaced.
+
+    Raises:
+        ExperimentError: it has no such markers.
+    """
+    old = path.read_text() if path.is_file() else ""
+    if old.count(START) != 1 or old.count(END) != 1 or old.index(START) > old.index(END):
+        raise ExperimentError(f"{path} needs one line {START} and after it one line {END}")
+    before, after = old.split(START)[0], old.split(END)[1]
+    return f"{before}{START}\n{text}\n{END}{after}"
