@@ -1,61 +1,32 @@
-"""The claims of the page."""
+"""The claims of the page, each with its room."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-
-from experiments.common.provenance import Provenance, provenance_of
+from experiments.common.errors import ExperimentError
 from experiments.verdicts.claim import Claim
-from experiments.verdicts.clustering import clustering
-from experiments.verdicts.kolmogorov_smirnov import kolmogorov_smirnov
-from experiments.verdicts.urn import urn
-from experiments.verdicts.verdict import NOT_COMPARABLE, Verdict
-from experiments.verdicts.weak_supervision import weak_supervision
-
-ROOMS: dict[str, Callable[[Path], list[Verdict]]] = {
-    "kolmogorov_smirnov": kolmogorov_smirnov,
-    "urn": urn,
-    "weak_supervision": weak_supervision,
-    "clustering": clustering,
-}
-OUTCOMES = {"reproduced": "holds", "close": "close", "not comparable": "no run"}
+from experiments.verdicts.judge import ROOMS
+from experiments.verdicts.rules import judge_by_rule
 
 
-def _claim(room: str, verdict: Verdict, runs: pd.DataFrame) -> Claim:
-    place, _, words = verdict.claim.partition(": ")
-    ours = place.startswith("ours")
-    profile = next((name for name in ("medium", "quick", "smoke") if f"profile {name}" in verdict.measured), "")
-    part = runs[runs["profile"] == profile] if profile else runs
-    reduced = bool(profile) and not ours
-    made: Provenance | None = None if "no run" in verdict.measured else provenance_of(part, f"{room}_metrics.csv")
-    return Claim(
-        key=f"{room}/{verdict.claim}",
-        place=place,
-        claim=words,
-        rule=verdict.rule,
-        paper="-",
-        measured=verdict.measured,
-        difference="-",
-        outcome=OUTCOMES.get(verdict.verdict, "fails"),
-        verdict=NOT_COMPARABLE if reduced else verdict.verdict.split(":")[0],
-        reason=f"profile {profile} has smaller data or a smaller budget than the paper" if reduced else "",
-        provenance=made,
-    )
-
-
-def claims(metrics: Path) -> list[tuple[str, Claim]]:
-    """Returns room and claim of everything that was judged.
+def claims(metrics: Path) -> tuple[list[tuple[str, Claim]], list[str]]:
+    """Judges what can be judged.
 
     Args:
         metrics: Folder of the CSVs.
+
+    Returns:
+        Room and claim in the order of the paper, and what could not be judged and why.
     """
-    judged = []
-    for room, judge in ROOMS.items():
-        path = metrics / f"{room}_metrics.csv"
-        if path.is_file():
-            runs = pd.read_csv(path)
-            judged += [(room, _claim(room, verdict, runs)) for verdict in judge(metrics)]
-    return judged
+    judged: list[tuple[str, Claim]] = []
+    missing = []
+    for room, functions in ROOMS.items():
+        if not (metrics / f"{room}_metrics.csv").is_file():
+            continue
+        for function in functions:
+            try:
+                judged += [(room, judge_by_rule(one)) for one in function(metrics)]
+            except ExperimentError as error:
+                missing.append(f"claims of {function.__name__.replace('_', ' ')}: {error}")
+    return judged, missing

@@ -12,6 +12,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments.common.errors import ExperimentError
+from experiments.common.left_out import FILE as LEFT_OUT
 from experiments.common.tables import NOTHING
 from experiments.report.charts import HEIGHT, WIDTH, Chart
 from experiments.report.claims import claims
@@ -29,8 +30,15 @@ ROOMS = {
     "disentanglement": "Disentanglement scores",
     "clustering": "Clustering",
 }
-VERDICTS = {"reproduced": "✓", "close": "≈", "not reproduced": "✕", "not comparable": "○"}
-OUTCOMES = {"holds": "✓", "close": "≈", "fails": "✕", "no run": "○"}
+SIGNS = {
+    "reproduced": "✓",
+    "close": "≈",
+    "not reproduced": "✕",
+    "not comparable": "○",
+    "holds": "✓",
+    "fails": "✕",
+    "not judged": "○",
+}
 # A mark of its own for every series: circle, square, triangle, diamond, triangle pointing down, cross.
 MARKS = (
     "M0-4.2a4.2 4.2 0 1 0 .01 0Z",
@@ -94,17 +102,17 @@ def _part(part: Shown | Chart | Picture, sources: Sources) -> dict[str, Any]:
     return _chart(part, sources) if isinstance(part, Chart) else _picture(part, sources)
 
 
-def _judged(metrics: Path, sources: Sources) -> list[JudgedClaim]:
+def _judged(found: Iterable[tuple[str, Claim]], sources: Sources) -> list[JudgedClaim]:
     judged = []
-    for room, claim in claims(metrics):
-        number = sources.number(claim.provenance, claim.place) if claim.provenance else 0
+    for room, claim in found:
+        number = sources.number(claim.provenance) if claim.provenance else 0
         judged.append(JudgedClaim(room, claim.place.startswith("ours"), number, claim))
     return judged
 
 
-def _counts(judged: Iterable[JudgedClaim]) -> dict[str, int]:
-    found = [one.claim.verdict for one in judged]
-    return {verdict: found.count(verdict) for verdict in VERDICTS}
+def _counts(words: list[str]) -> dict[str, int]:
+    """How often each word is there, those that are, in the order of ``SIGNS``."""
+    return {word: words.count(word) for word in SIGNS if word in words}
 
 
 def _profiles(metrics: Path) -> set[str]:
@@ -119,7 +127,7 @@ def _profiles(metrics: Path) -> set[str]:
 
 def _left_out(metrics: Path) -> list[tuple[str, str]]:
     """Runs that were left out, and why."""
-    path = metrics / "left_out.csv"
+    path = metrics / LEFT_OUT
     if not path.is_file():
         return []
     lines = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -136,7 +144,8 @@ def render(inputs: Inputs) -> str:
         ExperimentError: there is nothing to show, or a file can't be read.
     """
     sources = Sources()
-    judged = _judged(inputs.metrics, sources)
+    judged_claims, not_judged = claims(inputs.metrics)
+    judged = _judged(judged_claims, sources)
     found, missing = sections(inputs)
     if not found:
         raise ExperimentError(f"{inputs.metrics} holds no metrics: run `make reproduce` first, or name another folder")
@@ -150,13 +159,14 @@ def render(inputs: Inputs) -> str:
         theme=(FILES / "theme.js").read_text(encoding="utf-8"),
         rooms={room: ROOMS.get(room, room) for room in dict.fromkeys(one.room for one in judged)},
         judged=judged,
-        counts=_counts(one for one in judged if not one.ours),
-        own_counts=_counts(one for one in judged if one.ours),
-        verdicts=VERDICTS,
-        outcomes=OUTCOMES,
+        counts=_counts([one.claim.verdict for one in judged if not one.ours]),
+        own_counts=_counts([one.claim.verdict for one in judged if one.ours]),
+        verdicts=_counts([one.claim.verdict for one in judged]),
+        outcomes=_counts([one.claim.outcome for one in judged]),
+        signs=SIGNS,
         sections=[_section(section, sources) for section in found],
         left_out=_left_out(inputs.metrics),
-        missing=missing,
+        missing=[*not_judged, *missing],
         smoke="smoke" in _profiles(inputs.metrics),
         marks=MARKS,
         width=WIDTH,

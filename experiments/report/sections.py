@@ -15,7 +15,6 @@ from experiments.clustering import blocks as clustering_blocks
 from experiments.clustering.study_tables import pretraining_tables, recipe_tables
 from experiments.clustering.tables import METRICS_FILE as CLUSTERING_FILE
 from experiments.clustering.tables import SPLITS, table_2, weights_tables
-from experiments.common.collected import read_collected
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import read_table
 from experiments.common.paper import read_paper
@@ -223,8 +222,11 @@ def _clustering(inputs: Inputs) -> Section:
 def _gradients(inputs: Inputs) -> Section:
     section = Section("gradients", "Gradients through the draws", f"Ours. {EXPLANATION}")
     path = inputs.metrics / "gradient_study.csv"
-    read_collected(path)
-    study = gradient_figure.read(path)
+    try:
+        study = gradient_figure.read(path)
+    except (OSError, ValueError) as error:
+        reason = f"{path} can't be read" if path.exists() else f"{path} does not exist"
+        raise ExperimentError(f"{reason}: run `make gradient-study` first") from error
     table = worst_table(study)
     caption = "Error and spread of the gradient over the temperature."
     made = next(one for one in table.provenance if one is not None)

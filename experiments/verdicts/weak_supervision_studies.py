@@ -58,7 +58,7 @@ def _ablation(block: Block) -> list[Measurement]:
     for name in sorted(set(table["row"])):
         variant = name.split("/")[-1]
         part = table[table["row"] == name].set_index("seed")
-        pairs = part.join(own[own["shared"] == 3].set_index("seed"), rsuffix="_own", how="inner")
+        pairs = part.join(own[own["shared"] == 3].set_index("seed").add_suffix("_own"), how="inner")
         if variant.startswith("final_temperature"):
             rule, column = "figure_13_temperature", "expected_count"
         elif variant == "learning_rate_high":
