@@ -23,9 +23,12 @@
   const place = (target) => {
     const box = target.getBoundingClientRect();
     const room = root.clientWidth - panel.offsetWidth - 12;
+    const lowest = window.innerHeight - panel.offsetHeight - 8;
     const below = box.bottom + 8, above = box.top - panel.offsetHeight - 8;
-    const top = below + panel.offsetHeight > window.innerHeight && above > 0 ? above : below;
-    panel.style.left = `${window.scrollX + Math.max(12, Math.min(box.left, room))}px`;
+    let left = box.left, top = below;
+    if (below > lowest && above > 0) top = above;
+    else if (below > lowest && box.right + 10 < room) [left, top] = [box.right + 10, Math.max(8, lowest)];
+    panel.style.left = `${window.scrollX + Math.max(12, Math.min(left, room))}px`;
     panel.style.top = `${window.scrollY + top}px`;
   };
   const hide = (back) => {
