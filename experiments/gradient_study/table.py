@@ -37,10 +37,12 @@ def draws_to_beat(straight_through: pd.Series, score_function: pd.Series) -> int
     return max(1, math.ceil(extra_variance / squared_bias))
 
 
-def _made(lines: pd.DataFrame) -> Provenance:
-    """The study is one run of its own, without a row and without a time."""
+def _made(lines: pd.DataFrame) -> list[Provenance]:
+    """The study is one run of its own, without a row and without a time; before it is written, nothing is known."""
+    if "commit" not in lines:
+        return []
     facts = lines.assign(row=STUDY, run_id=STUDY, seconds=math.nan)
-    return replace(provenance_of(facts, f"{STUDY}.csv"), runs=())
+    return [replace(provenance_of(facts, f"{STUDY}.csv"), runs=())]
 
 
 def _estimators(frame: pd.DataFrame) -> list[str]:
@@ -58,7 +60,8 @@ def case_table(frame: pd.DataFrame, temperature: float = 0.5) -> Table:
     estimators = _estimators(at)
     header = ["urn", "weights", "f", *(STYLES[name][0] for name in estimators)]
     header += ["from draws", "to reach (exact)", "reached"]
-    lines, provenance = [], []
+    lines: list[list[str]] = []
+    provenance: list[Provenance] = []
     for key, part in at.groupby(["urn", "weights", "function"], sort=False):
         rows = {row["estimator"]: row for _, row in part.iterrows()}
         judged = rows["exact"]
@@ -66,7 +69,7 @@ def case_table(frame: pd.DataFrame, temperature: float = 0.5) -> Table:
         cells = [*key, *(_cell(rows[name]) for name in estimators), "-" if draws is None else f"{draws:,}"]
         cells += [f"{100 * judged['target']:.0f} %", judged["reached"]] if pd.notna(judged["target"]) else ["", ""]
         lines.append(cells)
-        provenance.append(_made(part))
+        provenance += _made(part)
     title = f"Temperature {temperature:g}; f linear is x_1 - 2 x_2 + x_3 / 2, f quadratic |x - e|^2."
     return Table(title, header, lines, provenance)
 
@@ -80,13 +83,14 @@ def worst_table(frame: pd.DataFrame) -> Table:
     tempered = frame.dropna(subset="temperature")
     temperatures = sorted(tempered["temperature"].unique())
     largest = tempered.groupby(["urn", "estimator", "temperature"])[["error", "standard_deviation"]].max()
-    lines, provenance = [], []
+    lines: list[list[str]] = []
+    provenance: list[Provenance] = []
     for urn in tempered["urn"].unique():
         for name in _estimators(tempered):
             rows = [largest.loc[(urn, name, temperature)] for temperature in temperatures]
             cells = [f"{100 * row['error']:.1f} % ({row['standard_deviation']:.1f})" for row in rows]
             lines.append([urn, STYLES[name][0], *cells])
-            provenance.append(_made(tempered[(tempered["urn"] == urn) & (tempered["estimator"] == name)]))
+            provenance += _made(tempered[(tempered["urn"] == urn) & (tempered["estimator"] == name)])
     title = "Worst over weights and functions at each temperature, error (standard deviation):"
     return Table(title, ["urn", "estimator", *(f"{value:g}" for value in temperatures)], lines, provenance)
 

@@ -229,8 +229,9 @@ def _gradients(inputs: Inputs) -> Section:
         raise ExperimentError(f"{reason}: run `make gradient-study` first") from error
     table = worst_table(study)
     caption = "Error and spread of the gradient over the temperature."
-    made = next(one for one in table.provenance if one is not None)
-    section.picture(inputs.figures / "gradient_study.png", caption, made)
+    if not table.provenance or table.provenance[0] is None:
+        raise ExperimentError(f"{path} does not say what made it: run `make gradient-study` again")
+    section.picture(inputs.figures / "gradient_study.png", caption, table.provenance[0])
     section.table("temperatures", lambda: table)
     section.table("cases", partial(case_table, study))
     return section
