@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Protocol, TypeVar
@@ -12,6 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.backends import backend_pdf
 from matplotlib.figure import Figure
 
 from experiments.common.collected import read_collected
@@ -67,6 +69,20 @@ def _freeze_layout(figure: Figure) -> None:
         axes.set_position((left, bottom, width, height))
 
 
+@contextmanager
+def _short_numbers() -> Iterator[None]:
+    """Writes the numbers of a PDF to a ten-thousandth of a point, not to the tenth digit.
+
+    Products of small matrices may differ in their last bit from one call to the next, by where they lie in memory.
+    """
+    write = backend_pdf.pdfRepr
+    backend_pdf.pdfRepr = lambda value: write(round(value, 4) if isinstance(value, float) else value)
+    try:
+        yield
+    finally:
+        backend_pdf.pdfRepr = write
+
+
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Saves ``<name>.png`` and ``<name>.pdf`` without dates, so that the same numbers give the same bytes.
 
@@ -77,7 +93,8 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     _freeze_layout(figure)
     png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
     figure.savefig(png, bbox_inches="tight", metadata={"Software": None})
-    figure.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    with _short_numbers():
+        figure.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     plt.close(figure)
     return [png, pdf]
 

@@ -57,8 +57,8 @@ def _ablation(block: Block) -> list[Measurement]:
     measured = []
     for name in sorted(set(table["row"])):
         variant = name.split("/")[-1]
-        part = table[table["row"] == name].set_index("seed")
-        pairs = part.join(own[own["shared"] == 3].set_index("seed").add_suffix("_own"), how="inner")
+        part = table[table["row"] == name]
+        pairs = part.merge(own[own["shared"] == 3], on="seed", suffixes=("", "_own"))
         if variant.startswith("final_temperature"):
             rule, column = "figure_13_temperature", "expected_count"
         elif variant == "learning_rate_high":
@@ -75,7 +75,7 @@ def _ablation(block: Block) -> list[Measurement]:
                 rule,
                 text,
                 [] if missing else [(value, 1.0)],
-                part.reset_index(),
+                part,
                 f"{ABLATION}_metrics.csv",
                 block.profile,
                 block.data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+import mvhg
 from experiments.common.store import RunDirectory
 from experiments.weak_supervision.kept_pictures import read_pictures
 from experiments.weak_supervision.traversals import pack
@@ -157,3 +159,30 @@ def test_an_interrupted_run_has_no_time(tmp_path: Path) -> None:
     seconds = collect(tmp_path)[METRICS]["seconds"]
     assert seconds[0] == 5.0
     assert pd.isna(seconds[1])
+
+
+def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(tmp_path, "whole", 0)
+    for name, seed in (("changed", 1), ("marker", 2), ("facts", 3), ("newer", 4), ("dirty", 5)):
+        facts = {"newer": {"version": "99.0"}, "dirty": {"dirty": True}}.get(name, {})
+        finish(tmp_path, name, seed, **facts)
+    folder = tmp_path / "runs" / ROW
+    (folder / "changed" / "metrics.csv").write_text("version,accuracy\n60,0.9\n")
+    (folder / "marker" / "finished.json").write_text("{")
+    (folder / "facts" / "environment.json").unlink()
+    (folder / "stopped" / "checkpoints").mkdir(parents=True)
+    tables = collect(tmp_path)
+    assert tables[METRICS]["seed"].tolist() == [0, 5]
+    printed = capsys.readouterr().out
+    assert "warning: 5 runs are left out" in printed
+    assert f"warning: runs/{ROW}/dirty was made with changes that are in no commit" in printed
+    assert dict(tables["left_out.csv"].to_numpy().tolist()) == {
+        f"runs/{ROW}/changed": "metrics.csv was changed after the run wrote it; force=true runs this row again",
+        f"runs/{ROW}/marker": "finished.json is damaged; force=true runs this row again",
+        f"runs/{ROW}/facts": "environment.json is missing; force=true runs this row again",
+        f"runs/{ROW}/newer": f"made by version 99.0, and this is {mvhg.__version__}; force=true runs it again",
+        f"runs/{ROW}/stopped": "not finished: it failed, was stopped, or is still running",
+    }
+    for name in ("changed", "marker", "facts", "newer", "stopped"):
+        shutil.rmtree(folder / name)
+    assert "left_out.csv" not in collect(tmp_path)

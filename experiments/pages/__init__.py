@@ -1,0 +1,1 @@
+"""When the pages of a folder of metrics have to be made again."""

@@ -1,0 +1,66 @@
+"""A digest of all that pages are made from, and the stamp that says what they were last made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from experiments.common.store import write_atomically
+
+ROOT = Path(__file__).resolve().parents[2]
+_SOURCES = ("experiments", "scripts", "mvhg", "results/paper.yaml", "results/benchmark")
+_PACKAGES = ("matplotlib", "pandas", "numpy", "scipy")
+
+
+def digest_of(metrics: Path) -> str:
+    """Returns the hash of a folder of metrics, the benchmarks beside it, the code and the packages that draw."""
+    folders = [metrics, metrics.parent / "benchmark", *(ROOT / source for source in _SOURCES)]
+    total = hashlib.sha256()
+    for package in _PACKAGES:
+        total.update(f"{package} {version(package)}\n".encode())
+    for folder in folders:
+        paths = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+        for path in paths:
+            if path.is_file() and "__pycache__" not in path.parts:
+                total.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+class Stamp:
+    """What some pages were made from.
+
+    Args:
+        path: File of the stamp.
+        digest: Of what they would be made from now.
+    """
+
+    def __init__(self, path: Path, digest: str) -> None:
+        self.path, self.digest = path, digest
+
+    def is_current(self) -> bool:
+        """Whether they were made from the same, and are all still there as they were written."""
+        try:
+            stamp = json.loads(self.path.read_text())
+            files = dict(stamp["files"])
+            return bool(stamp["digest"] == self.digest) and all(
+                _hash(self.path.parent / name) == one for name, one in files.items()
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def write(self, files: Iterable[Path]) -> None:
+        """Notes that the pages are made.
+
+        Args:
+            files: All of them.
+        """
+        hashes = {path.relative_to(self.path.parent).as_posix(): _hash(path) for path in files if path.is_file()}
+        content = {"digest": self.digest, "files": hashes}
+        write_atomically(self.path, json.dumps(content, indent=1) + "\n")
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,83 @@
+"""Writes every table, every figure and the verdicts from a folder of collected metrics; what has no runs is named.
+
+Nothing is drawn again while metrics, code and the versions of the drawing packages are the same. With --readme also
+the summary between the markers of a Markdown file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
+
+from experiments.common.errors import ExperimentError
+from experiments.pages.digest import Stamp, digest_of
+
+PARTS = ("tables", "figures")  # folders below the output
+
+
+def write_all(metrics: Path, output: Path) -> list[str]:
+    """Runs every script of tables and figures.
+
+    Returns:
+        What could not be made, and why.
+    """
+    from scripts import (
+        figures_clustering,
+        figures_gradient_study,
+        figures_kolmogorov_smirnov,
+        figures_urn,
+        figures_weak_supervision,
+        tables_clustering,
+        tables_weak_supervision,
+    )
+
+    tables, figures = (str(output / part) for part in PARTS)
+    jobs = {
+        figures_kolmogorov_smirnov: ["--output", figures],
+        figures_urn: ["--output", figures, "--tables", tables],
+        tables_weak_supervision: ["--output", tables],
+        figures_weak_supervision: ["--output", figures],
+        tables_clustering: ["--output", tables],
+        figures_clustering: ["--output", figures],
+        figures_gradient_study: ["--output", str(output)],
+    }
+    left_out = []
+    for script, arguments in jobs.items():
+        try:
+            script.main(["--metrics", str(metrics), *arguments])
+        except SystemExit as stopped:
+            left_out.append(f"{script.__name__.split('.')[-1]}: {str(stopped).removeprefix('error: ')}")
+    return left_out
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder of CSVs (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("results/local"), help="folder (%(default)s)")
+    parser.add_argument("--readme", type=Path, help="Markdown file whose summary is rewritten between its markers")
+    options = parser.parse_args(arguments)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        stamp = Stamp(options.output / ".pages.json", digest_of(options.metrics))
+        if stamp.is_current():
+            print(f"tables and figures are up to date ({options.output})")
+        else:
+            for line in write_all(options.metrics, options.output):
+                print(f"not made: {line}")
+            stamp.write([path for part in PARTS for path in sorted((options.output / part).glob("*"))])
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
+    from scripts import verdicts
+
+    readme = ["--readme", str(options.readme)] if options.readme else []
+    verdicts.main(["--metrics", str(options.metrics), "--output", str(options.output / "tables"), *readme])
+
+
+if __name__ == "__main__":
+    main()
