@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments 
 from experiments.common.errors import ExperimentError
 from experiments.common.store import write_atomically
 from experiments.report.page import render
-from experiments.report.sections import Inputs
+from experiments.report.section import Inputs
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -17,7 +17,8 @@ from experiments.common.tables import NOTHING
 from experiments.report.charts import HEIGHT, WIDTH, Chart
 from experiments.report.claims import claims
 from experiments.report.pictures import Picture
-from experiments.report.sections import Inputs, Section, Shown, sections
+from experiments.report.section import Inputs, Section, Shown
+from experiments.report.sections import sections
 from experiments.report.sources import Sources
 from experiments.verdicts.claim import Claim
 

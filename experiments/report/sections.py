@@ -6,9 +6,7 @@ A part whose files are not there is left out and named with its reason.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from experiments.benchmark.tables import benchmark_provenance, comparison_table
 from experiments.clustering import blocks as clustering_blocks
@@ -18,89 +16,19 @@ from experiments.clustering.tables import SPLITS, table_2, weights_tables
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import read_table
 from experiments.common.paper import read_paper
-from experiments.common.provenance import Provenance, provenance_of
-from experiments.common.tables import Table
+from experiments.common.provenance import provenance_of
 from experiments.disentanglement.pages import figure_11_table, scores
 from experiments.gradient_study import figure as gradient_figure
 from experiments.gradient_study.table import EXPLANATION, case_table, worst_table
 from experiments.kolmogorov_smirnov.tables import rejections_table
-from experiments.report.charts import Chart
-from experiments.report.pictures import Picture
 from experiments.report.plots import count_chart, distance_chart, weights_chart
+from experiments.report.section import Inputs, Section
 from experiments.urn.tables import recovery_table
 from experiments.weak_supervision import blocks as weak_blocks
 from experiments.weak_supervision.ablation import ablation_table
 from experiments.weak_supervision.runtimes import benchmark_file, read_benchmark, table_3
 from experiments.weak_supervision.tables import METRICS_FILE as WEAK_FILE
 from experiments.weak_supervision.tables import figure_2_table, table_1
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where the committed files lie.
-
-    Attributes:
-        metrics: Folder of the CSVs.
-        figures: Folder of the figures.
-    """
-
-    metrics: Path
-    figures: Path
-
-    @property
-    def benchmark(self) -> Path:
-        """Folder of the benchmarks that belong to the metrics."""
-        return benchmark_file(self.metrics).parent
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A table with the place of the paper's numbers in it."""
-
-    table: Table
-    place: str = ""
-
-
-@dataclass
-class Section:
-    """A room's part of the page.
-
-    Attributes:
-        key: Its id on the page.
-        heading: Its heading.
-        text: A sentence or two.
-        parts: Tables, charts and pictures in their order.
-        missing: What is left out and why.
-    """
-
-    key: str
-    heading: str
-    text: str
-    parts: list[Shown | Chart | Picture] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-
-    def table(self, name: str, make: Callable[[], Table | list[Table]], place: str = "") -> None:
-        """Adds a table or several, or names what is missing."""
-        try:
-            made = make()
-        except ExperimentError as error:
-            self.missing.append(f"{name}: {error}")
-            return
-        self.parts += [Shown(table, place) for table in (made if isinstance(made, list) else [made])]
-
-    def chart(self, name: str, make: Callable[[], Chart]) -> None:
-        """Adds a chart, or names what is missing."""
-        try:
-            self.parts.append(make())
-        except ExperimentError as error:
-            self.missing.append(f"{name}: {error}")
-
-    def picture(self, path: Path, caption: str, provenance: Provenance) -> None:
-        """Adds a figure, or names what is missing."""
-        if path.is_file():
-            self.parts.append(Picture(path, caption, provenance))
-        else:
-            self.missing.append(f"{path.stem}: {path} does not exist")
 
 
 def _kolmogorov_smirnov(inputs: Inputs) -> Section:
