@@ -22,6 +22,7 @@ endif
 
 # Smoke runs mean nothing: their tables and figures stay apart.
 LOCAL := results/local$(if $(filter smoke,$(PROFILE)),/smoke)
+REPORT ?= $(if $(filter smoke,$(PROFILE)),$(LOCAL),results)
 KS := kolmogorov_smirnov
 # Several processes at once, each on one thread.
 PARALLEL = $(if $(filter-out 1,$(JOBS)),launcher=local hydra.launcher.n_jobs=$(JOBS))
@@ -248,6 +249,10 @@ update-results: $(READY) ## Rewrites the committed results/ from the finished ru
 	if [ -f results/metrics/weak_supervision_metrics.csv ]; then $(PY) scripts/tables_weak_supervision.py --metrics results/metrics --output results/tables; fi
 	if [ -f results/metrics/weak_supervision_metrics.csv ]; then $(PY) scripts/figures_weak_supervision.py --metrics results/metrics --output results/figures; fi
 	$(PY) scripts/verdicts.py --metrics results/metrics --output results/tables
+
+.PHONY: report
+report: $(READY) ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
+	$(PY) scripts/report.py --metrics $(REPORT)/metrics --output $(LOCAL)/report.html
 
 .PHONY: wandb-sync
 wandb-sync: $(READY) ## Uploads the offline runs to Weights & Biases (needs `wandb login`)

@@ -28,15 +28,9 @@ from matplotlib.transforms import Transform
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import COLOURS, MARKERS, STYLE, add_caption, read_table, save
 from experiments.common.store import write_atomically
+from experiments.urn.tables import ESTIMATORS, MAXIMUM_LIKELIHOOD, recovery_table
 
 TRAINED = {"urn/merged": "merged conditionals (paper)", "urn/exact": "exact conditionals (ours)"}
-MAXIMUM_LIKELIHOOD = "urn/maximum_likelihood"
-ESTIMATORS = {
-    "urn/merged": "squared loss by SGD, merged conditionals (paper)",
-    "urn/exact": "squared loss by SGD, exact conditionals (ours)",
-    MAXIMUM_LIKELIHOOD: "exact maximum likelihood",
-    "urn/squared_loss_optimum": "exact minimum of the squared loss",
-}
 ESTIMATOR_COLOURS = dict(zip(ESTIMATORS, (COLOURS[1], COLOURS[0], "black", COLOURS[2]), strict=True))
 ESTIMATOR_MARKERS = dict(zip(ESTIMATORS, (MARKERS[1], MARKERS[0], "+", "x"), strict=True))
 URN = r"$m = (200, 200, 200)$, $n = 180$, $\omega_{gt} = (1, \omega_{gt,2}, 1)$"
@@ -190,24 +184,9 @@ def _source(table: pd.DataFrame) -> str:
 
 def table_recovery(metrics: pd.DataFrame) -> str:
     """Markdown: the error of every estimator on every dataset, mean over the seeds."""
-    rows = [row for row in ESTIMATORS if (metrics["row"] == row).any()]
-    cells = metrics.groupby(["second_weight", "row"])[["rmse", "rmse_standard_errors"]].mean()
-    caption = (
-        "Root mean square error of the recovered log weights (scale removed), in brackets in units of the standard "
-        f"errors of the maximum-likelihood fit; profile {', '.join(sorted(metrics['profile'].unique()))}, "
-        f"mean over {metrics['seed'].nunique()} seed(s)."
-    )
-    lines = [
-        caption,
-        "",
-        "| true weight of group 2 | " + " | ".join(ESTIMATORS[row] for row in rows) + " |",
-        "|---:|" + "---:|" * len(rows),
-    ]
-    for weight in sorted(metrics["second_weight"].unique()):
-        values = [cells.loc[(weight, row)] for row in rows]
-        line = " | ".join(f"{value['rmse']:.4f} ({value['rmse_standard_errors']:.2f})" for value in values)
-        lines.append(f"| {weight:g} | {line} |")
-    return "\n".join(lines) + "\n"
+    table = recovery_table(metrics)
+    lines = [table.title, "", f"| {' | '.join(table.header)} |", "|" + "---:|" * len(table.header)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows)]) + "\n"
 
 
 def _right(ax: Axes) -> Transform:

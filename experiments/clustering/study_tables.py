@@ -9,14 +9,19 @@ import pandas as pd
 from experiments.clustering.blocks import DATA
 from experiments.common.collected import describe_seeds
 from experiments.common.figures import PROFILES
+from experiments.common.provenance import provenance_of
 from experiments.common.tables import NOTHING, Table, spread
 
 PRETRAINING, RECIPE = "clustering_pretraining", "clustering_recipe"
 
 
 def _read(metrics: Path, room: str) -> pd.DataFrame:
-    path = metrics / f"{room}_metrics.csv"
+    path = metrics / _file(room)
     return pd.read_csv(path, dtype={"version": str}) if path.is_file() else pd.DataFrame()
+
+
+def _file(room: str) -> str:
+    return f"{room}_metrics.csv"
 
 
 def _per_seed(values: pd.Series) -> str:
@@ -45,7 +50,7 @@ def pretraining_tables(metrics: Path) -> list[Table]:
         return []
     tables = []
     for heading, block in _blocks(table):
-        rows = []
+        rows, provenance = [], []
         for row, part in sorted(block.groupby("row"), key=lambda pair: (not pair[0].endswith("/default"), pair[0])):
             found, start = (part[part["stage"] == stage] for stage in ("found", "start"))
             rows.append(
@@ -58,6 +63,7 @@ def pretraining_tables(metrics: Path) -> list[Table]:
                     spread(found["log_likelihood"], 2),
                 ]
             )
+            provenance.append(provenance_of(part, _file(PRETRAINING)))
         header = [
             "row",
             "found: Acc (each seed)",
@@ -66,7 +72,7 @@ def pretraining_tables(metrics: Path) -> list[Table]:
             "reconstruction",
             "likelihood",
         ]
-        tables.append(Table(f"Pretraining, {heading}, {describe_seeds(block)}", header, rows))
+        tables.append(Table(f"Pretraining, {heading}, {describe_seeds(block)}", header, rows, provenance))
     return tables
 
 
@@ -78,11 +84,13 @@ def recipe_tables(metrics: Path) -> list[Table]:
     tables = []
     for heading, block in _blocks(table):
         test = block[block["split"] == "test"]
-        rows = []
+        rows, provenance = [], []
         for row, part in sorted(test.groupby("row"), key=lambda pair: (not pair[0].endswith("/whole"), pair[0])):
             start, trained = (part[part["stage"] == stage] for stage in ("start", "vade"))
             accuracies = [_per_seed(start["accuracy"]), _per_seed(trained["accuracy"])]
             rows.append([row.split("/")[1], *accuracies, spread(100 * trained["nmi"], 1), spread(trained["elbo"], 1)])
+            provenance.append(provenance_of(part, _file(RECIPE)))
         header = ["row", "start: Acc (each seed)", "after training: Acc (each seed)", "NMI", "bound"]
-        tables.append(Table(f"Recipe, uniform prior, {heading}, test split, {describe_seeds(block)}", header, rows))
+        title = f"Recipe, uniform prior, {heading}, test split, {describe_seeds(block)}"
+        tables.append(Table(title, header, rows, provenance))
     return tables

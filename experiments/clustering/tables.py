@@ -11,11 +11,13 @@ from experiments.clustering.blocks import DATA, PAPER_PRIORS, VERSIONS, Block
 from experiments.clustering.recovery import ESTIMATES, recovery
 from experiments.common.collected import describe_commits, describe_seconds, describe_seeds
 from experiments.common.paper import paper_value
+from experiments.common.provenance import Provenance, provenance_of
 from experiments.common.tables import NOTHING, Table, spread
 
 SCORES = {"accuracy": "Acc", "nmi": "NMI", "ari": "ARI"}
 SPLITS = {"test": "whole test split", "test_subsampled": "test split cut like the training split"}
 START, START_NAME = "start", "baseline: after pretraining, where the VaDE starts"
+METRICS_FILE, WEIGHTS_FILE = "clustering_metrics.csv", "clustering_weights.csv"
 PRETRAINING = {"stacked_denoising": "own", "original": "weights that VaDE's authors published", "file": "from a file"}
 
 
@@ -48,17 +50,22 @@ def table_2(block: Block, split: str, paper: Mapping[str, Any]) -> Table:
     """
     versions = VERSIONS | block.versions
     rows = []
+    provenance: list[Provenance | None] = []
     scores = block.scores(split)
     for prior, name in (PAPER_PRIORS | block.priors).items():
         label = name if prior in PAPER_PRIORS else f"ours: {name}"
-        rows.append([label, *_cells(scores[scores["prior"] == prior], versions)])
-    start = block.scores(split, START)
-    rows.append([START_NAME, *_cells(start[start["prior"] == "uniform"], versions)])
+        of_prior = scores[scores["prior"] == prior]
+        rows.append([label, *_cells(of_prior, versions)])
+        provenance.append(provenance_of(of_prior, METRICS_FILE))
+    start = block.scores(split, START).query("prior == 'uniform'")
+    rows.append([START_NAME, *_cells(start, versions)])
+    provenance.append(provenance_of(start, METRICS_FILE))
     if split == "test":
         shown: dict[tuple[str, ...], list[str]] = {}  # priors with the same cells share a line
         for prior, name in PAPER_PRIORS.items():
             shown.setdefault(tuple(_paper_cells(paper[prior], versions)), []).append(name)
         rows += [[f"paper: {', '.join(names)}", *cells] for cells, names in shown.items()]
+        provenance += [None] * len(shown)
     header = ["prior"]
     for version in versions.values():
         header += [f"{version}: Acc", "NMI", "ARI", "seeds"]
@@ -67,7 +74,7 @@ def table_2(block: Block, split: str, paper: Mapping[str, Any]) -> Table:
     title = (
         f"Table 2 on {block.source}, {SPLITS[split]} ({count} digits): percent, mean ± standard deviation over seeds"
     )
-    return Table(title, header, rows)
+    return Table(title, header, rows, provenance)
 
 
 def notes(block: Block) -> str:
@@ -104,7 +111,7 @@ def weights_tables(block: Block) -> list[Table]:
         header += [f"{name}: rank correlation", "MAE", "RMSE"]
     tables = []
     for version, version_name in block.versions.items():
-        rows = []
+        rows, provenance = [], []
         for prior, name in block.priors.items():
             part = runs[(runs["prior"] == prior) & (runs["version"] == version)]
             if len(part):
@@ -112,5 +119,8 @@ def weights_tables(block: Block) -> list[Table]:
                 for estimate in ESTIMATES:
                     row += _recovery_cells(part[part["estimate"] == estimate])
                 rows.append(row)
-        tables.append(Table(f"{version_name}, {block.source}: mean ± standard deviation over seeds", header, rows))
+                made = block.scores().query("prior == @prior and version == @version")
+                provenance.append(provenance_of(made, WEIGHTS_FILE))
+        title = f"{version_name}, {block.source}: mean ± standard deviation over seeds"
+        tables.append(Table(title, header, rows, provenance))
     return tables

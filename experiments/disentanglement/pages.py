@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from experiments.common.collected import describe_commits, describe_seconds, ordered
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import add_caption
+from experiments.common.provenance import provenance_of
 from experiments.common.tables import Table, spread
 from experiments.weak_supervision.blocks import (
     CAPTION,
@@ -53,14 +54,15 @@ def scores(block: Block) -> pd.DataFrame:
 def figure_11_table(block: Block) -> Table:
     """The numbers of Figure 11, a line for every method and s with a run."""
     table, names = scores(block), SCORES | OTHER_SCORES
-    rows = []
+    rows, provenance = [], []
     for method in ordered(table["method"], METHODS):
         for shared, part in table[table["method"] == method].groupby("shared"):
             cells = [spread(part.loc[part["score"] == score, "value"], 3) for score in names]
             rows.append([label(method), str(shared), *cells, str(part["seed"].nunique())])
+            provenance.append(provenance_of(part, f"{DISENTANGLEMENT}_metrics.csv"))
     title = f"Figure 11 on {block.source}, {block.budget}: mean ± standard deviation over seeds"
     title += f"; examples to fit on: {_samples(table)}"
-    return Table(title, ["method", "s", *names.values(), "seeds"], rows)
+    return Table(title, ["method", "s", *names.values(), "seeds"], rows, provenance)
 
 
 def score_notes(block: Block) -> str:

@@ -1,10 +1,15 @@
 """The table of the gradient study, from its CSV alone."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 
+from experiments.common.provenance import Provenance, provenance_of
+from experiments.common.tables import Table
 from experiments.gradient_study.figure import STYLES
+
+STUDY = "gradient_study"
 
 EXPLANATION = """\
 Error of the mean gradient and its standard error, over max(norm of the exact gradient, floor); in brackets the standard
@@ -32,18 +37,67 @@ def draws_to_beat(straight_through: pd.Series, score_function: pd.Series) -> int
     return max(1, math.ceil(extra_variance / squared_bias))
 
 
-def _worst(frame: pd.DataFrame, estimators: list[str]) -> list[str]:
+def _made(lines: pd.DataFrame) -> list[Provenance]:
+    """The study is one run of its own, without a row and without a time; before it is written, nothing is known."""
+    if "commit" not in lines:
+        return []
+    facts = lines.assign(row=STUDY, run_id=STUDY, seconds=math.nan)
+    return [replace(provenance_of(facts, f"{STUDY}.csv"), runs=())]
+
+
+def _estimators(frame: pd.DataFrame) -> list[str]:
+    return [name for name in STYLES if name in set(frame["estimator"])]
+
+
+def case_table(frame: pd.DataFrame, temperature: float = 0.5) -> Table:
+    """Every case at one temperature.
+
+    Args:
+        frame: the study's table.
+        temperature: one of its temperatures.
+    """
+    at = frame[(frame["temperature"] == temperature) | frame["temperature"].isna()]
+    estimators = _estimators(at)
+    header = ["urn", "weights", "f", *(STYLES[name][0] for name in estimators)]
+    header += ["from draws", "to reach (exact)", "reached"]
+    lines: list[list[str]] = []
+    provenance: list[Provenance] = []
+    for key, part in at.groupby(["urn", "weights", "function"], sort=False):
+        rows = {row["estimator"]: row for _, row in part.iterrows()}
+        judged = rows["exact"]
+        draws = draws_to_beat(judged, rows["score function"])
+        cells = [*key, *(_cell(rows[name]) for name in estimators), "-" if draws is None else f"{draws:,}"]
+        cells += [f"{100 * judged['target']:.0f} %", judged["reached"]] if pd.notna(judged["target"]) else ["", ""]
+        lines.append(cells)
+        provenance += _made(part)
+    title = f"Temperature {temperature:g}; f linear is x_1 - 2 x_2 + x_3 / 2, f quadratic |x - e|^2."
+    return Table(title, header, lines, provenance)
+
+
+def worst_table(frame: pd.DataFrame) -> Table:
+    """The worst case at each temperature.
+
+    Args:
+        frame: the study's table.
+    """
     tempered = frame.dropna(subset="temperature")
     temperatures = sorted(tempered["temperature"].unique())
-    lines = ["| urn | estimator | " + " | ".join(f"{value:g}" for value in temperatures) + " |"]
-    lines.append("|---" * (len(temperatures) + 2) + "|")
     largest = tempered.groupby(["urn", "estimator", "temperature"])[["error", "standard_deviation"]].max()
+    lines: list[list[str]] = []
+    provenance: list[Provenance] = []
     for urn in tempered["urn"].unique():
-        for name in (name for name in estimators if name in set(tempered["estimator"])):
+        for name in _estimators(tempered):
             rows = [largest.loc[(urn, name, temperature)] for temperature in temperatures]
             cells = [f"{100 * row['error']:.1f} % ({row['standard_deviation']:.1f})" for row in rows]
-            lines.append("| " + " | ".join([urn, STYLES[name][0], *cells]) + " |")
-    return lines
+            lines.append([urn, STYLES[name][0], *cells])
+            provenance += _made(tempered[(tempered["urn"] == urn) & (tempered["estimator"] == name)])
+    title = "Worst over weights and functions at each temperature, error (standard deviation):"
+    return Table(title, ["urn", "estimator", *(f"{value:g}" for value in temperatures)], lines, provenance)
+
+
+def _markdown(table: Table) -> list[str]:
+    rule = "|---" * len(table.header) + "|"
+    return [table.title, "", f"| {' | '.join(table.header)} |", rule, *(f"| {' | '.join(row)} |" for row in table.rows)]
 
 
 def markdown(frame: pd.DataFrame, temperature: float = 0.5) -> str:
@@ -53,20 +107,5 @@ def markdown(frame: pd.DataFrame, temperature: float = 0.5) -> str:
         frame: the study's table.
         temperature: one of its temperatures.
     """
-    at = frame[(frame["temperature"] == temperature) | frame["temperature"].isna()]
-    estimators = [name for name in STYLES if name in set(at["estimator"])]
-    names = [STYLES[name][0] for name in estimators]
     lines = ["# Gradients of E[f(x)] with respect to log omega", "", EXPLANATION, ""]
-    lines += [f"Temperature {temperature:g}; f linear is x_1 - 2 x_2 + x_3 / 2, f quadratic |x - e|^2.", ""]
-    lines.append("| urn | weights | f | " + " | ".join(names) + " | from draws | to reach (exact) | reached |")
-    lines.append("|---" * (len(names) + 6) + "|")
-    for key, part in at.groupby(["urn", "weights", "function"], sort=False):
-        rows = {row["estimator"]: row for _, row in part.iterrows()}
-        judged = rows["exact"]
-        draws = draws_to_beat(judged, rows["score function"])
-        cells = [*key, *(_cell(rows[name]) for name in estimators), "-" if draws is None else f"{draws:,}"]
-        cells += [f"{100 * judged['target']:.0f} %", judged["reached"]] if pd.notna(judged["target"]) else ["", ""]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "Worst over weights and functions at each temperature, error (standard deviation):", ""]
-    lines += _worst(frame, estimators)
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_markdown(case_table(frame, temperature)), "", *_markdown(worst_table(frame))]) + "\n"

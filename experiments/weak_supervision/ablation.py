@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import add_caption
+from experiments.common.provenance import provenance_of
 from experiments.common.tables import Table, spread
 from experiments.weak_supervision.blocks import (
     ABLATION,
     CAPTION,
     METHODS,
+    ROOM,
     STYLES,
     Block,
     independent_factors,
@@ -54,7 +56,7 @@ def ablation_table(block: Block) -> Table:
     runs = ablation_runs(block)
     header = ["method: change", "s", "k", "E[k-hat]", "(E[k-hat] - k)^2", "one draw: (k-hat - k)^2", "active latents"]
     header += ["bound, per view", "bound, joint", "S", "I", "seeds"]
-    rows = []
+    rows, provenance = [], []
     for (method, shared), of_method in runs.groupby(["method", "shared"]):
         of_method = of_method.assign(first=of_method["variant"] != AS_DEFINED)
         for (_, _, variant), part in of_method.groupby(["first", "row", "variant"]):
@@ -64,8 +66,10 @@ def ablation_table(block: Block) -> Table:
             cells += [with_error(part[f"{bound}_bound"], 2) for bound in ("per_view", "joint")]
             cells += [spread(part[f"{name}_accuracy"].dropna(), 3) for name in ("shared", "independent")]
             rows.append([f"{METHODS.get(method, method)}: {variant}", *cells, str(part["seed"].nunique())])
+            room = ROOM if variant == AS_DEFINED else ABLATION
+            provenance.append(provenance_of(part, f"{room}_metrics.csv"))
     title = f"Ablations on {block.source}: mean ± standard error over seeds (S, I: ± standard deviation)"
-    return Table(title, header, rows)
+    return Table(title, header, rows, provenance)
 
 
 def _with_loss(block: Block, runs: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from experiments.common.errors import ExperimentError
 from experiments.common.paper import paper_value
+from experiments.common.provenance import Provenance
 from experiments.common.tables import NOTHING, Table
 from experiments.weak_supervision.blocks import METHODS, PAPER_METHODS, label
 
@@ -57,12 +58,13 @@ def describe_setting(device: str, size: int, batch: int) -> str:
     return f"{size} x {size} pixels, {batch} pairs a step" + (f", {device}" if device else "")
 
 
-def table_3(measured: pd.DataFrame, paper: Mapping[str, Any]) -> list[Table]:
+def table_3(measured: pd.DataFrame, paper: Mapping[str, Any], made: Provenance | None = None) -> list[Table]:
     """A table per device, image size and batch size, and the paper's numbers; other sides stand in the benchmark's own.
 
     Args:
         measured: from :func:`read_benchmark`.
         paper: the paper's numbers.
+        made: how it was measured, where that is known.
     """
     tables = []
     for (device, size, batch), part in measured.groupby(SETTING):
@@ -72,7 +74,8 @@ def table_3(measured: pd.DataFrame, paper: Mapping[str, Any]) -> list[Table]:
             ratio = NOTHING if pd.isna(line["ratio"]) else f"{line['ratio']:.3f}"
             rows.append([OTHER_SIDES.get(side) or label(side), f"{line['seconds_per_step']:.4f}", ratio])
         title = f"Table 3, measured in one run: {describe_setting(device, size, batch)}"
-        tables.append(Table(title, ["method", "seconds per step", "ratio to LabelVAE"], rows))
+        header = ["method", "seconds per step", "ratio to LabelVAE"]
+        tables.append(Table(title, header, rows, [made] * len(rows) if made else ()))
     columns = list(paper[REFERENCE])
     rows = []
     for method, name in PAPER_METHODS.items():
@@ -80,7 +83,7 @@ def table_3(measured: pd.DataFrame, paper: Mapping[str, Any]) -> list[Table]:
         rows.append([f"paper: {name}", *cells, f"{paper_ratio(paper, method):.2f}"])
     header = ["method", *(f"k = {k}" for k in columns), "ratio to LabelVAE"]
     title = "Table 3 of the paper: seconds per run, and the ratio of the means over the columns legible for both"
-    return [*tables, Table(title, header, rows)]
+    return [*tables, Table(title, header, rows, [None] * len(rows))]
 
 
 def paper_ratio(paper: Mapping[str, Any], method: str) -> float:

@@ -10,11 +10,13 @@ import pandas as pd
 
 from experiments.common.collected import describe_commits, describe_seconds, ordered
 from experiments.common.paper import paper_value
+from experiments.common.provenance import Provenance, provenance_of
 from experiments.common.tables import NOTHING, Table, spread
 from experiments.weak_supervision.blocks import (
     DATA,
     METHODS,
     PAPER_METHODS,
+    ROOM,
     SHARED,
     Block,
     independent_factors,
@@ -23,6 +25,7 @@ from experiments.weak_supervision.blocks import (
     mean_and_error,
 )
 
+METRICS_FILE = f"{ROOM}_metrics.csv"
 PARTS = {"shared": "S", "independent": "I"}
 ERRORS = {  # column of the metrics -> heading
     "count_error": "(E[k-hat] - k)^2",
@@ -59,6 +62,7 @@ def table_1(block: Block, paper: Mapping[str, Any]) -> Table:
     """
     shown = ordered([*SHARED, *block.shared], SHARED)
     header, rows = ["method"], []
+    provenance: list[Provenance | None] = []
     for shared in shown:
         first, *others = (PARTS[part] for part in _parts(shared))
         header += [f"s = {shared}: {first}", *others]
@@ -69,12 +73,14 @@ def table_1(block: Block, paper: Mapping[str, Any]) -> Table:
             of_pairs = runs[runs["shared"] == shared]
             cells += [spread(of_pairs[f"{part}_accuracy"].dropna(), 3) for part in _parts(shared)]
         rows.append([label(method), *cells, _seeds(runs, shown)])
+        provenance.append(provenance_of(runs, METRICS_FILE))
     printed: dict[tuple[str, ...], list[str]] = {}  # methods with the same cells share a line
     for method, name in PAPER_METHODS.items():
         printed.setdefault(tuple(_paper_cells(paper[method], shown)), []).append(name)
     rows += [[f"paper: {', '.join(names)}", *cells, "3"] for cells, names in printed.items()]
+    provenance += [None] * len(printed)
     title = f"Table 1 on {block.source}: adjusted balanced accuracy, mean ± standard deviation over seeds"
-    return Table(title, header, rows)
+    return Table(title, header, rows, provenance)
 
 
 def _paper_cells(values: Mapping[int, Mapping[str, Any]], shown: Sequence[int]) -> list[str]:
@@ -89,7 +95,7 @@ def figure_2_table(block: Block) -> Table:
     """The numbers of Figure 2, and the bounds, a line for every method and s with a run."""
     header = ["method", "s", "k", "latents", "E[k-hat]", *ERRORS.values(), "active latents"]
     header += ["bound, per view", "bound, joint", "seeds"]
-    rows = []
+    rows, provenance = [], []
     for method in block.methods:
         for shared in block.shared:
             runs = block.runs(method, shared)
@@ -101,8 +107,9 @@ def figure_2_table(block: Block) -> Table:
             cells.append(with_error(runs["active_latents"], 1))
             cells += [with_error(runs[f"{bound}_bound"], 2) for bound in ("per_view", "joint")]
             rows.append([label(method), *cells, str(runs["seed"].nunique())])
+            provenance.append(provenance_of(runs, METRICS_FILE))
     title = f"Figure 2 on {block.source}: mean ± standard error over seeds; bounds in nats per image"
-    return Table(title, header, rows)
+    return Table(title, header, rows, provenance)
 
 
 def notes(block: Block, runs: pd.DataFrame | None = None) -> str:

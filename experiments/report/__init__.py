@@ -1,0 +1,1 @@
+"""One page with every claim, table and figure and where each number comes from."""

@@ -1,0 +1,39 @@
+"""Writes one HTML page with every claim, table and figure of some results, and where each number comes from.
+
+The page needs no network and no other file. The same results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
+
+from experiments.common.errors import ExperimentError
+from experiments.common.store import write_atomically
+from experiments.report.page import render
+from experiments.report.section import Inputs
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder of CSVs (%(default)s)")
+    parser.add_argument("--figures", type=Path, help="folder of figures (default: figures beside the metrics)")
+    parser.add_argument("--output", type=Path, default=Path("results/local/report.html"), help="file (%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        page = render(Inputs(options.metrics, options.figures or options.metrics.parent / "figures"))
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.output, page)
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
+    print(f"wrote {options.output} ({len(page.encode()) / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The report page of the committed results in a browser: what it shows, on which screens, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts import report
+from tests.experiments.chromium import Chromium, find_chromium
+from tests.experiments.helpers import CHECKOUT
+
+PROGRAM = find_chromium()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium, chromium-browser or google-chrome on the path")
+SOURCES = "document.querySelectorAll('.claims .source')"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    report.main(["--metrics", str(CHECKOUT / "results" / "metrics"), "--output", str(path)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    assert PROGRAM is not None
+    with Chromium(PROGRAM, tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture
+def opened(browser: Chromium, page: Path) -> Chromium:
+    browser.look(1280)
+    browser.open(page)
+    return browser
+
+
+def test_nothing_goes_wrong_and_nothing_is_asked_for(opened: Chromium) -> None:
+    decoded = "Promise.all([...document.images].map(i => (i.loading = 'eager', i.decode().then(() => i.naturalWidth))))"
+    widths = opened.evaluate(decoded)
+    assert len(widths) >= 24
+    assert all(width > 0 for width in widths)
+    assert opened.problems() == []
+    requests = opened.requests()
+    assert len(requests) >= 1
+    assert all(address.startswith(("file:", "data:")) for address in requests)
+    paint = opened.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1")
+    print(f"first contentful paint after {paint:.0f} ms")
+
+
+def test_every_row_leads_to_its_source(opened: Chromium) -> None:
+    rows = "[...document.querySelectorAll('tbody tr:not(.room)')]"
+    assert opened.evaluate(f"{rows}.length") > 200
+    lost = opened.evaluate(f"{rows}.filter(r => !r.querySelector('a.source')).map(r => r.textContent)")
+    assert [row for row in lost if "no run" not in row] == []
+    assert opened.evaluate("[...document.querySelectorAll('a.source')].every(a => document.querySelector(a.hash))")
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1280])
+def test_the_page_never_scrolls_sideways(browser: Chromium, page: Path, width: int) -> None:
+    browser.look(width)
+    browser.open(page)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    wide = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1)"
+    if width == 360:
+        assert browser.evaluate(f"{wide}.length") > 5  # they scroll in their own boxes
+    assert browser.evaluate(f"{wide}.every(box => getComputedStyle(box).overflowX === 'auto')")
+
+
+def test_dark_follows_the_system_and_the_choice_is_kept(browser: Chromium, page: Path) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    browser.look(1280)
+    browser.open(page)
+    light = browser.evaluate(background)
+    browser.look(1280, dark=True)
+    dark = browser.evaluate(background)
+    assert dark != light
+    browser.evaluate("document.getElementById('theme').click()")  # light, whatever the system says
+    assert browser.evaluate(background) == light
+    browser.open(page)
+    assert browser.evaluate(background) == light
+    browser.evaluate("localStorage.clear()")
+
+
+def test_the_panel_opens_and_closes_by_keyboard(opened: Chromium) -> None:
+    opened.evaluate(f"{SOURCES}[0].focus()")
+    for kind in ("keyDown", "keyUp"):
+        opened.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+    panel = "document.getElementById('panel')"
+    assert opened.evaluate(f"!{panel}.hidden && document.activeElement === {panel}")
+    shown = opened.evaluate(f"{panel}.textContent")
+    assert "Source 1" in shown
+    assert "kolmogorov_smirnov_metrics.csv" in shown
+    for kind in ("keyDown", "keyUp"):
+        opened.call("Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27)
+    assert opened.evaluate(f"{panel}.hidden && document.activeElement === {SOURCES}[0]")
+
+
+def test_the_panel_opens_by_touch_on_a_row_and_lies_on_the_screen(browser: Chromium, page: Path) -> None:
+    browser.look(360)
+    browser.open(page)
+    row = "document.querySelector('#urn tbody tr')"
+    browser.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
+    browser.evaluate(f"{row}.scrollIntoView({{block: 'center'}})")
+    left, top = browser.evaluate(f"(b => [b.left, b.top])({row}.querySelector('td').getBoundingClientRect())")
+    point = {"x": left + 40, "y": top + 12}
+    browser.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[point])
+    browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    opened = "!document.getElementById('panel').hidden"
+    assert browser.evaluate(f"new Promise(done => setTimeout(() => done({opened}), 400))")
+    left, right, bottom = browser.evaluate(
+        "(b => [b.left, b.right, b.bottom])(document.getElementById('panel').getBoundingClientRect())"
+    )
+    assert left >= 0
+    assert right <= 360
+    assert bottom <= 801
+    assert "urn/exact" in browser.evaluate("document.getElementById('panel').textContent")
+
+
+def test_claims_are_filtered(opened: Chromium) -> None:
+    visible = "[...document.querySelectorAll('.claim')].filter(row => row.checkVisibility())"
+    count = opened.evaluate("Number(document.querySelector('.count.not-reproduced strong').textContent)")
+    everything = opened.evaluate(f"{visible}.length")
+    opened.evaluate("document.querySelector('.count.not-reproduced').click()")
+    shown = opened.evaluate(f"{visible}.map(row => [row.dataset.verdict, row.dataset.whose])")
+    assert shown == [["not reproduced", "paper"]] * count
+    room = "document.querySelector('.filters').room"
+    opened.evaluate(f"{room}.value = 'urn', {room}.dispatchEvent(new Event('change', {{bubbles: true}}))")
+    assert 0 < opened.evaluate(f"{visible}.length") < count
+    opened.evaluate("document.querySelector('.filters').reset()")
+    assert opened.evaluate(f"new Promise(done => setTimeout(() => done({visible}.length), 50))") == everything
+
+
+def test_no_table_is_cut_off_in_print(browser: Chromium, page: Path) -> None:
+    millimetre = 96 / 25.4
+    for selector, width in ((".table.wide .scroll", 297 - 26), (".table:not(.wide) .scroll", 210 - 26)):
+        browser.look(round(width * millimetre))
+        browser.open(page)
+        browser.call("Emulation.setEmulatedMedia", media="print")
+        boxes = f"[...document.querySelectorAll('{selector}')]"
+        assert browser.evaluate(f"{boxes}.length") > 3
+        cut = f"{boxes}.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.ariaLabel)"
+        assert browser.evaluate(cut) == []
+        assert browser.evaluate("getComputedStyle(document.querySelector('#sources')).display") == "block"
+        browser.call("Emulation.setEmulatedMedia", media="")
