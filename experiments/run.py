@@ -27,7 +27,7 @@ from experiments.common.context import RunContext
 from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import code_facts, environment_facts
 from experiments.common.store import RunDirectory
-from experiments.common.tracking import track
+from experiments.common.tracking import track, tracked_config
 from experiments.disentanglement import trained  # noqa: F401 - makes ${trained_run:ROW} known to configurations
 
 log = logging.getLogger("experiments")
@@ -71,8 +71,9 @@ def execute(config: DictConfig, row: str, overrides: Sequence[str] = ()) -> RunD
             seed=plain["seed"],
             job_type=plain["job_type"],
             tags=plain["tags"],
-            config=plain,
+            config=tracked_config(plain, row),
             results=results,
+            resumed=resumed,
         ) as tracker:
             tracker.define_metrics(getattr(experiment, "headline_metrics", {}))
             context = RunContext(plain["seed"], run, tracker, plain["trainer"], Path(plain["data_directory"]))
@@ -85,6 +86,10 @@ def execute(config: DictConfig, row: str, overrides: Sequence[str] = ()) -> RunD
             facts = environment_facts(plain["trainer"]["accelerator"]) | code
             facts |= {"seconds": seconds, "resumed": resumed, "overrides": changing}
             run.finish(tables, facts, OmegaConf.to_yaml(config, resolve=True))
+            tracker.log_facts(facts)
+            tracker.log_files(f"tables-{run.path.name}", "results", [run.path / f"{name}.csv" for name in tables])
+            if run.model.is_file():
+                tracker.log_files(f"model-{run.path.name}", "model", [run.model])
             run.discard_checkpoints()  # nothing is left to continue
     log.info("%s seed %d: finished in %.1f s", row, plain["seed"], seconds)
     return run

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.common.context import Experiment
+from experiments.common.credentials import refuse_credentials
 from experiments.common.errors import ExperimentError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -61,6 +62,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         raise ExperimentError(f"job_type must be one of {', '.join(JOB_TYPES)}, got {plain['job_type']!r}")
     if not isinstance(plain.get("experiment"), dict) or "_target_" not in plain["experiment"]:
         raise ExperimentError(f"choose a row with experiment=ROOM/ROW, one of: {', '.join(rows())}")
+    refuse_credentials(plain)
     return plain
 
 

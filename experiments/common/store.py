@@ -65,6 +65,7 @@ class RunDirectory:
         self.results = results
         self.path = results / "runs" / row / run_id
         self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model.pt"  # where a row keeps one
 
     @contextmanager
     def claim(self) -> Iterator[None]:
