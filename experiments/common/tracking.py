@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from experiments.common.errors import ExperimentError
+from experiments.common.offline_runs import mark_superseded, offline_folders
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
 
 MODES = ("offline", "online", "disabled")
 STEP = "trainer/global_step"  # Lightning's name of the step metric
-SUPERSEDED = "superseded"  # file in the folder of an offline run whose numbers were made anew
 _NOT_LOGGED = ("logger", "results", "data_directory", "force")  # places on this machine, and how it was launched
 _INIT_SECONDS = 30
 
@@ -108,7 +108,7 @@ def track(
     project: str,
     row: str,
     run_id: str,
-    seed: int,
+    seed: int | None,
     job_type: str,
     tags: Sequence[str],
     config: Mapping[str, Any],
@@ -123,7 +123,7 @@ def track(
         project: W&B project.
         row: Row key, the run's group.
         run_id: The run's id.
-        seed: Part of the run's display name.
+        seed: Part of the run's display name; None leaves it out.
         job_type: ``sample``, ``pretrain``, ``train`` or ``evaluate``.
         tags: For example ``figure-1``.
         config: Shown beside the run.
@@ -146,13 +146,11 @@ def track(
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    if not resumed:
-        for folder in (results / "wandb").glob(f"offline-run-*-{run_id}"):
-            (folder / SUPERSEDED).touch()
+    earlier = [] if resumed else offline_folders(results, run_id)
     try:
         run = wandb.init(
             project=project,
-            name=f"{row}-seed{seed}",
+            name=row if seed is None else f"{row}-seed{seed}",
             group=row,
             id=run_id,
             job_type=job_type,
@@ -168,6 +166,7 @@ def track(
             f"W&B did not start, and so neither did the run ({_first_line(error)}); `wandb login` stores a key, "
             "logger=offline needs neither login nor network and `make wandb-sync` uploads its runs later"
         ) from None
+    mark_superseded(earlier)
     exit_code = 1
     try:
         run.define_metric(STEP)
