@@ -8,23 +8,25 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.common.context import Experiment
 from experiments.common.credentials import refuse_credentials
 from experiments.common.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from experiments.common.context import Experiment
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 JOB_TYPES = ("sample", "pretrain", "train", "evaluate")
 
 # Keys of the command line that choose a row or a place, and leave the numbers alone.
 _PLACES = ("results", "data_directory", "threads", "logger", "trainer")
-_NEUTRAL = ("experiment", "profile", "seed", "force", "job_type", "tags", *_PLACES)
+_NEUTRAL = ("experiment", "profile", "seed", "force", "job_type", "tags", "launcher", "objective", *_PLACES)
 # Settings of an experiment that decide what is kept and when it pauses, not what comes out.
 _BOOKKEEPING = ("checkpoint_every", "keep_model", "max_minutes")
 # Which data a room's rows take is a choice like the profile, and a column of their tables.
@@ -122,6 +124,6 @@ def build_experiment(section: Mapping[str, Any]) -> Experiment:
     if unknown:
         raise ExperimentError(f"experiment: unknown key {', '.join(unknown)}; allowed: {', '.join(allowed)}")
     try:
-        return cast(Experiment, hydra.utils.instantiate(section, _convert_="all"))
+        return cast("Experiment", hydra.utils.instantiate(section, _convert_="all"))
     except hydra.errors.InstantiationException as error:
         raise ExperimentError(f"experiment: {error.__cause__ or error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -10,14 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "scipy", "pandas", "scikit-learn")
 
 
 def derive_seed(seed: int, offset: int = 0) -> int:
     """Returns a 63-bit seed; different (seed, offset) pairs give unrelated streams."""
+    import numpy as np
+
     return int(np.random.SeedSequence((seed, offset)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -33,6 +33,14 @@ def _git(*arguments: str) -> str | None:
 def commit() -> str:
     """Returns the checkout's commit, or "unknown" outside a git checkout."""
     return _git("rev-parse", "HEAD") or "unknown"
+
+
+def project_version() -> str:
+    """Returns ``mvhg.__version__``, read from the source: importing it takes torch, and seconds."""
+    source = (Path(__file__).resolve().parents[2] / "mvhg" / "__init__.py").read_text()
+    found = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
+    assert found, "mvhg/__init__.py has no line __version__"
+    return found[1]
 
 
 def _version(package: str) -> str:
@@ -63,11 +71,14 @@ def environment_facts(accelerator: str) -> dict[str, Any]:
     Args:
         accelerator: The trainer's accelerator; the GPU is named only where it was used.
     """
+    import torch
+
     on_gpu = accelerator not in ("cpu",) and torch.cuda.is_available()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_bytes = peak if sys.platform == "darwin" else peak * 1024  # ru_maxrss is in KiB on Linux, bytes on macOS
     facts: dict[str, Any] = {
         **code_facts(),
+        "version": project_version(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},

@@ -2,7 +2,8 @@
 
 ``<results>/runs/<row>/<run id>/`` holds ``config.yaml``, one ``<table>.csv`` per table, ``environment.json``,
 ``checkpoints/`` and, written last, ``finished.json`` with the hash of every other file. A run is finished when that
-marker is there; it is replaced only by another finished run.
+marker is there; it is replaced only by another finished run. Whether a run is finished is asked of hundreds at once, so
+pandas and torch are imported where they are used.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import filelock
-import pandas as pd
-import torch
+from typing import TYPE_CHECKING, Any
 
 from experiments.common.errors import ExperimentError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FINISHED = "finished.json"
 
@@ -63,6 +63,7 @@ class RunDirectory:
 
     def __init__(self, results: Path, row: str, run_id: str) -> None:
         self.results = results
+        self.row = row
         self.path = results / "runs" / row / run_id
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model.pt"  # where a row keeps one
@@ -74,6 +75,8 @@ class RunDirectory:
         Raises:
             ExperimentError: the folder can't be written, or another process works in it.
         """
+        import filelock
+
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             for folder in (self.path, self.checkpoints):
@@ -126,12 +129,15 @@ class RunDirectory:
         files = {name: _digest(self.path / name) for name in sorted(contents)}
         write_atomically(marker, json.dumps({"files": files}, indent=2) + "\n")
 
-    def commit(self) -> str:
-        """Returns the commit whose code made a finished run."""
-        return str(json.loads((self.path / "environment.json").read_text())["commit"])
+    def environment(self) -> dict[str, Any]:
+        """Returns the facts of the code and machine that made a finished run."""
+        facts: dict[str, Any] = json.loads((self.path / "environment.json").read_text())
+        return facts
 
     def table(self, name: str) -> pd.DataFrame:
         """Reads a table of a finished run."""
+        import pandas as pd
+
         return pd.read_csv(self.path / f"{name}.csv")
 
     def discard_checkpoints(self) -> None:
@@ -156,6 +162,8 @@ def readable_checkpoint(path: Path) -> Path | None:
     """
     if not path.exists():
         return None
+    import torch
+
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises half a dozen types for a damaged file

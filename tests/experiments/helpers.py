@@ -11,8 +11,8 @@ import hydra
 from omegaconf import DictConfig
 
 from experiments.common.configuration import CONFIGS
+from experiments.common.execution import execute
 from experiments.common.store import RunDirectory
-from experiments.run import execute
 
 CHECKOUT = CONFIGS.parent
 KS = "kolmogorov_smirnov/weights_exact_sample"

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from experiments.common.configuration import resolve, run_id
 from experiments.common.errors import ExperimentError
 from experiments.common.store import RunDirectory
+from experiments.common.trained_run import trained_run_id  # noqa: F401 - makes ${trained_run:ROW} known
 from experiments.disentanglement.trained import load_trained_run
 from tests.experiments.helpers import CHECKOUT, compose, environment
 
@@ -57,7 +58,7 @@ def test_it_is_found_within_hydras_entry_point_and_hydra_is_left_as_it_was(tmp_p
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
         from experiments.common.configuration import CONFIGS, resolve
-        import experiments.disentanglement.trained
+        import experiments.common.trained_run
 
         @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
         def main(config):

@@ -1,0 +1,63 @@
+"""Makes W&B workspaces of dashboards, and text that is the same for the same dashboard."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from experiments.common.errors import ExperimentError
+from experiments.common.tracking import STEP
+from experiments.dashboards.dashboard import Curves, Dashboard
+
+
+def workspace(dashboard: Dashboard, entity: str, project: str) -> Any:
+    """Returns a ``wandb_workspaces.workspaces.Workspace``; nothing is sent.
+
+    Raises:
+        ExperimentError: the package wandb-workspaces is missing.
+    """
+    try:
+        from wandb_workspaces import workspaces as ws
+        from wandb_workspaces.reports import v2 as reports
+    except ImportError:
+        raise ExperimentError("wandb-workspaces is not installed: pip install '.[experiments]'") from None
+
+    def panel(chart: Any) -> Any:
+        if isinstance(chart, Curves):
+            return reports.LinePlot(title=chart.title, x=STEP, y=list(chart.metrics))
+        return reports.BarPlot(title=chart.title, metrics=list(chart.metrics))
+
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=dashboard.name,
+        sections=[
+            ws.Section(name=title, panels=[panel(chart) for chart in charts], is_open=True)
+            for title, charts in dashboard.sections.items()
+        ],
+        runset_settings=ws.RunsetSettings(
+            filters=[ws.Config("room").isin(list(dashboard.rooms))],
+            groupby=[ws.Config(key) for key in dashboard.group_by],
+        ),
+    )
+
+
+def workspace_json(dashboard: Dashboard, entity: str, project: str) -> str:
+    """Returns the workspace as W&B gets it, with the random ids of its parts replaced by their number."""
+    model = workspace(dashboard, entity, project)._to_model()
+    content = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
+    _number_ids(content, [0])
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _number_ids(value: Any, count: list[int]) -> None:
+    if isinstance(value, list):
+        for inner in value:
+            _number_ids(inner, count)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key in ("id", "__id__") and isinstance(inner, str) and inner:
+                value[key] = str(count[0])
+                count[0] += 1
+            else:
+                _number_ids(inner, count)
