@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from experiments.common.errors import ExperimentError
-from experiments.common.tracking import STEP
+from experiments.common.tracking import STEP, logged_in
 from experiments.dashboards.dashboard import Curves, Dashboard
 
 
@@ -48,6 +48,27 @@ def workspace_json(dashboard: Dashboard, entity: str, project: str) -> str:
     content = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
     _number_ids(content, [0])
     return json.dumps(content, indent=1) + "\n"
+
+
+def push(dashboard: Dashboard, entity: str, project: str) -> str:
+    """Makes the workspace in W&B.
+
+    Returns:
+        Its address.
+
+    Raises:
+        ExperimentError: there is no login or no entity, or W&B refuses.
+    """
+    if not logged_in():
+        raise ExperimentError("W&B has no key: run `wandb login`, then this again; the JSON files need no login")
+    if not entity:
+        raise ExperimentError("whose dashboards? give --entity USER_OR_TEAM or set WANDB_ENTITY")
+    made = workspace(dashboard, entity, project)
+    try:
+        made.save()
+    except Exception as error:  # the client raises its own, requests' and GraphQL's kinds
+        raise ExperimentError(f"W&B refused {dashboard.name}: {str(error).splitlines()[0]}") from None
+    return str(made.url)
 
 
 def _number_ids(value: Any, count: list[int]) -> None:
