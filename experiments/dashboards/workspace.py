@@ -18,6 +18,7 @@ def workspace(dashboard: Dashboard, entity: str, project: str) -> Any:
     """
     try:
         from wandb_workspaces import workspaces as ws
+        from wandb_workspaces.expr import And
         from wandb_workspaces.reports import v2 as reports
     except ImportError:
         raise ExperimentError("wandb-workspaces is not installed: pip install '.[experiments]'") from None
@@ -36,7 +37,7 @@ def workspace(dashboard: Dashboard, entity: str, project: str) -> Any:
             for title, charts in dashboard.sections.items()
         ],
         runset_settings=ws.RunsetSettings(
-            filters=[ws.Config("room").isin(list(dashboard.rooms))],
+            filters=And(ws.Config("room").isin(list(dashboard.rooms))),
             groupby=[ws.Config(key) for key in dashboard.group_by],
         ),
     )
