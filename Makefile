@@ -255,8 +255,20 @@ report: $(READY) ## One HTML page with claims, tables, figures, sources (REPORT=
 	$(PY) scripts/report.py --metrics $(REPORT)/metrics --output $(LOCAL)/report.html
 
 .PHONY: wandb-sync
-wandb-sync: $(READY) ## Uploads the offline runs to Weights & Biases (needs `wandb login`)
-	$(PY) -m wandb sync results/wandb/offline-run-*
+wandb-sync: $(READY) ## Uploads the offline runs that Weights & Biases does not have yet (needs `wandb login`)
+	$(PY) scripts/wandb_sync.py $(ARGS)
+
+.PHONY: wandb-publish
+wandb-publish: $(READY) ## Logs the tables and figures of results/ to Weights & Biases as one run, offline (5 s)
+	$(PY) scripts/wandb_publish.py $(ARGS)
+
+.PHONY: dashboard
+dashboard: $(READY) ## Weights & Biases dashboards as JSON (ARGS='--push --entity NAME' makes them there; 5 s)
+	$(PY) scripts/dashboard.py $(ARGS)
+
+.PHONY: doctor
+doctor: $(READY) ## What is installed, found and able to run here, and the command for what is missing
+	$(PY) scripts/doctor.py $(ARGS)
 
 .PHONY: clean
 clean: ## Removes .venv, caches and results/local; runs and committed results stay

@@ -116,6 +116,13 @@ class VaDETraining(DigitTraining):
         decayed = settings.learning_rate * settings.learning_rate_decay ** (epoch // settings.decay_epochs)
         return max(decayed, min(settings.minimum_learning_rate, settings.learning_rate))
 
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        log_weights = self.vade.prior.log_weights()
+        if log_weights is not None:
+            values = log_weights.detach().tolist()
+            self._log({f"log_weight/cluster_{cluster}": value for cluster, value in enumerate(values)})
+
     def epoch_record(self) -> dict[str, float]:
         epoch = self.current_epoch
         record = {

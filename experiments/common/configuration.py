@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.common.credentials import refuse_credentials
 from experiments.common.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         raise ExperimentError(f"job_type must be one of {', '.join(JOB_TYPES)}, got {plain['job_type']!r}")
     if not isinstance(plain.get("experiment"), dict) or "_target_" not in plain["experiment"]:
         raise ExperimentError(f"choose a row with experiment=ROOM/ROW, one of: {', '.join(rows())}")
+    refuse_credentials(plain)
     return plain
 
 

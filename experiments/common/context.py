@@ -81,7 +81,7 @@ class RunContext:
         """Keeps a trained model's weights as ``model.pt`` in the run's folder."""
         buffer = io.BytesIO()
         torch.save({name: value.detach().cpu() for name, value in state.items()}, buffer)
-        write_atomically(self.run.path / "model.pt", buffer.getvalue())
+        write_atomically(self.run.model, buffer.getvalue())
 
     @property
     def checkpoint_path(self) -> Path | None:

@@ -22,7 +22,7 @@ from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import code_facts, environment_facts
 from experiments.common.skipping import log_skipped
 from experiments.common.store import RunDirectory
-from experiments.common.tracking import track
+from experiments.common.tracking import track, tracked_config
 
 log = logging.getLogger("experiments")
 
@@ -76,8 +76,9 @@ def _run(
         seed=plain["seed"],
         job_type=plain["job_type"],
         tags=plain["tags"],
-        config=plain,
+        config=tracked_config(plain, run.row),
         results=run.results,
+        resumed=resumed,
     ) as tracker:
         tracker.define_metrics(getattr(experiment, "headline_metrics", {}))
         context = RunContext(plain["seed"], run, tracker, plain["trainer"], Path(plain["data_directory"]))
@@ -95,6 +96,11 @@ def _run(
             raise ExperimentError(f"{run.row}: the experiment returned no table called metrics")
         seconds = round(time.perf_counter() - started, 2)
         measured = {"seconds": seconds, "resumed": resumed}
-        run.finish(tables, environment_facts(plain["trainer"]["accelerator"]) | code | measured | dict(facts), config)
+        facts = environment_facts(plain["trainer"]["accelerator"]) | code | measured | dict(facts)
+        run.finish(tables, facts, config)
+        tracker.log_facts(facts)
+        tracker.log_files(f"tables-{run.path.name}", "results", [run.path / f"{name}.csv" for name in tables])
+        if run.model.is_file():
+            tracker.log_files(f"model-{run.path.name}", "model", [run.model])
         run.discard_checkpoints()  # nothing is left to continue
     log.info("%s seed %d: finished in %.1f s", run.row, plain["seed"], seconds)

@@ -66,6 +66,7 @@ class RunDirectory:
         self.row = row
         self.path = results / "runs" / row / run_id
         self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model.pt"  # where a row keeps one
 
     @contextmanager
     def claim(self) -> Iterator[None]:

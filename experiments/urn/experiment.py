@@ -67,6 +67,8 @@ class UrnTraining:
         self.max_epochs = max_epochs
         self.num_steps = max_epochs * math.ceil(problem.num_train / batch_size)
         self.record_every = min(record_every, self.num_steps)
+        names = _names(problem)
+        self.headline_metrics = {f"{loss}/{name}": "last" for loss in ("train_loss", "validation_loss") for name in names}
         self.model_settings: dict[str, Any] = {
             "conditionals": conditionals,
             "group_order": group_order,
@@ -84,7 +86,7 @@ class UrnTraining:
         return UrnModel(
             group_sizes=self.problem.group_sizes,
             total_count=self.problem.total_count,
-            names=[f"second_weight={weight:g}" for weight in self.problem.second_weights],
+            names=_names(self.problem),
             num_steps=self.num_steps,
             record_every=self.record_every,
             noise_seed=noise_seed,
@@ -118,6 +120,10 @@ class UrnTraining:
         tables["history"] = history_table(self.problem, model)
         context.log_summary({"rmse": float(tables["metrics"]["rmse"].mean())})
         return tables
+
+
+def _names(problem: UrnProblem) -> list[str]:
+    return [f"second_weight={weight:g}" for weight in problem.second_weights]
 
 
 class UrnMaximumLikelihood:

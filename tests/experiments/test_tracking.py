@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments.common.tracking import track
-from tests.experiments.helpers import CHECKOUT, KS, launch
+from experiments.common.configuration import JOB_TYPES, resolve, rows
+from experiments.common.errors import ExperimentError
+from experiments.common.offline_runs import find_offline_runs
+from experiments.common.tracking import track, tracked_config
+from tests.experiments.helpers import CHECKOUT, KS, compose, launch
+from tests.experiments.wandb_files import history, inspect, records, the_file
 
-
-def inspect(file: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(file)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-
-
-def records(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in inspect(file).splitlines()]
-
-
-def history(file: Path) -> list[dict[str, Any]]:
-    return [record["history"] for record in records(file) if record["type"] == "history"]
-
-
-def the_file(results: Path) -> Path:
-    [file] = (results / "wandb").glob("offline-run-*/run-*.wandb")
-    return file
+KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +44,7 @@ def test_the_offline_file_holds_the_logged_history(tmp_path: Path) -> None:
     assert started["job_type"] == "sample"
     assert started["run_id"] == run.path.name
     assert started["project"] == "mvhg"
-    assert started["tags"] == ["figure-1", "figure-4"]
+    assert started["tags"] == ["figure-1", "figure-4", "section-5.1"]
     summary = json.loads(inspect(file, "--summary"))
     assert summary["config"]["experiment"]["sampler"] == "sample"
     assert "exact/largest_ks_distance" in json.dumps(summary)
@@ -70,10 +57,8 @@ def test_nothing_is_written_when_tracking_is_disabled(tmp_path: Path) -> None:
     assert not (tmp_path / "wandb").exists()
 
 
-def test_headline_metrics_keep_the_best_value_and_a_failed_run_is_closed(tmp_path: Path) -> None:
-    import wandb
-
-    settings: dict[str, Any] = {
+def settings(results: Path, **changed: Any) -> dict[str, Any]:
+    return {
         "mode": "offline",
         "project": "mvhg",
         "row": "room/row",
@@ -82,9 +67,14 @@ def test_headline_metrics_keep_the_best_value_and_a_failed_run_is_closed(tmp_pat
         "job_type": "train",
         "tags": [],
         "config": {},
-        "results": tmp_path,
-    }
-    with pytest.raises(RuntimeError, match="stop"), track(**settings) as tracker:
+        "results": results,
+    } | changed
+
+
+def test_headline_metrics_keep_the_best_value_and_a_failed_run_is_closed(tmp_path: Path) -> None:
+    import wandb
+
+    with pytest.raises(RuntimeError, match="stop"), track(**settings(tmp_path)) as tracker:
         tracker.define_metrics({"loss": "min"})
         assert tracker.logger is not None
         for step, loss in enumerate((3.0, 1.0, 2.0)):
@@ -96,7 +86,83 @@ def test_headline_metrics_keep_the_best_value_and_a_failed_run_is_closed(tmp_pat
     exits = [record["exit"] for record in records(file) if record["type"] == "exit"]
     assert exits[0]["exit_code"] == 1
     defined = [record["metric"] for record in records(file) if record["type"] == "metric"]
-    assert "min" in json.dumps([metric for metric in defined if metric.get("name") == "loss"])
+    [loss_metric] = [metric for metric in defined if metric.get("name") == "loss"]
+    assert "min" in json.dumps(loss_metric)
+    assert "trainer/global_step" in json.dumps([metric.get("name") for metric in defined])
+
+
+def test_neither_a_key_nor_the_machine_and_its_user_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("SOME_SERVICE_TOKEN", "correct-horse-battery")
+    monkeypatch.setenv("WANDB_USERNAME", "jane-of-the-lab")
+    monkeypatch.setenv("WANDB_HOST", "secret-host")
+    monkeypatch.setattr("sys.argv", ["run.py", "argument-of-the-command-line"])
+    launch(KS, tmp_path / "results", "logger=offline")
+    written = {path: path.read_bytes() for folder in (tmp_path / "results", home) for path in folder.rglob("*.*")
+               if path.is_file()}  # fmt: skip
+    assert the_file(tmp_path / "results") in written
+    for word in (KEY, "correct-horse-battery"):
+        assert not [path for path, content in written.items() if word.encode() in content]
+    uploaded = the_file(tmp_path / "results").read_bytes()
+    for word in ("jane-of-the-lab", "secret-host", "argument-of-the-command-line", "site-packages"):
+        assert word.encode() not in uploaded
+    assert "environment" not in {record["type"] for record in records(the_file(tmp_path / "results"))}
+    assert not list((tmp_path / "results" / "wandb").rglob("requirements.txt"))
+
+
+def test_a_finished_run_logs_its_tables_and_its_model_without_copying_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    run = launch("weak_supervision/label_vae_s3", tmp_path / "results", "logger=offline")
+    file = the_file(tmp_path / "results")
+    artifacts = [record["artifact"] for record in records(file) if record["type"] == "artifact"]
+    logged = {(artifact["type"], artifact["name"]) for artifact in artifacts}
+    assert logged == {("results", f"tables-{run.path.name}"), ("model", f"model-{run.path.name}")}
+    assert file.stat().st_size < 100_000 < run.model.stat().st_size
+    assert not list((tmp_path / "data").rglob("*.pt"))
+
+
+def test_every_row_says_what_it_is_grouped_by() -> None:
+    for row in rows():
+        if row.startswith("disentanglement/"):
+            continue  # below; composing them takes long
+        config = resolve(compose(row, "profile=smoke"))
+        logged = tracked_config(config, row)
+        assert logged["row"] == row
+        assert logged["room"] == row.split("/")[0]
+        assert logged["profile"] == "smoke"
+        assert logged["job_type"] in JOB_TYPES
+        assert any(tag.startswith(("section-", "appendix-")) for tag in logged["tags"]), row
+        if row.startswith("weak_supervision/"):
+            assert row == f"weak_supervision/{logged['method']}_s{logged['shared']}"
+        assert not {"results", "data_directory", "logger"} & set(logged)
+    scores = resolve(compose("disentanglement/evidence_hgvae_s5"))
+    logged = tracked_config(scores, "disentanglement/evidence_hgvae_s5")
+    assert (logged["method"], logged["shared"], logged["job_type"]) == ("evidence_hgvae", 5, "evaluate")
+
+
+def test_online_without_a_key_the_run_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="did not start.*wandb login.*logger=offline"):
+        launch(KS, tmp_path, "logger=online")
+    assert not list(tmp_path.rglob("finished.json"))
+
+
+def test_a_run_that_starts_over_supersedes_what_was_logged_and_one_that_goes_on_does_not(tmp_path: Path) -> None:
+    def log(resumed: bool) -> None:
+        with track(**settings(tmp_path, resumed=resumed)):
+            time.sleep(1.1)  # W&B names the folders by the second
+
+    log(False)
+    log(True)
+    assert len(find_offline_runs(tmp_path).waiting) == 2
+    log(False)
+    runs = find_offline_runs(tmp_path)
+    assert (len(runs.waiting), len(runs.superseded)) == (1, 2)
+    assert runs.waiting[0].name > max(folder.name for folder in runs.superseded)
 
 
 def test_only_one_module_imports_wandb() -> None:

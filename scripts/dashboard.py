@@ -1,0 +1,46 @@
+"""Writes the W&B dashboards as JSON, without a login; --push makes them in W&B.
+
+Dashboards are workspaces, one per experiment, declared in experiments/dashboards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at wandb's import: no crash reports
+
+from experiments.common.errors import ExperimentError
+from experiments.common.store import write_atomically
+from experiments.dashboards.all import DASHBOARDS
+from experiments.dashboards.workspace import push, workspace_json
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("results/local/dashboards"), help="folder (%(default)s)")
+    parser.add_argument("--project", default="mvhg", help="W&B project (%(default)s)")
+    parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY", ""), help="user or team, for --push")
+    parser.add_argument("--push", action="store_true", help="make new workspaces in W&B (needs `wandb login`)")
+    options = parser.parse_args(arguments)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        for dashboard in DASHBOARDS:
+            path = options.output / f"{dashboard.name}.json"
+            write_atomically(path, workspace_json(dashboard, options.entity, options.project))
+            print(f"wrote {path}")
+        if options.push:
+            for dashboard in DASHBOARDS:
+                print(f"made {push(dashboard, options.entity, options.project)}")
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

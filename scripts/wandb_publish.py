@@ -1,0 +1,75 @@
+"""Logs the tables and figures of the results folder to W&B, as one run of the group `pages`.
+
+Offline unless told otherwise: `make wandb-sync` uploads it. The same files are the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
+
+from experiments.common.errors import ExperimentError
+from experiments.common.reproducibility import code_facts
+from experiments.common.tracking import MODES, track
+
+FOLDERS = ("tables", "figures", "metrics")
+
+
+def publish(source: Path, results: Path, mode: str, project: str) -> None:
+    """Logs one artifact per folder, and every PNG as a picture.
+
+    Args:
+        source: Folder with ``tables``, ``figures`` and ``metrics``.
+        results: W&B writes under ``<results>/wandb``.
+        mode: ``offline`` or ``online``.
+        project: W&B project.
+
+    Raises:
+        ExperimentError: there is nothing to publish, or W&B does not start.
+    """
+    found = {name: sorted(path for path in (source / name).glob("*") if path.is_file()) for name in FOLDERS}
+    files = [path for paths in found.values() for path in paths]
+    if not files:
+        raise ExperimentError(f"{source} holds no {', '.join(FOLDERS)}: run the experiments first")
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    with track(
+        mode=mode,
+        project=project,
+        row="pages",
+        run_id=f"pages-{digest.hexdigest()[:12]}",
+        seed=None,
+        job_type="evaluate",
+        tags=["pages"],
+        config={"row": "pages", "room": "pages"},
+        results=results,
+    ) as tracker:
+        tracker.log_facts(code_facts())
+        for name, paths in found.items():
+            if paths:
+                tracker.log_files(name, "figures" if name == "figures" else "results", paths)
+        tracker.log_images({f"figures/{path.stem}": path for path in found["figures"] if path.suffix == ".png"})
+    print(f"logged {len(files)} files of {source} ({mode})")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, default=Path("results"), help="folder with the pages (%(default)s)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="W&B writes under it (%(default)s)")
+    parser.add_argument("--mode", choices=[mode for mode in MODES if mode != "disabled"], default="offline")
+    parser.add_argument("--project", default="mvhg", help="(%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        publish(options.source, options.results, options.mode, options.project)
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Uploads the offline runs that W&B doesn't have yet, oldest first.
+
+Left out: runs that were uploaded before, that were started over since (force=true, say), or that still run. Parts of an
+interrupted run share its id and become one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
+
+from experiments.common.errors import ExperimentError
+from experiments.common.offline_runs import find_offline_runs
+from experiments.common.tracking import logged_in
+
+
+def sync(results: Path, dry_run: bool = False) -> None:
+    """Uploads what is waiting.
+
+    Args:
+        results: Results folder with ``wandb/``.
+        dry_run: Name the runs only; needs no login.
+
+    Raises:
+        ExperimentError: there is no login, or a run could not be uploaded.
+    """
+    runs = find_offline_runs(results)
+    print(
+        f"{results / 'wandb'}: {len(runs.waiting)} to sync, {len(runs.synced)} synced before, "
+        f"{len(runs.superseded)} started over since, {len(runs.running)} still running"
+    )
+    if dry_run:
+        print("\n".join(str(folder) for folder in runs.waiting))
+    if dry_run or not runs.waiting:
+        return
+    if not logged_in():
+        raise ExperimentError("W&B has no key: run `wandb login` (an account is free), then this again")
+    subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, runs.waiting)], check=False)
+    left = find_offline_runs(results).waiting
+    if left:
+        raise ExperimentError(f"{len(left)} of {len(runs.waiting)} runs were not uploaded; the same command tries again")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with wandb/ (%(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="name the runs, upload nothing")
+    options = parser.parse_args(arguments)
+    try:
+        sync(options.results, options.dry_run)
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What the page and the dashboards say is logged is what runs log."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+import pandas as pd
+import pytest
+
+from experiments.common.configuration import CONFIGS, build_experiment, resolve
+from experiments.common.tracking import STEP
+from experiments.dashboards.all import DASHBOARDS
+from experiments.dashboards.dashboard import Dashboard
+from tests.experiments.helpers import CHECKOUT, compose, launch
+from tests.experiments.wandb_files import history, summary, the_file
+
+# Without manifold and guided epochs, which log nothing: they take most of a smoke run.
+FAST = ("experiment.pretraining.manifold=null", "experiment.pretraining.guided_epochs=0")
+ROWS: dict[str, tuple[str, ...]] = {
+    "kolmogorov_smirnov/weights_exact_sample": (),
+    "kolmogorov_smirnov/draws_exact_sample": (),
+    "kolmogorov_smirnov/sizes_exact_sample": (),
+    "urn/exact": ("profile.urn.datasets=10",),
+    "weak_supervision/hgvae_s3": (),
+    "weak_supervision/evidence_hgvae_s3": (),
+    "clustering/hypergeometric_full": FAST,
+    "clustering_pretraining/no_guidance": FAST,
+}
+SECTIONS = {
+    "Kolmogorov-Smirnov tests": "kolmogorov_smirnov",
+    "Urn": "urn",
+    "Weak supervision": "weak_supervision",
+    "Clustering": "clustering",
+    "Disentanglement": "disentanglement",
+}
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Names in histories and summaries of smoke runs, by experiment."""
+    results = tmp_path_factory.mktemp("results")
+    names: dict[str, set[str]] = defaultdict(set)
+    for row, overrides in ROWS.items():
+        run = launch(row, results, "logger=offline", *overrides)
+        file = the_file(results, run.path.name)
+        found = {name for record in history(file) for name in record["item"]} | set(summary(file)["summary"])
+        room = row.split("/")[0].removesuffix("_pretraining")
+        names[room] |= {name for name in found if not name.startswith("_") and name != STEP}
+    # Running these needs TensorFlow; committed scores have the names.
+    scores = pd.read_csv(CHECKOUT / "results" / "metrics" / "disentanglement_metrics.csv")["score"]
+    names["disentanglement"] = {f"scores/{score}" for score in scores}
+    return names
+
+
+def documented() -> dict[str, list[str]]:
+    """Names of the page's tables, by experiment."""
+    names: dict[str, list[str]] = defaultdict(list)
+    text = (CONFIGS / "logger" / "README.md").read_text()
+    for section in text.partition("## What is logged")[2].split("\n### ")[1:]:
+        title, _, body = section.partition("\n")
+        for line in body.splitlines():
+            if line.startswith("| `"):
+                names[SECTIONS[title]] += re.findall(r"`([^`]+)`", line.split(" | ")[0])
+    return names
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"<\w+>", "[^/]+", re.escape(name)))
+
+
+def test_the_page_names_every_logged_metric_once_and_no_other(logged: dict[str, set[str]]) -> None:
+    page = documented()
+    assert set(page) == set(logged)
+    for room, names in page.items():
+        patterns = {name: pattern(name) for name in names}
+        assert len(patterns) == len(names), room
+        for metric in logged[room]:
+            assert [name for name, one in patterns.items() if one.fullmatch(metric)], f"{room}: {metric} is not explained"
+        for name, one in patterns.items():
+            assert any(one.fullmatch(metric) for metric in logged[room]), f"{room}: {name} is never logged"
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
+def test_a_dashboard_shows_what_is_logged(dashboard: Dashboard, logged: dict[str, set[str]]) -> None:
+    assert dashboard.metrics() <= logged[dashboard.name]
+
+
+def test_every_headline_metric_is_logged(logged: dict[str, set[str]]) -> None:
+    for row, overrides in ROWS.items():
+        experiment = build_experiment(resolve(compose(row, "profile=smoke", *overrides))["experiment"])
+        room = row.split("/")[0].removesuffix("_pretraining")
+        assert set(getattr(experiment, "headline_metrics", {})) <= logged[room], row
+
