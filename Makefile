@@ -32,6 +32,7 @@ CLUSTERING_DATA = $(DATA)
 WEAK_DATA = $(DATA)
 RUN_CLUSTERING = $(RUN) $(if $(CLUSTERING_DATA),profile.clustering.data=$(CLUSTERING_DATA))
 RUN_WEAK = $(RUN) $(if $(WEAK_DATA),profile.weak_supervision.data=$(WEAK_DATA))
+DATA_OF_ROWS = $(if $(CLUSTERING_DATA),profile.clustering.data=$(CLUSTERING_DATA)) $(if $(WEAK_DATA),profile.weak_supervision.data=$(WEAK_DATA))
 AGGREGATE = $(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --output $(LOCAL)/metrics
 FIGURES_KS = $(PY) scripts/figures_kolmogorov_smirnov.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
 FIGURES_URN = $(PY) scripts/figures_urn.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures --tables $(LOCAL)/tables
@@ -66,6 +67,10 @@ ablation_rows = $(patsubst configs/experiment/%.yaml,%,$(wildcard $(addprefix co
 ABLATION_ROWS := $(call ablation_rows,*.yaml)
 FIGURE_13_ROWS := $(call ablation_rows,final_temperature_*.yaml learning_rate_*.yaml)
 URN_ROWS := urn/merged urn/exact urn/maximum_likelihood urn/squared_loss_optimum
+REPRODUCE_ROWS := $(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS) $(TABLE_1_ROWS)
+# A row of every experiment and of all that a figure or table compares.
+SMOKE_ROWS := $(DIFFERENTIABLE_ROWS) $(URN_ROWS) $(foreach p,uniform categorical hypergeometric,clustering/$(p)_60) clustering_recipe/whole
+SMOKE_ROWS += $(foreach m,label_vae ada_vae hgvae evidence_hgvae fixed_k_joint,$(WEAK)/$(m)_s3) $(WEAK)_ablation/learning_rate_high
 
 .PHONY: help
 help: ## This list
@@ -91,21 +96,16 @@ help: ## This list
 .PHONY: install
 install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 1.7 GB)
 
+# The chain of every run, from cells to the report; what is finished, and pages that are up to date, cost seconds.
+PAGES = $(PY) scripts/pages.py --metrics $(LOCAL)/metrics --output $(LOCAL)
+
 .PHONY: reproduce
 reproduce: CLUSTERING_DATA = $(filter-out mpi3d_%,$(DATA))
 reproduce: WEAK_DATA = $(filter mpi3d_%,$(DATA))
-reproduce: $(READY) ## Tables 1, 2, Figures 1-4, 7-10, verdicts; one seed (35 minutes, 15 for Table 1; 200 MB)
-	$(RUN) experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS))
-	$(RUN_CLUSTERING) experiment=$(call list,$(TABLE_2_ROWS) $(READING_ROWS))
-	$(RUN_WEAK) experiment=$(call list,$(TABLE_1_ROWS))
+reproduce: $(READY) ## Tables 1, 2, Figures 1-4, 7-10, verdicts, report; one seed (35 minutes, 15 for Table 1; 200 MB)
+	$(RUN) $(DATA_OF_ROWS) experiment=$(call list,$(REPRODUCE_ROWS))
 	$(AGGREGATE)
-	$(FIGURES_KS)
-	$(FIGURES_URN)
-	$(TABLES_CLUSTERING)
-	$(FIGURES_CLUSTERING)
-	$(TABLES_WEAK)
-	$(FIGURES_WEAK)
-	$(PY) scripts/verdicts.py --metrics $(LOCAL)/metrics --output $(LOCAL)/tables
+	$(PAGES)
 
 define ks_figure
 .PHONY: reproduce-fig$(1)
@@ -206,9 +206,14 @@ clustering-studies: $(READY) ## What makes the clusters good: pretraining and re
 	$(AGGREGATE) --keep
 	$(TABLES_CLUSTERING) --only studies
 
+# Runs, metrics and pages of its own: they mean nothing.
+SMOKE := results/local/smoke
+
 .PHONY: smoke
-smoke: $(READY) ## One tiny run of every row but the studies' and Figure 11's, into results/local/smoke (6 minutes)
-	$(PY) -m experiments.run -m profile=smoke results=results/local/smoke $(PARALLEL) experiment=$(call list,$(DIFFERENTIABLE_ROWS) $(SAMPLE_ROWS) $(ACCURACY_ROWS) $(URN_ROWS) $(TABLE_2_ROWS) $(READING_ROWS) $(TABLE_1_ROWS) $(REFERENCE_ROWS))
+smoke: $(READY) ## The whole chain in little: rows of every experiment, tables, figures, report; means nothing (3 minutes)
+	$(PY) -m experiments.run -m profile=smoke results=$(SMOKE) $(if $(findstring launcher=,$(ARGS)),,$(PARALLEL)) $(ARGS) experiment=$(call list,$(SMOKE_ROWS))
+	$(PY) scripts/aggregate.py --profile smoke --results $(SMOKE) --output $(SMOKE)/metrics
+	$(PY) scripts/pages.py --metrics $(SMOKE)/metrics --output $(SMOKE)
 
 .PHONY: test
 test: $(READY) ## Tests (15-20 minutes)
@@ -242,17 +247,7 @@ gradient-study: $(READY) ## Bias and variance of the straight-through gradient o
 .PHONY: update-results
 update-results: $(READY) ## Rewrites the committed results/ from the finished runs of PROFILE (on purpose only)
 	$(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --keep --output results/metrics
-	$(PY) scripts/figures_kolmogorov_smirnov.py --metrics results/metrics --output results/figures
-	$(PY) scripts/figures_urn.py --metrics results/metrics --output results/figures --tables results/tables
-	if ls results/metrics/clustering*_metrics.csv > /dev/null 2>&1; then $(PY) scripts/tables_clustering.py --metrics results/metrics --output results/tables; fi
-	if [ -f results/metrics/clustering_metrics.csv ]; then $(PY) scripts/figures_clustering.py --metrics results/metrics --output results/figures; fi
-	if [ -f results/metrics/weak_supervision_metrics.csv ]; then $(PY) scripts/tables_weak_supervision.py --metrics results/metrics --output results/tables; fi
-	if [ -f results/metrics/weak_supervision_metrics.csv ]; then $(PY) scripts/figures_weak_supervision.py --metrics results/metrics --output results/figures; fi
-	$(PY) scripts/verdicts.py --metrics results/metrics --output results/tables
-
-.PHONY: report
-report: $(READY) ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
-	$(PY) scripts/report.py --metrics $(REPORT)/metrics --output $(LOCAL)/report.html
+	$(PY) scripts/pages.py --metrics results/metrics --output results --no-report --readme README.md
 
 .PHONY: wandb-sync
 wandb-sync: $(READY) ## Uploads the offline runs that Weights & Biases does not have yet (needs `wandb login`)

@@ -1,4 +1,4 @@
-"""Writes every table, every figure and the verdicts from a folder of collected metrics; what has no runs is named.
+"""Writes every table, figure and verdict and the report from a folder of collected metrics; names what has no runs.
 
 Nothing is drawn again while metrics, code and the versions of the drawing packages are the same. With --readme also
 the summary between the markers of a Markdown file.
@@ -16,10 +16,11 @@ from experiments.common.errors import ExperimentError
 from experiments.pages.digest import Stamp, digest_of
 
 PARTS = ("tables", "figures")  # folders below the output
+REPORT = "report.html"
 
 
-def write_all(metrics: Path, output: Path) -> list[str]:
-    """Runs every script of tables and figures.
+def write_all(metrics: Path, output: Path, report: bool) -> list[str]:
+    """Runs every script of tables and figures, and at last that of the report.
 
     Returns:
         What could not be made, and why.
@@ -33,6 +34,9 @@ def write_all(metrics: Path, output: Path) -> list[str]:
         tables_clustering,
         tables_weak_supervision,
     )
+    from scripts import (
+        report as report_page,
+    )
 
     tables, figures = (str(output / part) for part in PARTS)
     jobs = {
@@ -44,6 +48,8 @@ def write_all(metrics: Path, output: Path) -> list[str]:
         figures_clustering: ["--output", figures],
         figures_gradient_study: ["--output", str(output)],
     }
+    if report:
+        jobs[report_page] = ["--figures", figures, "--output", str(output / REPORT)]
     left_out = []
     for script, arguments in jobs.items():
         try:
@@ -58,17 +64,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder of CSVs (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("results/local"), help="folder (%(default)s)")
+    parser.add_argument("--no-report", action="store_true", help="leave the report page out")
     parser.add_argument("--readme", type=Path, help="Markdown file whose summary is rewritten between its markers")
     options = parser.parse_args(arguments)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
         stamp = Stamp(options.output / ".pages.json", digest_of(options.metrics))
         if stamp.is_current():
-            print(f"tables and figures are up to date ({options.output})")
+            print(f"tables, figures and report are up to date ({options.output})")
         else:
-            for line in write_all(options.metrics, options.output):
+            for line in write_all(options.metrics, options.output, not options.no_report):
                 print(f"not made: {line}")
-            stamp.write([path for part in PARTS for path in sorted((options.output / part).glob("*"))])
+            pages = [path for part in PARTS for path in sorted((options.output / part).glob("*"))]
+            stamp.write([path for path in [*pages, options.output / REPORT] if path.stem != "verdicts"])
     except ExperimentError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
@@ -77,6 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     readme = ["--readme", str(options.readme)] if options.readme else []
     verdicts.main(["--metrics", str(options.metrics), "--output", str(options.output / "tables"), *readme])
+    if not options.no_report:
+        print(f"report: {options.output / REPORT}")
 
 
 if __name__ == "__main__":

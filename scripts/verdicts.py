@@ -22,19 +22,32 @@ from experiments.common.errors import ExperimentError
 from experiments.common.store import write_atomically
 from experiments.verdicts.claim import Claim
 from experiments.verdicts.judge import measure
-from experiments.verdicts.pages import claims_latex, claims_markdown, replace_between_markers, summary
-from experiments.verdicts.rules import NOT_COMPARABLE, judge_by_rule
+from experiments.verdicts.pages import (
+    MEANINGLESS,
+    claims_latex,
+    claims_markdown,
+    is_smoke,
+    replace_between_markers,
+    summary,
+)
+from experiments.verdicts.rules import NOT_JUDGED, Measurement, judge_by_rule
 
 
-def show(claims: Sequence[Claim]) -> None:
-    """Prints the verdicts."""
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in ("claim", "measured", "verdict"):
-        table.add_column(column, overflow="fold")
-    for one in claims:
-        here = f" ({one.outcome} here)" if one.verdict == NOT_COMPARABLE else ""
-        table.add_row(f"{one.place}: {one.claim}", one.measured, f"{one.verdict}{here}")
+def show(measured: Sequence[Measurement], claims: Sequence[Claim]) -> None:
+    """Prints the claims in short, a line per rule."""
+    short = summary(measured)
+    table = Table(box=box.SIMPLE, pad_edge=False, show_lines=True)
+    for column in short.header:
+        table.add_column(column, overflow="fold", ratio=2 if column.startswith("claim") else 1)
+    for row in short.rows:
+        table.add_row(*(cell.replace("<br>", "\n").replace("**", "") for cell in row))
     Console().print(table)
+    without = sum(one.outcome == NOT_JUDGED for one in claims)
+    print(
+        f"{len(claims) - without} of {len(claims)} claims are judged; the others lack runs, seeds or the paper's budget"
+    )
+    if is_smoke(claims):
+        print(MEANINGLESS)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,9 +70,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
-    show(claims)
+    show(measured, claims)
     for line in left_out:
         print(f"left out: {line}")
+    print(f"all claims with rules and sources: {options.output / 'verdicts.md'}")
 
 
 if __name__ == "__main__":

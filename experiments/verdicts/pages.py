@@ -14,6 +14,7 @@ from experiments.verdicts.rules import NOT_COMPARABLE, NOT_JUDGED, Measurement, 
 
 HEADER = ("claim", "paper", "ours", "difference", "seeds", "verdict", "data, profile, hardware, time")
 START, END = "<!-- results:start -->", "<!-- results:end -->"
+MEANINGLESS = "Smoke runs: these numbers mean nothing."
 _INTRODUCTION = """\
 # Claims and verdicts
 
@@ -29,6 +30,11 @@ def sections(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
     for one in claims:
         found.setdefault(one.place.split(",")[0] if not one.place.startswith("ours") else "ours", []).append(one)
     return found
+
+
+def is_smoke(claims: Iterable[Claim]) -> bool:
+    """Whether any of the numbers was made by the smoke profile."""
+    return any("smoke" in one.provenance.profile for one in claims if one.provenance)
 
 
 def verdict_in_words(claim: Claim) -> str:
@@ -58,6 +64,8 @@ def claims_table(title: str, claims: Sequence[Claim]) -> Table:
 def claims_markdown(claims: Sequence[Claim], left_out: Sequence[str] = ()) -> str:
     """Returns all claims, section by section, what was left out, and the rules."""
     parts = [_INTRODUCTION]
+    if is_smoke(claims):
+        parts.append(f"**{MEANINGLESS}**\n")
     if left_out:
         parts.append("**Left out** of these numbers:\n\n" + "".join(f"- {line}\n" for line in left_out))
     for name, some in sections(claims).items():
