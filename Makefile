@@ -168,7 +168,7 @@ install-disentanglement: $(if $(READY),.venv/.disentanglement) ## What Figure 11
 
 # On demand, and with versions of its own where Ray's are older.
 .venv/.ray: .venv/.ready
-	grep -vE '^(cloudpickle|python-dateutil)==' .venv/constraints.txt > .venv/constraints-ray.txt
+	grep -vE '^(cloudpickle|joblib|python-dateutil)==' .venv/constraints.txt > .venv/constraints-ray.txt
 	.venv/bin/python -m pip install --quiet --constraint .venv/constraints-ray.txt --editable '.[experiments,renderer,dev,ray]'
 	@touch $@
 
