@@ -152,7 +152,7 @@ def track(
             project=project,
             name=row if seed is None else f"{row}-seed{seed}",
             group=row,
-            id=run_id,
+            id=None if "WANDB_SWEEP_ID" in os.environ else run_id,  # an agent of W&B has given an id
             job_type=job_type,
             tags=list(tags),
             config=dict(config),
