@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MODES = ("offline", "online", "disabled")
 STEP = "trainer/global_step"  # Lightning's name of the step metric
-_NOT_LOGGED = ("logger", "results", "data_directory", "force", "objective")  # places on this machine, and how it was launched
+_NOT_LOGGED = ("logger", "results", "data_directory", "force", "objective")  # places, and how it was launched
 _INIT_SECONDS = 30
 
 
