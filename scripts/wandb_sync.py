@@ -42,7 +42,7 @@ def sync(results: Path, dry_run: bool = False) -> None:
     subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, runs.waiting)], check=False)
     left = find_offline_runs(results).waiting
     if left:
-        raise ExperimentError(f"{len(left)} of {len(runs.waiting)} runs were not uploaded; the same command tries again")
+        raise ExperimentError(f"{len(left)} of {len(runs.waiting)} runs not uploaded; the same command tries again")
 
 
 def main(arguments: list[str] | None = None) -> None:

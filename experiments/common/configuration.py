@@ -26,7 +26,7 @@ JOB_TYPES = ("sample", "pretrain", "train", "evaluate")
 
 # Keys of the command line that choose a row or a place, and leave the numbers alone.
 _PLACES = ("results", "data_directory", "threads", "logger", "trainer")
-_NEUTRAL = ("experiment", "profile", "seed", "force", "job_type", "tags", "launcher", "objective", *_PLACES)
+_NEUTRAL = ("experiment", "profile", "seed", "force", "job_type", "tags", "launcher", "objective", "sweep", *_PLACES)
 # Settings of an experiment that decide what is kept and when it pauses, not what comes out.
 _BOOKKEEPING = ("checkpoint_every", "keep_model", "max_minutes")
 # Which data a room's rows take is a choice like the profile, and a column of their tables.

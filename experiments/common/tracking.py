@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MODES = ("offline", "online", "disabled")
 STEP = "trainer/global_step"  # Lightning's name of the step metric
-_NOT_LOGGED = ("logger", "results", "data_directory", "force", "objective")  # places on this machine, and how it was launched
+_NOT_LOGGED = ("logger", "results", "data_directory", "force", "objective")  # places, and how it was launched
 _INIT_SECONDS = 30
 
 
@@ -152,7 +152,7 @@ def track(
             project=project,
             name=row if seed is None else f"{row}-seed{seed}",
             group=row,
-            id=run_id,
+            id=None if "WANDB_SWEEP_ID" in os.environ else run_id,  # an agent of W&B has given an id
             job_type=job_type,
             tags=list(tags),
             config=dict(config),

@@ -8,6 +8,10 @@ SERIES = {"weights": "weight of group 2", "draws": "number of draws n", "sizes":
 REFERENCES, GROUPS = ("exact", "merged"), (1, 2, 3)
 
 
+def _bars(quantity: str, title: str) -> Bars:
+    return Bars(title, tuple(f"{reference}/{quantity}" for reference in REFERENCES))
+
+
 def _curves(series: str, quantity: str, title: str) -> Curves:
     names = (f"{series}/{reference}/group_{group}/{quantity}" for reference in REFERENCES for group in GROUPS)
     return Curves(title, tuple(names))
@@ -19,10 +23,10 @@ DASHBOARD = Dashboard(
     group_by=("method", "profile"),
     sections={
         "Rejections": [
-            Bars("rejected tests at 0.05", tuple(f"{reference}/rejections_at_0.05" for reference in REFERENCES)),
-            Bars("tests", tuple(f"{reference}/tests" for reference in REFERENCES)),
-            Bars("largest distance D", tuple(f"{reference}/largest_ks_distance" for reference in REFERENCES)),
-            Bars("smallest chi-square p", tuple(f"{reference}/smallest_chi_square_p_value" for reference in REFERENCES)),
+            _bars("rejections_at_0.05", "rejected tests at 0.05"),
+            _bars("tests", "tests"),
+            _bars("largest_ks_distance", "largest distance D"),
+            _bars("smallest_chi_square_p_value", "smallest chi-square p"),
         ],
         **{
             f"Over the {varied}": [

@@ -19,7 +19,7 @@ def workspace(dashboard: Dashboard, entity: str, project: str) -> Any:
     try:
         from wandb_workspaces import workspaces as ws
         from wandb_workspaces.expr import And
-        from wandb_workspaces.reports import v2 as reports
+        from wandb_workspaces.reports.v2 import interface as reports
     except ImportError:
         raise ExperimentError("wandb-workspaces is not installed: pip install '.[experiments]'") from None
 

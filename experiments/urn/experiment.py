@@ -67,8 +67,8 @@ class UrnTraining:
         self.max_epochs = max_epochs
         self.num_steps = max_epochs * math.ceil(problem.num_train / batch_size)
         self.record_every = min(record_every, self.num_steps)
-        names = _names(problem)
-        self.headline_metrics = {f"{loss}/{name}": "last" for loss in ("train_loss", "validation_loss") for name in names}
+        losses = ("train_loss", "validation_loss")
+        self.headline_metrics = {f"{loss}/{name}": "last" for loss in losses for name in _names(problem)}
         self.model_settings: dict[str, Any] = {
             "conditionals": conditionals,
             "group_order": group_order,

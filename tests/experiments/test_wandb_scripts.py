@@ -72,7 +72,7 @@ def test_what_is_waiting_is_uploaded_in_order_and_nothing_else(
 def test_an_upload_that_fails_is_an_error(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wandb_sync, "logged_in", lambda: True)
     monkeypatch.setattr(subprocess, "run", lambda command, **_: None)
-    with pytest.raises(SystemExit, match="error: 4 of 4 runs were not uploaded"):
+    with pytest.raises(SystemExit, match="error: 4 of 4 runs not uploaded"):
         wandb_sync.main(["--results", str(results)])
 
 
@@ -104,7 +104,8 @@ def test_tables_and_figures_are_published_as_one_run(tmp_path: Path) -> None:
     [started] = [record["run"] for record in every if record["type"] == "run"]
     assert (started["run_group"], started["job_type"]) == ("pages", "evaluate")
     artifacts = {record["artifact"]["name"]: record["artifact"] for record in every if record["type"] == "artifact"}
-    assert {name: artifact["type"] for name, artifact in artifacts.items()} == {"tables": "results", "figures": "figures"}
+    kinds = {name: artifact["type"] for name, artifact in artifacts.items()}
+    assert kinds == {"tables": "results", "figures": "figures"}
     assert "figures/figure_1" in summary(file)["summary"]
     assert any(path.read_bytes() == figure.read_bytes() for path in file.parent.rglob("*.png"))
 
