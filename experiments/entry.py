@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+import experiments.launching  # noqa: F401 - makes the launchers known to Hydra
 from experiments.common import attempts, trained_run  # noqa: F401 - makes ${trained_run:ROW} known to configurations
 from experiments.common.configuration import CONFIGS, check_overrides, resolve, run_id
 from experiments.common.errors import ExperimentError

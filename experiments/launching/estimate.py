@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+SMOKE_SECONDS = 5.0
+PRIOR_SECONDS = 120.0  # of finished work after which this multirun's own rate counts as much as the committed one
 METRICS = Path(__file__).resolve().parents[2] / "results" / "metrics"
 
 
@@ -28,7 +30,7 @@ def weights(cells: Sequence[tuple[str, str]], known: dict[tuple[str, str], float
     Args:
         cells: (row, profile) of each.
         known: Seconds by (row, profile). A row without its profile takes the median over its other profiles, a row that
-            isn't there the median of the other cells.
+            isn't there the median of the other cells. Smoke runs, which others say nothing about, weigh the same.
 
     Returns:
         Seconds of a profile of the row's, to be scaled.
@@ -36,15 +38,28 @@ def weights(cells: Sequence[tuple[str, str]], known: dict[tuple[str, str], float
     by_row: dict[str, list[float]] = defaultdict(list)
     for (row, _), seconds in known.items():
         by_row[row].append(seconds)
-    found = [known.get((row, profile)) or (median(by_row[row]) if row in by_row else None) for row, profile in cells]
+    found = [
+        SMOKE_SECONDS
+        if profile == "smoke"
+        else known.get((row, profile)) or (median(by_row[row]) if row in by_row else None)
+        for row, profile in cells
+    ]
     present = [value for value in found if value is not None]
     rest = median(present) if present else 1.0
     return [rest if value is None else value for value in found]
 
 
-def seconds_left(weight_done: float, weight_left: float, elapsed: float) -> float | None:
-    """Returns the seconds that are left at this multirun's own rate; None before anything is done."""
-    return elapsed * weight_left / weight_done if weight_done > 0 else None
+def seconds_left(weight_done: float, weight_left: float, elapsed: float, processes: int = 1) -> float:
+    """Returns the seconds that are left, at the committed rate first and more and more at this multirun's own.
+
+    Args:
+        weight_done: Seconds that the finished cells take by the committed results.
+        weight_left: The same of the others.
+        elapsed: Seconds since the start.
+        processes: Cells at a time.
+    """
+    rate = (elapsed + PRIOR_SECONDS / processes) / (weight_done + PRIOR_SECONDS)
+    return weight_left * rate
 
 
 def in_words(seconds: float) -> str:

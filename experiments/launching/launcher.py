@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ class CellLauncher(Launcher):
         return answers
 
     def _run(self, waiting: list[Cell], cells: Sequence[Cell], index: int) -> None:
-        with Progress(cells):
+        with Progress(cells, self._processes(len(waiting))):
             try:
                 while waiting:
                     again = [cell for cell in waiting if cell.attempts]
@@ -80,6 +81,13 @@ class CellLauncher(Launcher):
             except KeyboardInterrupt:
                 print("interrupted; the same command continues from the last checkpoints", flush=True)
                 sys.exit(130)
+
+    def _processes(self, waiting: int) -> int:
+        """How many cells run at a time, as far as the configuration says."""
+        keys = ("n_jobs", "array_parallelism")
+        limits = [OmegaConf.select(self._master, f"hydra.launcher.{key}") for key in keys]
+        limit = next((int(value) for value in limits if value), 1)
+        return min(limit if limit > 0 else os.cpu_count() or 1, waiting)
 
     def _attempt(self, batch: Sequence[Cell], index: int) -> None:
         for cell in batch:

@@ -16,12 +16,15 @@ class Progress:
 
     Args:
         cells: All cells of the multirun, those that were finished before among them.
+        processes: Cells that run at a time.
         poll_every: Seconds between two looks at the store.
         say_every: Seconds after which a line comes even if nothing changed.
     """
 
-    def __init__(self, cells: Sequence[Cell], poll_every: float = 1.0, say_every: float = 30.0) -> None:
-        self._cells = cells
+    def __init__(
+        self, cells: Sequence[Cell], processes: int = 1, poll_every: float = 1.0, say_every: float = 30.0
+    ) -> None:
+        self._cells, self._processes = cells, processes
         self._poll_every, self._say_every = poll_every, say_every
         self._weights = weights([(cell.row, cell.profile) for cell in cells], committed_seconds())
         self._before = [cell.finished or cell.failed for cell in cells]
@@ -43,8 +46,8 @@ class Progress:
             elif not ended and not wrong:
                 left += weight
         if left > 0:
-            seconds = seconds_left(done, left, time.monotonic() - self._started)
-            parts.append("time left not known yet" if seconds is None else f"about {in_words(seconds)} left")
+            seconds = seconds_left(done, left, time.monotonic() - self._started, self._processes)
+            parts.append(f"about {in_words(seconds)} left")
         return ", ".join(parts)
 
     def _watch(self) -> None:

@@ -29,9 +29,16 @@ def test_what_is_not_known_weighs_as_the_others_do() -> None:
     assert weights([("new", "quick")], known) == [1.0]
 
 
-def test_the_time_left_follows_the_rate_so_far() -> None:
-    assert seconds_left(weight_done=0.0, weight_left=5.0, elapsed=9.0) is None
-    assert seconds_left(weight_done=10.0, weight_left=40.0, elapsed=30.0) == 120.0
+def test_smoke_runs_weigh_the_same() -> None:
+    known = {("a", "quick"): 10.0, ("b", "quick"): 3000.0}
+    assert len(set(weights([("a", "smoke"), ("b", "smoke")], known))) == 1
+
+
+def test_the_time_left_starts_at_the_committed_rate_and_follows_its_own() -> None:
+    assert seconds_left(weight_done=0.0, weight_left=100.0, elapsed=0.0, processes=2) == 50.0
+    assert seconds_left(weight_done=10_000.0, weight_left=100.0, elapsed=40_000.0) == pytest.approx(400.0, rel=0.02)
+    early, late = (seconds_left(done, 100.0, 4 * done) for done in (10.0, 1000.0))
+    assert 100.0 < early < late < 400.0
 
 
 @pytest.mark.parametrize(
