@@ -33,7 +33,8 @@ WEAK_DATA = $(DATA)
 RUN_CLUSTERING = $(RUN) $(if $(CLUSTERING_DATA),profile.clustering.data=$(CLUSTERING_DATA))
 RUN_WEAK = $(RUN) $(if $(WEAK_DATA),profile.weak_supervision.data=$(WEAK_DATA))
 DATA_OF_ROWS = $(if $(CLUSTERING_DATA),profile.clustering.data=$(CLUSTERING_DATA)) $(if $(WEAK_DATA),profile.weak_supervision.data=$(WEAK_DATA))
-AGGREGATE = $(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --output $(LOCAL)/metrics
+RESULTS := $(or $(MVHG_RESULTS_DIR),results)
+AGGREGATE = $(PY) scripts/aggregate.py --results $(RESULTS) --profile $(PROFILE) --seeds $(SEEDS) --output $(LOCAL)/metrics
 FIGURES_KS = $(PY) scripts/figures_kolmogorov_smirnov.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures
 FIGURES_URN = $(PY) scripts/figures_urn.py --metrics $(LOCAL)/metrics --output $(LOCAL)/figures --tables $(LOCAL)/tables
 
@@ -246,7 +247,7 @@ gradient-study: $(READY) ## Bias and variance of the straight-through gradient o
 
 .PHONY: update-results
 update-results: $(READY) ## Rewrites the committed results/ from the finished runs of PROFILE (on purpose only)
-	$(PY) scripts/aggregate.py --profile $(PROFILE) --seeds $(SEEDS) --keep --output results/metrics
+	$(PY) scripts/aggregate.py --results $(RESULTS) --profile $(PROFILE) --seeds $(SEEDS) --keep --output results/metrics
 	$(PY) scripts/pages.py --metrics results/metrics --output results --no-report --readme README.md
 
 .PHONY: wandb-sync

@@ -19,6 +19,7 @@ from experiments.weak_supervision.kept_pictures import kept_pictures
 
 PROVENANCE = ("commit", "dirty", "device", "seconds")
 THINNED = ("traversals", "reconstructions")  # of most rows nothing is shown
+STUDIES = ("clustering_pretraining", "clustering_recipe")  # of these only the scores are shown
 PICTURES = ("generated", "latent", *THINNED)  # large, and one seed is enough to look at
 
 
@@ -33,6 +34,8 @@ def collect_tables(runs: Mapping[Cell, RunDirectory]) -> dict[str, list[pd.DataF
     for cell, run in sorted(runs.items()):
         for path in sorted(run.path.glob("*.csv")):
             if path.stem in PICTURES and cell[:-1] in shown:
+                continue
+            if cell.row.split("/")[0] in STUDIES and path.stem != "metrics":
                 continue
             table = pd.read_csv(path)
             if path.stem in THINNED:

@@ -186,3 +186,8 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     for name in ("changed", "marker", "facts", "newer", "stopped"):
         shutil.rmtree(folder / name)
     assert "left_out.csv" not in collect(tmp_path)
+
+
+def test_of_studies_only_the_scores_are_kept(tmp_path: Path) -> None:
+    finish(tmp_path, "one", 0, row="clustering_recipe/whole")
+    assert list(collect(tmp_path)) == ["clustering_recipe_metrics.csv"]
