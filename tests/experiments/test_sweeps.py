@@ -61,10 +61,15 @@ def test_a_search_maximises_the_bound_in_training(name: str, tmp_path: Path) -> 
         bounds[OmegaConf.load(folder / "config.yaml").experiment.training[name]] = mean
     best = max(bounds, key=lambda value: bounds[value])
     assert f"Best parameters: {{'experiment.training.{name}': {best}}}" in text
-    # The same command passes the finished trials and goes on.
-    launch_sweep(f"{name}_search", tmp_path, "hydra.sweeper.n_trials=3")
-    assert len(swept(tmp_path, name)) == 3
-    assert set(values) < set(swept(tmp_path, name))
+
+
+def test_the_same_search_passes_its_finished_trials_and_goes_on(tmp_path: Path) -> None:
+    launch_sweep("final_temperature_search", tmp_path, "hydra.sweeper.n_trials=1")
+    first = swept(tmp_path, "final_temperature")
+    text = launch_sweep("final_temperature_search", tmp_path, "hydra.sweeper.n_trials=2")
+    assert "skipped" in text
+    assert len(swept(tmp_path, "final_temperature")) == 2
+    assert set(first) < set(swept(tmp_path, "final_temperature"))
 
 
 @pytest.mark.parametrize("name", [f"{name}_search" for name in GRIDS])
