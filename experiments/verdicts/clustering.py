@@ -36,7 +36,7 @@ def _measured(
         block.data,
         {name: value for name, value in more.items() if name in ("other", "version")},
         part=", ".join(more[name] for name in ("other", "version") if name in more),
-        short=more.get("short", ""),
+        short=more.get("short", "") if seeds else "",
         difference=more.get("difference", "-"),
         missing=missing,
     )
@@ -102,7 +102,9 @@ def hours(block: Block) -> Measurement:
     known = scores["seconds"].notna().any()
     text = f"{median:.2f} hours" if known else "no run without interruption"
     values = [(median, 1.0)] if known else []
-    return _measured(block, "clustering_time", text, values, scores, len(scores), short=f"{median:.2f} h")
+    return _measured(
+        block, "clustering_time", text, values, scores, len(scores), short=f"{median:.2f} h" if known else ""
+    )
 
 
 def clustering(metrics: Path) -> list[Measurement]:

@@ -82,13 +82,13 @@ def claims_latex(claims: Sequence[Claim]) -> str:
 
 
 def summary(measured: Sequence[Measurement]) -> Table:
-    """Returns the claims in short: a line per rule with something to say, on its largest profile."""
+    """Returns the claims in short: a line per rule that has runs, on its largest profile."""
     rows = []
     for key, rule in read_rules().items():
-        some = [one for one in measured if one.rule == key and not one.missing]
+        some = [one for one in measured if one.rule == key and one.short]
         profile = next((name for name in (*PROFILES, "") if any(one.profile == name for one in some)), None)
         best = [(one, judge_by_rule(one)) for one in some if one.profile == profile]
-        if any(claim.outcome != NOT_JUDGED or claim.difference != NOTHING for _, claim in best):
+        if best:
             rows.append(_line(rule, best))
     return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
 
@@ -100,7 +100,7 @@ def _line(rule: Mapping[str, Any], judged: Sequence[tuple[Measurement, Claim]]) 
     shown = [f"{one.part}: {one.short}" if len(judged) > 1 else one.short for one, _ in judged]
     words: dict[str, list[str]] = {}
     for one, other in judged:
-        words.setdefault(_short_verdict(other), []).append(one.part)
+        words.setdefault(_short_verdict(one, other), []).append(one.part)
     verdicts = [f"{word}: {'; '.join(parts)}" if len(words) > 1 else word for word, parts in words.items()]
     origin = claim.provenance
     seeds = ", ".join(str(seed) for seed in origin.seeds) if origin else ""
@@ -108,7 +108,9 @@ def _line(rule: Mapping[str, Any], judged: Sequence[tuple[Measurement, Claim]]) 
     return [f"{place}: {text}", "; ".join(shown), "; ".join(source), "<br>".join(verdicts)]
 
 
-def _short_verdict(claim: Claim) -> str:
+def _short_verdict(measured: Measurement, claim: Claim) -> str:
+    if measured.missing:
+        return f"{NOT_JUDGED}: {measured.missing}"
     if claim.verdict != NOT_COMPARABLE:
         return f"**{claim.verdict}**"
     return claim.verdict if claim.outcome == NOT_JUDGED else f"{claim.verdict} ({claim.outcome} here)"

@@ -65,7 +65,7 @@ class Cell:
             self.block.data,
             {"method": METHODS[self.methods[0]], "shared": self.shared, **(fills or {})},
             part=", ".join([*(fills or {}).values(), f"s = {self.shared}"]),
-            short="" if missing else short,
+            short="" if self.values.empty else short,
             missing=missing,
         )
 
@@ -154,7 +154,7 @@ def same_estimate(block: Block, method: str) -> Measurement:
         block.data,
         {"method": METHODS[method]},
         part=METHODS[method],
-        short=f"range {spread:.2f}",
+        short=f"range {spread:.2f}" if len(means) > 1 else "",
         missing=missing,
     )
 

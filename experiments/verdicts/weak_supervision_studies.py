@@ -48,7 +48,8 @@ def _move_together(block: Block) -> Measurement:
         text = f"{mean:.2f}, from {min(correlations):.2f} to {max(correlations):.2f} over {len(others)} scores"
         values = [] if missing else [(mean, 1.0)]
     file = f"{DISENTANGLEMENT}_metrics.csv"
-    return Measurement("figure_11", text, values, table, file, block.profile, block.data, short=text, missing=missing)
+    short = text if len(table) else ""
+    return Measurement("figure_11", text, values, table, file, block.profile, block.data, short=short, missing=missing)
 
 
 def _ablation(block: Block) -> list[Measurement]:
@@ -81,7 +82,7 @@ def _ablation(block: Block) -> list[Measurement]:
                 block.data,
                 {"variant": variant.replace("final_temperature_", "").replace("_", ".")},
                 part=variant,
-                short=text,
+                short=text if len(pairs) else "",
                 missing=missing,
             )
         )
@@ -100,7 +101,7 @@ def _hours(block: Block) -> Measurement:
         "weak_supervision_metrics.csv",
         block.profile,
         block.data,
-        short=f"{hours:.2f} h",
+        short="" if missing else f"{hours:.2f} h",
         missing=missing,
     )
 
