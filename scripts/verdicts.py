@@ -32,6 +32,8 @@ from experiments.verdicts.pages import (
 )
 from experiments.verdicts.rules import NOT_JUDGED, Measurement, judge_by_rule
 
+WIDTH = 120  # characters, where no terminal says how many
+
 
 def show(measured: Sequence[Measurement], claims: Sequence[Claim]) -> None:
     """Prints the claims in short, a line per rule."""
@@ -41,7 +43,7 @@ def show(measured: Sequence[Measurement], claims: Sequence[Claim]) -> None:
         table.add_column(column, overflow="fold", ratio=2 if column.startswith("claim") else 1)
     for row in short.rows:
         table.add_row(*(cell.replace("<br>", "\n").replace("**", "") for cell in row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
     without = sum(one.outcome == NOT_JUDGED for one in claims)
     print(
         f"{len(claims) - without} of {len(claims)} claims are judged; the others lack runs, seeds or the paper's budget"

@@ -88,7 +88,7 @@ def summary(measured: Sequence[Measurement]) -> Table:
         some = [one for one in measured if one.rule == key and one.short]
         profile = next((name for name in (*PROFILES, "") if any(one.profile == name for one in some)), None)
         best = [(one, judge_by_rule(one)) for one in some if one.profile == profile]
-        if best:
+        if any(one.missing or claim.outcome != NOT_JUDGED or claim.difference != NOTHING for one, claim in best):
             rows.append(_line(rule, best))
     return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
 
