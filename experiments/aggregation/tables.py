@@ -12,15 +12,17 @@ from typing import Any
 import pandas as pd
 
 from experiments.aggregation.runs import Cell, facts_of
+from experiments.clustering.shown_pictures import is_shown
 from experiments.common.collected import read_collected
 from experiments.common.errors import ExperimentError
 from experiments.common.store import RunDirectory
 from experiments.weak_supervision.kept_pictures import kept_pictures
 
 PROVENANCE = ("commit", "dirty", "device", "seconds")
-THINNED = ("traversals", "reconstructions")  # of most rows nothing is shown
+THINNED = ("traversals", "reconstructions")  # of most rows nothing is shown, and of others a part
+WHOLE = ("generated", "latent")  # of some rows nothing is shown
 STUDIES = ("clustering_pretraining", "clustering_recipe")  # of these only the scores are shown
-PICTURES = ("generated", "latent", *THINNED)  # large, and one seed is enough to look at
+PICTURES = (*WHOLE, *THINNED)  # large, and one seed is enough to look at
 
 
 def collect_tables(runs: Mapping[Cell, RunDirectory]) -> dict[str, list[pd.DataFrame]]:
@@ -36,6 +38,8 @@ def collect_tables(runs: Mapping[Cell, RunDirectory]) -> dict[str, list[pd.DataF
             if path.stem in PICTURES and cell[:-1] in shown:
                 continue
             if cell.row.split("/")[0] in STUDIES and path.stem != "metrics":
+                continue
+            if path.stem in WHOLE and not is_shown(cell.row, path.stem):
                 continue
             table = pd.read_csv(path)
             if path.stem in THINNED:

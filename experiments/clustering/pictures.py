@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from experiments.clustering.blocks import PAPER_PRIORS, PRIORS, Block
 from experiments.clustering.figures import CAPTION, WEIGHTED, select, source
 from experiments.clustering.scores import NUM_CLASSES, UNMATCHED
+from experiments.clustering.shown_pictures import LATENT_VERSION
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import CLASS_COLOURS, add_caption
 
 SIDE, GAP = 28, 1  # pixels: of an image, around it
-LATENT_VERSION = "60"
 
 
 def _lowest_seed(table: pd.DataFrame) -> pd.DataFrame:

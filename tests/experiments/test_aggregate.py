@@ -18,7 +18,7 @@ from experiments.weak_supervision.kept_pictures import read_pictures
 from experiments.weak_supervision.traversals import pack
 from scripts import aggregate
 
-ROW = "clustering/uniform_60"
+ROW = "clustering/hypergeometric_60"
 METRICS = "clustering_metrics.csv"
 
 
@@ -77,15 +77,15 @@ def test_a_second_run_of_the_same_cell_is_left_out(tmp_path: Path, capsys: pytes
 def test_pictures_of_the_lowest_seed_only(tmp_path: Path) -> None:
     for run, (seed, data) in enumerate([(3, "mnist"), (1, "mnist"), (2, "digits_5000"), (4, "digits_5000")]):
         finish(tmp_path, str(run), seed, data)
-    finish(tmp_path, "other", 7, row="clustering/uniform_80")
+    finish(tmp_path, "other", 7, row="clustering/hypergeometric_80")
+    finish(tmp_path, "hidden", 0, row="clustering/uniform_80")
     tables = collect(tmp_path)
     for name in ("generated", "latent"):
         table = tables[f"clustering_{name}.csv"]
-        assert table[["row", "data", "seed"]].to_numpy().tolist() == [
-            [ROW, "digits_5000", 2],
-            [ROW, "mnist", 1],
-            ["clustering/uniform_80", "mnist", 7],
-        ]
+        shown = [[ROW, "digits_5000", 2], [ROW, "mnist", 1]]
+        if name == "generated":  # the latent space is shown at 60 % alone
+            shown.append(["clustering/hypergeometric_80", "mnist", 7])
+        assert table[["row", "data", "seed"]].to_numpy().tolist() == shown
     assert len(tables[METRICS]) == 5
     chosen = collect(tmp_path, "--seeds", "3,4,7")["clustering_latent.csv"]  # the lowest of those asked for
     assert sorted(chosen["seed"]) == [3, 4, 7]
