@@ -86,7 +86,7 @@ def test_pictures_of_the_lowest_seed_only(tmp_path: Path) -> None:
         if name == "generated":  # the latent space is shown at 60 % alone
             shown.append(["clustering/hypergeometric_80", "mnist", 7])
         assert table[["row", "data", "seed"]].to_numpy().tolist() == shown
-    assert len(tables[METRICS]) == 5
+    assert len(tables[METRICS]) == 6
     chosen = collect(tmp_path, "--seeds", "3,4,7")["clustering_latent.csv"]  # the lowest of those asked for
     assert sorted(chosen["seed"]) == [3, 4, 7]
 
