@@ -21,6 +21,7 @@ from experiments.aggregation.runs import select_runs
 from experiments.aggregation.tables import collect_tables, keep_others
 from experiments.common.errors import ExperimentError
 from experiments.common.left_out import write_left_out
+from experiments.common.one_line_errors import one_line_errors
 from experiments.common.store import write_atomically
 
 
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", help="take this data only, such as mnist, where a row has a choice (default: all)")
     parser.add_argument("--keep", action="store_true", help="keep lines of runs that are no longer there")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         selection = select_runs(options.results, options.profile, options.seeds, options.data)
         for run, reason in [*selection.unwanted, *selection.problems]:
             print(f"left out: {run} ({reason})")
@@ -55,10 +56,6 @@ def main(arguments: list[str] | None = None) -> None:
             write_atomically(path, keep_others(path, text) if options.keep else text)
             print(f"wrote {path} ({len(table)} lines from {len(parts)} runs)")
         write_left_out(options.output, selection.problems)
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
     if selection.problems:
         print(f"warning: {len(selection.problems)} runs are left out, see {options.output / 'left_out.csv'}")
 

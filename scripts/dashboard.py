@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at wandb's import: no crash reports
 
-from experiments.common.errors import ExperimentError
+from experiments.common.one_line_errors import one_line_errors
 from experiments.common.store import write_atomically
 from experiments.dashboards.all import DASHBOARDS
 from experiments.dashboards.workspace import push, workspace_json
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY", ""), help="user or team, for --push")
     parser.add_argument("--push", action="store_true", help="make new workspaces in W&B (needs `wandb login`)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         options.output.mkdir(parents=True, exist_ok=True)
         for dashboard in DASHBOARDS:
             path = options.output / f"{dashboard.name}.json"
@@ -36,10 +36,6 @@ def main(arguments: list[str] | None = None) -> None:
         if options.push:
             for dashboard in DASHBOARDS:
                 print(f"made {push(dashboard, options.entity, options.project)}")
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
 
 
 if __name__ == "__main__":

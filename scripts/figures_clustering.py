@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.figures import figure_3, figure_history
 from experiments.clustering.pictures import figure_confusion, figure_digits, figure_latent
-from experiments.common.errors import ExperimentError
 from experiments.common.figures import draw
+from experiments.common.one_line_errors import one_line_errors
 
 FIGURES: dict[str, Callable[[Block], Figure]] = {
     "figure_3": figure_3,
@@ -38,13 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--profile", help="draw this profile only (default: every one)")
     parser.add_argument("--figure", choices=list(FIGURES), help="draw this figure only (default: all)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         figures = {options.figure: FIGURES[options.figure]} if options.figure else FIGURES
         draw(figures, read_blocks(options.metrics, options.profile), options.output)
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
 
 
 if __name__ == "__main__":

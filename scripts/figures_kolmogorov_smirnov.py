@@ -21,6 +21,7 @@ from scipy.stats import binom
 
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import COLOURS, MARKERS, STYLE, add_caption, read_table, save
+from experiments.common.one_line_errors import one_line_errors
 
 SAMPLER = "straight_through"  # the differentiable formulation, which the paper tests
 
@@ -187,17 +188,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("results/local/figures"), help="folder (%(default)s)")
     parser.add_argument("--figure", type=int, choices=sorted(PLANS), help="only this figure (default: all)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         metrics = read_table(options.metrics, "kolmogorov_smirnov_metrics")
         histograms = read_table(options.metrics, "kolmogorov_smirnov_histograms")
         for number in [options.figure] if options.figure else PLANS:
             with plt.rc_context(STYLE):
                 for path in save(draw(number, metrics, histograms), options.output, f"figure_{number}"):
                     print(f"wrote {path}")
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
 
 
 if __name__ == "__main__":

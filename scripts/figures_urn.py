@@ -27,6 +27,7 @@ from matplotlib.transforms import Transform
 
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import COLOURS, MARKERS, STYLE, add_caption, read_table, save
+from experiments.common.one_line_errors import one_line_errors
 from experiments.common.store import write_atomically
 from experiments.urn.tables import ESTIMATORS, MAXIMUM_LIKELIHOOD, recovery_table
 
@@ -205,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("results/local/figures"), help="folder (%(default)s)")
     parser.add_argument("--tables", type=Path, default=Path("results/local/tables"), help="folder (%(default)s)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         metrics = read_table(options.metrics, "urn_metrics", every_seed=True)
         weights = read_table(options.metrics, "urn_weights", every_seed=True)
         history = read_table(options.metrics, "urn_history")
@@ -222,10 +223,6 @@ def main(arguments: list[str] | None = None) -> None:
         options.tables.mkdir(parents=True, exist_ok=True)
         write_atomically(options.tables / "urn_recovery.md", table_recovery(metrics))
         print(f"wrote {options.tables / 'urn_recovery.md'}")
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
 
 
 if __name__ == "__main__":

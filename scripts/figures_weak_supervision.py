@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments 
 
 from matplotlib.figure import Figure
 
-from experiments.common.errors import ExperimentError
 from experiments.common.figures import draw
+from experiments.common.one_line_errors import one_line_errors
 from experiments.disentanglement.pages import figure_11
 from experiments.weak_supervision.ablation import figure_13
 from experiments.weak_supervision.blocks import Block, read_blocks
@@ -41,13 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--profile", help="draw this profile only (default: every one)")
     parser.add_argument("--figure", choices=list(FIGURES), help="draw this figure only (default: all)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         figures = {options.figure: FIGURES[options.figure]} if options.figure else FIGURES
         draw(figures, read_blocks(options.metrics, options.profile), options.output)
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
 
 
 if __name__ == "__main__":

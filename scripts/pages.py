@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 
 from experiments.common.errors import ExperimentError
+from experiments.common.one_line_errors import one_line_errors
 from experiments.pages.digest import Stamp, digest_of
 
 PARTS = ("tables", "figures")  # folders below the output
@@ -46,8 +47,9 @@ def write_all(metrics: Path, output: Path, report: bool) -> list[str]:
         figures_weak_supervision: ["--output", figures],
         tables_clustering: ["--output", tables],
         figures_clustering: ["--output", figures],
-        figures_gradient_study: ["--output", str(output)],
     }
+    if (metrics / "gradient_study.csv").is_file():  # a study of its own, which no run is part of
+        jobs[figures_gradient_study] = ["--output", str(output)]
     if report:
         jobs[report_page] = ["--figures", figures, "--output", str(output / REPORT)]
     left_out = []
@@ -67,7 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--no-report", action="store_true", help="leave the report page out")
     parser.add_argument("--readme", type=Path, help="Markdown file whose summary is rewritten between its markers")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
+        if not any(options.metrics.glob("*_metrics.csv")):
+            raise ExperimentError(f"{options.metrics} holds no metrics: run the experiments and aggregate.py first")
         options.output.mkdir(parents=True, exist_ok=True)
         stamp = Stamp(options.output / ".pages.json", digest_of(options.metrics))
         if stamp.is_current():
@@ -77,15 +81,11 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"not made: {line}")
             pages = [path for part in PARTS for path in sorted((options.output / part).glob("*"))]
             stamp.write([path for path in [*pages, options.output / REPORT] if path.stem != "verdicts"])
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
     from scripts import verdicts
 
     readme = ["--readme", str(options.readme)] if options.readme else []
     verdicts.main(["--metrics", str(options.metrics), "--output", str(options.output / "tables"), *readme])
-    if not options.no_report:
+    if not options.no_report and (options.output / REPORT).is_file():
         print(f"report: {options.output / REPORT}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 
-from experiments.common.errors import ExperimentError
+from experiments.common.one_line_errors import one_line_errors
 from experiments.common.store import write_atomically
 from experiments.report.page import render
 from experiments.report.section import Inputs
@@ -24,14 +24,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figures", type=Path, help="folder of figures (default: figures beside the metrics)")
     parser.add_argument("--output", type=Path, default=Path("results/local/report.html"), help="file (%(default)s)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         page = render(Inputs(options.metrics, options.figures or options.metrics.parent / "figures"))
         options.output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(options.output, page)
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
     print(f"wrote {options.output} ({len(page.encode()) / 1e6:.1f} MB)")
 
 

@@ -16,6 +16,7 @@ from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.study_tables import pretraining_tables, recipe_tables
 from experiments.clustering.tables import SPLITS, notes, table_2, weights_tables
 from experiments.common.errors import ExperimentError
+from experiments.common.one_line_errors import one_line_errors
 from experiments.common.paper import read_paper
 from experiments.common.store import write_atomically
 
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--profile", help="take this profile only (default: every one)")
     parser.add_argument("--only", choices=("table_2", "studies"), help="write these only (default: what there is)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         contents: dict[str, str] = {}
         if options.only != "studies":
             blocks = read_blocks(options.metrics, options.profile)
@@ -102,10 +103,6 @@ def main(arguments: list[str] | None = None) -> None:
         for name, content in contents.items():
             write_atomically(options.output / name, content)
             print(f"wrote {options.output / name}")
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
 
 
 if __name__ == "__main__":

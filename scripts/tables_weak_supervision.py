@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 
 from experiments.common.errors import ExperimentError
+from experiments.common.one_line_errors import one_line_errors
 from experiments.common.paper import read_paper
 from experiments.common.store import write_atomically
 from experiments.common.tables import Table
@@ -157,17 +158,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--profile", help="take this profile only (default: every one)")
     parser.add_argument("--only", choices=ONLY, help="write this only (default: what there is)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         benchmark = options.benchmark or benchmark_file(options.metrics)
         files = contents(options.metrics, benchmark, options.profile, options.only)
         options.output.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_atomically(options.output / name, content)
             print(f"wrote {options.output / name}")
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.common.errors import ExperimentError
+from experiments.common.one_line_errors import one_line_errors
 from experiments.common.store import write_atomically
 from experiments.verdicts.claim import Claim
 from experiments.verdicts.judge import measure
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("results/local/tables"), help="folder (%(default)s)")
     parser.add_argument("--readme", type=Path, help="Markdown file whose summary is rewritten between its markers")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.output):
         measured, left_out = measure(options.metrics)
         claims = [judge_by_rule(one) for one in measured]
         options.output.mkdir(parents=True, exist_ok=True)
@@ -68,10 +68,6 @@ def main(arguments: list[str] | None = None) -> None:
         if options.readme:
             text = replace_between_markers(options.readme, summary(measured).markdown().strip())
             write_atomically(options.readme, text)
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or options.output}: {error.strerror}")
     show(measured, claims)
     for line in left_out:
         print(f"left out: {line}")

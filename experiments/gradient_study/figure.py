@@ -33,12 +33,12 @@ def read(path: Path) -> pd.DataFrame:
     """The study's table.
 
     Raises:
-        ValueError: the file lacks a column.
+        ExperimentError: the file lacks a column.
     """
     frame = pd.read_csv(path, keep_default_na=True)
     missing = {"estimator", "urn", "weights", "function", "temperature", *QUANTITIES} - set(frame.columns)
     if missing:
-        raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}; make it with gradient_study.py.")
+        raise ExperimentError(f"{path} lacks the columns {', '.join(sorted(missing))}; make it with gradient_study.py.")
     return frame
 
 

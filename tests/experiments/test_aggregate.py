@@ -87,7 +87,7 @@ def test_pictures_of_the_lowest_seed_only(tmp_path: Path) -> None:
             shown.append(["clustering/hypergeometric_80", "mnist", 7])
         assert table[["row", "data", "seed"]].to_numpy().tolist() == shown
     assert len(tables[METRICS]) == 6
-    chosen = collect(tmp_path, "--seeds", "3,4,7")["clustering_latent.csv"]  # the lowest of those asked for
+    chosen = collect(tmp_path, "--seeds", "3,4,7")["clustering_generated.csv"]  # the lowest of those asked for
     assert sorted(chosen["seed"]) == [3, 4, 7]
 
 

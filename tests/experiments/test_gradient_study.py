@@ -165,5 +165,5 @@ def test_figure_and_table_come_from_the_csv_alone(frame: pd.DataFrame, tmp_path:
     assert table.count("m = 20, 20, 20; n = 18 |") >= 6
     assert "nan" not in table
     source.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="lacks the columns"):
+    with pytest.raises(ExperimentError, match="lacks the columns"):
         figure.read(source)
