@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.common.errors import ExperimentError
+
 # Okabe and Ito's colours, which colour-blind readers can tell apart; markers and dashes do the same in grey.
 STYLES = {
     "exact": ("straight-through, exact conditionals", "#0072B2", "o", "-"),
