@@ -250,9 +250,13 @@ update-results: $(READY) ## Rewrites the committed results/ from the finished ru
 	$(PY) scripts/aggregate.py --results $(RESULTS) --profile $(PROFILE) --seeds $(SEEDS) --keep --output results/metrics
 	$(PY) scripts/pages.py --metrics results/metrics --output results --no-report --readme README.md
 
+.PHONY: report
+report: $(READY) ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
+	$(PY) scripts/report.py --metrics $(REPORT)/metrics --output $(LOCAL)/report.html
+
 .PHONY: wandb-sync
 wandb-sync: $(READY) ## Uploads the offline runs that Weights & Biases does not have yet (needs `wandb login`)
-	$(PY) scripts/wandb_sync.py $(ARGS)
+	$(PY) scripts/wandb_sync.py --results $(RESULTS) $(ARGS)
 
 .PHONY: wandb-publish
 wandb-publish: $(READY) ## Logs the tables and figures of results/ to Weights & Biases as one run, offline (5 s)

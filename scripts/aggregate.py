@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments 
 import pandas as pd
 
 from experiments.aggregation.runs import select_runs
-from experiments.aggregation.tables import collect_tables, keep_others
+from experiments.aggregation.tables import collect_tables, keep_others, outdated
 from experiments.common.errors import ExperimentError
 from experiments.common.left_out import write_left_out
 from experiments.common.one_line_errors import one_line_errors
@@ -50,10 +50,18 @@ def main(arguments: list[str] | None = None) -> None:
             which += f" with the data {options.data}" if options.data else ""
             raise ExperimentError(f"no finished run{which} under {options.results / 'runs'}")
         options.output.mkdir(parents=True, exist_ok=True)
-        for name, parts in sorted(collect_tables(selection.runs).items()):
+        broken = {Path(run).name for run, _ in selection.problems}
+        tables = collect_tables(selection.runs)
+        for path in outdated(options.output, tables):
+            if options.keep:
+                write_atomically(path, keep_others(path, path.read_text().splitlines()[0] + "\n", broken))
+            else:
+                path.unlink()
+                print(f"removed {path}: no run counts any more")
+        for name, parts in sorted(tables.items()):
             table = pd.concat(parts, ignore_index=True)
             text, path = table.to_csv(index=False, lineterminator="\n"), options.output / name
-            write_atomically(path, keep_others(path, text) if options.keep else text)
+            write_atomically(path, keep_others(path, text, broken) if options.keep else text)
             print(f"wrote {path} ({len(table)} lines from {len(parts)} runs)")
         write_left_out(options.output, selection.problems)
     if selection.problems:

@@ -58,6 +58,8 @@ def write_all(metrics: Path, output: Path, report: bool) -> list[str]:
             script.main(["--metrics", str(metrics), *arguments])
         except SystemExit as stopped:
             left_out.append(f"{script.__name__.split('.')[-1]}: {str(stopped).removeprefix('error: ')}")
+        except KeyError as error:
+            left_out.append(f"{script.__name__.split('.')[-1]}: the metrics have no column {error}")
     return left_out
 
 
@@ -73,9 +75,10 @@ def main(arguments: list[str] | None = None) -> None:
         if not any(options.metrics.glob("*_metrics.csv")):
             raise ExperimentError(f"{options.metrics} holds no metrics: run the experiments and aggregate.py first")
         options.output.mkdir(parents=True, exist_ok=True)
-        stamp = Stamp(options.output / ".pages.json", digest_of(options.metrics))
+        parts = "tables and figures" if options.no_report else "tables, figures and report"
+        stamp = Stamp(options.output / ".pages.json", f"{digest_of(options.metrics)} of {parts}")
         if stamp.is_current():
-            print(f"tables, figures and report are up to date ({options.output})")
+            print(f"{parts} are up to date ({options.output})")
         else:
             for line in write_all(options.metrics, options.output, not options.no_report):
                 print(f"not made: {line}")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hydra
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.common.configuration import CONFIGS, resolve, run_id
 from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import project_version
 from experiments.common.skipping import FIRST_VERSION
@@ -43,10 +44,16 @@ class Selection:
     dirty: list[str] = field(default_factory=list)
 
 
-def facts_of(run: RunDirectory) -> dict[str, Any]:
-    """Returns what a finished run says of its making."""
-    facts: dict[str, Any] = json.loads((run.path / "environment.json").read_text())
-    return facts
+def _is_plain(cell: Cell, run: RunDirectory) -> bool:
+    """Whether a run is its row as it is defined, though settings were given: they may be the row's own."""
+    overrides = [f"experiment={cell.row}", f"profile={cell.profile}", f"seed={cell.seed}"]
+    room = cell.row.split("/")[0]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        plain = hydra.compose("config", overrides)
+        for key in plain.profile:
+            if room.startswith(str(key)) and cell.data and "data" in plain.profile[key]:
+                plain.profile[key].data = cell.data
+    return run_id(resolve(plain), cell.row) == run.path.name
 
 
 def _name(run: RunDirectory) -> str:
@@ -74,7 +81,7 @@ def select_runs(
         version = facts.get("version", FIRST_VERSION)
         if seeds is not None and cell.seed not in seeds:
             selection.unwanted.append((name, f"seed {cell.seed}"))
-        elif facts["overrides"]:
+        elif facts["overrides"] and not _is_plain(cell, run):
             selection.unwanted.append((name, f"run with {' '.join(facts['overrides'])}"))
         elif version != project_version():
             reason = f"made by version {version}, and this is {project_version()}; force=true runs it again"
@@ -96,7 +103,7 @@ def _finished(results: Path, problems: list[tuple[str, str]]) -> Iterator[tuple[
             if run.finished() is None:
                 problems.append((_name(run), "not finished: it failed, was stopped, or is still running"))
                 continue
-            config, facts = OmegaConf.load(run.path / "config.yaml"), facts_of(run)
+            config, facts = OmegaConf.load(run.path / "config.yaml"), run.environment()
             source = OmegaConf.select(config, "experiment.data.source") or ""
             cell = Cell(row, config.profile.name, source, config.seed)
             found.append((row, -(run.path / "finished.json").stat().st_mtime, run, cell, facts))

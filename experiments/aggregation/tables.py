@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.aggregation.runs import Cell, facts_of
+from experiments.aggregation.runs import Cell
 from experiments.clustering.shown_pictures import is_shown
 from experiments.common.collected import read_collected
+from experiments.common.configuration import rows
 from experiments.common.errors import ExperimentError
 from experiments.common.store import RunDirectory
 from experiments.weak_supervision.kept_pictures import kept_pictures
@@ -52,7 +53,7 @@ def collect_tables(runs: Mapping[Cell, RunDirectory]) -> dict[str, list[pd.DataF
 
 def _with_origin(cell: Cell, run: RunDirectory, name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Returns a run's table with columns that say where it comes from."""
-    table, facts = table.reset_index(drop=True), facts_of(run)
+    table, facts = table.reset_index(drop=True), run.environment()
     origin: dict[str, Any] = {"row": cell.row, "profile": cell.profile, "seed": cell.seed, "run_id": run.path.name}
     if cell.data and "data" not in table:
         origin["data"] = cell.data
@@ -63,10 +64,27 @@ def _with_origin(cell: Cell, run: RunDirectory, name: str, table: pd.DataFrame) 
     return pd.concat(columns, axis=1)
 
 
-def keep_others(path: Path, new: str) -> str:
+def outdated(folder: Path, tables: Iterable[str]) -> list[Path]:
+    """Returns the tables of rooms in a folder that no run stands behind any more.
+
+    Args:
+        folder: Of CSVs, written by an earlier call.
+        tables: Names of those that are written now.
+    """
+    rooms = {row.split("/")[0] for row in rows()}
+    others = (path for path in sorted(folder.glob("*_*.csv")) if path.name not in set(tables))
+    return [path for path in others if any(path.name.startswith(f"{room}_") for room in rooms)]
+
+
+def keep_others(path: Path, new: str, broken: Container[str] = ()) -> str:
     """Adds to a CSV's new text the lines of the old file whose cells (row, profile, data, seed) are not in it.
 
     Text stays as it is, so that no number is written anew.
+
+    Args:
+        path: The old file.
+        new: Text of the new one.
+        broken: Ids of runs that are left out, whose lines are not kept.
 
     Raises:
         ExperimentError: the old file is no such table.
@@ -80,7 +98,8 @@ def keep_others(path: Path, new: str) -> str:
     if not set(cell) <= set(old):
         raise ExperimentError(f"{path} has no columns {', '.join(cell)}: its lines can't be kept")
     made = set(table[cell].itertuples(index=False, name=None))
-    others = old[[line not in made for line in old[cell].itertuples(index=False, name=None)]]
+    cells = old[cell].itertuples(index=False, name=None)
+    others = old[[line not in made and run not in broken for line, run in zip(cells, old["run_id"], strict=True)]]
     both = pd.concat([table, others], ignore_index=True).fillna("")
     seeds = both["seed"].astype(int)
     if path.stem.endswith(PICTURES):

@@ -78,10 +78,10 @@ class RunContext:
         return str(self._trainer.get("accelerator", "auto"))
 
     def save_model(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Keeps a trained model's weights as ``model.pt`` in the run's folder."""
+        """Keeps a trained model's weights, as ``model.pt`` in the run's folder when it is finished."""
         buffer = io.BytesIO()
         torch.save({name: value.detach().cpu() for name, value in state.items()}, buffer)
-        write_atomically(self.run.model, buffer.getvalue())
+        write_atomically(self.run.new_model, buffer.getvalue())
 
     @property
     def checkpoint_path(self) -> Path | None:

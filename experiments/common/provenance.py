@@ -62,15 +62,15 @@ def provenance_of(runs: pd.DataFrame, source: str) -> Provenance:
     """
     runs = runs.drop_duplicates("run_id")
     data = runs["data"] if "data" in runs else pd.Series("drawn", index=runs.index)
-    commits = {f"{run.commit:.10}{' with changes' if run.dirty else ''}" for run in runs.itertuples()}
+    commits = {f"{run.commit!s:.10}{' with changes' if run.dirty else ''}" for run in runs.itertuples()}
     return Provenance(
-        profile=", ".join(sorted(set(runs["profile"]))),
-        data=", ".join(sorted(set(data.fillna("drawn")))),
+        profile=", ".join(sorted(set(runs["profile"].astype(str)))),
+        data=", ".join(sorted(set(data.fillna("drawn").astype(str)))),
         seeds=tuple(sorted(int(seed) for seed in set(runs["seed"]))),
-        device=", ".join(sorted(set(runs["device"].fillna(UNKNOWN)))),
+        device=", ".join(sorted(set(runs["device"].fillna(UNKNOWN).astype(str)))),
         seconds=describe_seconds(runs),
         commits=tuple(sorted(commits)),
-        torch=", ".join(sorted(set(runs["torch"].fillna(UNKNOWN)))),
+        torch=", ".join(sorted(set(runs["torch"].fillna(UNKNOWN).astype(str)))),
         runs=tuple(sorted(f"{run.row} {run.run_id}" for run in runs.itertuples())),
         source=source,
     )

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FINISHED = "finished.json"
+STAGED = ".next"  # folder of a result that is being written
+MODEL = "model.pt"
+LOCK_SECONDS = 2.0  # those who only ask whether a run is at work hold its lock for a moment
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -66,7 +69,8 @@ class RunDirectory:
         self.row = row
         self.path = results / "runs" / row / run_id
         self.checkpoints = self.path / "checkpoints"
-        self.model = self.path / "model.pt"  # where a row keeps one
+        self.model = self.path / MODEL  # where a row keeps one
+        self.new_model = self.checkpoints / MODEL  # of a run that is not finished
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -82,7 +86,7 @@ class RunDirectory:
             for folder in (self.path, self.checkpoints):
                 with tempfile.TemporaryFile(dir=folder):
                     pass
-            lock = filelock.FileLock(self.path / ".lock", timeout=0)
+            lock = filelock.FileLock(self.path / ".lock", timeout=LOCK_SECONDS)
             lock.acquire()
         except filelock.Timeout:
             raise ExperimentError(f"another process is working on this run: {self.path}") from None
@@ -92,6 +96,7 @@ class RunDirectory:
                 "choose another one with results=FOLDER or MVHG_RESULTS_DIR"
             ) from None
         try:
+            self._move_into_place()
             yield
         finally:
             lock.release()
@@ -102,6 +107,7 @@ class RunDirectory:
         Raises:
             ExperimentError: the marker or a file it names is missing, unreadable or altered.
         """
+        self._move_into_place()
         marker = self.path / FINISHED
         if not marker.exists():
             return None
@@ -118,16 +124,38 @@ class RunDirectory:
         return content
 
     def finish(self, tables: Mapping[str, pd.DataFrame], environment: Mapping[str, Any], config: str) -> None:
-        """Writes the tables, the environment and the configuration, and last the marker."""
+        """Writes the tables, the environment, the configuration and a model that was kept, and last the marker.
+
+        All of it into a folder of its own, to be moved into place when it is whole: a process that is killed before
+        leaves an earlier result as it was, one that is killed later a result that the next reader moves.
+        """
         contents = {f"{name}.csv": table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
         contents["environment.json"] = json.dumps(environment, indent=2) + "\n"
         contents["config.yaml"] = config
-        marker = self.path / FINISHED
-        marker.unlink(missing_ok=True)
+        staged = self.path / STAGED
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
         for name, content in contents.items():
-            write_atomically(self.path / name, content)
-        files = {name: _digest(self.path / name) for name in sorted(contents)}
-        write_atomically(marker, json.dumps({"files": files}, indent=2) + "\n")
+            write_atomically(staged / name, content)
+        if self.new_model.is_file():
+            os.replace(self.new_model, staged / MODEL)
+        files = {path.name: _digest(path) for path in sorted(staged.iterdir())}
+        write_atomically(staged / FINISHED, json.dumps({"files": files}, indent=2) + "\n")
+        self._move_into_place()
+
+    def _move_into_place(self) -> None:
+        """Makes a result that is whole the run's; two processes may do so at once."""
+        staged = self.path / STAGED
+        try:
+            files = json.loads((staged / FINISHED).read_text())["files"]
+        except FileNotFoundError:
+            return
+        for name in [*files, FINISHED]:
+            with suppress(FileNotFoundError):
+                os.replace(staged / name, self.path / name)
+        if MODEL not in files:
+            self.model.unlink(missing_ok=True)
+        shutil.rmtree(staged, ignore_errors=True)
 
     def environment(self) -> dict[str, Any]:
         """Returns the facts of the code and machine that made a finished run."""
@@ -185,7 +213,8 @@ def find_finished(results: Path) -> Iterator[tuple[str, RunDirectory]]:
 def find_runs(results: Path) -> Iterator[tuple[str, RunDirectory]]:
     """Yields (row key, run) of every run that was ever started, in the order of their names; nothing is checked."""
     runs = results / "runs"
-    folders = {path.parent for name in ("checkpoints", FINISHED) for path in runs.rglob(name)}
+    found = {path.parent for name in ("checkpoints", FINISHED) for path in runs.rglob(name)}
+    folders = {path for path in found if path.name != STAGED}
     for folder in sorted(folders):
         row = folder.parent.relative_to(runs).as_posix()
         yield row, RunDirectory(results, row, folder.name)

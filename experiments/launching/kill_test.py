@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from experiments.common.store import find_finished
+from experiments.common.store import STAGED, find_finished
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROW = "kolmogorov_smirnov/weights_exact_straight_through"
@@ -97,7 +97,7 @@ def _check(results: Path, kept: dict[str, str]) -> dict[str, str]:
 
 
 def _runs(hashes: dict[str, str]) -> int:
-    return sum(name.endswith("/finished.json") for name in hashes)
+    return sum(name.endswith("/finished.json") and STAGED not in name for name in hashes)
 
 
 def _start(command: list[str], results: Path) -> subprocess.Popen[bytes]:

@@ -124,6 +124,7 @@ class CellLauncher(Launcher):
 
 
 def _say_finished(cells: Sequence[Cell]) -> None:
+    cells = [cell for cell in cells if cell.reason is None]  # one that is damaged is named with the failed
     finished = [cell.run for cell in cells if cell.run is not None and cell.finished]
     if not finished:
         return

@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments.common.errors import ExperimentError
-from experiments.common.left_out import FILE as LEFT_OUT
+from experiments.common.left_out import read_left_out
 from experiments.common.tables import NOTHING
 from experiments.report.charts import HEIGHT, WIDTH, Chart
 from experiments.report.claims import claims
@@ -126,15 +126,6 @@ def _profiles(metrics: Path) -> set[str]:
     return found
 
 
-def _left_out(metrics: Path) -> list[tuple[str, str]]:
-    """Runs that were left out, and why."""
-    path = metrics / LEFT_OUT
-    if not path.is_file():
-        return []
-    lines = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return list(zip(lines["run"], lines["reason"]))
-
-
 def render(inputs: Inputs) -> str:
     """Returns the page.
 
@@ -166,7 +157,7 @@ def render(inputs: Inputs) -> str:
         outcomes=_counts([one.claim.outcome for one in judged]),
         signs=SIGNS,
         sections=[_section(section, sources) for section in found],
-        left_out=_left_out(inputs.metrics),
+        left_out=read_left_out(inputs.metrics),
         missing=[*not_judged, *missing],
         smoke="smoke" in _profiles(inputs.metrics),
         marks=MARKS,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import pandas as pd
+
 from experiments.benchmark.tables import benchmark_provenance, comparison_table
 from experiments.clustering import blocks as clustering_blocks
 from experiments.clustering.study_tables import pretraining_tables, recipe_tables
@@ -16,7 +18,7 @@ from experiments.clustering.tables import SPLITS, table_2, weights_tables
 from experiments.common.errors import ExperimentError
 from experiments.common.figures import read_table
 from experiments.common.paper import read_paper
-from experiments.common.provenance import provenance_of
+from experiments.common.provenance import Provenance, provenance_of
 from experiments.disentanglement.pages import figure_11_table, scores
 from experiments.gradient_study import figure as gradient_figure
 from experiments.gradient_study.table import EXPLANATION, case_table, worst_table
@@ -92,7 +94,8 @@ def _weak_supervision(inputs: Inputs) -> Section:
             "weak_supervision_reconstructions": "Pairs of images and their reconstructions.",
             "figure_13": "Figure 13: HGVAE over the final temperature and the learning rate.",
         }.items():
-            section.picture(inputs.figures / f"{name}_{block.suffix}.png", f"{caption} {block.heading}.", made)
+            origin = _ablation_provenance(block, made) if name == "figure_13" else made
+            section.picture(inputs.figures / f"{name}_{block.suffix}.png", f"{caption} {block.heading}.", origin)
         section.table("ablations", partial(ablation_table, block))
     benchmark = benchmark_file(inputs.metrics)
     section.table(
@@ -101,6 +104,17 @@ def _weak_supervision(inputs: Inputs) -> Section:
         runtimes["place"],
     )
     return section
+
+
+def _ablation_provenance(block: weak_blocks.Block, made: Provenance) -> Provenance:
+    """Of Figure 13, which compares variants with the row itself."""
+    own = block.runs("hgvae", 3)
+    try:
+        variants = block.of_room(weak_blocks.ABLATION, "metrics")
+    except ExperimentError:
+        return made
+    shown = variants[variants["row"].str.contains("final_temperature|learning_rate")]
+    return provenance_of(pd.concat([shown, own]), f"{weak_blocks.ABLATION}_metrics.csv, {WEAK_FILE}")
 
 
 def _disentanglement(inputs: Inputs) -> Section:

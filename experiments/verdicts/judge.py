@@ -45,6 +45,8 @@ def measure(metrics: Path) -> tuple[list[Measurement], list[str]]:
                     measured += function(metrics)
                 except ExperimentError as error:
                     left_out.append(f"{function.__name__.replace('_', ' ')}: {error}")
+                except KeyError as error:
+                    left_out.append(f"{function.__name__.replace('_', ' ')}: the metrics have no column {error}")
     if not measured:
         reason = f" ({'; '.join(left_out)})" if left_out else ""
         raise ExperimentError(f"{metrics} holds no metrics of {', '.join(ROOMS)}{reason}")

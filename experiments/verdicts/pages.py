@@ -28,7 +28,8 @@ def sections(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
     """Claims by the section that they belong to, in the order in which they first come."""
     found: dict[str, list[Claim]] = {}
     for one in claims:
-        found.setdefault(one.place.split(",")[0] if not one.place.startswith("ours") else "ours", []).append(one)
+        section = "ours" if one.place.startswith("ours") else one.place.split(", Figure")[0].split(", Table")[0]
+        found.setdefault(section, []).append(one)
     return found
 
 
@@ -86,24 +87,29 @@ def summary(measured: Sequence[Measurement]) -> Table:
     rows = []
     for key, rule in read_rules().items():
         some = [one for one in measured if one.rule == key and one.short]
-        profile = next((name for name in (*PROFILES, "") if any(one.profile == name for one in some)), None)
-        best = [(one, judge_by_rule(one)) for one in some if one.profile == profile]
+        some.sort(key=lambda one: [*PROFILES, ""].index(one.profile))  # stable: of one profile, the first data set
+        best = [(one, judge_by_rule(one)) for one in some if _block(one) == _block(some[0])]
         if any(one.missing or claim.outcome != NOT_JUDGED or claim.difference != NOTHING for one, claim in best):
             rows.append(_line(rule, best))
     return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
 
 
+def _block(measured: Measurement) -> tuple[str, str]:
+    return measured.profile, measured.data
+
+
 def _line(rule: Mapping[str, Any], judged: Sequence[tuple[Measurement, Claim]]) -> list[str]:
     measured, claim = judged[0]
     text = str(rule.get("summary") or rule["claim"]).format(**measured.fills)
-    place = claim.place if len({other.place for _, other in judged}) == 1 else claim.place.split(",")[0]
+    place = "; ".join(dict.fromkeys(other.place for _, other in judged))
     shown = [f"{one.part}: {one.short}" if len(judged) > 1 else one.short for one, _ in judged]
     words: dict[str, list[str]] = {}
     for one, other in judged:
         words.setdefault(_short_verdict(one, other), []).append(one.part)
     verdicts = [f"{word}: {'; '.join(parts)}" if len(words) > 1 else word for word, parts in words.items()]
     origin = claim.provenance
-    seeds = ", ".join(str(seed) for seed in origin.seeds) if origin else ""
+    found = {seed for _, other in judged if other.provenance for seed in other.provenance.seeds}
+    seeds = ", ".join(str(seed) for seed in sorted(found))
     source = [part for part in (origin.data, origin.profile, seeds) if part] if origin else [NOTHING]
     return [f"{place}: {text}", "; ".join(shown), "; ".join(source), "<br>".join(verdicts)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class Cell:
         fewest = read_rules()[rule].get("seeds", 1)
         missing = f"no run of {', '.join(self.absent)}" if self.absent else ""
         if not missing and len(self.values) < fewest:
-            missing = f"{'one seed' if len(self.values) else 'no seed'} of all is too few"
+            missing = "one seed is too few" if len(self.values) else "no seed is common to all"
         return Measurement(
             rule,
             text if not self.absent and len(self.values) else missing,
@@ -68,6 +69,11 @@ class Cell:
             short="" if self.values.empty else short,
             missing=missing,
         )
+
+
+def _with_error(mean: float, error: float, sign: str = "") -> str:
+    """A mean with its error, which a single value does not have."""
+    return f"{mean:{sign}.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}")
 
 
 def _rule(rule: str, method: str) -> str:
@@ -96,7 +102,7 @@ def bound_of_truth(block: Block, method: str, shared: int) -> Measurement:
     """The bound of the named method beside that of the same networks with k given."""
     cell = Cell(block, (method, "fixed_k_joint"), shared, "joint_bound")
     mean, error = cell.differences()["fixed_k_joint"]
-    text = f"{mean:+.2f} nats per image, standard error {error:.2f}"
+    text = f"{mean:+.2f} nats per image" + ("" if math.isnan(error) else f", standard error {error:.2f}")
     return cell.measurement("bound_of_truth", text, [(mean, error)], f"{mean:+.1f} nats")
 
 
@@ -104,7 +110,9 @@ def independent_part(block: Block, method: str, shared: int) -> Measurement:
     """Table 1, column I; both baselines decide."""
     cell = Cell(block, (method, *BASELINES), shared, "independent_accuracy")
     differences = cell.differences()
-    shown = "; ".join(f"{mean:+.3f} ± {error:.3f} to {METHODS[other]}" for other, (mean, error) in differences.items())
+    shown = "; ".join(
+        f"{_with_error(mean, error, '+')} to {METHODS[other]}" for other, (mean, error) in differences.items()
+    )
     means = cell.values.mean()
     short = f"{means[method]:.2f} beside {' and '.join(f'{means[one]:.2f}' for one in BASELINES)}"
     rule = _rule("table_1_independent", method)
@@ -119,7 +127,7 @@ def shared_part(block: Block, method: str, shared: int) -> Measurement:
     if not cell.values.empty:
         mean, lower = float(means[method]), means[list(BASELINES)].idxmin()
         better = ", above both" if mean > (means + deviations)[list(BASELINES)].max() else ""
-        shown = "; ".join(f"{METHODS[other]} {means[other]:.3f} ± {deviations[other]:.3f}" for other in BASELINES)
+        shown = "; ".join(f"{METHODS[other]} {_with_error(means[other], deviations[other])}" for other in BASELINES)
         text = f"{mean:.3f}{better}; {shown}"
         short = f"{mean:.2f} beside {' and '.join(f'{means[one]:.2f}' for one in BASELINES)}"
         values = [(mean - float(means[lower]), float(deviations[lower]))]

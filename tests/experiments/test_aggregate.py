@@ -17,6 +17,7 @@ from experiments.common.store import RunDirectory
 from experiments.weak_supervision.kept_pictures import read_pictures
 from experiments.weak_supervision.traversals import pack
 from scripts import aggregate
+from tests.experiments.helpers import KS, launch
 
 ROW = "clustering/hypergeometric_60"
 METRICS = "clustering_metrics.csv"
@@ -191,3 +192,24 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
 def test_of_studies_only_the_scores_are_kept(tmp_path: Path) -> None:
     finish(tmp_path, "one", 0, row="clustering_recipe/whole")
     assert list(collect(tmp_path)) == ["clustering_recipe_metrics.csv"]
+
+
+def test_settings_that_are_the_rows_own_leave_it_the_row(tmp_path: Path) -> None:
+    launch(KS, tmp_path, "experiment.sampler=sample")
+    launch(KS, tmp_path, "experiment.batch_size=7")
+    tables = collect(tmp_path, "--profile", "smoke")
+    assert tables["kolmogorov_smirnov_metrics.csv"]["run_id"].nunique() == 1
+
+
+def test_lines_of_runs_that_broke_do_not_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(tmp_path, "one", 1)
+    finish(tmp_path, "two", 2, row="clustering_recipe/whole")
+    collect(tmp_path)
+    (tmp_path / "runs" / "clustering_recipe" / "whole" / "two" / "metrics.csv").write_text("a\n1\n")
+    other = tmp_path / "metrics" / "somebodys_own.csv"
+    other.write_text("a\n1\n")
+    assert collect(tmp_path, "--keep")["clustering_recipe_metrics.csv"].empty
+    tables = collect(tmp_path)
+    assert "clustering_recipe_metrics.csv" not in tables
+    assert {METRICS, "left_out.csv", "somebodys_own.csv"} <= set(tables)
+    assert "removed" in capsys.readouterr().out

@@ -37,7 +37,7 @@ from experiments.common.store import RunDirectory
 from experiments.common.tables import Table
 from experiments.common.tracking import Tracker
 from scripts import aggregate, tables_clustering
-from tests.experiments.clustering_metrics import tables_of
+from tests.experiments.clustering_metrics import RUN, tables_of
 from tests.experiments.clustering_reference import make_vade
 from tests.experiments.helpers import compose, launch
 
@@ -49,7 +49,9 @@ ROW = "clustering/uniform_60"
 
 def write_study(folder: Path, room: str, lines: Iterable[dict[str, Any]]) -> None:
     folder.mkdir(exist_ok=True)
-    pd.DataFrame(lines).to_csv(folder / f"{room}_metrics.csv", index=False)
+    table = pd.DataFrame(lines)
+    table["run_id"] = table["row"] + table["seed"].astype(str)
+    table.assign(**RUN, seconds=5.0).to_csv(folder / f"{room}_metrics.csv", index=False)
 
 
 def pretraining_lines(row: str, profile: str, data: str, seeds: Iterable[int], accuracy: float) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ def finish_trained_run(results: Path) -> GroupVAE:
     model = make_model()
     run = RunDirectory(results, ROW, RUN)
     with run.claim():
-        torch.save(model.state_dict(), run.path / "model.pt")
+        torch.save(model.state_dict(), run.new_model)
         config = OmegaConf.to_yaml(OmegaConf.create({"experiment": TRAINED}))
         run.finish({"metrics": pd.DataFrame({"method": ["hgvae"]})}, {}, config)
     return model

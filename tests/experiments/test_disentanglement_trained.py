@@ -59,6 +59,7 @@ def test_it_is_found_within_hydras_entry_point_and_hydra_is_left_as_it_was(tmp_p
         from omegaconf import OmegaConf
         from experiments.common.configuration import CONFIGS, resolve
         import experiments.common.trained_run
+        import experiments.launching
 
         @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
         def main(config):
@@ -70,7 +71,7 @@ def test_it_is_found_within_hydras_entry_point_and_hydra_is_left_as_it_was(tmp_p
         """)
     )
     run = subprocess.run(
-        [sys.executable, str(program), "-m", f"experiment={OTHER}", "seed=0,4", f"results={tmp_path}"],
+        [sys.executable, str(program), "-m", LAUNCHER, f"experiment={OTHER}", "seed=0,4", f"results={tmp_path}"],
         cwd=CHECKOUT,
         env=environment(),
         capture_output=True,
@@ -92,11 +93,14 @@ def test_an_unknown_row_is_one_clear_line() -> None:
     assert "\n" not in str(caught.value)
 
 
+LAUNCHER = "hydra.launcher._target_=hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # asks for no results
+
+
 def finished_run(results: Path, weights: bool = True) -> RunDirectory:
     run = RunDirectory(results, "some/row", "0123456789ab")
     with run.claim():
         if weights:
-            torch.save({"weight": torch.arange(3.0)}, run.path / "model.pt")
+            torch.save({"weight": torch.arange(3.0)}, run.new_model)
         run.finish(
             {"metrics": pd.DataFrame({"method": ["hgvae"]})}, {}, "experiment:\n  _target_: some.Class\n  size: 3\n"
         )

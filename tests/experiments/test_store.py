@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -186,3 +188,33 @@ def test_finished_runs_are_found_by_row(tmp_path: Path) -> None:
                 one.finish({"metrics": TABLE}, {}, "")
     assert [(row, run.path.name) for row, run in find_finished(tmp_path)] == [("a/first", "1"), ("b/second", "2")]
     assert list(find_finished(tmp_path / "nowhere")) == []
+
+
+def test_a_forced_run_killed_anywhere_loses_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the write or move at which the process dies: the old result, or the new one, whole."""
+    seen = set()
+    for deadly in range(12):
+        run = RunDirectory(tmp_path / str(deadly), "a/b", "1")
+        run.checkpoints.mkdir(parents=True)
+        run.new_model.write_text("old model")
+        run.finish({"metrics": pd.DataFrame({"a": [1]})}, {"commit": "old"}, "old")
+        run.new_model.write_text("new model")
+        calls = iter(range(100))
+        replace = os.replace
+
+        def dying(*paths: Any, deadly: int = deadly, calls: Any = calls, replace: Any = replace) -> None:
+            if next(calls) == deadly:
+                raise KeyboardInterrupt
+            replace(*paths)
+
+        monkeypatch.setattr(os, "replace", dying)
+        with suppress(KeyboardInterrupt):
+            run.finish({"metrics": pd.DataFrame({"a": [2]})}, {"commit": "new"}, "new")
+        monkeypatch.undo()
+        assert run.finished() is not None
+        commit = run.environment()["commit"]
+        seen.add(commit)
+        assert run.table("metrics")["a"].tolist() == [{"old": 1, "new": 2}[commit]]
+        assert run.model.read_text() == f"{commit} model"
+        assert [row for row, _ in find_finished(tmp_path / str(deadly))] == ["a/b"]
+    assert seen == {"old", "new"}

@@ -138,7 +138,7 @@ def test_seeds_must_be_common_and_two(tmp_path: Path) -> None:
     assert (verdict.outcome, verdict.verdict) == ("not judged", "not comparable")
     assert verdict.measured == "no run of AdaVAE"
     write_block(tmp_path, seeds=[1, 2], methods=["ada_vae"], pairs=[3])
-    assert judge(tmp_path, BELOW).reason == "one seed of all is too few"
+    assert judge(tmp_path, BELOW).reason == "one seed is too few"
     write_block(tmp_path, seeds=[0], methods=["ada_vae"], pairs=[3])
     verdict = judge(tmp_path, BELOW)
     assert verdict.outcome == "fails"
