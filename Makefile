@@ -103,7 +103,7 @@ PAGES = $(PY) scripts/pages.py --metrics $(LOCAL)/metrics --output $(LOCAL)
 .PHONY: reproduce
 reproduce: CLUSTERING_DATA = $(filter-out mpi3d_%,$(DATA))
 reproduce: WEAK_DATA = $(filter mpi3d_%,$(DATA))
-reproduce: $(READY) ## Tables 1, 2, Figures 1-4, 7-10, verdicts, report; one seed (35 minutes, 15 for Table 1; 200 MB)
+reproduce: $(READY) ## Tables 1, 2, Figures 1-4, 7-10, verdicts, report; one seed (20 to 40 minutes; 200 MB)
 	$(RUN) $(DATA_OF_ROWS) experiment=$(call list,$(REPRODUCE_ROWS))
 	$(AGGREGATE)
 	$(PAGES)
@@ -211,7 +211,7 @@ clustering-studies: $(READY) ## What makes the clusters good: pretraining and re
 SMOKE := results/local/smoke
 
 .PHONY: smoke
-smoke: $(READY) ## The whole chain in little: rows of every experiment, tables, figures, report; means nothing (3 minutes)
+smoke: $(READY) ## The whole chain in little: rows of every experiment, tables, figures, report; means nothing (2 minutes)
 	$(PY) -m experiments.run -m profile=smoke results=$(SMOKE) $(if $(findstring launcher=,$(ARGS)),,$(PARALLEL)) $(ARGS) experiment=$(call list,$(SMOKE_ROWS))
 	$(PY) scripts/aggregate.py --profile smoke --results $(SMOKE) --output $(SMOKE)/metrics
 	$(PY) scripts/pages.py --metrics $(SMOKE)/metrics --output $(SMOKE)

@@ -49,7 +49,8 @@ def _origin(claim: Claim) -> str:
     origin = claim.provenance
     if origin is None:
         return NOTHING
-    return ", ".join([origin.data, origin.profile, origin.device, origin.seconds])
+    changed = ["code with changes"] if any("with changes" in commit for commit in origin.commits) else []
+    return ", ".join([origin.data, origin.profile, origin.device, origin.seconds, *changed])
 
 
 def claims_table(title: str, claims: Sequence[Claim]) -> Table:
