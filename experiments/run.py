@@ -8,13 +8,15 @@ A finished run is skipped, an interrupted one continues from its last checkpoint
 
 import sys
 
-from experiments.common.command_line import check_command_line
+from experiments.common.command_line import check_command_line, check_results_folder
 from experiments.common.errors import ExperimentError
 from experiments.entry import main
 
 if __name__ == "__main__":
     try:
         check_command_line(sys.argv[1:])
+        if {"-m", "--multirun"} & set(sys.argv):
+            check_results_folder(sys.argv[1:])
     except ExperimentError as error:
         sys.exit(f"error: {error}")
     main()

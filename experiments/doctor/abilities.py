@@ -21,7 +21,7 @@ NEEDS: dict[str, tuple[Callable[[Surroundings], bool], str]] = {
     ),
     "mpi3d_toy": (
         lambda found: found.data["mpi3d_toy"] is not None,
-        "fetched when asked for (12.7 GB), or python scripts/prepare_mpi3d.py FILE (data/README.md)",
+        "fetched when asked for (12.7 GB), or python scripts/prepare_mpi3d.py fetch mpi3d_toy (data/README.md)",
     ),
     "1 GiB of disk": (lambda found: found.free_gib >= 1, "free space, or set MVHG_RESULTS_DIR"),
     "30 GiB of disk": (lambda found: found.free_gib >= 30, "free space, or set MVHG_DATA_DIR"),

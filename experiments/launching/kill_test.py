@@ -21,7 +21,7 @@ CELLS_PER_KILL = 5
 # Long enough a cell to be hit, and with checkpoints.
 SETTINGS = ("experiment.draws=50000", "experiment.batch_size=1000", "experiment.max_settings=3")
 LOG = "multiruns.log"  # what they print
-MOMENTS = (3.0, 9.0)  # seconds from one kill to the next
+MOMENTS = (3.0, 20.0)  # seconds from one kill to the next
 
 
 def multirun(results: Path, launcher: str, cells: int) -> list[str]:
