@@ -19,7 +19,7 @@ from tests.experiments.helpers import CHECKOUT, KS, command, csv_bytes, environm
     ("arguments", "message"),
     [
         ([f"experiment={KS}", "no_such_key=1"], "Could not override 'no_such_key'"),
-        ([f"experiment={KS}", "profile=huge"], "error: profile=huge: there is no such choice; choose from medium, paper"),
+        ([f"experiment={KS}", "profile=huge"], "error: profile=huge: there is no such choice; choose from medium"),
         ([f"experiment={KS}", "launcher=moon"], "error: launcher=moon: there is no such choice; choose from local"),
         (["experiment=urn/exakt"], "error: experiment=urn/exakt: there is no such row; near it: urn/exact"),
         ([f"experiment={KS}", "hydra/launcher=joblib"], "error: hydra/launcher=joblib: choose with launcher=serial"),
