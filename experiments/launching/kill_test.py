@@ -56,7 +56,14 @@ def finished_hashes(results: Path) -> dict[str, str]:
     return hashes
 
 
-def kill_test(results: Path, launcher: str, times: int, seed: int, log: Callable[[str], None] = print) -> None:
+def kill_test(
+    results: Path,
+    launcher: str,
+    times: int,
+    seed: int,
+    log: Callable[[str], None] = print,
+    moments: tuple[float, float] = MOMENTS,
+) -> None:
     """Kills one of a multirun's processes at a time, starts it again when it has ended, and lets the last one end.
 
     Args:
@@ -65,6 +72,7 @@ def kill_test(results: Path, launcher: str, times: int, seed: int, log: Callable
         times: Number of kills.
         seed: Decides the moments and the processes.
         log: Takes a line each.
+        moments: Seconds from one kill to the next, at least and at most.
 
     Raises:
         AssertionError: a finished run was lost or altered, or the last multirun did not finish all cells.
@@ -77,7 +85,7 @@ def kill_test(results: Path, launcher: str, times: int, seed: int, log: Callable
     for number in range(1, times + 1):
         if process.poll() is not None:
             process = _start(command, results)
-        victim = _kill_one(process, generator)
+        victim = _kill_one(process, generator, moments)
         time.sleep(1.0)  # for the others to notice
         kept = _check(results, kept)
         state = "goes on" if process.poll() is None else f"ended with status {process.returncode}"
@@ -106,9 +114,9 @@ def _start(command: list[str], results: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=output, stderr=output)
 
 
-def _kill_one(process: subprocess.Popen[bytes], generator: random.Random) -> str:
+def _kill_one(process: subprocess.Popen[bytes], generator: random.Random, moments: tuple[float, float]) -> str:
     """Kills the process or one below it at a random moment; returns which, and after how many seconds."""
-    moment, share = generator.uniform(*MOMENTS), generator.random()
+    moment, share = generator.uniform(*moments), generator.random()
     started = time.monotonic()
     while time.monotonic() - started < moment and process.poll() is None:
         time.sleep(0.02)
