@@ -51,7 +51,8 @@ def _umask() -> int:
     return mask
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -118,7 +119,7 @@ class RunDirectory:
             raise ExperimentError(f"{marker} is damaged; force=true runs this row again") from None
         for name, digest in files.items():
             file = self.path / name
-            if not file.is_file() or _digest(file) != digest:
+            if not file.is_file() or file_digest(file) != digest:
                 state = "was changed after the run wrote it" if file.is_file() else "is missing"
                 raise ExperimentError(f"{file} {state}; force=true runs this row again")
         return content
@@ -139,7 +140,7 @@ class RunDirectory:
             write_atomically(staged / name, content)
         if self.new_model.is_file():
             os.replace(self.new_model, staged / MODEL)
-        files = {path.name: _digest(path) for path in sorted(staged.iterdir())}
+        files = {path.name: file_digest(path) for path in sorted(staged.iterdir())}
         write_atomically(staged / FINISHED, json.dumps({"files": files}, indent=2) + "\n")
         self._move_into_place()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from experiments.common.store import STAGED, find_finished
+from experiments.common.store import STAGED, file_digest, find_finished
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROW = "kolmogorov_smirnov/weights_exact_straight_through"
@@ -52,7 +51,7 @@ def finished_hashes(results: Path) -> dict[str, str]:
     hashes = {}
     for _, run in find_finished(results):
         for path in sorted(path for path in run.path.iterdir() if path.is_file() and not path.name.startswith(".")):
-            hashes[path.relative_to(results).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+            hashes[path.relative_to(results).as_posix()] = file_digest(path)
     return hashes
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from experiments.common.store import write_atomically
+from experiments.common.store import file_digest, write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = ("experiments", "scripts", "mvhg", "results/paper.yaml", "results/benchmark")
@@ -25,7 +25,7 @@ def digest_of(metrics: Path) -> str:
         paths = [folder] if folder.is_file() else sorted(folder.rglob("*"))
         for path in paths:
             if path.is_file() and "__pycache__" not in path.parts:
-                total.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+                total.update(f"{path.name} {file_digest(path)}\n".encode())
     return total.hexdigest()
 
 
@@ -46,7 +46,7 @@ class Stamp:
             stamp = json.loads(self.path.read_text())
             files = dict(stamp["files"])
             return bool(stamp["digest"] == self.digest) and all(
-                _hash(self.path.parent / name) == one for name, one in files.items()
+                file_digest(self.path.parent / name) == one for name, one in files.items()
             )
         except (OSError, ValueError, KeyError, TypeError):
             return False
@@ -57,10 +57,6 @@ class Stamp:
         Args:
             files: All of them.
         """
-        hashes = {path.relative_to(self.path.parent).as_posix(): _hash(path) for path in files if path.is_file()}
+        hashes = {path.relative_to(self.path.parent).as_posix(): file_digest(path) for path in files if path.is_file()}
         content = {"digest": self.digest, "files": hashes}
         write_atomically(self.path, json.dumps(content, indent=1) + "\n")
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from experiments.common.errors import ExperimentError
 from experiments.common.left_out import read_left_out
-from experiments.verdicts.claim import Claim
 from experiments.verdicts.clustering import clustering
 from experiments.verdicts.kolmogorov_smirnov import kolmogorov_smirnov
-from experiments.verdicts.rules import Measurement, judge_by_rule
+from experiments.verdicts.rules import Measurement
 from experiments.verdicts.urn import urn
 from experiments.verdicts.weak_supervision import weak_supervision
 from experiments.verdicts.weak_supervision_studies import weak_supervision_studies
@@ -24,8 +23,33 @@ ROOMS: dict[str, tuple[Callable[[Path], list[Measurement]], ...]] = {
 }
 
 
-def measure(metrics: Path) -> tuple[list[Measurement], list[str]]:
+def measure_by_room(metrics: Path) -> tuple[list[tuple[str, Measurement]], list[str]]:
     """Measures every claim of the rooms whose metrics are there.
+
+    Args:
+        metrics: Folder of the aggregator's CSVs.
+
+    Returns:
+        Room and measurement in the order of the paper's sections, and what could not be measured and why.
+    """
+    measured: list[tuple[str, Measurement]] = []
+    problems = []
+    for room, functions in ROOMS.items():
+        if not (metrics / f"{room}_metrics.csv").is_file():
+            continue
+        for function in functions:
+            name = function.__name__.replace("_", " ")
+            try:
+                measured += [(room, one) for one in function(metrics)]
+            except ExperimentError as error:
+                problems.append(f"{name}: {error}")
+            except KeyError as error:
+                problems.append(f"{name}: the metrics have no column {error}")
+    return measured, problems
+
+
+def measure(metrics: Path) -> tuple[list[Measurement], list[str]]:
+    """Measures every claim of all rooms.
 
     Args:
         metrics: Folder of the aggregator's CSVs.
@@ -36,30 +60,9 @@ def measure(metrics: Path) -> tuple[list[Measurement], list[str]]:
     Raises:
         ExperimentError: there is nothing to judge.
     """
-    measured: list[Measurement] = []
-    left_out = read_left_out(metrics)
-    for room, functions in ROOMS.items():
-        if (metrics / f"{room}_metrics.csv").is_file():
-            for function in functions:
-                try:
-                    measured += function(metrics)
-                except ExperimentError as error:
-                    left_out.append(f"{function.__name__.replace('_', ' ')}: {error}")
-                except KeyError as error:
-                    left_out.append(f"{function.__name__.replace('_', ' ')}: the metrics have no column {error}")
+    measured, problems = measure_by_room(metrics)
+    left_out = [*read_left_out(metrics), *problems]
     if not measured:
         reason = f" ({'; '.join(left_out)})" if left_out else ""
         raise ExperimentError(f"{metrics} holds no metrics of {', '.join(ROOMS)}{reason}")
-    return measured, left_out
-
-
-def judge(metrics: Path) -> list[Claim]:
-    """Returns every claim with what was measured and what follows, in the order of the paper's sections.
-
-    Args:
-        metrics: Folder of the aggregator's CSVs.
-
-    Raises:
-        ExperimentError: there is nothing to judge.
-    """
-    return [judge_by_rule(one) for one in measure(metrics)[0]]
+    return [one for _, one in measured], left_out

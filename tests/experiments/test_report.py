@@ -17,7 +17,8 @@ from PIL import Image
 from experiments.common.provenance import Provenance
 from experiments.report.charts import BOTTOM, HEIGHT, TOP, Chart, Point, Series
 from experiments.report.sources import Sources
-from experiments.verdicts.judge import judge
+from experiments.verdicts.judge import measure
+from experiments.verdicts.rules import judge_by_rule
 from scripts import report
 from tests.experiments.helpers import CHECKOUT
 
@@ -90,7 +91,7 @@ def small_page(folder: Path) -> str:
 
 
 def test_every_row_says_where_it_comes_from(committed: str) -> None:
-    page, claims = Page(committed), judge(METRICS)
+    page, claims = Page(committed), [judge_by_rule(one) for one in measure(METRICS)[0]]
     assert len(page.rows) > len(claims) + 150
     for links in page.rows[len(claims) :]:
         assert len(links) == 1
@@ -112,7 +113,7 @@ def test_the_sources_hold_the_runs_of_the_metrics(committed: str) -> None:
 
 def test_every_claim_is_on_the_page(committed: str) -> None:
     words = re.sub(r"\s+", " ", "".join(Page(committed).words))
-    for claim in judge(METRICS):
+    for claim in [judge_by_rule(one) for one in measure(METRICS)[0]]:
         measured = claim.measured.replace("k-hat", "k\u0302").replace("^2", "²")
         assert measured in words
         assert claim.reason in words
