@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory_growth_sees_an_allocation() -> None:
     assert measure.memory_growth_mib(lambda: bytearray(64 * 2**20).count(1)) == pytest.approx(64, abs=8)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back when asked")
+def test_memory_growth_sees_an_allocation_in_memory_freed_before() -> None:
+    small = [bytearray(100_000) for _ in range(2_000)]  # too small for mappings of their own
+    above = bytearray(100_000)  # keeps the allocator from shrinking its heap
+    del small
+    assert measure.memory_growth_mib(lambda: bytearray(64 * 2**20).count(1)) == pytest.approx(64, abs=8)
+    assert len(above) == 100_000
 
 
 def test_time_calls_times_every_repeat() -> None:
