@@ -14,6 +14,10 @@ DATA ?=
 JOBS ?= 2
 ARGS ?=
 
+ifeq ($(shell printf '%s\n' '$(SEEDS)' | grep -xE '[0-9]+(,[0-9]+)*'),)
+$(error SEEDS=$(SEEDS): give seeds with commas between them, such as SEEDS=0,1,2)
+endif
+
 # An environment of your own (conda, for example): PY=python. Otherwise .venv is made here.
 ifndef PY
 PY := .venv/bin/python

@@ -158,7 +158,7 @@ def test_the_conda_environment_parses_and_agrees() -> None:
     for entry in conda:
         assert re.fullmatch(r"[a-z0-9-]+ >=[\d.]+(,<[\d.]+)?", entry), entry  # bounded, and no build string
     editable, listed = pip[-1], [Requirement(line) for line in pip[:-1]]
-    assert editable == "--editable .[experiments,dev]"
+    assert editable == "--editable .[experiments,renderer,dev]"
     names = {entry.split()[0] for entry in conda} | {requirement.name for requirement in listed}
     assert set(ASKED_FOR) <= names
     ours = requirements()
@@ -196,6 +196,13 @@ def test_pages_name_targets_that_exist(page: str) -> None:
     named = set(re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", text, re.MULTILINE))
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     assert named <= targets
+
+
+@pytest.mark.parametrize("seeds", ["range(0,3)", "0, 1", "0,", ""])
+def test_make_refuses_seeds_that_only_some_of_a_targets_commands_understand(seeds: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        make("--dry-run", "reproduce-fig1", f"SEEDS={seeds}")
+    assert f"SEEDS={seeds}: give seeds with commas between them, such as SEEDS=0,1,2" in caught.value.stderr
 
 
 def planned(*targets: str, settings: tuple[str, ...] = ()) -> str:

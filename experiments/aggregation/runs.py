@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from experiments.common.configuration import CONFIGS, resolve, run_id
 from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import project_version
 from experiments.common.skipping import FIRST_VERSION
-from experiments.common.store import RunDirectory, find_runs
+from experiments.common.store import CONFIG, FINISHED, RunDirectory, find_runs
 
 
 class Cell(NamedTuple):
@@ -72,18 +72,20 @@ def select_runs(
         data: Data to take, in rooms where a row can be run on more than one; None for all.
     """
     selection = Selection()
-    for run, cell, facts in _finished(results, selection.problems):
-        if cell.profile != profile if profile else cell.profile == "smoke":
-            continue
-        if data and cell.data not in ("", data):
-            continue
+
+    def asked(cell: Cell) -> bool:
+        of_profile = cell.profile == profile if profile else cell.profile != "smoke"
+        return of_profile and (not data or cell.data in ("", data))
+
+    for run, cell, facts in _runs(results, asked, selection.problems):
         name = _name(run)
-        version = facts.get("version", FIRST_VERSION)
         if seeds is not None and cell.seed not in seeds:
             selection.unwanted.append((name, f"seed {cell.seed}"))
+        elif facts is None:
+            selection.problems.append((name, "not finished: it failed, was stopped, or is still running"))
         elif facts["overrides"] and not _is_plain(cell, run):
             selection.unwanted.append((name, f"run with {' '.join(facts['overrides'])}"))
-        elif version != project_version():
+        elif (version := facts.get("version", FIRST_VERSION)) != project_version():
             reason = f"made by version {version}, and this is {project_version()}; force=true runs it again"
             selection.problems.append((name, reason))
         elif cell in selection.runs:
@@ -95,20 +97,27 @@ def select_runs(
     return selection
 
 
-def _finished(results: Path, problems: list[tuple[str, str]]) -> Iterator[tuple[RunDirectory, Cell, dict[str, Any]]]:
-    """Yields whole runs, the newest of each row first; names the others."""
+def _runs(
+    results: Path, asked: Callable[[Cell], bool], problems: list[tuple[str, str]]
+) -> Iterator[tuple[RunDirectory, Cell, dict[str, Any] | None]]:
+    """Yields the runs that are asked for, the newest of each row first, with the facts of a finished one.
+
+    Names those that are broken, and those that can't be read and so may have been asked for.
+    """
     found = []
     for row, run in find_runs(results):
         try:
-            if run.finished() is None:
-                problems.append((_name(run), "not finished: it failed, was stopped, or is still running"))
-                continue
-            config, facts = OmegaConf.load(run.path / "config.yaml"), run.environment()
+            finished = run.finished() is not None
+            config = OmegaConf.load(run.path / CONFIG if finished else run.new_config)
             source = OmegaConf.select(config, "experiment.data.source") or ""
             cell = Cell(row, config.profile.name, source, config.seed)
-            found.append((row, -(run.path / "finished.json").stat().st_mtime, run, cell, facts))
+            if asked(cell):
+                newest = (run.path / FINISHED if finished else run.new_config).stat().st_mtime
+                found.append((row, -newest, run, cell, run.environment() if finished else None))
         except ExperimentError as error:
             problems.append((_name(run), str(error).replace(f"{run.path}/", "")))
+        except FileNotFoundError:
+            problems.append((_name(run), "not finished: it was stopped before it began"))
         except (OSError, ValueError, OmegaConfBaseException) as error:
             problems.append((_name(run), f"can't be read ({error})"))
     for _, _, run, cell, facts in sorted(found, key=lambda one: one[:2]):

@@ -64,8 +64,21 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         raise ExperimentError(f"job_type must be one of {', '.join(JOB_TYPES)}, got {plain['job_type']!r}")
     if not isinstance(plain.get("experiment"), dict) or "_target_" not in plain["experiment"]:
         raise ExperimentError(f"choose a row with experiment=ROOM/ROW, one of: {', '.join(rows())}")
+    _check_devices(plain["trainer"])
     refuse_credentials(plain)
     return plain
+
+
+def _check_devices(trainer: Mapping[str, Any]) -> None:
+    """One run is one process: Lightning would start the others from the command line, where they meet its lock."""
+    devices, nodes = trainer["devices"], trainer.get("num_nodes", 1)
+    several = devices != 1 if not isinstance(devices, list) else len(devices) != 1
+    if several or nodes != 1:
+        raise ExperimentError(
+            f"a run takes one device of one machine, got trainer.devices={devices} and trainer.num_nodes={nodes}; "
+            "give trainer.devices=1 or one index in brackets, trainer.devices=[1]; "
+            "several devices take a run each: configs/launcher/README.md"
+        )
 
 
 def check_overrides(overrides: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from experiments.common.context import Experiment, RunContext
 from experiments.common.errors import ExperimentError
 from experiments.common.reproducibility import code_facts, environment_facts
 from experiments.common.skipping import log_skipped
-from experiments.common.store import RunDirectory
+from experiments.common.store import RunDirectory, write_atomically
 from experiments.common.tracking import track, tracked_config
 
 log = logging.getLogger("experiments")
@@ -66,6 +66,7 @@ def _run(
     resumed = run.last_checkpoint() is not None
     log.info("%s seed %d: %s (%s)", run.row, plain["seed"], "continues" if resumed else "starts", run.path)
     started, code = time.perf_counter(), code_facts()
+    write_atomically(run.new_config, config)  # says of a run that never ends what it was to be
     if plain["threads"] is not None:
         torch.set_num_threads(plain["threads"])
     pl.seed_everything(plain["seed"], workers=True, verbose=False)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FINISHED = "finished.json"
+CONFIG = "config.yaml"
 STAGED = ".next"  # folder of a result that is being written
 MODEL = "model.pt"
 LOCK_SECONDS = 2.0  # those who only ask whether a run is at work hold its lock for a moment
@@ -72,6 +73,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / MODEL  # where a row keeps one
         self.new_model = self.checkpoints / MODEL  # of a run that is not finished
+        self.new_config = self.checkpoints / CONFIG  # likewise
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -132,7 +134,7 @@ class RunDirectory:
         """
         contents = {f"{name}.csv": table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
         contents["environment.json"] = json.dumps(environment, indent=2) + "\n"
-        contents["config.yaml"] = config
+        contents[CONFIG] = config
         staged = self.path / STAGED
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()

@@ -82,17 +82,20 @@ class Cell:
         except ExperimentError as error:
             self.reason = str(error)
 
-    def settle(self, trouble: str, started_any: bool) -> None:
+    def settle(self, answer: JobReturn | None, trouble: str, started_any: bool) -> None:
         """Takes in what an attempt left.
 
         Args:
+            answer: What the worker gave back; None if the launcher gave up.
             trouble: Why the launcher gave up, empty if it did not.
             started_any: Whether the launcher started any cell; if so, one that was not started has no share in it.
         """
         assert self.run is not None
         attempt = attempts.read(self.run)
         attempts.forget(self.run)
-        if attempt is not None and attempt.failed:
+        if answer is not None and answer.status == JobStatus.FAILED:
+            self.reason = str(answer._return_value)  # the property prints a line of its own
+        elif attempt is not None and attempt.failed:
             self.reason = attempt.reason
         elif self.finished:
             self.verify()

@@ -94,8 +94,9 @@ class CellLauncher(Launcher):
             assert cell.run is not None
             attempts.forget(cell.run)
         trouble = ""
+        answers: Sequence[JobReturn | None] = [None] * len(batch)
         try:
-            super().launch([list(cell.overrides) for cell in batch], index)  # type: ignore[safe-super]
+            answers = super().launch([list(cell.overrides) for cell in batch], index)  # type: ignore[safe-super]
         except ExperimentError as error:  # the launcher's own: it can't work here
             for cell in batch:
                 cell.reason = str(error)
@@ -105,8 +106,8 @@ class CellLauncher(Launcher):
                 raise
             trouble = (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0]
         started_any = any(cell.finished or (cell.run and attempts.read(cell.run)) for cell in batch)
-        for cell in batch:
-            cell.settle(trouble, started_any)
+        for cell, answer in zip(batch, answers, strict=True):
+            cell.settle(answer, trouble, started_any)
         died = [cell.name for cell in batch if cell.waits and cell.attempts]
         if died:
             print(f"a process died ({trouble or 'no result'}); tried again: {', '.join(died)}", flush=True)

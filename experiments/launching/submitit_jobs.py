@@ -44,7 +44,7 @@ def run_jobs(
     """Submits one job per cell and waits until none is left; what became of the cells stands in the results store.
 
     Returns:
-        Nothing but the empty list.
+        What each cell's worker gave back.
 
     Raises:
         ExperimentError: there is no such cluster here.
@@ -61,20 +61,20 @@ def run_jobs(
         [Singleton.get_state()] * len(numbers),
     )
     try:
-        reasons = [_reason(job) for job in jobs]
+        results = [_result(job) for job in jobs]
     except BaseException:
         for job in jobs:
             job.cancel()
         raise
-    first = next((reason for reason in reasons if reason), None)
-    if first is not None:
-        raise RuntimeError(first)
-    return []
+    for result in results:
+        if isinstance(result, str):
+            raise RuntimeError(result)
+    return results
 
 
-def _reason(job: submitit.Job[Any]) -> str | None:
+def _result(job: submitit.Job[Any]) -> Any:
+    """What a job gave back when it ended, or why it gave back nothing, as text."""
     try:
-        job.results()
+        return job.results()[0]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
         return f"job {job.job_id} left no result, see {job.paths.stderr}: {type(error).__name__}"
-    return None

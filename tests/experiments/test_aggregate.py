@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import mvhg
+from experiments.aggregation.runs import select_runs
 from experiments.common.store import RunDirectory
 from experiments.weak_supervision.kept_pictures import read_pictures
 from experiments.weak_supervision.traversals import pack
@@ -21,6 +22,11 @@ from tests.experiments.helpers import KS, launch
 
 ROW = "clustering/hypergeometric_60"
 METRICS = "clustering_metrics.csv"
+
+
+def configuration(profile: str, seed: int, data: str | None) -> str:
+    room = f"{{data: {{source: {data}}}}}" if data else "{data: none}"
+    return f"profile: {{name: {profile}}}\nseed: {seed}\nexperiment: {room}\n"
 
 
 def finish(
@@ -33,9 +39,9 @@ def finish(
     **facts: Any,
 ) -> None:
     """A finished run as the entry point leaves it."""
+    config = configuration("medium", seed, data)
     environment = {"commit": "a", "dirty": False, "device": "b", "seconds": 5.0, "resumed": False, "overrides": []}
     environment |= {"packages": {"torch": "2"}} | facts
-    config = f"profile: {{name: medium}}\nseed: {seed}\nexperiment: {{data: {{source: {data}}}}}\n"
     column = {} if data is None else {"data": [data]}
     tables = {
         "metrics": pd.DataFrame({"version": ["60"], **column, "accuracy": [0.5]}),
@@ -46,7 +52,14 @@ def finish(
     run = RunDirectory(results, row, run_id)
     run.path.mkdir(parents=True)
     tables |= dict(more or {})
-    run.finish(tables, environment, config if data else config.replace("{data: {source: None}}", "{data: none}"))
+    run.finish(tables, environment, config)
+
+
+def begin(results: Path, run_id: str, profile: str, seed: int) -> None:
+    """A run that was stopped while it worked."""
+    run = RunDirectory(results, ROW, run_id)
+    run.checkpoints.mkdir(parents=True)
+    run.new_config.write_text(configuration(profile, seed, "mnist"))
 
 
 def collect(results: Path, *arguments: str) -> dict[str, pd.DataFrame]:
@@ -171,11 +184,13 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     (folder / "changed" / "metrics.csv").write_text("version,accuracy\n60,0.9\n")
     (folder / "marker" / "finished.json").write_text("{")
     (folder / "facts" / "environment.json").unlink()
-    (folder / "stopped" / "checkpoints").mkdir(parents=True)
+    (folder / "empty" / "checkpoints").mkdir(parents=True)
+    begin(tmp_path, "stopped", "medium", 6)
+    begin(tmp_path, "meaningless", "smoke", 6)  # of a profile that is not asked for
     tables = collect(tmp_path)
     assert tables[METRICS]["seed"].tolist() == [0, 5]
     printed = capsys.readouterr().out
-    assert "warning: 5 runs are left out" in printed
+    assert "warning: 6 runs are left out" in printed
     assert f"warning: runs/{ROW}/dirty was made with changes that are in no commit" in printed
     assert dict(tables["left_out.csv"].to_numpy().tolist()) == {
         f"runs/{ROW}/changed": "metrics.csv was changed after the run wrote it; force=true runs this row again",
@@ -183,8 +198,13 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
         f"runs/{ROW}/facts": "environment.json is missing; force=true runs this row again",
         f"runs/{ROW}/newer": f"made by version 99.0, and this is {mvhg.__version__}; force=true runs it again",
         f"runs/{ROW}/stopped": "not finished: it failed, was stopped, or is still running",
+        f"runs/{ROW}/empty": "not finished: it was stopped before it began",
     }
-    for name in ("changed", "marker", "facts", "newer", "stopped"):
+    of_the_profile = dict(select_runs(tmp_path, "smoke").problems)
+    assert f"runs/{ROW}/meaningless" in of_the_profile
+    assert f"runs/{ROW}/stopped" not in of_the_profile
+    assert f"runs/{ROW}/stopped" not in dict(select_runs(tmp_path, None, frozenset({0, 5})).problems)
+    for name in ("changed", "marker", "facts", "newer", "empty", "stopped"):
         shutil.rmtree(folder / name)
     assert "left_out.csv" not in collect(tmp_path)
 

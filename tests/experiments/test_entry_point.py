@@ -53,6 +53,9 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(
         ("seed=-1", "seed must be an integer of at least 0, got -1"),
         ("seed=one", "seed must be an integer of at least 0, got 'one'"),
         ("threads=0", "threads must be an integer of at least 1 or null, got 0"),
+        ("trainer.devices=2", "a run takes one device of one machine, got trainer.devices=2 and trainer.num_nodes=1"),
+        ("trainer.devices=auto", "give trainer.devices=1 or one index in brackets, trainer.devices=[1]"),
+        ("trainer.devices=[0,1]", "got trainer.devices=[0, 1] and trainer.num_nodes=1"),
         ("force=maybe", "force must be true or false, got 'maybe'"),
         ("job_type=guess", "job_type must be one of sample, pretrain, train, evaluate, got 'guess'"),
         ("logger.mode=carrier_pigeon", "logger.mode must be one of offline, online, disabled, got 'carrier_pigeon'"),
@@ -67,6 +70,13 @@ def test_an_unknown_value_is_refused_by_name(override: str, message: str, tmp_pa
             check_overrides([override])
         launch(KS, tmp_path, override)
     assert message in str(caught.value)
+
+
+def test_several_machines_are_refused_and_a_chosen_device_is_not(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"got trainer\.devices=1 and trainer\.num_nodes=2"):
+        launch(KS, tmp_path, "+trainer.num_nodes=2")
+    with pytest.raises(ExperimentError, match="draws must be"):  # what is looked at after the trainer
+        launch(KS, tmp_path, "trainer.devices=[1]", "experiment.draws=0")
 
 
 def test_a_results_folder_that_cannot_be_written_is_reported_before_any_work(tmp_path: Path) -> None:

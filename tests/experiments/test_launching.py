@@ -99,12 +99,17 @@ class Pool(HydraLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         names = [overrides[0] for overrides in job_overrides]
         self.batches.append(names)
+        answers = []
         for position, name in enumerate(names):
             run = self.run(name)
             run.path.mkdir(parents=True, exist_ok=True)
             fate = self.fate(name)
+            answers.append(JobReturn(status=JobStatus.COMPLETED))
             if fate == "refuses":
                 raise ExperimentError("no queue here")
+            if fate == "can't write":
+                answers[-1] = JobReturn(status=JobStatus.FAILED, _return_value=ExperimentError("can't be written"))
+                continue
             try:
                 with attempts.recorded(run):
                     if fate == "raises":
@@ -112,7 +117,8 @@ class Pool(HydraLauncher):
                     if fate == "dies":
                         raise BrokenPipeError
                     run.finish({"metrics": pd.DataFrame({"x": [1.0, 3.0]})}, {"commit": "c"}, "")
-            except ExperimentError:
+            except ExperimentError as error:
+                answers[-1] = JobReturn(status=JobStatus.FAILED, _return_value=error)
                 if fate == "dies":  # as a killed process leaves it, beside one that ran at the same time
                     neighbours = [name, *names[position + 1 : position + 2]]
                     for neighbour in neighbours:
@@ -120,7 +126,7 @@ class Pool(HydraLauncher):
                         path.mkdir(parents=True, exist_ok=True)
                         (path / attempts.FILE).write_text('{"failed": false, "reason": ""}')
                     raise RuntimeError("a worker died. Much more text") from None
-        return []
+        return answers
 
 
 def launcher_of(pool: Pool, sweeper: dict[str, Any] | None = None) -> Any:
@@ -160,6 +166,13 @@ def test_a_launcher_that_starts_nothing_gives_up(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="1 of 1 cells failed:\n  a: no queue here"):
         launcher_of(pool).launch([["a"]], 0)
     assert pool.batches == [["a"]]
+
+
+def test_an_error_that_a_worker_can_only_answer_is_the_reason_and_not_tried_again(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, lambda name: "can't write" if name == "b" else "finishes")
+    with pytest.raises(SystemExit, match="1 of 2 cells failed:\n  b: can't be written"):
+        launcher_of(pool).launch([["a"], ["b"]], 0)
+    assert pool.batches == [["a", "b"]]
 
 
 def test_a_sweeper_gets_the_objective_of_finished_cells_and_the_failures_that_it_tolerates(tmp_path: Path) -> None:
