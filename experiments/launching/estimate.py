@@ -49,17 +49,22 @@ def weights(cells: Sequence[tuple[str, str]], known: dict[tuple[str, str], float
     return [rest if value is None else value for value in found]
 
 
-def seconds_left(weight_done: float, weight_left: float, elapsed: float, processes: int = 1) -> float:
+def seconds_left(done: float, running: float, left: float, elapsed: float, processes: int = 1) -> float:
     """Returns the seconds that are left, at the committed rate first and more and more at this multirun's own.
 
+    Cells that are at work count as far as the committed rate brings them; without that the time left would grow until
+    the first of them ends.
+
     Args:
-        weight_done: Seconds that the finished cells take by the committed results.
-        weight_left: The same of the others.
+        done: Seconds that the finished cells take by the committed results.
+        running: The same of those that are at work.
+        left: The same of all that are not finished, those at work among them.
         elapsed: Seconds since the start.
         processes: Cells at a time.
     """
-    rate = (elapsed + PRIOR_SECONDS / processes) / (weight_done + PRIOR_SECONDS)
-    return weight_left * rate
+    begun = min(max(elapsed * processes - done, 0.0), running)
+    rate = (elapsed + PRIOR_SECONDS / processes) / (done + begun + PRIOR_SECONDS)
+    return (left - begun) * rate
 
 
 def in_words(seconds: float) -> str:

@@ -39,14 +39,15 @@ class Progress:
         parts = [f"{sum(finished)} of {len(self._cells)} cells finished"]
         if any(failed):
             parts.append(f"{sum(failed)} failed")
-        done = left = 0.0
+        done, left = 0.0, []
         for weight, ended, wrong, before in zip(self._weights, finished, failed, self._before, strict=True):
             if ended and not before:
                 done += weight
             elif not ended and not wrong:
-                left += weight
-        if left > 0:
-            seconds = seconds_left(done, left, time.monotonic() - self._started, self._processes)
+                left.append(weight)
+        if left:
+            running, elapsed = sum(left[: self._processes]), time.monotonic() - self._started
+            seconds = seconds_left(done, running, sum(left), elapsed, self._processes)
             parts.append(f"about {in_words(seconds)} left")
         return ", ".join(parts)
 

@@ -35,10 +35,16 @@ def test_smoke_runs_weigh_the_same() -> None:
 
 
 def test_the_time_left_starts_at_the_committed_rate_and_follows_its_own() -> None:
-    assert seconds_left(weight_done=0.0, weight_left=100.0, elapsed=0.0, processes=2) == 50.0
-    assert seconds_left(weight_done=10_000.0, weight_left=100.0, elapsed=40_000.0) == pytest.approx(400.0, rel=0.02)
-    early, late = (seconds_left(done, 100.0, 4 * done) for done in (10.0, 1000.0))
-    assert 100.0 < early < late < 400.0
+    assert seconds_left(done=0.0, running=20.0, left=100.0, elapsed=0.0, processes=2) == 50.0
+    assert seconds_left(done=10_000.0, running=0.0, left=100.0, elapsed=40_000.0) == pytest.approx(400.0, rel=0.02)
+    early, late = (seconds_left(done, 0.0, 100.0, 4 * done) for done in (10.0, 1000.0))
+    assert 100 < early < late < 400
+
+
+def test_the_time_left_falls_while_the_first_cells_run_as_they_should_and_rises_when_they_do_not() -> None:
+    lefts = [seconds_left(done=0.0, running=400.0, left=3200.0, elapsed=float(t), processes=2) for t in (0, 100, 200)]
+    assert lefts == pytest.approx([1600, 1500, 1400])
+    assert seconds_left(done=0.0, running=400.0, left=3200.0, elapsed=600.0, processes=2) > 2 * lefts[-1]
 
 
 @pytest.mark.parametrize(
