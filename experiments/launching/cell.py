@@ -66,6 +66,8 @@ class Cell:
         """Whether it failed for good, or its worker has just said so."""
         if self.reason is not None or self.run is None:
             return True
+        if self.finished:  # an attempt that another multirun made beside it is nothing to this one
+            return False
         attempt = attempts.read(self.run)
         return attempt is not None and attempt.failed
 
@@ -95,10 +97,10 @@ class Cell:
         attempts.forget(self.run)
         if answer is not None and answer.status == JobStatus.FAILED:
             self.reason = str(answer._return_value)  # the property prints a line of its own
-        elif attempt is not None and attempt.failed:
-            self.reason = attempt.reason
         elif self.finished:
             self.verify()
+        elif attempt is not None and attempt.failed:
+            self.reason = attempt.reason
         elif attempt is not None or not started_any:
             self.attempts += 1
             if self.attempts == MOST_ATTEMPTS:

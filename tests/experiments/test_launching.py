@@ -175,6 +175,20 @@ def test_an_error_that_a_worker_can_only_answer_is_the_reason_and_not_tried_agai
     assert pool.batches == [["a", "b"]]
 
 
+def test_what_another_multirun_failed_at_is_no_failure_of_a_cell_that_is_finished(tmp_path: Path) -> None:
+    run = Pool(tmp_path, lambda name: "finishes").run("a")
+    run.path.mkdir(parents=True)
+    cell = Cell(["a"], run=run)
+    with pytest.raises(ExperimentError), attempts.recorded(run):
+        raise ExperimentError("another process is working on this run")
+    assert cell.failed
+    run.finish({"metrics": pd.DataFrame({"x": [1.0]})}, {}, "")
+    assert not cell.failed
+    cell.settle(JobReturn(status=JobStatus.COMPLETED), "", True)
+    assert cell.reason is None
+    assert not cell.waits
+
+
 def test_a_sweeper_gets_the_objective_of_finished_cells_and_the_failures_that_it_tolerates(tmp_path: Path) -> None:
     pool = Pool(tmp_path, lambda name: "raises" if name == "b" else "finishes")
     first = launcher_of(pool).launch([["a"]], 0)
