@@ -14,6 +14,7 @@ import pytest
 
 from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.figures import figure_3, figure_history
+from experiments.clustering.pages import WEIGHTS
 from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.clustering.recovery import rank_correlation, recovery
 from experiments.clustering.tables import notes, table_2, weights_tables
@@ -143,7 +144,7 @@ def test_recovery_by_hand() -> None:
 def test_rank_correlation_with_ties_has_the_stated_ceiling() -> None:
     learned = pd.Series(np.arange(10.0))
     assert rank_correlation(learned, pd.Series(true_frequencies(0.6))) == pytest.approx(math.sqrt(25 / 33))
-    assert f"{math.sqrt(25 / 33):.2f} is the largest" in tables_clustering.WEIGHTS.replace("\n", " ")
+    assert f"{math.sqrt(25 / 33):.2f} is the largest" in WEIGHTS.replace("\n", " ")
     assert math.isnan(rank_correlation(learned, pd.Series([0.1 + 1e-9 * one for one in range(10)])))
 
 
