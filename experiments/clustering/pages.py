@@ -8,6 +8,7 @@ from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.study_tables import pretraining_tables, recipe_tables
 from experiments.clustering.tables import SPLITS, notes, table_2, weights_tables
 from experiments.common.errors import ExperimentError
+from experiments.common.latex import floats
 from experiments.common.paper import read_paper
 
 TABLE_2 = """\
@@ -52,9 +53,9 @@ def table_2_markdown(blocks: list[Block]) -> str:
 
 
 def table_2_latex(blocks: list[Block]) -> str:
-    """All blocks, for a document that loads booktabs."""
+    """All blocks, as a file of floats."""
     paper = read_paper("table_2")
-    return "\n".join(table_2(block, split, paper).latex() for block in blocks for split in SPLITS)
+    return floats(table_2(block, split, paper) for block in blocks for split in SPLITS)
 
 
 def weights_markdown(blocks: list[Block]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.common.errors import ExperimentError
+from experiments.common.latex import floats
 from experiments.common.paper import read_paper
 from experiments.common.tables import Table
 from experiments.disentanglement.pages import figure_11_table, score_notes
@@ -84,7 +85,7 @@ def _table_1_files(blocks: list[Block]) -> dict[str, str]:
     legend = f"\nThe paper's numbers: {paper['place']}; {paper['what']}.\n"
     return {
         "table_1.md": block_markdown(TABLE_1, blocks, _table_1) + legend,
-        "table_1.tex": "\n".join(_table_1(block).latex() for block in blocks),
+        "table_1.tex": floats(_table_1(block) for block in blocks),
     }
 
 
@@ -94,7 +95,7 @@ def _table_3_files(path: Path) -> dict[str, str]:
     legend = f"The paper's numbers: {paper['place']}; {paper['what']}.\n"
     return {
         "table_3.md": "\n".join([TABLE_3, *(table.markdown() for table in tables), legend]),
-        "table_3.tex": "\n".join(table.latex() for table in tables),
+        "table_3.tex": floats(tables),
     }
 
 
