@@ -10,193 +10,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
 
 import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Transform
 
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import COLOURS, MARKERS, STYLE, add_caption, read_table, save
+from experiments.common.figures import STYLE, read_table, save
 from experiments.common.one_line_errors import one_line_errors
 from experiments.common.store import write_atomically
-from experiments.urn.tables import ESTIMATORS, MAXIMUM_LIKELIHOOD, recovery_table
-
-TRAINED = {"urn/merged": "merged conditionals (paper)", "urn/exact": "exact conditionals (ours)"}
-ESTIMATOR_COLOURS = dict(zip(ESTIMATORS, (COLOURS[1], COLOURS[0], "black", COLOURS[2]), strict=True))
-ESTIMATOR_MARKERS = dict(zip(ESTIMATORS, (MARKERS[1], MARKERS[0], "+", "x"), strict=True))
-URN = r"$m = (200, 200, 200)$, $n = 180$, $\omega_{gt} = (1, \omega_{gt,2}, 1)$"
-
-
-def dataset_colours(second_weights: list[float]) -> tuple[dict[float, Any], ScalarMappable]:
-    """A colour per dataset, dark to light, and the mappable for the colour bar."""
-    colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, len(second_weights)))
-    boundaries = np.arange(len(second_weights) + 1) - 0.5
-    mappable = ScalarMappable(BoundaryNorm(boundaries, len(second_weights)), ListedColormap(colours))
-    return dict(zip(second_weights, colours, strict=True)), mappable
-
-
-def add_colour_bar(figure: Figure, axes: Any, mappable: ScalarMappable, second_weights: list[float]) -> None:
-    """One colour bar for all panels, a field per dataset."""
-    bar = figure.colorbar(mappable, ax=axes, ticks=range(len(second_weights)), fraction=0.03, pad=0.03)
-    bar.ax.set_yticklabels([f"{weight:g}" for weight in second_weights])
-    bar.ax.set_title(r"$\omega_{gt,2}$", fontsize=9)
-    bar.ax.grid(False)
-
-
-def select(table: pd.DataFrame, row: str) -> pd.DataFrame:
-    """Returns the lines of one row of results.
-
-    Raises:
-        ExperimentError: there are none.
-    """
-    part = table[table["row"] == row]
-    if part.empty:
-        raise ExperimentError(f"the metrics hold no run of {row}")
-    return part
-
-
-def figure_7(history: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
-    """Losses over the steps, with the loss at the true weights at the right edge."""
-    second_weights = sorted(history["second_weight"].unique())
-    colours, mappable = dataset_colours(second_weights)
-    figure, axes = plt.subplots(2, 2, figsize=(8.4, 5.6), sharex=True, sharey=True, layout="constrained")
-    for row, (name, title) in enumerate(TRAINED.items()):
-        for column, (quantity, label) in enumerate(
-            {"train_loss": "training loss", "validation_loss": "validation loss"}.items()
-        ):
-            ax: Axes = axes[row, column]
-            for weight, curve in select(history, name).groupby("second_weight"):
-                ax.plot(curve["step"], curve[quantity], color=colours[weight], linewidth=1)
-            for line in select(metrics, name).itertuples():
-                style = {"color": colours[line.second_weight], "markersize": 9, "markeredgewidth": 1.5}
-                value = line.expected_squared_loss_truth
-                ax.plot(1.03, value, marker="_", clip_on=False, transform=_right(ax), **style)
-            ax.set_title(f"{label}, {title}", fontsize=9)
-            ax.set_yscale("log")
-            ax.set_xlim(0, history["step"].max())
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            if column == 0:
-                ax.set_ylabel("squared loss, Eq. 43")
-            if row == 1:
-                ax.set_xlabel("training step")
-    add_colour_bar(figure, axes, mappable, second_weights)
-    mark = Line2D([], [], marker="_", color="0.4", linestyle="", markersize=9, markeredgewidth=1.5)
-    _top_legend(figure, [mark], ["expected loss of exact samples at the true weights"], 1)
-    caption = (
-        f"Figure 7: losses of the urn over the steps; {URN}. Training loss: mean over the steps since the last point. "
-        f"{_source(history)}"
-    )
-    add_caption(figure, caption, 150)
-    return figure
-
-
-def figure_8(history: pd.DataFrame, weights: pd.DataFrame) -> Figure:
-    """Log weights over the steps; at the right, truth and maximum likelihood at the scale where the run ends."""
-    second_weights = sorted(history["second_weight"].unique())
-    groups = sorted(weights["group"].unique())
-    colours, mappable = dataset_colours(second_weights)
-    figure, axes = plt.subplots(2, len(groups), figsize=(9.6, 6.4), sharex=True, layout="constrained")
-    likelihood = select(weights, MAXIMUM_LIKELIHOOD).set_index(["second_weight", "group"])["log_weight_centred"]
-    for row, (name, title) in enumerate(TRAINED.items()):
-        for column, group in enumerate(groups):
-            ax: Axes = axes[row, column]
-            for weight, curve in select(history, name).groupby("second_weight"):
-                ax.plot(curve["step"], curve[f"log_weight_{group}"], color=colours[weight], linewidth=1.2)
-            ends = select(weights, name)
-            for end in ends[ends["group"] == group].itertuples():
-                scale = end.log_weight - end.log_weight_centred
-                style = {"color": colours[end.second_weight], "transform": _right(ax), "clip_on": False}
-                ax.plot(1.04, end.log_weight_true_centred + scale, marker="<", markersize=5, **style)
-                ax.plot(1.10, likelihood[end.second_weight, group] + scale, marker="+", markersize=7, **style)
-            ax.set_title(rf"$\log\,\omega_{group}$, {title}", fontsize=9)
-            ax.set_xlim(0, history["step"].max())
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            if column == 0:
-                ax.set_ylabel("estimated log weight")
-            if row == 1:
-                ax.set_xlabel("training step")
-    for column in range(len(groups)):  # the same scale for both conditionals, its own for each group
-        limits = [ax.get_ylim() for ax in axes[:, column]]
-        for ax in axes[:, column]:
-            ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-    add_colour_bar(figure, axes, mappable, second_weights)
-    marks = [Line2D([], [], marker=marker, color="0.4", linestyle="", markersize=6) for marker in "<+"]
-    _top_legend(figure, marks, ["truth", "exact maximum likelihood"], 2)
-    caption = (
-        f"Figure 8: estimated log weights over the steps; {URN}. The law does not depend on the scale of the weights; "
-        f"truth and maximum likelihood are shown at the scale where each run ends. {_source(history)}"
-    )
-    add_caption(figure, caption, 170)
-    return figure
-
-
-def figure_recovery(metrics: pd.DataFrame, weights: pd.DataFrame) -> Figure:
-    """Error of the log odds of group 2 against groups 1 and 3, and of all log weights in standard errors."""
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 4.0), layout="constrained")
-    for name, label in ESTIMATORS.items():
-        style: Any = {
-            "color": ESTIMATOR_COLOURS[name],
-            "marker": ESTIMATOR_MARKERS[name],
-            "markersize": 6,
-            "linewidth": 1,
-            "fillstyle": "none",
-        }
-        table = select(weights, name)
-        mean = table.groupby(["second_weight", "group"])[["log_weight_centred"]].mean().unstack()["log_weight_centred"]
-        for ax, other in zip(axes, (1, 3), strict=False):
-            ax.plot(np.log(mean.index), mean[2] - mean[other], label=label, **style)
-        errors = select(metrics, name).groupby("second_weight")["rmse_standard_errors"].mean()
-        axes[2].plot(errors.index, errors.where(errors > 0), **style)
-    limits = np.log([metrics["second_weight"].min(), metrics["second_weight"].max()])
-    for ax, other in zip(axes, (1, 3), strict=False):
-        ax.plot(limits, limits, color="0.6", linewidth=5, alpha=0.5, zorder=0, label="truth")
-        ax.set_xlabel(rf"true $\log(\omega_2 / \omega_{other})$")
-        ax.set_title(rf"recovered $\log(\omega_2 / \omega_{other})$", fontsize=9)
-    axes[2].axhline(1, color="0.6", linewidth=1)
-    axes[2].set_yscale("log")
-    axes[2].set_xlabel(r"true $\omega_2$")
-    axes[2].set_title("error of the log weights in standard errors", fontsize=9)
-    handles, labels = axes[0].get_legend_handles_labels()
-    _top_legend(figure, handles, labels, 3)
-    caption = (
-        f"Recovered weights of the urn; {URN}. Right: root mean square over the groups, scale removed, in units of the "
-        "standard errors of the maximum-likelihood fit on the same training samples (zero is not shown). The merged "
-        "conditionals take the groups in the order 1, 2, 3. "
-        f"{_source(metrics)}"
-    )
-    add_caption(figure, caption, 190)
-    return figure
-
-
-def _source(table: pd.DataFrame) -> str:
-    seeds = ", ".join(str(seed) for seed in sorted(table["seed"].unique()))
-    return f"Profile {table['profile'].iloc[0]}, seed {seeds}."
-
-
-def table_recovery(metrics: pd.DataFrame) -> str:
-    """Markdown: the error of every estimator on every dataset, mean over the seeds."""
-    table = recovery_table(metrics)
-    lines = [table.title, "", f"| {' | '.join(table.header)} |", "|" + "---:|" * len(table.header)]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows)]) + "\n"
-
-
-def _right(ax: Axes) -> Transform:
-    """Transform with x in axes fractions and y in data units, for marks beside the right edge."""
-    return ax.get_yaxis_transform()
-
-
-def _top_legend(figure: Figure, handles: list[Any], labels: list[str], columns: int) -> None:
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)
+from experiments.urn.figures import figure_7, figure_8, figure_recovery
+from experiments.urn.tables import recovery_markdown
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -221,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
                 for path in save(figure, options.output, name):
                     print(f"wrote {path}")
         options.tables.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.tables / "urn_recovery.md", table_recovery(metrics))
+        write_atomically(options.tables / "urn_recovery.md", recovery_markdown(metrics))
         print(f"wrote {options.tables / 'urn_recovery.md'}")
 
 

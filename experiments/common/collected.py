@@ -38,6 +38,18 @@ def read_collected(path: Path, dtype: Mapping[str, Any] | None = None) -> pd.Dat
     return table
 
 
+def lines_of_row(table: pd.DataFrame, row: str) -> pd.DataFrame:
+    """Returns the lines of one row of results.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    part = table[table["row"] == row]
+    if part.empty:
+        raise ExperimentError(f"the metrics hold no run of {row}")
+    return part
+
+
 def ordered(values: Iterable[Value], known: Iterable[Value]) -> list[Value]:
     """Known names in their order, then others: a row of somebody's own is not lost."""
     first = list(known)

@@ -1,4 +1,4 @@
-"""Tables of text cells as Markdown and as LaTeX."""
+"""Tables of text cells, and as Markdown; experiments/common/latex.py writes them for LaTeX."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import pandas as pd
 from experiments.common.provenance import Provenance
 
 NOTHING = "-"
-
-_LATEX = str.maketrans(
-    {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "±": r"$\pm$", "\\": r"\textbackslash{}"}
-)
 
 
 def spread(values: pd.Series, decimals: int) -> str:
@@ -46,13 +42,3 @@ class Table:
         """Returns title and table."""
         lines = [self.header, ["---", *["---" if self.text else "---:"] * (len(self.header) - 1)], *self.rows]
         return "\n".join([self.title, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
-
-    def latex(self) -> str:
-        """Returns a ``table`` environment; needs the package booktabs."""
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{self.title.translate(_LATEX)}}}"]
-        width = 0.9 / len(self.header)  # of the line, less what stands between the columns
-        columns = f"p{{{width:.2f}\\linewidth}}" * len(self.header) if self.text else f"l{'r' * (len(self.header) - 1)}"
-        lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-        cells = [" & ".join(cell.translate(_LATEX) for cell in line) + r" \\" for line in (self.header, *self.rows)]
-        lines += [cells[0], r"\midrule", *cells[1:], r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-        return "\n".join(lines) + "\n"

@@ -38,3 +38,10 @@ def recovery_table(metrics: pd.DataFrame) -> Table:
         lines.append([f"{weight:g}", *cells])
         provenance.append(provenance_of(part, "urn_metrics.csv"))
     return Table(title, header, lines, provenance)
+
+
+def recovery_markdown(metrics: pd.DataFrame) -> str:
+    """Returns :func:`recovery_table` of the same metrics as Markdown, numbers aligned right."""
+    table = recovery_table(metrics)
+    lines = [table.title, "", f"| {' | '.join(table.header)} |", "|" + "---:|" * len(table.header)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows)]) + "\n"

@@ -1,0 +1,184 @@
+"""Figures 1, 4, 9 and 10 from the collected metrics, each with the truth beside the paper's claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from scipy.stats import binom
+
+from experiments.common.collected import lines_of_row
+from experiments.common.figures import COLOURS, MARKERS, add_caption
+
+SAMPLER = "straight_through"  # the differentiable formulation, which the paper tests
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a figure of the paper shows.
+
+    Attributes:
+        series: Name of the series.
+        symbol: The varied parameter in formulas.
+        groups: Groups, from 1, whose histograms are shown.
+        tests: Whether distances and p-values are shown.
+        urn: The fixed parameters, for the caption.
+    """
+
+    series: str
+    symbol: str
+    groups: tuple[int, ...]
+    tests: bool
+    urn: str
+
+
+WEIGHTS_URN = r"$m = (200, 200, 200)$, $n = 180$, $\omega = (1, \omega_2, 1)$"
+DRAWS_URN = r"$m = (200, 200, 200)$, $\omega = (1, 5, 1)$; the values of $n$ are ours"
+SIZES_URN = r"$m = (200, m_2, 200)$, $n = 200$, $\omega = (1, 5, 1)$; the values of $m_2$ are ours"
+PLANS = {
+    1: Plan("weights", r"$\omega_2$", (2,), True, WEIGHTS_URN),
+    4: Plan("weights", r"$\omega_2$", (1, 3), False, WEIGHTS_URN),
+    9: Plan("draws", r"$n$", (1, 2, 3), True, DRAWS_URN),
+    10: Plan("sizes", r"$m_2$", (1, 2, 3), True, SIZES_URN),
+}
+CONDITIONALS = {"merged": "merged conditionals (paper)", "exact": "exact conditionals (ours)"}
+COMPARISONS = (
+    ("merged", "merged", "the paper's test:\nmerged against merged reference"),
+    ("merged", "exact", "merged against\nthe exact law"),
+    ("exact", "exact", "exact conditionals against\nthe exact law"),
+)
+
+
+def select(table: pd.DataFrame, series: str, conditionals: str) -> pd.DataFrame:
+    """Returns the lines of one row of results.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    return lines_of_row(table, f"kolmogorov_smirnov/{series}_{conditionals}_{SAMPLER}")
+
+
+def colours(values: np.ndarray[Any, Any]) -> dict[float, Any]:
+    """A colour per value, dark to light."""
+    shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, len(values)))
+    return dict(zip(values, shades, strict=True))
+
+
+def draw_histograms(axes: Axes, histograms: pd.DataFrame, group: int, conditionals: str, inches: float) -> None:
+    """The draws (filled), the merged reference (steps) and the exact law (dotted), one colour per value."""
+    part = histograms[histograms["group"] == group]
+    shades = colours(np.sort(part["value"].unique()))
+    labelled: list[int] = []  # peaks with a number; the next one needs this much room
+    room = 0.06 / inches * np.ptp(part["count"]) * len(f"{part['value'].max():g}")
+    for value, own in part.groupby("value"):
+        colour, total = shades[value], own["drawn"].sum()
+        count, drawn = own["count"].to_numpy(), own["drawn"].to_numpy() / total
+        axes.fill_between(count, drawn, step="mid", color=colour, alpha=0.45, linewidth=0)
+        if conditionals == "merged":
+            reference = own["merged_reference"] / own["merged_reference"].sum()
+            axes.step(count, reference, where="mid", color=colour, linewidth=1.0)
+        axes.plot(count, own["exact_probability"], color="black", linestyle=":", linewidth=0.9)
+        peak = int(drawn.argmax())
+        if all(abs(count[peak] - other) > room for other in labelled):
+            labelled.append(count[peak])
+            place = count[peak], drawn[peak]
+            axes.annotate(f"{value:g}", place, textcoords="offset points", xytext=(0, 2), ha="center", fontsize=7)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.05)  # room for the numbers
+
+
+def draw_tests(distance: Axes, p_value: Axes, metrics: pd.DataFrame, reference: str) -> None:
+    """KS distance above, corrected p-value below, one marker per group, with what is detectable and the threshold."""
+    part = metrics[metrics["reference"] == reference]
+    for group, own in part.groupby("group"):
+        look: dict[str, Any] = {
+            "color": COLOURS[int(group) - 1],
+            "marker": MARKERS[int(group) - 1],
+            "markersize": 4,
+            "linewidth": 1,
+            "label": f"group {group}",
+        }
+        distance.plot(own["value"], own["ks_distance"], **look)
+        p_value.plot(own["value"], own["ks_p_corrected"], **look)
+    distance.axhline(part["ks_detectable"].iloc[0], color="black", linestyle="--", linewidth=0.8)
+    p_value.axhline(0.05, color="black", linestyle="--", linewidth=0.8)
+    tests, rejected = len(part), int(part["rejected"].sum())
+    p_value.text(0.98, 0.98, f"{rejected} of {tests} rejected", transform=p_value.transAxes, ha="right", va="top")
+
+
+def draw(number: int, metrics: pd.DataFrame, histograms: pd.DataFrame) -> Figure:
+    """Returns one figure of the paper.
+
+    Args:
+        number: A key of ``PLANS``.
+        metrics: Lines of ``kolmogorov_smirnov_metrics.csv`` of one profile and seed.
+        histograms: Lines of ``kolmogorov_smirnov_histograms.csv`` of the same.
+
+    Raises:
+        ExperimentError: a row that the figure shows has no run.
+    """
+    plan = PLANS[number]
+    columns = max(len(plan.groups), 3 if plan.tests else 0)
+    height = 5.0 + (4.2 if plan.tests else 0)
+    figure = plt.figure(figsize=(3.4 * columns, height), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=(5.0, 4.2)) if plan.tests else [figure]
+    grid = parts[0].subplots(2, len(plan.groups), squeeze=False, sharex="col", sharey="col")
+    for line, (conditionals, title) in enumerate(CONDITIONALS.items()):
+        own = select(histograms, plan.series, conditionals)
+        for axes, group in zip(grid[line], plan.groups, strict=True):
+            draw_histograms(axes, own, group, conditionals, inches=3.4 * columns / len(plan.groups))
+            axes.set_title(f"{title if len(plan.groups) == 1 else title.split(' (')[0]}, group {group}")
+            axes.set_xlabel(rf"count $x_{group}$" if line else "")
+        grid[line][0].set_ylabel("relative frequency")
+    handles = [
+        Patch(color="grey", alpha=0.45, linewidth=0, label="draws"),
+        Line2D([], [], color="grey", linewidth=1.0, label="merged SciPy reference"),
+        Line2D([], [], color="black", linestyle=":", linewidth=0.9, label="exact law"),
+    ]
+    parts[0].legend(handles=handles, title=f"numbers at the peaks: {plan.symbol}", loc="outside upper center", ncols=3)
+    if plan.tests:
+        draw_comparisons(parts[1].subplots(2, 3, sharex=True, sharey="row"), plan, metrics)
+    add_caption(figure, caption(number, plan, metrics), width=int(46 * columns))
+    return figure
+
+
+def draw_comparisons(grid: Any, plan: Plan, metrics: pd.DataFrame) -> None:
+    """The three comparisons side by side."""
+    for column, (conditionals, reference, title) in enumerate(COMPARISONS):
+        draw_tests(grid[0][column], grid[1][column], select(metrics, plan.series, conditionals), reference)
+        grid[0][column].set_title(title)
+        grid[1][column].set_xlabel(plan.symbol)
+    grid[0][0].set_yscale("log")
+    grid[0][0].set_ylabel("KS distance D")
+    grid[1][0].set_ylabel("corrected p-value")
+    grid[1][0].set_ylim(-0.03, 1.25)
+    grid[1][0].set_yticks(np.linspace(0, 1, 5))
+    grid[0][2].legend(fontsize=7, loc="upper right", ncols=3)
+
+
+def caption(number: int, plan: Plan, metrics: pd.DataFrame) -> str:
+    """What is shown, from which data, profile and number of draws, and what chance gives."""
+    own = select(metrics, plan.series, "exact")
+    first = own.iloc[0]
+    text = (
+        f"Figure {number}. Urns with {plan.urn}. {int(first['draws']):,} draws per urn of the straight-through "
+        f"sampler, profile {first['profile']}, seed {first['seed']}, {first['device']}. "
+    )
+    if plan.tests:
+        tests = int((own["reference"] == "exact").sum())
+        quantile = int(binom.ppf(0.999, tests, 0.05))
+        text += (
+            "Dashed: the smallest D rejected at 0.05 with these draws (above) and the threshold 0.05 (below). p-values "
+            "are corrected over the three groups of an urn (Benjamini-Hochberg). Chance alone gives at most "
+            f"{quantile} rejections of {tests} with a probability of 99.9 %. "
+        )
+    return text + (
+        "The merged reference shares the approximation and the group order of the merged sampler, so that test "
+        "cannot see the difference to the exact law."
+    )

@@ -1,0 +1,144 @@
+"""The LaTeX tables: what may stand in a cell, and whether the committed files are sound and fit a page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import string
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from experiments.common.latex import escaped, floats, longtables
+from experiments.common.tables import Table
+from experiments.verdicts.pages import HEADER, WIDTHS
+from tests.experiments.helpers import CHECKOUT
+from tests.experiments.latex_files import count_columns, read_tables, special, unbalanced
+
+TABLES = CHECKOUT / "results" / "tables"
+FILES = sorted(TABLES.glob("*.tex"))
+ONE_COLUMN, TWO_COLUMNS = r"\documentclass[a4paper]{article}", r"\documentclass[a4paper,twocolumn]{article}"
+needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+
+
+def test_there_are_files() -> None:
+    assert [path.stem for path in FILES] == ["table_1", "table_2", "table_3", "verdicts"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_committed_files_are_sound(path: Path) -> None:
+    text = path.read_text()
+    assert unbalanced(text) == []
+    assert special(text) == []
+    tables = read_tables(text)
+    assert tables
+    for table in tables:
+        assert len(table.rows) > 1
+        assert {len(row) for row in table.rows} == {table.columns}
+
+
+def test_no_claim_is_lost() -> None:
+    """A float longer than a page would be cut at its end, and a longtable isn't."""
+    lines = (TABLES / "verdicts.md").read_text().splitlines()
+    claims = [line for line in lines if line.startswith("| ") and not line.startswith(("| claim", "| ---"))]
+    text = (TABLES / "verdicts.tex").read_text()
+    headings = 3  # of each table: on its first page, on the others, and what stands below
+    assert sum(len(table.rows) - headings for table in read_tables(text)) == len(claims)
+    assert "{table" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (r"50 % of A&B_c #1 $2 {x}", r"50 \% of A\&B\_c \#1 \$2 \{x\}"),
+        ("a\\b^c~d", r"a\textbackslash{}b\textasciicircum{}c\textasciitilde{}d"),
+        ("k = -1, +3 ± 2, 0-1, 1e-3, -", r"k = $-$1, +3 $\pm$ 2, 0-1, 1e-3, -"),
+        ("Café ² →", "Cafe 2 ?"),
+    ],
+)
+def test_text_is_escaped(text: str, written: str) -> None:
+    assert escaped(text) == written
+
+
+def made_up() -> Table:
+    """A row of everything that can be typed, and rows that LaTeX would take for an argument of the line before."""
+    typed = string.printable.strip()
+    rows = [[typed, "0.5 ± 0.1"], ["[an argument]", "not legible ± 2.0"], ["*", "-0.5 ± 0.1"], ["é ™", "-"]]
+    return Table("Table 7: 100 % of A_b", ["name", "all: score"], rows)
+
+
+def test_cells_of_every_kind() -> None:
+    text = floats([made_up()])
+    assert unbalanced(text) == []
+    assert special(text) == []
+    (table,) = read_tables(text)
+    assert table.columns == 2
+    assert [len(row) for row in table.rows] == [2] * 5
+    assert [row[1] for row in table.rows] == [
+        r"\shortstack[r]{all: \\ score}",
+        r"$0.5_{\pm 0.1}$",
+        r"\shortstack[r]{not \\ legible $\pm$ 2.0}",
+        r"$-0.5_{\pm 0.1}$",
+        "-",
+    ]
+    assert [row[0] for row in table.rows[2:4]] == ["{}[an argument]", "{}*"]
+    assert r"\caption{Table 7 of the paper: 100 \% of A\_b}" in text
+    assert r"\caption{Table 3 of the paper: b}" in floats([Table("Table 3 of the paper: b", ["a"], [])])
+
+
+def test_the_columns_of_the_claims_fill_the_line() -> None:
+    assert len(WIDTHS) == len(HEADER)
+    assert sum(WIDTHS) == pytest.approx(1)
+
+
+def test_the_reader_sees_mistakes() -> None:
+    assert count_columns(r">{\a\b}p{\dimexpr 0.1\c-2\d\relax}rl") == 3
+    assert unbalanced(r"\begin{a}\begin{b}\end{a}\end{b}") == ["end {a}"]
+    assert unbalanced(r"\begingroup\begin{a}\end{a}") == ["group"]
+    assert [len(special(text)) for text in ("50 %", "a_b", "#1", "é", "$1", r"\$1 $a$ % $2", r"\%\_\# $a_b$ \\")] == [
+        1,
+        1,
+        1,
+        1,
+        1,
+        2,
+        0,
+    ]
+    (table,) = read_tables("\\begin{tabular}{lr}\n\\toprule\na \\& b & c & d \\\\\n\\end{tabular}")
+    assert (table.columns, [len(row) for row in table.rows]) == (2, [3])
+
+
+def compile_latex(document_class: str, text: str, folder: Path) -> str:
+    """Compiles a document with the packages that the text's first line names, and returns the log."""
+    packages = re.match(r"% In the preamble: \\usepackage\{([a-z,]+)\}\n", text)
+    assert packages
+    for name in packages[1].split(","):
+        if subprocess.run(["kpsewhich", f"{name}.sty"], capture_output=True).returncode:
+            pytest.skip(f"the LaTeX package {name} is not installed")
+    preamble = f"{document_class}\n\\usepackage{{{packages[1]}}}\n\\begin{{document}}\nText.\n"
+    (folder / "page.tex").write_text(f"{preamble}{text}\n\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    run = subprocess.run(command, cwd=folder, capture_output=True)
+    log = (folder / "page.log").read_text(errors="replace")
+    assert run.returncode == 0, log[-2000:]
+    assert (folder / "page.pdf").stat().st_size > 10_000
+    return log
+
+
+@needs_latex
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("document_class", [ONE_COLUMN, TWO_COLUMNS], ids=["one_column", "two_columns"])
+def test_committed_files_compile_and_fit(path: Path, document_class: str, tmp_path: Path) -> None:
+    text = path.read_text()
+    if document_class == TWO_COLUMNS and "longtable" in text:
+        text = text.replace("\\begingroup", "\\onecolumn\n\\begingroup")  # as its first lines say
+    log = compile_latex(document_class, text, tmp_path)
+    assert re.findall(r"^(?:Overfull.*|.*Float too large.*)$", log, re.MULTILINE) == []
+
+
+@needs_latex
+@pytest.mark.parametrize("kind", ["floats", "longtables"])
+def test_what_can_be_typed_compiles(kind: str, tmp_path: Path) -> None:
+    text = floats([made_up()]) if kind == "floats" else longtables([made_up()], (0.5, 0.5))
+    assert "Missing character" not in compile_latex(ONE_COLUMN, text, tmp_path)
