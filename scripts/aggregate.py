@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
             text, path = table.to_csv(index=False, lineterminator="\n"), options.output / name
             write_atomically(path, keep_others(path, text, broken) if options.keep else text)
             print(f"wrote {path} ({len(table)} lines from {len(parts)} runs)")
-        write_left_out(options.output, selection.problems)
+        write_left_out(options.output, selection.problems, selection.names if options.keep else None)
     if selection.problems:
         print(f"warning: {len(selection.problems)} runs are left out, see {options.output / 'left_out.csv'}")
 

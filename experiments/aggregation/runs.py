@@ -43,6 +43,11 @@ class Selection:
     unwanted: list[tuple[str, str]] = field(default_factory=list)
     dirty: list[str] = field(default_factory=list)
 
+    @property
+    def names(self) -> set[str]:
+        """Of all runs that were looked at."""
+        return {_name(run) for run in self.runs.values()} | {run for run, _ in [*self.problems, *self.unwanted]}
+
 
 def _is_plain(cell: Cell, run: RunDirectory) -> bool:
     """Whether a run is its row as it is defined, though settings were given: they may be the row's own."""

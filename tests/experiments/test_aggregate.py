@@ -209,6 +209,23 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     assert "left_out.csv" not in collect(tmp_path)
 
 
+def test_keep_keeps_what_was_left_out_of_folders_that_are_not_there_and_forgets_what_is_mended(tmp_path: Path) -> None:
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    for folder, run_id in ((elsewhere, "aaaaaaaaaaaa"), (here, "bbbbbbbbbbbb")):
+        finish(folder, "whole", 0)
+        begin(folder, run_id, "medium", 6)
+    arguments = ["--output", str(tmp_path / "metrics"), "--keep"]
+    for folder in (elsewhere, here):
+        aggregate.main(["--results", str(folder), *arguments])
+    left_out = tmp_path / "metrics" / "left_out.csv"
+    assert [Path(run).name for run in pd.read_csv(left_out)["run"]] == ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
+    for run_id in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
+        shutil.rmtree(here / "runs" / ROW / run_id, ignore_errors=True)
+        finish(here, run_id, 6)
+        aggregate.main(["--results", str(here), *arguments])
+    assert not left_out.exists()
+
+
 def test_of_studies_only_the_scores_are_kept(tmp_path: Path) -> None:
     finish(tmp_path, "one", 0, row="clustering_recipe/whole")
     assert list(collect(tmp_path)) == ["clustering_recipe_metrics.csv"]
