@@ -67,10 +67,13 @@ def _ablation(block: Block) -> list[Measurement]:
         else:
             continue
         missing = too_few(rule, len(pairs))
-        difference = float((pairs[column] - pairs[f"{column}_own"]).mean()) if len(pairs) else 0.0
+        by_seed = (pairs[column] - pairs[f"{column}_own"]).tolist()
+        difference = sum(by_seed) / len(by_seed) if by_seed else 0.0
         bound = column.endswith("bound")
         unit, value = ("nats per image", difference) if bound else ("latents", abs(difference))
-        text = f"{difference:+.2f} {unit}" if len(pairs) else missing
+        text = f"{difference:+.2f} {unit}" if by_seed else missing
+        if len(by_seed) > 1:  # one seed that collapses can make a mean
+            text += f" (by seed {', '.join(f'{one:+.2f}' for one in by_seed)})"
         measured.append(
             Measurement(
                 rule,
@@ -82,7 +85,7 @@ def _ablation(block: Block) -> list[Measurement]:
                 block.data,
                 {"variant": variant.replace("final_temperature_", "").replace("_", ".")},
                 part=variant,
-                short=text if len(pairs) else "",
+                short=text if by_seed else "",
                 missing=missing,
             )
         )
