@@ -95,10 +95,10 @@ class Cell:
         assert self.run is not None
         attempt = attempts.read(self.run)
         attempts.forget(self.run)
-        if answer is not None and answer.status == JobStatus.FAILED:
-            self.reason = str(answer._return_value)  # the property prints a line of its own
-        elif self.finished:
+        if self.finished:  # perhaps by another multirun, which the answer then complains of
             self.verify()
+        elif answer is not None and answer.status == JobStatus.FAILED:
+            self.reason = str(answer._return_value)  # the property prints a line of its own
         elif attempt is not None and attempt.failed:
             self.reason = attempt.reason
         elif attempt is not None or not started_any:

@@ -10,6 +10,7 @@ from statistics import median
 
 SMOKE_SECONDS = 5.0
 PRIOR_SECONDS = 120.0  # of finished work after which this multirun's own rate counts as much as the committed one
+MOST_BEGUN = 0.7  # share of a cell at work that can count as done
 METRICS = Path(__file__).resolve().parents[2] / "results" / "metrics"
 
 
@@ -52,8 +53,8 @@ def weights(cells: Sequence[tuple[str, str]], known: dict[tuple[str, str], float
 def seconds_left(done: float, running: float, left: float, elapsed: float, processes: int = 1) -> float:
     """Returns the seconds that are left, at the committed rate first and more and more at this multirun's own.
 
-    Cells that are at work count as far as the committed rate brings them; without that the time left would grow until
-    the first of them ends.
+    Cells that are at work count as far as the committed rate brings them, without which the time left would grow until
+    the first of them ends, but never as more than ``MOST_BEGUN``: one that takes longer is not about to end.
 
     Args:
         done: Seconds that the finished cells take by the committed results.
@@ -62,7 +63,7 @@ def seconds_left(done: float, running: float, left: float, elapsed: float, proce
         elapsed: Seconds since the start.
         processes: Cells at a time.
     """
-    begun = min(max(elapsed * processes - done, 0.0), running)
+    begun = min(max(elapsed * processes - done, 0.0), MOST_BEGUN * running)
     rate = (elapsed + PRIOR_SECONDS / processes) / (done + begun + PRIOR_SECONDS)
     return (left - begun) * rate
 

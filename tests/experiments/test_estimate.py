@@ -42,9 +42,11 @@ def test_the_time_left_starts_at_the_committed_rate_and_follows_its_own() -> Non
 
 
 def test_the_time_left_falls_while_the_first_cells_run_as_they_should_and_rises_when_they_do_not() -> None:
-    lefts = [seconds_left(done=0.0, running=400.0, left=3200.0, elapsed=float(t), processes=2) for t in (0, 100, 200)]
-    assert lefts == pytest.approx([1600, 1500, 1400])
+    lefts = [seconds_left(done=0.0, running=400.0, left=3200.0, elapsed=float(t), processes=2) for t in (0, 70, 140)]
+    assert lefts == pytest.approx([1600, 1530, 1460])
     assert seconds_left(done=0.0, running=400.0, left=3200.0, elapsed=600.0, processes=2) > 2 * lefts[-1]
+    hours = 36_000.0  # of a single cell that was thought to take minutes
+    assert seconds_left(done=0.0, running=300.0, left=300.0, elapsed=hours) > 0.2 * hours
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,8 @@ def test_what_another_multirun_failed_at_is_no_failure_of_a_cell_that_is_finishe
     assert cell.failed
     run.finish({"metrics": pd.DataFrame({"x": [1.0]})}, {}, "")
     assert not cell.failed
-    cell.settle(JobReturn(status=JobStatus.COMPLETED), "", True)
+    refused = ExperimentError("another process is working on this run")
+    cell.settle(JobReturn(status=JobStatus.FAILED, _return_value=refused), "", True)
     assert cell.reason is None
     assert not cell.waits
 

@@ -151,18 +151,19 @@ def test_every_s_is_judged(tmp_path: Path) -> None:
     write_block(tmp_path)
     judged = [judge_by_rule(one) for one in weak_supervision(tmp_path)]
     claims = [one.claim for one in judged]
-    assert len(claims) == 2 * (4 + 3 + 3) + 4 + 4 + 2 + 7  # two baselines, seven legible cells of Table 1
+    assert len(claims) == (4 + 3 + 3) + (4 + 4 + 3) + 4 + 4 + 2 + 7  # two baselines, seven legible cells of Table 1
     assert len({one.key for one in judged}) == len(set(claims)) == len(claims)
-    assert not any("represents independent" in claim and claim.endswith("s = 5") for claim in claims)
+    at_five = [claim for claim in claims if "represents independent" in claim and claim.endswith("s = 5")]
+    assert at_five == ["EvidenceHGVAE represents independent factors at least as well as both baselines, s = 5"]
     assert not any("shared factors as well" in claim and claim.endswith("s = 0") for claim in claims)
 
 
 @pytest.mark.parametrize(
     ("ratios", "expected"),
     [
-        ((1.05, 1.05), ["reproduced", "not reproduced"]),
-        ((1.06, 1.15), ["not reproduced", "close"]),
-        ((0.99, 1.25), ["reproduced", "reproduced"]),
+        ((1.05, 1.05), ["holds", "fails"]),
+        ((1.06, 1.15), ["fails", "close"]),
+        ((0.99, 1.25), ["holds", "holds"]),
     ],
 )
 def test_runtimes(folder: Path, ratios: tuple[float, float], expected: list[str]) -> None:
@@ -173,10 +174,11 @@ def test_runtimes(folder: Path, ratios: tuple[float, float], expected: list[str]
     benchmark.mkdir()
     (benchmark / "weak_supervision.csv").write_text("\n".join([*lines, f"ada_vae,64,64,{2 * ratios[1]}"]) + "\n")
     found = [judge_by_rule(one) for one in weak_supervision_studies(folder)[-2:]]
-    assert [one.verdict for one in found] == expected
+    assert [one.verdict for one in found] == ["not comparable"] * 2  # on a CPU and other images
+    assert [one.outcome for one in found] == expected
     assert found[0].measured == f"{ratios[0]:.3f} times; benchmark, 64 x 64 pixels, 64 pairs a step"
     assert found[0].difference == f"{ratios[0] - 1.02:+.2f}"  # Table 3 of the paper
-    assert ("an artefact" in found[1].reason) == (expected[1] == "not reproduced")
+    assert ("an artefact" in found[1].reason) == (expected[1] == "fails")
 
 
 def test_every_block_is_judged_by_itself(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
