@@ -1,0 +1,210 @@
+"""Weights & Biases, the only module that imports it.
+
+Offline by default: a run needs no account, and nothing leaves the machine before the user runs ``wandb login`` and
+``make wandb-sync``. A run's group is its row key and its id the run id, so that a relaunch continues the same W&B run.
+Host, user, command line, environment and git remote are not recorded, nor are local paths part of the configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from experiments.settings import ExperimentError
+from experiments.offline_runs import mark_superseded, offline_folders
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import WandbLogger
+
+MODES = ("offline", "online", "disabled")
+STEP = "trainer/global_step"  # Lightning's name of the step metric
+_NOT_LOGGED = ("logger", "results", "data_directory", "force", "objective")  # places, and how it was launched
+_INIT_SECONDS = 30
+
+
+class Tracker:
+    """Hands the Lightning logger to the trainers and takes the rest; does nothing when tracking is disabled.
+
+    Args:
+        logger: Lightning's, of an open run; None when tracking is disabled.
+        artifacts: Whether files are logged.
+    """
+
+    def __init__(self, logger: WandbLogger | None, artifacts: bool = False) -> None:
+        self.logger = logger
+        self.artifacts = artifacts
+
+    def define_metrics(self, summaries: Mapping[str, str]) -> None:
+        """Declares headline metrics: name -> which value the summary keeps (min, max, mean, last)."""
+        if self.logger is not None:
+            for name, summary in summaries.items():
+                self.logger.experiment.define_metric(name, step_metric=STEP, step_sync=True, summary=summary)
+
+    def log_summary(self, values: Mapping[str, Any]) -> None:
+        """Writes values into the run's summary."""
+        if self.logger is not None:
+            self.logger.experiment.summary.update(dict(values))
+
+    def log_facts(self, facts: Mapping[str, Any]) -> None:
+        """Writes what is known at the end (code, machine, time) beside the configuration, as ``environment``."""
+        if self.logger is not None:
+            self.logger.experiment.config.update({"environment": dict(facts)}, allow_val_change=True)
+
+    def log_files(self, name: str, kind: str, files: Sequence[Path]) -> None:
+        """Logs files as one artifact. They are not copied: they must stay where they are until the run is synced.
+
+        Args:
+            name: Of the artifact.
+            kind: Its type, ``results``, ``figures`` or ``model``.
+            files: At least one; their names must differ.
+        """
+        if self.logger is None or not self.artifacts:
+            return
+        import wandb
+
+        artifact = wandb.Artifact(name, type=kind)
+        for file in files:
+            artifact.add_file(str(file.resolve()), name=file.name, policy="immutable", skip_cache=True)
+        self.logger.experiment.log_artifact(artifact)
+
+    def log_images(self, images: Mapping[str, Path]) -> None:
+        """Logs pictures: name -> file."""
+        if self.logger is not None:
+            import wandb
+
+            pictures = {name: wandb.Image(str(file), caption=file.stem) for name, file in images.items()}
+            self.logger.experiment.log(pictures)
+
+
+def tracked_config(config: Mapping[str, Any], row: str) -> dict[str, Any]:
+    """Returns what W&B shows as the configuration of a run: that of the experiment, and what runs are grouped by.
+
+    Args:
+        config: The resolved configuration.
+        row: Row key.
+
+    Returns:
+        ``config`` without local paths, with the profile's name instead of its section (the experiment's settings stand
+        in their own), and with ``row``, ``room``, ``method`` and ``shared`` (the number s; None where there is none).
+    """
+    experiment = config["experiment"]
+    room, _, name = row.partition("/")
+    cell = re.search(r"_s(\d)$", name)
+    method = experiment.get("method") or experiment.get("prior_name") or re.sub(r"_s\d$", "", name)
+    shared = experiment.get("data", {}).get("shared", int(cell[1]) if cell else None)
+    kept = {key: value for key, value in config.items() if key not in _NOT_LOGGED}
+    facts = {"row": row, "room": room, "method": method, "shared": shared, "profile": config["profile"]["name"]}
+    return kept | facts
+
+
+@contextmanager
+def track(
+    *,
+    mode: str,
+    project: str,
+    row: str,
+    run_id: str,
+    seed: int | None,
+    job_type: str,
+    tags: Sequence[str],
+    config: Mapping[str, Any],
+    results: Path,
+    artifacts: bool = True,
+    resumed: bool = False,
+) -> Iterator[Tracker]:
+    """Opens a W&B run for the block and finishes it whatever happens.
+
+    Args:
+        mode: ``offline``, ``online`` or ``disabled``.
+        project: W&B project.
+        row: Row key, the run's group.
+        run_id: The run's id.
+        seed: Part of the run's display name; None leaves it out.
+        job_type: ``sample``, ``pretrain``, ``train`` or ``evaluate``.
+        tags: For example ``figure-1``.
+        config: Shown beside the run.
+        results: W&B writes under ``<results>/wandb``.
+        artifacts: Whether tables and models are logged, too.
+        resumed: Whether the run goes on from a checkpoint; if not, what was logged under its id before is superseded.
+
+    Raises:
+        ExperimentError: an unknown mode, or W&B refuses to start: no login, or no network.
+    """
+    if mode not in MODES:
+        raise ExperimentError(f"logger.mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if not isinstance(artifacts, bool):
+        raise ExperimentError(f"logger.artifacts must be true or false, got {artifacts!r}")
+    if mode == "disabled":
+        yield Tracker(None)
+        return
+    if mode == "offline":
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at wandb's import: no crash reports either
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    earlier = [] if resumed else offline_folders(results, run_id)
+    try:
+        run = wandb.init(
+            project=project,
+            name=row if seed is None else f"{row}-seed{seed}",
+            group=row,
+            id=None if "WANDB_SWEEP_ID" in os.environ else run_id,  # an agent of W&B has given an id
+            job_type=job_type,
+            tags=list(tags),
+            config=dict(config),
+            dir=results,
+            mode=cast(Literal["offline", "online"], mode),
+            resume="allow" if mode == "online" and resumed else None,  # without it a run of this id is replaced
+            settings=_settings(),
+        )
+    except wandb.errors.Error as error:
+        raise ExperimentError(
+            f"W&B did not start, and so neither did the run ({_first_line(error)}); `wandb login` stores a key, "
+            "logger=offline needs neither login nor network and `make wandb-sync` uploads its runs later"
+        ) from None
+    mark_superseded(earlier)
+    exit_code = 1
+    try:
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP, step_sync=True)
+        yield Tracker(WandbLogger(experiment=run, save_dir=results), artifacts)
+        exit_code = 0
+    finally:
+        wandb.finish(exit_code=exit_code)
+
+
+def _settings() -> Any:
+    """Settings that keep the machine and its user out of what is logged."""
+    import wandb
+
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        save_code=False,
+        disable_job_creation=True,
+        init_timeout=_INIT_SECONDS,
+        host="",
+        username="",
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+
+
+def logged_in() -> bool:
+    """Whether W&B has a key or another way to authenticate; asks nothing, and no server."""
+    import wandb
+
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except (wandb.errors.Error, TypeError):  # TypeError: an older wandb without `prompt`
+        return False
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
