@@ -1,0 +1,154 @@
+"""What a running experiment gets: seeds, a folder, trainers and the summary."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from experiments.settings import ExperimentError
+from experiments.store import RunDirectory, write_atomically
+from experiments.training import derive_seed
+
+if TYPE_CHECKING:
+    from experiments.tracking import Tracker
+
+
+class Experiment(Protocol):
+    """What ``experiment._target_`` names: settings come through the constructor (keyword-only), ``run`` does the work.
+
+    Three things are optional:
+
+    - ``headline_metrics``: name of a logged metric -> which of its values the W&B summary keeps (``min``, ``max``,
+      ``mean`` or ``last``);
+    - ``one_seed_tables``, of the class: names of the large tables of which the collected results take the lowest seed;
+    - ``keep_lines(table: str, row: Row, lines: DataFrame) -> DataFrame | None``, static: which lines of a run's table the
+      collected results take; None or an empty frame for none.
+    """
+
+    def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
+        """Returns tidy tables by name; ``metrics`` is required.
+
+        Tables don't repeat the axes, which the collected results put before, and hold nothing that depends on the clock.
+        """
+        ...
+
+
+class RunContext:
+    """Everything an experiment may use of its surroundings.
+
+    Attributes:
+        seed: The run's seed.
+        run: The run's folder in the results store.
+        axes: The run's place among those of its experiment: axis -> value.
+        data_directory: Where data files are looked for and downloaded to.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        run: RunDirectory,
+        tracker: Tracker,
+        trainer: Mapping[str, Any],
+        data_directory: Path = Path("data"),
+        axes: Mapping[str, str | int] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.run = run
+        self.axes = dict(axes or {})
+        self.data_directory = data_directory
+        self._tracker = tracker
+        self._trainer = dict(trainer)
+        self._trainers: list[pl.Trainer] = []
+
+    @property
+    def directory(self) -> Path:
+        """Folder for checkpoints and whatever must survive an interruption; emptied by ``force=true``."""
+        return self.run.checkpoints
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what several runs share, under a name that is a hash of what decides it."""
+        return self.run.results / "cache"
+
+    @property
+    def precision(self) -> str:
+        """The trainer's, for example ``32-true``."""
+        return str(self._trainer.get("precision") or "32-true")
+
+    @property
+    def accelerator(self) -> str:
+        """``cpu`` or ``gpu``, say, as the trainer is told."""
+        return str(self._trainer.get("accelerator", "auto"))
+
+    def save_model(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Keeps a trained model's weights, as ``model.pt`` in the run's folder when it is finished."""
+        buffer = io.BytesIO()
+        torch.save({name: value.detach().cpu() for name, value in state.items()}, buffer)
+        write_atomically(self.run.new_model, buffer.getvalue())
+
+    @property
+    def checkpoint_path(self) -> Path | None:
+        """The last checkpoint of an interrupted run, for ``trainer.fit(..., ckpt_path=...)``; None at a first start."""
+        return self.run.last_checkpoint()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether any trainer was stopped from outside; its numbers must not count as finished."""
+        return any(trainer.interrupted for trainer in self._trainers)
+
+    def generator(self, offset: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+        """Returns a generator seeded by the run's seed; each offset has its own stream."""
+        return torch.Generator(device).manual_seed(derive_seed(self.seed, offset))
+
+    def log_summary(self, values: Mapping[str, Any]) -> None:
+        """Writes headline numbers into the W&B summary."""
+        self._tracker.log_summary(values)
+
+    def trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Returns a Lightning trainer that logs to the run and checkpoints into ``directory`` after every epoch.
+
+        Args:
+            kwargs: Arguments of ``pytorch_lightning.Trainer``; they win over the configuration's ``trainer`` section.
+                Without callbacks of their own a ``last.ckpt`` is kept; one of type ``ModelCheckpoint`` replaces it.
+        """
+        # The data of these experiments are made in memory: worker processes would cost more than they bring.
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message="GPU available but not used.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
+        # A run that continues finds its own checkpoint there.
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        callbacks = list(kwargs.pop("callbacks", []))
+        if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            callbacks.append(
+                # After whole epochs only: within one, a data loader does not know where it stopped.
+                ModelCheckpoint(
+                    self.directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+                )
+            )
+        settings = {
+            "logger": self._tracker.logger or False,
+            "default_root_dir": self.directory,
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+            **self._trainer,
+            **kwargs,
+        }
+        try:
+            trainer = pl.Trainer(callbacks=callbacks, **settings)
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            raise ExperimentError(f"trainer: {error}") from error
+        # A debugging aid of the deterministic mode that takes a tenth of a step; nothing here reads unwritten memory.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        self._trainers.append(trainer)
+        return trainer

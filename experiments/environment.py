@@ -1,0 +1,84 @@
+"""The facts of the machine that made a number."""
+
+from __future__ import annotations
+
+import platform
+import re
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "scipy", "pandas", "scikit-learn")
+
+
+def _git(*arguments: str) -> str | None:
+    root = Path(__file__).resolve().parents[1]
+    try:
+        answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def commit() -> str:
+    """Returns the checkout's commit, or "unknown" outside a git checkout."""
+    return _git("rev-parse", "HEAD") or "unknown"
+
+
+def project_version() -> str:
+    """Returns ``mvhg.__version__``, read from the source: importing it takes torch, and seconds."""
+    source = (Path(__file__).resolve().parents[1] / "mvhg" / "__init__.py").read_text()
+    found = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
+    assert found, "mvhg/__init__.py has no line __version__"
+    return found[1]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def code_facts() -> dict[str, Any]:
+    """Returns commit and dirty flag of the checkout; to be asked before a run, which may outlive it."""
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit(), "dirty": None if status is None else bool(status)}
+
+
+def environment_facts(accelerator: str) -> dict[str, Any]:
+    """Returns what a reader needs to judge a number: code, versions, device, memory.
+
+    Args:
+        accelerator: The trainer's accelerator; the GPU is named only where it was used.
+    """
+    import torch
+
+    on_gpu = accelerator not in ("cpu",) and torch.cuda.is_available()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_bytes = peak if sys.platform == "darwin" else peak * 1024  # ru_maxrss is in KiB on Linux, bytes on macOS
+    facts: dict[str, Any] = {
+        **code_facts(),
+        "version": project_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name() if on_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "peak_memory_mib": round(peak_bytes / 2**20, 1),
+    }
+    if on_gpu:
+        facts["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return facts

@@ -1,0 +1,106 @@
+"""Settings of experiments: pydantic dataclasses, and how a section of the configuration becomes the object it names.
+
+    @settings
+    class TrainingSettings:
+        steps: PositiveInt
+        divergence: Literal["one_sided", "symmetric"] = "one_sided"
+
+Values are taken as they are: 1.5 is no integer, "3" no number and true no 1. A check of several settings together stands
+in ``__post_init__`` and raises a ValueError.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import hydra
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from typing_extensions import dataclass_transform
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+T = TypeVar("T")
+_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+class ExperimentError(Exception):
+    """Something the user can put right (a configuration, a folder, a damaged file): shown as one line, without a trace."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
+def settings(cls: type[T]) -> type[T]:
+    """Makes a class a frozen dataclass whose keyword arguments are checked against their types."""
+    return dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)
+
+
+def build(section: Mapping[str, Any], name: str = "experiment") -> Any:
+    """Makes the object that ``_target_`` of a section names, and those of the sections within.
+
+    Args:
+        section: Plain values.
+        name: Of the section, for messages.
+
+    Raises:
+        ExperimentError: an unknown key, or a value that is refused; the message names it.
+    """
+    try:
+        return hydra.utils.instantiate(dict(section), _convert_="all")
+    except InstantiationException as error:
+        found = re.search(r"full_key: (\S+)", str(error))
+        place = f"{name}.{found[1]}" if found else name
+        part = OmegaConf.select(OmegaConf.create(dict(section)), found[1]) if found else section
+        cause = error.__cause__ or error
+        if not isinstance(cause, ValidationError):
+            raise ExperimentError(f"{place}: {' '.join(str(cause).split())}") from error
+        raise ExperimentError("; ".join(_problems(cause, place, part["_target_"]))) from error
+
+
+def _problems(error: ValidationError, place: str, target: str) -> Iterator[str]:
+    """Yields what is wrong, in words; of the members of a union only what the first says."""
+    seen = set()
+    for one in error.errors():
+        key = ".".join(str(part) for part in one["loc"] if not isinstance(part, str) or part.isidentifier())
+        name = f"{place}.{key}" if key else place
+        message = one["msg"][0].lower() + one["msg"][1:]
+        if one["type"] == "unexpected_keyword_argument":
+            made = hydra.utils.get_class(target)
+            allowed = ", ".join(field.name for field in fields(made)) if is_dataclass(made) else "see its class"
+            yield f"{place}: unknown key {key}; allowed: {allowed}"
+        elif one["type"] in ("missing", "missing_keyword_only_argument"):
+            yield f"{name} is missing"
+        elif one["type"] == "value_error":  # raised by a check of the class itself, which has named the key
+            yield f"{name}: {message.removeprefix('value error, ')}"
+        elif name not in seen:
+            yield f"{name}: {message}, got {one['input']!r}"
+        seen.add(name)
+
+
+@contextmanager
+def one_line_errors(place: Path) -> Iterator[None]:
+    """Ends a script with ``error: ...`` and status 1 where a user can put something right.
+
+    Args:
+        place: Named where the operating system names no file.
+
+    Raises:
+        SystemExit: an ExperimentError or OSError came out of the block.
+    """
+    try:
+        yield
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or place}: {error.strerror or error}")

@@ -1,0 +1,286 @@
+"""The results store: one folder per run, written so that a killed process never leaves half a result.
+
+``<results>/runs/<experiment>/<axes>/<run id>/`` holds ``config.yaml``, one ``<table>.csv`` per table, ``environment.json``,
+``checkpoints/`` and, written last, ``finished.json`` with the hash of every other file. A run is finished when that
+marker is there; it is replaced only by another finished run. ``attempt.json`` tells a process that launched it how far a
+run came, since a killed process says nothing itself. Whether a run is finished is asked of hundreds at once, so pandas and
+torch are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from experiments.settings import ExperimentError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINISHED = "finished.json"
+CONFIG = "config.yaml"
+ATTEMPT = "attempt.json"
+STAGED = ".next"  # folder of a result that is being written
+MODEL = "model.pt"
+LOCK_SECONDS = 2.0  # those who only ask whether a run is at work hold its lock for a moment
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file so that a reader sees the old content or the new one, never a part of it."""
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def file_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Attempt(NamedTuple):
+    """State of a run that is not finished.
+
+    Attributes:
+        failed: It ended with an error; otherwise it runs, or its process died.
+        reason: The error, one line.
+    """
+
+    failed: bool
+    reason: str = ""
+
+
+class RunDirectory:
+    """The folder of one run.
+
+    Args:
+        results: The results folder; runs live under ``runs/``.
+        row: Folder of its row, for example ``urn/estimator=exact``.
+        run_id: Hash of what decides the numbers.
+    """
+
+    def __init__(self, results: Path, row: str, run_id: str) -> None:
+        self.results = results
+        self.row = row
+        self.path = results / "runs" / row / run_id
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / MODEL  # where a row keeps one
+        self.new_model = self.checkpoints / MODEL  # of a run that is not finished
+        self.new_config = self.checkpoints / CONFIG  # likewise
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Creates the folder, sees that it can be written, and keeps a second process out while the block runs.
+
+        Raises:
+            ExperimentError: the folder can't be written, or another process works in it.
+        """
+        import filelock
+
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.checkpoints):
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            lock = filelock.FileLock(self.path / ".lock", timeout=LOCK_SECONDS)
+            lock.acquire()
+        except filelock.Timeout:
+            raise ExperimentError(f"another process is working on this run: {self.path}") from None
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        try:
+            self._move_into_place()
+            yield
+        finally:
+            lock.release()
+
+    def finished(self) -> dict[str, Any] | None:
+        """Returns the content of the finished marker after checking every file against it; None if not finished.
+
+        Raises:
+            ExperimentError: the marker or a file it names is missing, unreadable or altered.
+        """
+        self._move_into_place()
+        marker = self.path / FINISHED
+        if not marker.exists():
+            return None
+        try:
+            content: dict[str, Any] = json.loads(marker.read_text())
+            files = dict(content["files"])
+        except (ValueError, KeyError, TypeError):
+            raise ExperimentError(f"{marker} is damaged; force=true runs it again") from None
+        for name, digest in files.items():
+            file = self.path / name
+            if not file.is_file() or file_digest(file) != digest:
+                state = "was changed after the run wrote it" if file.is_file() else "is missing"
+                raise ExperimentError(f"{file} {state}; force=true runs it again")
+        return content
+
+    def finish(self, tables: Mapping[str, pd.DataFrame], environment: Mapping[str, Any], config: str) -> None:
+        """Writes the tables, the environment, the configuration and a model that was kept, and last the marker.
+
+        All of it into a folder of its own, to be moved into place when it is whole: a process that is killed before
+        leaves an earlier result as it was, one that is killed later a result that the next reader moves.
+        """
+        contents = {f"{name}.csv": table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
+        contents["environment.json"] = json.dumps(environment, indent=2) + "\n"
+        contents[CONFIG] = config
+        staged = self.path / STAGED
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        for name, content in contents.items():
+            write_atomically(staged / name, content)
+        if self.new_model.is_file():
+            os.replace(self.new_model, staged / MODEL)
+        files = {path.name: file_digest(path) for path in sorted(staged.iterdir())}
+        write_atomically(staged / FINISHED, json.dumps({"files": files}, indent=2) + "\n")
+        self._move_into_place()
+
+    def _move_into_place(self) -> None:
+        """Makes a result that is whole the run's; two processes may do so at once."""
+        staged = self.path / STAGED
+        try:
+            files = json.loads((staged / FINISHED).read_text())["files"]
+        except FileNotFoundError:
+            return
+        for name in [*files, FINISHED]:
+            with suppress(FileNotFoundError):
+                os.replace(staged / name, self.path / name)
+        if MODEL not in files:
+            self.model.unlink(missing_ok=True)
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def write_attempt(self, attempt: Attempt) -> None:
+        """Says that the run was begun, or that it failed and why; ``attempt.json`` is no part of a result.
+
+        Raises:
+            ExperimentError: the folder can't be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / ATTEMPT, json.dumps(attempt._asdict()))
+        except OSError as error:
+            raise self._cannot_write(error) from None
+
+    def attempt(self) -> Attempt | None:
+        """Returns what the last attempt left; None where there was none, it finished or it was read and forgotten."""
+        try:
+            content = json.loads((self.path / ATTEMPT).read_text())
+        except FileNotFoundError:
+            return None
+        return Attempt(content["failed"], content["reason"])
+
+    def forget_attempt(self) -> None:
+        """Removes what the last attempt left, and the run's folder where nothing else is in it."""
+        (self.path / ATTEMPT).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def mean_of(self, column: str) -> float:
+        """Returns the mean of a column of a finished run's table, the number that a sweep optimizes.
+
+        Args:
+            column: ``TABLE.COLUMN``, or a column of the table called metrics. Empty cells don't count.
+
+        Raises:
+            ExperimentError: there is no such column, or it holds no number.
+        """
+        table, _, name = str(column).rpartition(".")
+        table = table or "metrics"
+        if not (self.path / f"{table}.csv").is_file():
+            raise ExperimentError(f"objective={column}: {self.row} has no table {table}")
+        values = self.table(table)
+        numeric = list(values.select_dtypes("number").columns)
+        if name not in numeric or values[name].isna().all():
+            there = ", ".join(numeric)
+            raise ExperimentError(f"objective={column}: no column of numbers in {self.row}; there are {there}")
+        return float(values[name].mean())
+
+    def _cannot_write(self, error: OSError) -> ExperimentError:
+        return ExperimentError(
+            f"the results folder {self.path} can't be written ({error.strerror}); "
+            "choose another one with results=FOLDER or MVHG_RESULTS_DIR"
+        )
+
+    def environment(self) -> dict[str, Any]:
+        """Returns the facts of the code and machine that made a finished run."""
+        facts: dict[str, Any] = json.loads((self.path / "environment.json").read_text())
+        return facts
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Reads a table of a finished run."""
+        import pandas as pd
+
+        return pd.read_csv(self.path / f"{name}.csv")
+
+    def discard_checkpoints(self) -> None:
+        """Forgets an interrupted run. A finished result stays until the next one replaces it."""
+        shutil.rmtree(self.checkpoints)
+        self.checkpoints.mkdir()
+
+    def last_checkpoint(self) -> Path | None:
+        """Returns the checkpoint to continue from after reading it once in full; None when there is none.
+
+        Raises:
+            ExperimentError: the file can't be read as a checkpoint of tensors and plain values.
+        """
+        return readable_checkpoint(self.checkpoints / "last.ckpt")
+
+
+def readable_checkpoint(path: Path) -> Path | None:
+    """Returns the path of a checkpoint after reading it once in full; None when there is none.
+
+    Raises:
+        ExperimentError: the file can't be read as a checkpoint of tensors and plain values.
+    """
+    if not path.exists():
+        return None
+    import torch
+
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen types for a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExperimentError(
+            f"the checkpoint {path} can't be read ({reason}); delete it, or force=true starts this run over without it "
+            "(finished results stay as they are)"
+        ) from None
+    return path
+
+
+def find_finished(results: Path) -> Iterator[tuple[str, RunDirectory]]:
+    """Yields (folder of the row, run) of every finished run below a results folder, in the order of their names."""
+    for row, run in find_runs(results):
+        if run.finished() is not None:
+            yield row, run
+
+
+def find_runs(results: Path) -> Iterator[tuple[str, RunDirectory]]:
+    """Yields (folder of the row, run) of every run that was ever started, in the order of their names; nothing is checked."""
+    runs = results / "runs"
+    found = {path.parent for name in ("checkpoints", FINISHED) for path in runs.rglob(name)}
+    folders = {path for path in found if path.name != STAGED}
+    for folder in sorted(folders):
+        row = folder.parent.relative_to(runs).as_posix()
+        yield row, RunDirectory(results, row, folder.name)

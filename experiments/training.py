@@ -1,0 +1,188 @@
+"""Seeds, and training in chunks of steps: the framework's work per batch is paid once per chunk."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from experiments.settings import ExperimentError
+
+log = logging.getLogger("experiments")
+
+
+def derive_seed(seed: int, offset: int = 0) -> int:
+    """Returns a 63-bit seed; different (seed, offset) pairs give unrelated streams."""
+    return int(np.random.SeedSequence((seed, offset)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class ChunkedTraining(pl.LightningModule):
+    """Base of trainings: many steps per call, loss terms checked and averaged, noise and history in the checkpoint.
+
+    A subclass says what the steps of a chunk are, what a step's loss and terms are, and which optimizer and learning
+    rate the step takes.
+
+    Args:
+        steps_per_epoch: steps between two checkpoints, records of the history and checks of the weights.
+        noise_seed: seed of everything drawn in training.
+        term_names: names of the terms.
+    """
+
+    term_sums: Tensor  # [terms], over the epoch so far
+
+    def __init__(self, *, steps_per_epoch: int, noise_seed: int, term_names: Sequence[str]) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.noise_seed = noise_seed
+        self.term_names = tuple(term_names)
+        self.steps_per_epoch = steps_per_epoch
+        self.steps_taken = 0
+        self.history: list[dict[str, float]] = []  # one record per epoch
+        self.generator = torch.Generator()
+        self._noise_state: Tensor | None = None
+        self._steps_of_epoch = 0
+        self.register_buffer("term_sums", torch.zeros(len(self.term_names)), persistent=False)
+
+    def steps(self, chunk: Any) -> Iterable[tuple[Any, ...]]:
+        """What ``step_loss`` is called with, for every step of a chunk that the loader gave."""
+        raise NotImplementedError
+
+    def step_loss(self, *step: Any) -> tuple[Tensor, Tensor]:
+        """Loss to minimise and the terms to record [terms].
+
+        Raises:
+            FloatingPointError: something that isn't finite keeps the step from being taken; the message names it.
+        """
+        raise NotImplementedError
+
+    def gradient_terms(self) -> Tensor:
+        """Further terms, which follow those of ``step_loss``, from the gradients of a step."""
+        return self.term_sums.new_empty(0)
+
+    def step_optimizer(self) -> tuple[int, float]:
+        """Which optimizer takes the next step, and its learning rate."""
+        raise NotImplementedError
+
+    def epoch_record(self) -> dict[str, float]:
+        """What the history says of an epoch beside the means of the terms."""
+        return {}
+
+    def training_step(self, chunk: Any, batch_idx: int) -> None:
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        terms: list[Tensor] = []
+        for step in self.steps(chunk):
+            try:
+                loss, values = self.step_loss(*step)
+            except FloatingPointError as error:
+                self._check_earlier(terms)
+                raise ExperimentError(self._stopped(self.steps_taken + 1, str(error))) from None
+            index, learning_rate = self.step_optimizer()
+            optimizer = optimizers[index]
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * group.get("learning_rate_factor", 1)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            terms.append(torch.cat([values.detach(), self.gradient_terms()]))
+            optimizer.step()
+            self.steps_taken += 1
+        table = torch.stack(terms)  # [steps, terms]
+        self._check(table)
+        self.term_sums += table.sum(0)
+        self._steps_of_epoch += len(table)
+        means = dict(zip(self.term_names, table.mean(0).tolist()))
+        self._log({f"train/{name}": value for name, value in means.items()})
+
+    def on_train_epoch_end(self) -> None:
+        # A checkpoint is written after this: one with a weight that isn't finite must not be.
+        self._check_parameters()
+        means = (self.term_sums / self._steps_of_epoch).tolist()
+        record = {"epoch": self.current_epoch + 1, **dict(zip(self.term_names, means)), **self.epoch_record()}
+        self.history.append(record)
+        self._log({f"epoch/{name}": value for name, value in record.items()})
+        self.term_sums.zero_()
+        self._steps_of_epoch = 0
+
+    def on_fit_start(self) -> None:
+        self.generator = torch.Generator(device=self.device).manual_seed(self.noise_seed)
+        if self._noise_state is not None:
+            self.generator.set_state(self._noise_state)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["chunked_training"] = {
+            "device": self.device.type,
+            "noise_state": self.generator.get_state(),
+            "steps_taken": self.steps_taken,
+            "history": self.history,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["chunked_training"]
+        if state["device"] != self.trainer.strategy.root_device.type:
+            raise ExperimentError(
+                f"this run was started on {state['device']}, whose random numbers another device can't continue; go on "
+                "there, or start over with force=true"
+            )
+        # Before the module is moved to its device; on_fit_start hands the state to the generator.
+        self._noise_state = state["noise_state"].cpu()
+        self.steps_taken = state["steps_taken"]
+        self.history = state["history"]
+
+    def _check(self, table: Tensor) -> None:
+        finite = table.isfinite()
+        if not finite.all():
+            step, term = (int(index) for index in (~finite).nonzero()[0])
+            number = self.steps_taken - len(table) + step + 1
+            raise ExperimentError(self._stopped(number, f"the term {self.term_names[term]}"))
+
+    def _check_parameters(self) -> None:
+        for name, parameter in self.named_parameters():
+            if not parameter.isfinite().all():
+                raise ExperimentError(self._stopped(self.steps_taken, f"the parameter {name}"))
+
+    def _check_earlier(self, terms: list[Tensor]) -> None:
+        """Names the cause rather than the consequence: terms are looked at after the whole chunk."""
+        if terms:
+            self._check(torch.stack(terms))
+        self._check_parameters()
+
+    def _stopped(self, step: int, what: str) -> str:
+        return (
+            f"step {step} (epoch {self.current_epoch + 1}): {what} is not finite; stopped, and the last "
+            "checkpoint is kept. A lower learning rate often helps"
+        )
+
+    def _log(self, values: dict[str, float]) -> None:
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.steps_taken)
+
+
+class RateEstimate(pl.Callback):
+    """Says how long the training will take, from the rate of its first chunks; a long run is known as one at once.
+
+    Args:
+        chunks: after how many chunks to say it; the first one is left out, since it warms up.
+    """
+
+    def __init__(self, chunks: int = 4) -> None:
+        self.chunks = chunks
+        self.seen = 0
+        self.started = 0.0
+        self.first_step = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, ChunkedTraining)
+        self.seen += 1
+        if self.seen == 1:
+            self.started, self.first_step = time.perf_counter(), pl_module.steps_taken
+        elif self.seen == self.chunks:
+            rate = (pl_module.steps_taken - self.first_step) / (time.perf_counter() - self.started)
+            assert trainer.max_epochs is not None
+            left = trainer.max_epochs * pl_module.steps_per_epoch - pl_module.steps_taken
+            log.info("  %.1f steps/s: %.1f minutes for the %d steps left", rate, left / rate / 60, left)
