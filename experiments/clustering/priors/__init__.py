@@ -1,4 +1,4 @@
-"""The three priors p(c; pi) over the cluster assignments of a batch; a model differs in nothing else."""
+"""The priors over the cluster assignments."""
 
 from experiments.clustering.priors.base import Prior
 from experiments.clustering.priors.categorical import CategoricalPrior

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
-from experiments.common.checks import require_integer
+checked = validate_call(config=ConfigDict(strict=True))  # of the settings of a prior, by their types
 
 
 class Prior(nn.Module):
@@ -15,9 +18,9 @@ class Prior(nn.Module):
         num_clusters: number of clusters, K.
     """
 
-    def __init__(self, *, num_clusters: int) -> None:
+    @checked
+    def __init__(self, *, num_clusters: Annotated[int, Field(ge=2)]) -> None:
         super().__init__()
-        require_integer("prior.num_clusters", num_clusters, 2)
         self.num_clusters = num_clusters
 
     def log_probabilities(self, batch_size: int) -> Tensor:

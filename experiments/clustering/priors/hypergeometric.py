@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from experiments.clustering.priors.base import Prior
+from experiments.clustering.priors.base import Prior, checked
+from experiments.settings import PositiveInt
 from mvhg import MultivariateHypergeometric
-
-READINGS = ("counts", "assignments")
-CONDITIONALS = ("exact", "merged")
 
 
 def draw_assignments(log_probabilities: Tensor, gumbel_noise: Tensor, temperature: Tensor) -> Tensor:
@@ -37,16 +36,16 @@ class HypergeometricPrior(Prior):
         group_size: elements m_k of each group per digit of the batch; 1 gives m_k = n.
     """
 
+    @checked
     def __init__(
-        self, *, num_clusters: int, reading: str = "counts", conditionals: str = "exact", group_size: int = 1
+        self,
+        *,
+        num_clusters: int,
+        reading: Literal["counts", "assignments"] = "counts",
+        conditionals: Literal["exact", "merged"] = "exact",
+        group_size: PositiveInt = 1,
     ) -> None:
         super().__init__(num_clusters=num_clusters)
-        if reading not in READINGS:
-            raise ValueError(f"reading must be one of {', '.join(READINGS)}, got {reading!r}")
-        if conditionals not in CONDITIONALS:
-            raise ValueError(f"conditionals must be one of {', '.join(CONDITIONALS)}, got {conditionals!r}")
-        if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1:
-            raise ValueError(f"group_size must be an integer of at least 1, got {group_size!r}")
         self.reading = reading
         self.conditionals = conditionals
         self.group_size = group_size

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from experiments.clustering.corruption import Corruption
 from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.networks import Autoencoder
+from experiments.clustering.pretraining.corruption import Corruption, drop
 
 
 class AutoencoderTraining(DigitTraining):
@@ -46,7 +46,7 @@ class AutoencoderTraining(DigitTraining):
     ) -> None:
         super().__init__(images=images, batch_size=batch_size, noise_seed=noise_seed, term_names=["loss"])
         self.autoencoder = autoencoder
-        self.layer_corruption = Corruption(dropout=layer_dropout)
+        self.layer_dropout = layer_dropout
         self.corruption = corruption
         self.learning_rate = learning_rate
         self.num_layers = len(autoencoder.encoder)
@@ -74,7 +74,7 @@ class AutoencoderTraining(DigitTraining):
             values = images
             for below in encoder[:layer]:
                 values = below(values).relu()
-        hidden = encoder[layer](self.layer_corruption.drop(values, self.generator))
+        hidden = encoder[layer](drop(values, self.layer_dropout, self.generator))
         if layer < self.num_layers - 1:  # the embedding is linear
             hidden = hidden.relu()
         reconstruction = self.autoencoder.decoder[self.num_layers - 1 - layer](hidden).float()

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from experiments.common.checks import require_integer
+from experiments.settings import PositiveInt, settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Manifold:
     """Settings of UMAP (McInnes et al. 2018).
 
     Attributes:
         neighbours: size of the neighbourhood whose distances are kept.
         dimensions: of the result.
-
-    Raises:
-        ValueError: a setting is below 2 (1 for ``dimensions``).
     """
 
-    neighbours: int
-    dimensions: int
-
-    def __post_init__(self) -> None:
-        require_integer("manifold.neighbours", self.neighbours, 2)
-        require_integer("manifold.dimensions", self.dimensions, 1)
+    neighbours: Annotated[int, Field(ge=2)]
+    dimensions: PositiveInt
 
     def fit(self, embedding: Tensor, seed: int) -> Tensor:
         """Coordinates of embedded digits [digits, latent] on the manifold, float32 [digits, dimensions].

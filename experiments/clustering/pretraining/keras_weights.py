@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.common.downloads import Download, download
-from experiments.common.errors import ExperimentError
+from experiments.downloads import Download, download
+from experiments.settings import ExperimentError
 
 ORIGINAL = Download(
     name="ae_mnist_weights.h5",

@@ -11,23 +11,29 @@ import torch
 from torch import Tensor
 
 from experiments.clustering.data import Splits
-from experiments.clustering.scores import ClusterScores, confusion, score
+from experiments.clustering.scores import NUM_CLASSES, ClusterScores, confusion, score
+from experiments.clustering.training import assign_all
 from experiments.clustering.vade import Terms, VaDE
 
 SAMPLES_PER_CLUSTER = 8
 LATENT_DIGITS = 1000
 
 
+def assignments(vade: VaDE, splits: Splits, batch_size: int) -> dict[str, Tensor]:
+    """Cluster of every digit, ``test`` and ``train``."""
+    images = {"test": splits.test_images, "train": splits.train_images}
+    return {split: assign_all(vade, part, batch_size)[0] for split, part in images.items()}
+
+
 def split_metrics(
-    facts: Mapping[str, Any], stage: str, splits: Splits, clusters: Mapping[str, Tensor], num_clusters: int
+    stage: str, splits: Splits, clusters: Mapping[str, Tensor], num_clusters: int
 ) -> list[dict[str, Any]]:
     """One record per split: scores and the sizes of the clusters.
 
     Args:
-        facts: columns that every record has.
         stage: ``start`` or ``vade``.
         splits: the labels.
-        clusters: ``test`` and ``train``, the cluster of every digit.
+        clusters: of :func:`assignments`.
         num_clusters: K.
     """
     kept = splits.test_subsampled
@@ -42,7 +48,6 @@ def split_metrics(
         sizes = torch.bincount(assigned, minlength=num_clusters)
         records.append(
             {
-                **facts,
                 "stage": stage,
                 "split": split,
                 "digits": len(labels),
@@ -72,24 +77,22 @@ def mean_terms(
 
 @torch.no_grad()
 def weight_table(
-    facts: Mapping[str, Any], vade: VaDE, splits: Splits, train_clusters: Tensor, scores: ClusterScores, batch_size: int
+    vade: VaDE, splits: Splits, train_clusters: Tensor, scores: ClusterScores, batch_size: int
 ) -> pd.DataFrame:
     """Learned and true frequencies per cluster (Figure 3)."""
     num_clusters = vade.prior.num_clusters
-    classes = torch.bincount(splits.train_labels, minlength=10).double() / len(splits.train_labels)
+    classes = torch.bincount(splits.train_labels, minlength=NUM_CLASSES).double() / len(splits.train_labels)
+    sizes = torch.bincount(train_clusters, minlength=num_clusters).double() / len(train_clusters)
     log_weights = vade.prior.log_weights()
     deviations = (0.5 * vade.mixture.log_variances).exp().amin(-1)
     return pd.DataFrame(
         {
-            **{name: [value] * num_clusters for name, value in facts.items()},
             "cluster": range(num_clusters),
             "matched_class": scores.matching,
             "true_frequency": [float(classes[one]) if one >= 0 else float("nan") for one in scores.matching],
             "learned_frequency": vade.prior.log_probabilities(batch_size).exp().tolist(),
             "log_weight": [float("nan")] * num_clusters if log_weights is None else log_weights.tolist(),
-            "train_fraction": (
-                torch.bincount(train_clusters, minlength=num_clusters).double() / len(train_clusters)
-            ).tolist(),
+            "train_fraction": sizes.tolist(),
             "smallest_standard_deviation": deviations.tolist(),
         }
     )
@@ -98,9 +101,8 @@ def weight_table(
 def confusion_table(clusters: Tensor, labels: Tensor, num_clusters: int) -> pd.DataFrame:
     """Test digits per cluster and class, a long table."""
     counts = confusion(clusters, labels, num_clusters)
-    pairs = torch.cartesian_prod(torch.arange(num_clusters), torch.arange(counts.shape[1])).tolist()
-    clusters_column, classes_column = zip(*pairs)
-    return pd.DataFrame({"cluster": clusters_column, "class": classes_column, "digits": counts.flatten().tolist()})
+    index = pd.MultiIndex.from_product([range(num_clusters), range(NUM_CLASSES)], names=["cluster", "class"])
+    return pd.DataFrame({"digits": counts.flatten().tolist()}, index=index).reset_index()
 
 
 def generated_table(vade: VaDE, matching: Sequence[int], generator: torch.Generator) -> pd.DataFrame:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from experiments.common.checks import require_integer
-
-COVARIANCES = ("diag", "full")
+from experiments.settings import PositiveInt, settings
 
 
 class FittedMixture(NamedTuple):
@@ -35,28 +32,19 @@ class FittedMixture(NamedTuple):
     log_likelihood: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class EmbeddingMixture:
     """Settings of scikit-learn's maximum-likelihood fit; the best of several starts counts, by likelihood.
 
     Attributes:
-        covariance: ``diag`` or ``full``.
+        covariance: of the components.
         starts: fits, each from another k-means.
         max_digits: fit to the first so many digits, to save time.
-
-    Raises:
-        ValueError: a setting is not allowed; the message names it.
     """
 
-    covariance: str
-    starts: int
-    max_digits: int
-
-    def __post_init__(self) -> None:
-        if self.covariance not in COVARIANCES:
-            raise ValueError(f"mixture.covariance must be one of {', '.join(COVARIANCES)}, got {self.covariance!r}")
-        for name in ("starts", "max_digits"):
-            require_integer(f"mixture.{name}", getattr(self, name), 1)
+    covariance: Literal["diag", "full"]
+    starts: PositiveInt
+    max_digits: PositiveInt
 
     def fit(self, places: Tensor, num_clusters: int, seed: int) -> FittedMixture:
         """Fits to places [digits, dimensions]; no label is seen."""
