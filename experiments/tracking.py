@@ -1,29 +1,30 @@
 """Weights & Biases, the only module that imports it.
 
-Offline by default: a run needs no account, and nothing leaves the machine before the user runs ``wandb login`` and
-``make wandb-sync``. A run's group is its row key and its id the run id, so that a relaunch continues the same W&B run.
-Host, user, command line, environment and git remote are not recorded, nor are local paths part of the configuration.
+Offline by default: a run needs no account, and nothing leaves the machine before ``wandb login`` and ``make wandb-sync``.
+A run's id is the run id of the results store and its group the label of its row, so that a relaunch continues the same
+W&B run. Host, user, command line, environment and git remote are not recorded, nor are local paths.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from experiments.settings import ExperimentError
-from experiments.offline_runs import mark_superseded, offline_folders
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
 
+    from experiments.axes import Row
+
 MODES = ("offline", "online", "disabled")
+_ANSWER_SECONDS = 10
 STEP = "trainer/global_step"  # Lightning's name of the step metric
-_NOT_LOGGED = ("logger", "results", "data_directory", "force", "objective")  # places, and how it was launched
-_INIT_SECONDS = 30
+SUPERSEDED = "superseded-run"  # how the folder of an offline run begins whose numbers were made anew
+_NOT_LOGGED = ("axes", "data_directory", "force", "logger", "objective", "results")  # places, and how it was launched
 
 
 class Tracker:
@@ -80,25 +81,20 @@ class Tracker:
             self.logger.experiment.log(pictures)
 
 
-def tracked_config(config: Mapping[str, Any], row: str) -> dict[str, Any]:
-    """Returns what W&B shows as the configuration of a run: that of the experiment, and what runs are grouped by.
+def tracked_config(config: Mapping[str, Any], row: Row) -> dict[str, Any]:
+    """Returns what W&B shows as the configuration of a run: the experiment's settings, and what runs are grouped by.
 
     Args:
         config: The resolved configuration.
-        row: Row key.
+        row: The point in the axes of the experiment.
 
     Returns:
-        ``config`` without local paths, with the profile's name instead of its section (the experiment's settings stand
-        in their own), and with ``row``, ``room``, ``method`` and ``shared`` (the number s; None where there is none).
+        ``config`` without local paths, with the profile's name instead of its section, and with ``experiment_name``,
+        each axis and ``changes``.
     """
-    experiment = config["experiment"]
-    room, _, name = row.partition("/")
-    cell = re.search(r"_s(\d)$", name)
-    method = experiment.get("method") or experiment.get("prior_name") or re.sub(r"_s\d$", "", name)
-    shared = experiment.get("data", {}).get("shared", int(cell[1]) if cell else None)
     kept = {key: value for key, value in config.items() if key not in _NOT_LOGGED}
-    facts = {"row": row, "room": room, "method": method, "shared": shared, "profile": config["profile"]["name"]}
-    return kept | facts
+    facts = {"experiment_name": row.experiment, "changes": row.changes, "profile": config["profile"]["name"]}
+    return kept | dict(row.axes) | facts
 
 
 @contextmanager
@@ -121,7 +117,7 @@ def track(
     Args:
         mode: ``offline``, ``online`` or ``disabled``.
         project: W&B project.
-        row: Row key, the run's group.
+        row: Label of the row, the run's group.
         run_id: The run's id.
         seed: Part of the run's display name; None leaves it out.
         job_type: ``sample``, ``pretrain``, ``train`` or ``evaluate``.
@@ -146,11 +142,11 @@ def track(
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    earlier = [] if resumed else offline_folders(results, run_id)
+    earlier = [] if resumed else sorted((results / "wandb").glob(f"offline-run-*-{run_id}"))
     try:
         run = wandb.init(
             project=project,
-            name=row if seed is None else f"{row}-seed{seed}",
+            name=row if seed is None else f"{row} seed={seed}",
             group=row,
             id=None if "WANDB_SWEEP_ID" in os.environ else run_id,  # an agent of W&B has given an id
             job_type=job_type,
@@ -159,14 +155,28 @@ def track(
             dir=results,
             mode=cast(Literal["offline", "online"], mode),
             resume="allow" if mode == "online" and resumed else None,  # without it a run of this id is replaced
-            settings=_settings(),
+            settings=wandb.Settings(  # which keep the machine and its user out of what is logged
+                silent=True,
+                console="off",
+                disable_git=True,
+                save_code=False,
+                disable_job_creation=True,
+                init_timeout=30,
+                host="",
+                username="",
+                x_disable_meta=True,
+                x_disable_machine_info=True,
+                x_save_requirements=False,
+            ),
         )
     except wandb.errors.Error as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ExperimentError(
-            f"W&B did not start, and so neither did the run ({_first_line(error)}); `wandb login` stores a key, "
+            f"W&B did not start, and so neither did the run ({reason}); `wandb login` stores a key, "
             "logger=offline needs neither login nor network and `make wandb-sync` uploads its runs later"
         ) from None
-    mark_superseded(earlier)
+    for folder in earlier:
+        folder.rename(folder.with_name(folder.name.replace("offline-run", SUPERSEDED, 1)))
     exit_code = 1
     try:
         run.define_metric(STEP)
@@ -175,25 +185,6 @@ def track(
         exit_code = 0
     finally:
         wandb.finish(exit_code=exit_code)
-
-
-def _settings() -> Any:
-    """Settings that keep the machine and its user out of what is logged."""
-    import wandb
-
-    return wandb.Settings(
-        silent=True,
-        console="off",
-        disable_git=True,
-        save_code=False,
-        disable_job_creation=True,
-        init_timeout=_INIT_SECONDS,
-        host="",
-        username="",
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-    )
 
 
 def logged_in() -> bool:
@@ -206,5 +197,17 @@ def logged_in() -> bool:
         return False
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+def require_server() -> None:
+    """Asks W&B's server for an answer, since the client waits for one without an end.
+
+    Raises:
+        ExperimentError: there is none.
+    """
+    import requests
+    import wandb
+
+    address = wandb.setup().settings.base_url
+    try:
+        requests.head(address, timeout=_ANSWER_SECONDS)
+    except requests.RequestException:
+        raise ExperimentError(f"W&B does not answer at {address}: no network? The same command tries again") from None

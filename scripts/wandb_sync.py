@@ -1,4 +1,4 @@
-"""Uploads the offline runs that W&B doesn't have yet, oldest first.
+"""Uploads the offline runs that W&B doesn't have yet by `wandb sync`, oldest first.
 
 Left out: runs that were uploaded before, that were started over since (force=true, say), or that still run. Parts of an
 interrupted run share its id and become one run.
@@ -11,11 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-from experiments.common.errors import ExperimentError
-from experiments.common.offline_runs import find_offline_runs
-from experiments.common.tracking import logged_in
+from experiments.offline_runs import cut_unreadable_ends, find_offline_runs
+from experiments.settings import ExperimentError, one_line_errors
+from experiments.tracking import logged_in, require_server
 
 
 def sync(results: Path, dry_run: bool = False) -> None:
@@ -26,7 +24,7 @@ def sync(results: Path, dry_run: bool = False) -> None:
         dry_run: Name the runs only; needs no login.
 
     Raises:
-        ExperimentError: there is no login, or a run could not be uploaded.
+        ExperimentError: there is no login or no network, or a run could not be uploaded.
     """
     runs = find_offline_runs(results)
     print(
@@ -39,10 +37,14 @@ def sync(results: Path, dry_run: bool = False) -> None:
         return
     if not logged_in():
         raise ExperimentError("W&B has no key: run `wandb login` (an account is free), then this again")
-    subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, runs.waiting)], check=False)
-    left = find_offline_runs(results).waiting
-    if left:
-        raise ExperimentError(f"{len(left)} of {len(runs.waiting)} runs not uploaded; the same command tries again")
+    require_server()
+    for line in cut_unreadable_ends(runs.waiting):
+        print(line, flush=True)
+    waiting = find_offline_runs(results).waiting
+    if waiting:
+        subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, waiting)], check=False)
+    if left := find_offline_runs(results).waiting:
+        raise ExperimentError(f"{len(left)} of {len(waiting)} runs not uploaded; the same command tries again")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,10 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder with wandb/ (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="name the runs, upload nothing")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.results):
         sync(options.results, options.dry_run)
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
