@@ -1,22 +1,216 @@
-"""The one entry point.
+"""The one entry point: composes, skips what is finished, runs the rest.
 
-    python -m experiments.run experiment=kolmogorov_smirnov/weights_merged_straight_through profile=quick seed=0
-    python -m experiments.run -m experiment=urn/exact seed=0,1,2 launcher=local
+    python -m experiments.run experiment=urn estimator=exact profile=quick seed=0
+    python -m experiments.run -m experiment=urn estimator=merged,exact seed=0,1,2 launcher=local
 
-A finished run is skipped, an interrupted one continues from its last checkpoint, ``force=true`` starts over.
+A finished run is skipped, an interrupted one continues from its last checkpoint, ``force=true`` starts over. Lightning
+and torch are imported where a run needs them: asking whether hundreds of runs are finished must not take minutes.
 """
 
+from __future__ import annotations
+
+import logging
+import signal
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from experiments.common.command_line import check_command_line, check_results_folder
-from experiments.common.errors import ExperimentError
-from experiments.entry import main
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
-if __name__ == "__main__":
+from experiments.cell import Cell, cell_of
+from experiments.command_line import check_command_line, check_results_folder
+from experiments.configuration import CONFIGS
+from experiments.environment import FIRST_VERSION, code_facts, environment_facts, project_version
+from experiments.settings import ExperimentError, build
+from experiments.store import Attempt, RunDirectory, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.context import Experiment, RunContext
+
+log = logging.getLogger("experiments")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+def main(config: DictConfig) -> float | None:
+    """Runs one cell for Hydra.
+
+    Returns:
+        The mean of the column that ``objective`` names; None without one. In a multirun also None where the cell failed:
+        why stands in its ``attempt.json``, for the process that launched it.
+    """
+    context = HydraConfig.get()
+    experiment, overrides = str(context.runtime.choices["experiment"]), list(context.overrides.task)
+    if context.mode == RunMode.MULTIRUN:
+        return run_one_of_many(config, experiment, overrides)
     try:
-        check_command_line(sys.argv[1:])
-        if {"-m", "--multirun"} & set(sys.argv):
-            check_results_folder(sys.argv[1:])
+        return run_cell(config, experiment, overrides)
     except ExperimentError as error:
         sys.exit(f"error: {error}")
-    main()
+    except KeyboardInterrupt:
+        log.warning("interrupted; the same command continues from the last checkpoint")
+        sys.exit(128 + signal.SIGINT)
+
+
+def run_one_of_many(config: DictConfig, experiment: str, overrides: list[str]) -> float | None:
+    """Runs a cell of a multirun, whose failure must not end the others: it is logged and written down."""
+    run = None
+    try:
+        run = cell_of(config, experiment, overrides).run
+        if config.force or run.finished() is None:
+            run.write_attempt(Attempt(failed=False))
+        value = run_cell(config, experiment, overrides)
+        run.forget_attempt()
+        return value
+    except Exception as error:
+        if not isinstance(error, ExperimentError):
+            log.exception("%s", " ".join(overrides))
+        reason = " ".join((str(error) if isinstance(error, ExperimentError) else f"{type(error).__name__}: {error}").split())
+        log.error("failed: %s: %s", " ".join(overrides), reason)
+        if run is not None:
+            run.write_attempt(Attempt(failed=True, reason=reason))
+        return None
+
+
+def run_cell(config: DictConfig, experiment: str, overrides: Sequence[str] = ()) -> float | None:
+    """Runs one cell unless it is finished.
+
+    Returns:
+        The mean of the column that ``objective`` names; None without one.
+
+    Raises:
+        ExperimentError: something the user can put right; no finished result is touched.
+    """
+    cell = cell_of(config, experiment, overrides)
+    if cell.plain["force"] or cell.run.finished() is None:
+        execute(cell, OmegaConf.to_yaml(config, resolve=True))
+    else:
+        log_skipped(cell)
+    objective = cell.plain["objective"]
+    return None if objective is None else cell.run.mean_of(objective)
+
+
+def execute(cell: Cell, config: str) -> RunDirectory:
+    """Runs one cell and writes its results, unless another process has just finished it.
+
+    Args:
+        cell: The cell.
+        config: Its configuration as it is kept.
+
+    Returns:
+        The finished run's folder.
+
+    Raises:
+        ExperimentError: something the user can put right; no finished result is touched.
+        SystemExit: SIGTERM came; the checkpoint is kept.
+    """
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    experiment: Experiment = build(cell.plain["experiment"])
+    with cell.run.claim():
+        if cell.plain["force"]:
+            cell.run.discard_checkpoints()
+        elif cell.run.finished() is not None:
+            log_skipped(cell)
+            return cell.run
+        try:
+            _run(experiment, cell, config)
+        except SIGTERMException:  # Lightning's, a SystemExit that would end with status 0
+            log.warning("stopped by SIGTERM; the same command continues from the last checkpoint")
+            sys.exit(128 + signal.SIGTERM)
+    return cell.run
+
+
+def log_skipped(cell: Cell) -> None:
+    """Says that a finished run is not run again: which commit made it, and which version if it was not this one."""
+    facts, version = cell.run.environment(), project_version()
+    made_by = facts.get("version", FIRST_VERSION)
+    if made_by == version:
+        log.info("%s: finished at commit %.10s, skipped (%s)", cell.name, facts["commit"], cell.run.path)
+    else:
+        words = f"finished by version {made_by} (this is {version}), skipped; force=true runs it again"
+        log.info("%s: %s (%s)", cell.name, words, cell.run.path)
+
+
+def _run(experiment: Experiment, cell: Cell, config: str) -> None:
+    import pytorch_lightning as pl
+    import torch
+
+    from experiments.context import RunContext
+    from experiments.tracking import track, tracked_config
+
+    run, plain = cell.run, cell.plain
+    resumed = run.last_checkpoint() is not None
+    log.info("%s %s (%s)", cell.name, "continues" if resumed else "starts", run.path)
+    started, code = time.perf_counter(), code_facts()
+    write_atomically(run.new_config, config)  # says of a run that never ends what it was to be
+    if plain["threads"] is not None:
+        torch.set_num_threads(plain["threads"])
+    pl.seed_everything(plain["seed"], workers=True, verbose=False)
+    with track(
+        **plain["logger"],
+        row=cell.row.label,
+        run_id=run.path.name,
+        seed=plain["seed"],
+        job_type=plain["job_type"],
+        tags=plain["tags"],
+        config=tracked_config(plain, cell.row),
+        results=run.results,
+        resumed=resumed,
+    ) as tracker:
+        tracker.define_metrics(getattr(experiment, "headline_metrics", {}))
+        data = Path(plain["data_directory"])
+        context = RunContext(plain["seed"], run, tracker, plain["trainer"], data, cell.row.axes)
+        tables = _tables(experiment, context)
+        seconds = round(time.perf_counter() - started, 2)
+        measured = {"seconds": seconds, "resumed": resumed, "changes": cell.row.changes}
+        facts = environment_facts(plain["trainer"]["accelerator"]) | code | measured
+        run.finish(tables, facts, config)
+        tracker.log_facts(facts)
+        tracker.log_files(f"tables-{run.path.name}", "results", [run.path / f"{name}.csv" for name in tables])
+        if run.model.is_file():
+            tracker.log_files(f"model-{run.path.name}", "model", [run.model])
+        run.discard_checkpoints()  # nothing is left to continue
+    log.info("%s finished in %.1f s", cell.name, seconds)
+
+
+def _tables(experiment: Experiment, context: RunContext) -> Mapping[str, pd.DataFrame]:
+    """Lets the experiment work; an interruption that Lightning hides comes out as what it was."""
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    try:
+        tables = experiment.run(context)
+    except SIGTERMException:
+        raise
+    except SystemExit:  # Lightning's answer to Ctrl-C, with a status that says nothing
+        if context.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    if context.interrupted:
+        raise KeyboardInterrupt
+    if "metrics" not in tables:
+        raise ExperimentError(f"{context.run.row}: the experiment returned no table called metrics")
+    return tables
+
+
+def start(arguments: Sequence[str]) -> Any:
+    """Looks at the command line and hands over to Hydra."""
+    try:
+        check_command_line(arguments)
+        if {"-m", "--multirun"} & set(arguments):
+            check_results_folder(arguments)
+    except ExperimentError as error:
+        sys.exit(f"error: {error}")
+    return main()
+
+
+if __name__ == "__main__":
+    from experiments.run import start  # by this name other processes find it, too
+
+    start(sys.argv[1:])
