@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from experiments.clustering import evaluation
 from experiments.clustering.data import ClusteringData, Splits
-from experiments.clustering.pretraining.pretraining import Pretraining
+from experiments.clustering.pretraining.pretraining import Pretrained, Pretraining
 from experiments.clustering.priors import Prior
 from experiments.clustering.scores import score
 from experiments.clustering.training import TrainingSettings, VaDETraining, assign_all
+from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
 from experiments.progress import RateEstimate
 from experiments.settings import PositiveInt, settings
@@ -49,12 +50,8 @@ class ClusteringExperiment:
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics``, ``weights``, ``confusion``, ``history``, ``generated`` and ``latent``."""
-        num_clusters, batch_size = self.prior.num_clusters, self.training.batch_size
-        splits = self.data.load(context.data_directory, num_clusters)
-        pretrained = self.pretraining.run(context, splits, num_clusters)
-        vade = self.pretraining.vade(context, num_clusters)
-        vade.load_state_dict(pretrained.state)
-        at_start = evaluation.assignments(vade, splits, batch_size)  # by the uniform prior, whatever the prior
+        splits, pretrained, vade = self.start(context)
+        at_start = evaluation.assignments(vade, splits, self.training.batch_size)  # with the uniform prior
         vade.prior = self.prior
         self.prior.initialise(pretrained.probabilities)
         model = VaDETraining(
@@ -67,6 +64,14 @@ class ClusteringExperiment:
         if self.keep_model:
             context.save_model(model.vade.state_dict())
         return self._tables(context, splits, model.cpu(), at_start)
+
+    def start(self, context: RunContext) -> tuple[Splits, Pretrained, VaDE]:
+        """The digits, what the pretraining found, and the VaDE as it leaves it, with the uniform prior."""
+        splits = self.data.load(context.data_directory, self.prior.num_clusters)
+        pretrained = self.pretraining.run(context, splits, self.prior.num_clusters)
+        vade = self.pretraining.vade(context, self.prior.num_clusters)
+        vade.load_state_dict(pretrained.state)
+        return splits, pretrained, vade
 
     def _fit(self, context: RunContext, model: VaDETraining) -> None:
         callbacks: list[pl.Callback] = [
