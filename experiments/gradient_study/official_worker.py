@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.common.authors import load_sampler
+from experiments.authors import load_sampler
 from experiments.gradient_study.problems import functions
 
 

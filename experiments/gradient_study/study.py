@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.common.authors import REPOSITORY, check_checkout
-from experiments.common.errors import ExperimentError
-from experiments.common.reproducibility import derive_seed
+from experiments.authors import REPOSITORY, check_checkout
+from experiments.settings import ExperimentError
+from experiments.environment import derive_seed
 from experiments.gradient_study.enumeration import exact_gradient, merged_gradient
 from experiments.gradient_study.estimators import Moments, collect, score_function, straight_through
 from experiments.gradient_study.problems import Problem, functions, problems

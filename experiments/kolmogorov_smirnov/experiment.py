@@ -1,197 +1,145 @@
-"""A row of Section 5.1 / Appendix C.1: one sampler on one or more series of urns, against one or two references."""
+"""Section 5.1 / Appendix C.1: one sampler on one or more series of urns, against one or two references."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
+from pydantic import Field
 from scipy.stats import false_discovery_control
 
-import mvhg
-from experiments.common.context import RunContext
-from experiments.kolmogorov_smirnov.goodness_of_fit import Integers, TestResult, against_law, against_sample
-from experiments.kolmogorov_smirnov.model import CONDITIONALS, SAMPLERS, DrawDataModule, SamplingModel
+from experiments.context import RunContext
+from experiments.kolmogorov_smirnov.goodness_of_fit import Floats, Integers, against_law, against_sample
+from experiments.kolmogorov_smirnov.model import SamplingModel, SaveFinishedUrns, work
 from experiments.kolmogorov_smirnov.reference import draw_merged, exact_marginals
-from experiments.kolmogorov_smirnov.settings import Setting, expand_all
+from experiments.kolmogorov_smirnov.series import Series, Urn
+from experiments.settings import Positive, PositiveInt, settings
 
-REFERENCES = ("exact", "merged")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-MAX_RANKS = 1024  # processes with a random stream of their own
+STREAMS = 1024  # between the random streams of two urns
 
 
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-    return value
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    return value
-
-
-class _SaveFinishedUrns(pl.Callback):
-    """Saves a checkpoint whenever an urn has all its draws: an interrupted run continues with the next urn."""
-
-    def __init__(self, path: str, draws: int) -> None:
-        self.path, self.draws, self.done = path, draws, 0
-
-    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any) -> None:
-        assert isinstance(pl_module, SamplingModel)
-        done = sum(pl_module.finished(self.draws))
-        if done > self.done:
-            trainer.save_checkpoint(self.path)
-            self.done = done
-
-
-class KolmogorovSmirnovExperiment:
+@settings
+class KolmogorovSmirnov:
     """Draws from every urn and tests each group's counts.
 
-    Args:
-        series: Name of a series -> its parameter, values and urn (see ``settings.expand``).
-        conditionals: ``exact`` or ``merged``.
-        sampler: ``sample`` or ``straight_through``.
-        references: ``exact`` (the law itself) and ``merged`` (the paper's SciPy reference), one or both.
+    Attributes:
+        series: The series by name.
+        conditionals: Of the sampler.
+        sampler: The distribution's own (``sample``) or the differentiable one's hard counts.
+        references: What the draws are held against: the law itself (``exact``), the paper's SciPy reference (``merged``).
         draws: Draws per urn, of the sampler and of the merged reference.
         batch_size: Draws at a time.
         temperature: Of the straight-through sampler.
-        dtype: ``float32`` or ``float64``, of the weights.
+        dtype: Of the weights.
         significance: Level of the tests after the Benjamini-Hochberg correction over the groups of an urn.
         max_settings: Urns of each series; None for all.
-        histograms: Whether the counts are written as a table of their own.
-
-    Raises:
-        ValueError: a value is not allowed; the message names it.
     """
 
-    def __init__(
-        self,
-        *,
-        series: Mapping[str, Mapping[str, Any]],
-        conditionals: str,
-        sampler: str,
-        references: Sequence[str],
-        draws: int,
-        batch_size: int,
-        temperature: float,
-        dtype: str,
-        significance: float,
-        max_settings: int | None,
-        histograms: bool,
-    ) -> None:
-        if max_settings is not None:
-            _at_least_one("max_settings", max_settings)
-        self.settings = expand_all(series, max_settings)
-        for setting in self.settings:  # raises for an urn that cannot be, before any work
-            mvhg.MultivariateHypergeometric(setting.total_count, setting.group_sizes, weights=setting.weights)
-        self.conditionals = _one_of("conditionals", conditionals, CONDITIONALS)
-        self.sampler = _one_of("sampler", sampler, SAMPLERS)
-        self.references = [_one_of("references", name, REFERENCES) for name in references]
-        self.draws = _at_least_one("draws", draws)
-        self.batch_size = _at_least_one("batch_size", batch_size)
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature!r}")
-        self.temperature = temperature
-        self.dtype = DTYPES[_one_of("dtype", dtype, tuple(DTYPES))]
-        if not 0 < significance < 1:
-            raise ValueError(f"significance must be between 0 and 1, got {significance!r}")
-        self.significance = significance
-        self.histograms = histograms
-        groups = range(1, len(self.settings[0].weights) + 1)
-        self.headline_metrics: dict[str, str] = {}  # the worst urn of each series, reference and group
-        for prefix in (_prefix(name, other, group) for name in series for other in references for group in groups):
-            self.headline_metrics |= {f"{prefix}/ks_distance": "max", f"{prefix}/ks_p_corrected": "min"}
+    series: Annotated[dict[str, Series], Field(min_length=1)]
+    conditionals: Literal["exact", "merged"]
+    sampler: Literal["sample", "straight_through"]
+    references: list[Literal["exact", "merged"]]
+    draws: PositiveInt
+    batch_size: PositiveInt
+    temperature: Positive
+    dtype: Literal["float32", "float64"]
+    significance: Annotated[float, Field(gt=0, lt=1)]
+    max_settings: PositiveInt | None
+
+    @property
+    def urns(self) -> list[Urn]:
+        """Those of all series."""
+        return [urn for name, series in self.series.items() for urn in series.urns(name)[: self.max_settings]]
+
+    @property
+    def headline_metrics(self) -> dict[str, str]:
+        """The worst urn of each series, reference and group."""
+        groups = range(1, len(self.urns[0].weights) + 1)
+        prefixes = (_prefix(name, other, group) for name in self.series for other in self.references for group in groups)
+        worst = {"ks_distance": "max", "ks_p_corrected": "min"}
+        return {f"{prefix}/{name}": kept for prefix in prefixes for name, kept in worst.items()}
+
+    @staticmethod
+    def keep_lines(table_name: str, row: Any, frame: pd.DataFrame) -> pd.DataFrame | None:
+        """Of histograms, only those of the differentiable sampler over a single series are shown."""
+        shown = "series" in row.axes and row.axes["sampler"] == "straight_through"
+        return frame if table_name != "histograms" or shown else None
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
-        """Returns ``metrics`` (one line per urn, reference and group) and, where asked for, ``histograms``."""
+        """Returns ``metrics`` (one line per urn, reference and group) and ``histograms``."""
         counts = self._draw(context)
-        metrics: list[dict[str, Any]] = []
+        metrics: list[pd.DataFrame] = []
         histograms: list[pd.DataFrame] = []
         loggers = context.trainer().loggers
-        for index, setting in enumerate(self.settings):
-            lines, drawn = self._test(context, index, setting, counts[index])
-            metrics += lines
-            histograms += drawn
+        for index, urn in enumerate(self.urns):
+            lines, drawn = self._test(urn, counts[index], np.random.default_rng((context.seed, index)))
             for logger in loggers:
                 logger.log_metrics(_logged(lines), step=index)
-        table = pd.DataFrame(metrics)
-        context.log_summary(_summary(table, self.significance))
-        tables = {"metrics": table}
-        if self.histograms:
-            tables["histograms"] = pd.concat(histograms, ignore_index=True)
+            metrics.append(lines)
+            histograms.append(drawn)
+        tables = {"metrics": pd.concat(metrics, ignore_index=True), "histograms": pd.concat(histograms)}
+        context.log_summary(_summary(tables["metrics"], self.significance))
+        if len(self.series) == 1:  # an axis of the run
+            tables = {name: table.drop(columns="series") for name, table in tables.items()}
         return tables
 
     def _draw(self, context: RunContext) -> Integers:
         """Draws whatever is missing and returns the histograms [urns, groups, counts]."""
         model = SamplingModel(
-            self.settings,
+            self.urns,
             self.conditionals,
             self.sampler,
             self.temperature,
-            self.dtype,
-            lambda urn, rank, device: context.generator(urn * MAX_RANKS + rank, device),
+            DTYPES[self.dtype],
+            lambda urn, device: context.generator(urn * STREAMS, device),
         )
-        checkpoint = context.checkpoint_path
-        if checkpoint is not None:
-            model.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
+        if context.checkpoint_path is not None:
+            model.load_state_dict(torch.load(context.checkpoint_path, weights_only=True)["state_dict"])
         missing = [urn for urn, done in enumerate(model.finished(self.draws)) if not done]
         if missing:
-            saver = _SaveFinishedUrns(str(context.directory / "last.ckpt"), self.draws)
-            saver.done = len(self.settings) - len(missing)
+            done = len(self.urns) - len(missing)
+            saver = SaveFinishedUrns(str(context.directory / "last.ckpt"), self.draws, done)
             trainer = context.trainer(callbacks=[saver])
-            trainer.test(model, DrawDataModule(missing, self.draws, self.batch_size), verbose=False)
+            trainer.test(model, work(missing, self.draws, self.batch_size), verbose=False)
         return model.histogram.counts.cpu().numpy()
 
-    def _test(
-        self, context: RunContext, index: int, setting: Setting, counts: Integers
-    ) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
-        """Tests one urn; counts is [groups, values]."""
+    def _test(self, urn: Urn, counts: Integers, numbers: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Tests one urn and returns its lines and histograms; counts is [groups, values]."""
         groups, values = counts.shape
         laws = np.zeros((groups, values))
-        for group, law in enumerate(exact_marginals(setting.total_count, setting.group_sizes, setting.weights)):
+        for group, law in enumerate(exact_marginals(urn.total_count, urn.group_sizes, urn.weights)):
             laws[group, : len(law)] = law
-        results: dict[str, list[TestResult]] = {}
         drawn = np.zeros_like(counts)
+        tests = {}
         if "exact" in self.references:
-            results["exact"] = [against_law(own, law, self.significance) for own, law in zip(counts, laws, strict=True)]
+            tests["exact"] = [against_law(own, law, self.significance) for own, law in zip(counts, laws)]
         if "merged" in self.references:
-            numbers = np.random.default_rng((context.seed, index))
-            sample = draw_merged(setting.total_count, setting.group_sizes, setting.weights, self.draws, numbers)
+            sample = draw_merged(urn.total_count, urn.group_sizes, urn.weights, self.draws, numbers)
             drawn = np.stack([np.bincount(column, minlength=values) for column in sample.T])
-            results["merged"] = [
-                against_sample(own, other, self.significance) for own, other in zip(counts, drawn, strict=True)
-            ]
-        common = setting.describe() | {
-            "conditionals": self.conditionals,
-            "sampler": self.sampler,
-            "draws": self.draws,
-        }
+            tests["merged"] = [against_sample(own, other, self.significance) for own, other in zip(counts, drawn)]
         lines = []
-        for reference, tests in results.items():
-            corrected = false_discovery_control([test.ks_p_value for test in tests])
-            for group, test in enumerate(tests):
-                line = common | {"reference": reference, "group": group + 1} | test.as_columns()
-                line["ks_p_corrected"] = float(corrected[group])
-                line["rejected"] = bool(corrected[group] <= self.significance)
-                lines.append(line)
-        return lines, [_histogram(setting, group, counts[group], drawn[group], laws[group]) for group in range(groups)]
+        for reference, results in tests.items():
+            corrected = false_discovery_control([test.ks_p_value for test in results])
+            for group, test in enumerate(results):
+                line = {"series": urn.series} | urn.describe() | {"draws": self.draws, "reference": reference}
+                line |= {"group": group + 1} | test._asdict() | {"ks_p_corrected": float(corrected[group])}
+                lines.append(line | {"rejected": bool(corrected[group] <= self.significance)})
+        return pd.DataFrame(lines), pd.concat(
+            [_histogram(urn, group, counts[group], drawn[group], laws[group]) for group in range(groups)]
+        )
 
 
-def _histogram(
-    setting: Setting, group: int, counts: Integers, reference: Integers, law: np.ndarray[Any, Any]
-) -> pd.DataFrame:
+def _histogram(urn: Urn, group: int, counts: Integers, reference: Integers, law: Floats) -> pd.DataFrame:
     """The values that occur, with their counts and exact probability (six digits: it serves the figures)."""
     occurs = (counts > 0) | (reference > 0)
     return pd.DataFrame(
         {
-            "series": setting.series,
-            "value": setting.value,
+            "series": urn.series,
+            "value": urn.value,
             "group": group + 1,
             "count": np.flatnonzero(occurs),
             "drawn": counts[occurs],
@@ -205,14 +153,13 @@ def _prefix(series: str, reference: str, group: int) -> str:
     return f"{series}/{reference}/group_{group}"
 
 
-def _logged(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _logged(lines: pd.DataFrame) -> dict[str, float]:
     """W&B history: distance and corrected p-value by series, reference and group."""
-    values = {}
-    for line in lines:
-        prefix = _prefix(line["series"], line["reference"], line["group"])
-        values[f"{prefix}/ks_distance"] = float(line["ks_distance"])
-        values[f"{prefix}/ks_p_corrected"] = float(line["ks_p_corrected"])
-    return values
+    return {
+        f"{_prefix(line.series, line.reference, line.group)}/{quantity}": float(getattr(line, quantity))
+        for line in lines.itertuples()
+        for quantity in ("ks_distance", "ks_p_corrected")
+    }
 
 
 def _summary(table: pd.DataFrame, significance: float) -> dict[str, float]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,8 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.stats import binom
 
-from experiments.common.collected import lines_of_row
-from experiments.common.figures import COLOURS, MARKERS, add_caption
+from experiments.figures import COLOURS, MARKERS, add_caption
+from experiments.kolmogorov_smirnov.tables import read_lines
+from experiments.settings import ExperimentError
 
 SAMPLER = "straight_through"  # the differentiable formulation, which the paper tests
 
@@ -56,25 +60,33 @@ COMPARISONS = (
 )
 
 
+def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
+    """Returns what draws each figure from a folder of collected metrics, by the name of its file.
+
+    Raises:
+        ExperimentError: there are no such metrics.
+    """
+    tables = [read_lines(metrics, f"kolmogorov_smirnov_{name}") for name in ("metrics", "histograms")]
+    return {f"figure_{number}": partial(draw, number, *tables) for number in PLANS}
+
+
 def select(table: pd.DataFrame, series: str, conditionals: str) -> pd.DataFrame:
-    """Returns the lines of one row of results.
+    """Returns the lines of one run of the differentiable sampler.
 
     Raises:
         ExperimentError: there are none.
     """
-    return lines_of_row(table, f"kolmogorov_smirnov/{series}_{conditionals}_{SAMPLER}")
-
-
-def colours(values: np.ndarray[Any, Any]) -> dict[float, Any]:
-    """A colour per value, dark to light."""
-    shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, len(values)))
-    return dict(zip(values, shades, strict=True))
+    at = (table["series"] == series) & (table["conditionals"] == conditionals) & (table["sampler"] == SAMPLER)
+    if not at.any():
+        raise ExperimentError(f"no run of series={series} conditionals={conditionals} sampler={SAMPLER}")
+    return table[at]
 
 
 def draw_histograms(axes: Axes, histograms: pd.DataFrame, group: int, conditionals: str, inches: float) -> None:
     """The draws (filled), the merged reference (steps) and the exact law (dotted), one colour per value."""
     part = histograms[histograms["group"] == group]
-    shades = colours(np.sort(part["value"].unique()))
+    values = np.sort(part["value"].unique())
+    shades = dict(zip(values, plt.get_cmap("viridis")(np.linspace(0.0, 0.88, len(values)))))  # dark to light
     labelled: list[int] = []  # peaks with a number; the next one needs this much room
     room = 0.06 / inches * np.ptp(part["count"]) * len(f"{part['value'].max():g}")
     for value, own in part.groupby("value"):
@@ -121,7 +133,7 @@ def draw(number: int, metrics: pd.DataFrame, histograms: pd.DataFrame) -> Figure
         histograms: Lines of ``kolmogorov_smirnov_histograms.csv`` of the same.
 
     Raises:
-        ExperimentError: a row that the figure shows has no run.
+        ExperimentError: what the figure shows has no run.
     """
     plan = PLANS[number]
     columns = max(len(plan.groups), 3 if plan.tests else 0)

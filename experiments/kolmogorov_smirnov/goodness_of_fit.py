@@ -7,7 +7,7 @@ chi-square test on pooled counts stands beside it for that reason.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,31 +19,17 @@ Integers = NDArray[np.int64]
 MIN_EXPECTED = 5.0  # per pooled bin, the usual rule for the chi-square approximation
 
 
-@dataclass(frozen=True)
-class TestResult:
-    """Outcome of both tests for one group of one urn.
-
-    Attributes:
-        ks_distance: Largest distance of the two distribution functions, D.
-        ks_p_value: Its p-value.
-        ks_detectable: The smallest D that is rejected at the significance level with this many draws.
-        chi_square: Statistic over the pooled bins.
-        chi_square_dof: Degrees of freedom, bins - 1.
-        chi_square_p_value: Its p-value; NaN where pooling leaves a single bin.
-    """
+class TestResult(NamedTuple):
+    """Outcome of both tests for one group of one urn."""
 
     __test__ = False  # not a test case, whatever its name
 
-    ks_distance: float
+    ks_distance: float  # the largest distance of the two distribution functions, D
     ks_p_value: float
-    ks_detectable: float
-    chi_square: float
-    chi_square_dof: int
-    chi_square_p_value: float
-
-    def as_columns(self) -> dict[str, float]:
-        """Returns the fields by name."""
-        return asdict(self)
+    ks_detectable: float  # the smallest D that is rejected at the significance level with this many draws
+    chi_square: float  # over the pooled bins
+    chi_square_dof: int  # bins - 1
+    chi_square_p_value: float  # NaN where pooling leaves a single bin
 
 
 def pool(expected: Floats, minimum: float = MIN_EXPECTED) -> Integers:

@@ -12,18 +12,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
 import mvhg
-from experiments.kolmogorov_smirnov.settings import Setting
+from experiments.kolmogorov_smirnov.series import Urn
 
 Draw = Callable[[int], Tensor]
-SAMPLERS = ("sample", "straight_through")
-CONDITIONALS = ("exact", "merged")
 
 
 class CountHistogram(Metric):
     """How often each group held each number of elements, for several urns.
 
-    The histogram of integers is the whole sample: its cumulative sum is the exact empirical distribution function,
-    and histograms of several devices add up.
+    The histogram of integers is the whole sample: its cumulative sum is the exact empirical distribution function.
 
     Args:
         urns: Number of urns.
@@ -55,28 +52,28 @@ class SamplingModel(pl.LightningModule):
     """Draws from each urn and counts; has nothing to train.
 
     Args:
-        settings: The urns.
+        urns: The urns.
         conditionals: ``exact`` or ``merged`` (the paper's; groups in the order 0, 1, 2, ...).
         sampler: ``sample`` (the distribution's own) or ``straight_through`` (the differentiable one's hard counts).
         temperature: Of the straight-through sampler.
         dtype: Of the weights.
-        generator: Gives a random source for (urn, process rank, device).
+        generator: Gives a random source for (urn, device).
     """
 
     def __init__(
         self,
-        settings: Sequence[Setting],
+        urns: Sequence[Urn],
         conditionals: str,
         sampler: str,
         temperature: float,
         dtype: torch.dtype,
-        generator: Callable[[int, int, torch.device], torch.Generator],
+        generator: Callable[[int, torch.device], torch.Generator],
     ) -> None:
         super().__init__()
-        self.settings, self.conditionals, self.sampler = settings, conditionals, sampler
+        self.urns, self.conditionals, self.sampler = urns, conditionals, sampler
         self.temperature, self.weights_dtype, self.generator = temperature, dtype, generator
-        largest = max(max(setting.group_sizes) for setting in settings)
-        self.histogram = CountHistogram(len(settings), len(settings[0].group_sizes), largest)
+        largest = max(max(urn.group_sizes) for urn in urns)
+        self.histogram = CountHistogram(len(urns), len(urns[0].group_sizes), largest)
         self._current: tuple[int, Draw] | None = None  # the urn being drawn from, its tables and random state
 
     def test_step(self, batch: tuple[int, int], batch_idx: int) -> None:
@@ -85,25 +82,24 @@ class SamplingModel(pl.LightningModule):
         if self._current is None or self._current[0] != index:
             self._current = (index, self._sampler(index))
         counts = self._current[1](draws)  # [draws, groups]
-        setting = self.settings[index]
-        sizes = torch.tensor(setting.group_sizes, device=counts.device)
-        if not bool(((counts.sum(-1) == setting.total_count) & ((counts >= 0) & (counts <= sizes)).all(-1)).all()):
-            raise RuntimeError(f"the sampler left the support of {setting}")
+        urn = self.urns[index]
+        sizes = torch.tensor(urn.group_sizes, device=counts.device)
+        if not bool(((counts.sum(-1) == urn.total_count) & ((counts >= 0) & (counts <= sizes)).all(-1)).all()):
+            raise RuntimeError(f"the sampler left the support of {urn}")
         self.histogram.update(index, counts)
 
     def _sampler(self, index: int) -> Draw:
-        setting, device = self.settings[index], self.device
-        generator = self.generator(index, self.global_rank, device)
-        sizes = torch.tensor(setting.group_sizes, device=device)
-        weights = torch.tensor(setting.weights, dtype=self.weights_dtype, device=device)
-        order = tuple(range(len(setting.weights))) if self.conditionals == "merged" else None
+        urn, generator = self.urns[index], self.generator(index, self.device)
+        sizes = torch.tensor(urn.group_sizes, device=self.device)
+        weights = torch.tensor(urn.weights, dtype=self.weights_dtype, device=self.device)
+        order = tuple(range(len(urn.weights))) if self.conditionals == "merged" else None
         if self.sampler == "sample":
             exact = mvhg.MultivariateHypergeometric(
-                setting.total_count, sizes, weights, conditionals=self.conditionals, group_order=order
+                urn.total_count, sizes, weights, conditionals=self.conditionals, group_order=order
             )
             return lambda draws: exact.sample((draws,), generator=generator)
         relaxed = mvhg.MultivariateHypergeometricStraightThrough(
-            self.temperature, setting.total_count, sizes, weights, conditionals=self.conditionals, group_order=order
+            self.temperature, urn.total_count, sizes, weights, conditionals=self.conditionals, group_order=order
         )
         return lambda draws: relaxed.rsample((draws,), generator=generator)
 
@@ -112,15 +108,29 @@ class SamplingModel(pl.LightningModule):
         return [bool(total >= draws) for total in self.histogram.counts[:, 0].sum(-1)]
 
 
-class DrawDataModule(pl.LightningDataModule):
-    """The work to do as (urn, number of draws) pairs, urn after urn."""
+def work(urns: Sequence[int], draws: int, batch_size: int) -> DataLoader[tuple[int, int]]:
+    """Returns a loader of what is to be done, (urn, number of draws) pairs, urn after urn."""
+    full, rest = divmod(draws, batch_size)
+    batches = [batch_size] * full + [rest] * (rest > 0)
+    pairs = [(urn, size) for urn in urns for size in batches]
+    return DataLoader(cast(Dataset[tuple[int, int]], pairs), batch_size=None)
 
-    def __init__(self, urns: Sequence[int], draws: int, batch_size: int) -> None:
-        super().__init__()
-        full, rest = divmod(draws, batch_size)
-        batches = [batch_size] * full + [rest] * (rest > 0)
-        self.work = [(urn, size) for urn in urns for size in batches]
 
-    def test_dataloader(self) -> DataLoader[tuple[int, int]]:
-        """Returns a loader of single pairs."""
-        return DataLoader(cast(Dataset[tuple[int, int]], self.work), batch_size=None)
+class SaveFinishedUrns(pl.Callback):
+    """Saves a checkpoint whenever an urn has all its draws: an interrupted run continues with the next urn.
+
+    Args:
+        path: Of the checkpoint.
+        draws: Of every urn.
+        done: Urns that have them already.
+    """
+
+    def __init__(self, path: str, draws: int, done: int) -> None:
+        self.path, self.draws, self.done = path, draws, done
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object, **__: object) -> None:
+        assert isinstance(pl_module, SamplingModel)
+        done = sum(pl_module.finished(self.draws))
+        if done > self.done:
+            trainer.save_checkpoint(self.path)
+            self.done = done

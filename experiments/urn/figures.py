@@ -7,6 +7,10 @@ from the truth every estimator ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -20,14 +24,30 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Transform
 
-from experiments.common.collected import lines_of_row
-from experiments.common.figures import COLOURS, MARKERS, add_caption
-from experiments.urn.tables import ESTIMATORS, MAXIMUM_LIKELIHOOD
+from experiments.figures import COLOURS, MARKERS, add_caption
+from experiments.urn.tables import ESTIMATORS, lines_of, read_lines, shown
 
-TRAINED = {"urn/merged": "merged conditionals (paper)", "urn/exact": "exact conditionals (ours)"}
-ESTIMATOR_COLOURS = dict(zip(ESTIMATORS, (COLOURS[1], COLOURS[0], "black", COLOURS[2]), strict=True))
-ESTIMATOR_MARKERS = dict(zip(ESTIMATORS, (MARKERS[1], MARKERS[0], "+", "x"), strict=True))
+TRAINED = {"merged": "merged conditionals (paper)", "exact": "exact conditionals (ours)"}
+LOOKS = ((COLOURS[1], MARKERS[1]), (COLOURS[0], MARKERS[0]), ("black", "+"), (COLOURS[2], "x"))  # of the known estimators
+OTHERS = tuple(zip(COLOURS[3:], MARKERS[3:]))
 URN = r"$m = (200, 200, 200)$, $n = 180$, $\omega_{gt} = (1, \omega_{gt,2}, 1)$"
+
+
+def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
+    """Returns what draws each figure from a folder of collected metrics, by the name of its file.
+
+    The curves are of the lowest seed with curves, the recovery is a mean over all.
+
+    Raises:
+        ExperimentError: there are no such metrics.
+    """
+    history, lines, weights = (read_lines(metrics, name) for name in ("history", "metrics", "weights"))
+    history, *first = (table[table["seed"] == history["seed"].min()] for table in (history, lines, weights))
+    return {
+        "figure_7": partial(figure_7, history, first[0]),
+        "figure_8": partial(figure_8, history, first[1]),
+        "urn_recovery": partial(figure_recovery, lines, weights),
+    }
 
 
 def dataset_colours(second_weights: list[float]) -> tuple[dict[float, Any], ScalarMappable]:
@@ -56,9 +76,9 @@ def figure_7(history: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
             {"train_loss": "training loss", "validation_loss": "validation loss"}.items()
         ):
             ax: Axes = axes[row, column]
-            for weight, curve in lines_of_row(history, name).groupby("second_weight"):
+            for weight, curve in lines_of(history, name).groupby("second_weight"):
                 ax.plot(curve["step"], curve[quantity], color=colours[weight], linewidth=1)
-            for line in lines_of_row(metrics, name).itertuples():
+            for line in lines_of(metrics, name).itertuples():
                 style = {"color": colours[line.second_weight], "markersize": 9, "markeredgewidth": 1.5}
                 value = line.expected_squared_loss_truth
                 ax.plot(1.03, value, marker="_", clip_on=False, transform=_right(ax), **style)
@@ -87,13 +107,13 @@ def figure_8(history: pd.DataFrame, weights: pd.DataFrame) -> Figure:
     groups = sorted(weights["group"].unique())
     colours, mappable = dataset_colours(second_weights)
     figure, axes = plt.subplots(2, len(groups), figsize=(9.6, 6.4), sharex=True, layout="constrained")
-    likelihood = lines_of_row(weights, MAXIMUM_LIKELIHOOD).set_index(["second_weight", "group"])["log_weight_centred"]
+    likelihood = lines_of(weights, "maximum_likelihood").set_index(["second_weight", "group"])["log_weight_centred"]
     for row, (name, title) in enumerate(TRAINED.items()):
         for column, group in enumerate(groups):
             ax: Axes = axes[row, column]
-            for weight, curve in lines_of_row(history, name).groupby("second_weight"):
+            for weight, curve in lines_of(history, name).groupby("second_weight"):
                 ax.plot(curve["step"], curve[f"log_weight_{group}"], color=colours[weight], linewidth=1.2)
-            ends = lines_of_row(weights, name)
+            ends = lines_of(weights, name)
             for end in ends[ends["group"] == group].itertuples():
                 scale = end.log_weight - end.log_weight_centred
                 style = {"color": colours[end.second_weight], "transform": _right(ax), "clip_on": False}
@@ -124,19 +144,14 @@ def figure_8(history: pd.DataFrame, weights: pd.DataFrame) -> Figure:
 def figure_recovery(metrics: pd.DataFrame, weights: pd.DataFrame) -> Figure:
     """Error of the log odds of group 2 against groups 1 and 3, and of all log weights in standard errors."""
     figure, axes = plt.subplots(1, 3, figsize=(10.5, 4.0), layout="constrained")
-    for name, label in ESTIMATORS.items():
-        style: Any = {
-            "color": ESTIMATOR_COLOURS[name],
-            "marker": ESTIMATOR_MARKERS[name],
-            "markersize": 6,
-            "linewidth": 1,
-            "fillstyle": "none",
-        }
-        table = lines_of_row(weights, name)
+    for name, (colour, marker) in zip(shown(metrics), _looks(metrics)):
+        label = ESTIMATORS.get(name, name)
+        style: Any = {"color": colour, "marker": marker, "markersize": 6, "linewidth": 1, "fillstyle": "none"}
+        table = lines_of(weights, name)
         mean = table.groupby(["second_weight", "group"])[["log_weight_centred"]].mean().unstack()["log_weight_centred"]
         for ax, other in zip(axes, (1, 3), strict=False):
             ax.plot(np.log(mean.index), mean[2] - mean[other], label=label, **style)
-        errors = lines_of_row(metrics, name).groupby("second_weight")["rmse_standard_errors"].mean()
+        errors = lines_of(metrics, name).groupby("second_weight")["rmse_standard_errors"].mean()
         axes[2].plot(errors.index, errors.where(errors > 0), **style)
     limits = np.log([metrics["second_weight"].min(), metrics["second_weight"].max()])
     for ax, other in zip(axes, (1, 3), strict=False):
@@ -157,6 +172,12 @@ def figure_recovery(metrics: pd.DataFrame, weights: pd.DataFrame) -> Figure:
     )
     add_caption(figure, caption, 190)
     return figure
+
+
+def _looks(metrics: pd.DataFrame) -> list[tuple[str, str]]:
+    """Colour and marker of every estimator that is shown."""
+    own, others = dict(zip(ESTIMATORS, LOOKS, strict=True)), cycle(OTHERS)
+    return [own.get(name) or next(others) for name in shown(metrics)]
 
 
 def _source(table: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from mvhg import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
 
+if TYPE_CHECKING:
+    from experiments.urn.training import UrnTraining
+
 RELAXATIONS = {
     "straight_through": MultivariateHypergeometricStraightThrough,
     "soft": RelaxedMultivariateHypergeometric,
 }
-CONDITIONALS = ("exact", "merged")
-RANDOM_ORDER = "random"
 
 
 class UrnModel(pl.LightningModule):
@@ -27,27 +28,13 @@ class UrnModel(pl.LightningModule):
     own log weights only and Adam works element by element, so the run equals one separate run per dataset, at the cost
     of one.
 
-    The curves are recorded every ``record_every`` steps into buffers of fixed size: no number is read back from the
-    device during training, and a checkpoint holds the curves.
+    The curves are recorded into buffers of fixed size: no number is read back from the device during training, and a
+    checkpoint holds the curves.
 
     Args:
-        group_sizes: elements per group, m.
-        total_count: elements drawn, n.
-        names: a name for each dataset, for logging.
-        num_steps: training steps, for the size of the buffers.
-        record_every: steps between two records of the curves and of the validation loss.
-        conditionals: ``"merged"`` (the paper's, Eq. 3) or ``"exact"``.
-        group_order: order in which groups are sampled; ``"random"`` draws one per training step; None leaves it to
-            ``mvhg`` (0..c-1 for merged, random per sample for exact).
-        relaxation: ``"straight_through"`` (integer counts, gradient of the soft ones) or ``"soft"``.
-        temperature: of the Gumbel-softmax, tau.
-        learning_rate: of Adam.
-        learning_rate_decay: factor on the learning rate after each epoch.
-        noise_seed: seed of the sampling noise in training.
-        validation_noise_seed: seed of the sampling noise in validation, the same every time.
-
-    Raises:
-        ValueError: a setting is outside of what is named above.
+        training: The settings.
+        noise_seed: Seed of the sampling noise in training.
+        validation_noise_seed: Seed of the sampling noise in validation, the same every time.
     """
 
     group_sizes: Tensor  # [groups]
@@ -56,59 +43,19 @@ class UrnModel(pl.LightningModule):
     history_validation_loss: Tensor  # [records, datasets]
     loss_sum: Tensor  # [datasets]
 
-    def __init__(
-        self,
-        *,
-        group_sizes: Sequence[int],
-        total_count: int,
-        names: Sequence[str],
-        num_steps: int,
-        record_every: int,
-        conditionals: str,
-        group_order: Sequence[int] | str | None,
-        relaxation: str,
-        temperature: float,
-        learning_rate: float,
-        learning_rate_decay: float,
-        noise_seed: int,
-        validation_noise_seed: int,
-    ) -> None:
+    def __init__(self, training: UrnTraining, noise_seed: int, validation_noise_seed: int) -> None:
         super().__init__()
-        if conditionals not in CONDITIONALS:
-            raise ValueError(f"conditionals must be one of {', '.join(CONDITIONALS)}, got {conditionals!r}")
-        if relaxation not in RELAXATIONS:
-            raise ValueError(f"relaxation must be one of {', '.join(RELAXATIONS)}, got {relaxation!r}")
-        if isinstance(group_order, str) and group_order != RANDOM_ORDER:
-            raise ValueError(f"group_order must be a permutation, {RANDOM_ORDER!r} or null, got {group_order!r}")
-        all_groups = list(range(len(group_sizes)))
-        if isinstance(group_order, Sequence) and group_order != RANDOM_ORDER and sorted(group_order) != all_groups:
-            raise ValueError(f"group_order must be a permutation of {all_groups}, got {list(group_order)}")
-        for name, value in (("temperature", temperature), ("learning_rate", learning_rate)):
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be positive and finite, got {value}")
-        if not 0 < learning_rate_decay <= 1:
-            raise ValueError(f"learning_rate_decay must lie in (0, 1], got {learning_rate_decay}")
-        if record_every < 1:
-            raise ValueError(f"record_every must be at least 1, got {record_every}")
-
-        self.total_count = total_count
-        self.names = tuple(names)
-        self.num_steps = num_steps
-        self.record_every = record_every
-        self.conditionals = conditionals
-        self.group_order = group_order
-        self.relaxation = RELAXATIONS[relaxation]
-        self.temperature = temperature
-        self.learning_rate = learning_rate
-        self.learning_rate_decay = learning_rate_decay
+        self.settings = training
+        self.record_every = min(training.record_every, training.num_steps)
         self.noise_seeds = {"train": noise_seed, "validation": validation_noise_seed}
         self._generators: dict[str, torch.Generator] = {}
         self._noise_state: Tensor | None = None
 
-        num_datasets, num_groups = len(self.names), len(group_sizes)
-        num_records = num_steps // record_every + 1
+        sizes = training.problem.group_sizes
+        num_datasets, num_groups = training.problem.num_datasets, len(sizes)
+        num_records = training.num_steps // self.record_every + 1
         self.log_weights = nn.Parameter(torch.zeros(num_datasets, num_groups))
-        self.register_buffer("group_sizes", torch.tensor(list(group_sizes)), persistent=False)
+        self.register_buffer("group_sizes", torch.tensor(sizes), persistent=False)
         self.register_buffer("history_log_weights", torch.full((num_records, num_datasets, num_groups), torch.nan))
         self.register_buffer("history_train_loss", torch.full((num_records, num_datasets), torch.nan))
         self.register_buffer("history_validation_loss", torch.full((num_records, num_datasets), torch.nan))
@@ -117,19 +64,17 @@ class UrnModel(pl.LightningModule):
 
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
         """Relaxed samples of every urn, [num_samples, datasets, groups], differentiable in the log weights."""
-        group_order: Sequence[int] | None
-        if isinstance(self.group_order, str):  # random
+        order = self.settings.group_order
+        if order == "random":
             num_groups = self.log_weights.shape[-1]
-            group_order = torch.randperm(num_groups, generator=generator, device=generator.device).tolist()
-        else:
-            group_order = self.group_order
-        law = self.relaxation(
-            self.temperature,
-            self.total_count,
+            order = torch.randperm(num_groups, generator=generator, device=generator.device).tolist()
+        law = RELAXATIONS[self.settings.relaxation](
+            self.settings.temperature,
+            self.settings.problem.total_count,
             self.group_sizes,
             log_weights=self.log_weights,
-            conditionals=self.conditionals,
-            group_order=group_order,
+            conditionals=self.settings.conditionals,
+            group_order=order,
             validate_args=False,
         )
         return law.rsample((num_samples,), generator=generator)
@@ -150,16 +95,10 @@ class UrnModel(pl.LightningModule):
             self.history_log_weights[record] = self.log_weights.detach()
             self.history_train_loss[record] = self.loss_sum / self.record_every
             self.loss_sum.zero_()
-            self._log(
-                {
-                    **self._by_name("train_loss", self.history_train_loss[record]),
-                    **{
-                        key: value
-                        for group in range(self.log_weights.shape[-1])
-                        for key, value in self._by_name(f"log_weight_{group + 1}", self.log_weights[:, group]).items()
-                    },
-                }
-            )
+            values = self._by_name("train_loss", self.history_train_loss[record])
+            for group in range(self.log_weights.shape[-1]):
+                values |= self._by_name(f"log_weight_{group + 1}", self.log_weights[:, group])
+            self._log(values)
 
     def on_validation_start(self) -> None:
         # The same noise every time, so that the curve shows the weights and not the noise; a stream of its own, so that
@@ -175,8 +114,8 @@ class UrnModel(pl.LightningModule):
             self._log(self._by_name("validation_loss", self.history_validation_loss[record]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=self.learning_rate_decay)
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.settings.learning_rate)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=self.settings.learning_rate_decay)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
     def on_fit_start(self) -> None:
@@ -193,7 +132,7 @@ class UrnModel(pl.LightningModule):
         self._noise_state = checkpoint["urn_noise_state"].cpu()
 
     def _by_name(self, quantity: str, values: Tensor) -> dict[str, float]:
-        return {f"{quantity}/{name}": value for name, value in zip(self.names, values.tolist(), strict=True)}
+        return {f"{quantity}/{name}": value for name, value in zip(self.settings.names, values.tolist(), strict=True)}
 
     def _log(self, values: dict[str, float]) -> None:
         # Straight to the loggers: `self.log` costs more than a whole training step for this many values.

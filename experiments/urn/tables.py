@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
-from experiments.common.provenance import provenance_of
-from experiments.common.tables import Table
+from experiments.results import blocks, provenance_of, read_metrics
+from experiments.settings import ExperimentError
+from experiments.tables import Table
 
-MAXIMUM_LIKELIHOOD = "urn/maximum_likelihood"
 ESTIMATORS = {
-    "urn/merged": "squared loss by SGD, merged conditionals (paper)",
-    "urn/exact": "squared loss by SGD, exact conditionals (ours)",
-    MAXIMUM_LIKELIHOOD: "exact maximum likelihood",
-    "urn/squared_loss_optimum": "exact minimum of the squared loss",
+    "merged": "squared loss by SGD, merged conditionals (paper)",
+    "exact": "squared loss by SGD, exact conditionals (ours)",
+    "maximum_likelihood": "exact maximum likelihood",
+    "squared_loss_optimum": "exact minimum of the squared loss",
 }
+
+
+def read_lines(metrics: Path, name: str) -> pd.DataFrame:
+    """Reads a table of this room: its largest profile, all seeds.
+
+    Args:
+        metrics: Folder of the CSVs.
+        name: ``metrics``, ``weights`` or ``history``.
+
+    Raises:
+        ExperimentError: there is no such table.
+    """
+    return next(blocks(read_metrics(metrics, f"urn_{name}"))).lines
+
+
+def tables(metrics: Path) -> dict[str, str]:
+    """Returns the content of the room's files of tables, by name.
+
+    Raises:
+        ExperimentError: there are no metrics.
+    """
+    return {"urn_recovery.md": recovery_table(read_lines(metrics, "metrics")).markdown()}
+
+
+def shown(metrics: pd.DataFrame) -> list[str]:
+    """Returns the estimators that have runs, the known ones first."""
+    found = set(metrics["estimator"])
+    return [name for name in ESTIMATORS if name in found] + sorted(found - set(ESTIMATORS))
+
+
+def lines_of(table: pd.DataFrame, estimator: str) -> pd.DataFrame:
+    """Returns the lines of an estimator.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    part = table[table["estimator"] == estimator]
+    if part.empty:
+        raise ExperimentError(f"no run of estimator={estimator}")
+    return part
 
 
 def recovery_table(metrics: pd.DataFrame) -> Table:
@@ -22,26 +64,18 @@ def recovery_table(metrics: pd.DataFrame) -> Table:
     Args:
         metrics: Lines of ``urn_metrics.csv`` of one profile.
     """
-    known = metrics[metrics["row"].isin(list(ESTIMATORS))]
-    rows = [row for row in ESTIMATORS if (known["row"] == row).any()]
-    means = known.groupby(["second_weight", "row"])[["rmse", "rmse_standard_errors"]].mean()
+    names = shown(metrics)
+    means = metrics.groupby(["second_weight", "estimator"])[["rmse", "rmse_standard_errors"]].mean()
     title = (
         "Root mean square error of the recovered log weights (scale removed), in brackets in units of the standard "
         f"errors of the maximum-likelihood fit; profile {', '.join(sorted(metrics['profile'].unique()))}, "
         f"mean over {metrics['seed'].nunique()} seed(s)."
     )
-    header = ["true weight of group 2", *(ESTIMATORS[row] for row in rows)]
+    header = ["true weight of group 2", *(ESTIMATORS.get(name, name) for name in names)]
     lines, provenance = [], []
-    for weight, part in known.groupby("second_weight"):
-        values = [means.loc[(weight, row)] for row in rows]
+    for weight, part in metrics.groupby("second_weight"):
+        values = [means.loc[(weight, name)] for name in names]
         cells = [f"{value['rmse']:.4f} ({value['rmse_standard_errors']:.2f})" for value in values]
         lines.append([f"{weight:g}", *cells])
         provenance.append(provenance_of(part, "urn_metrics.csv"))
     return Table(title, header, lines, provenance)
-
-
-def recovery_markdown(metrics: pd.DataFrame) -> str:
-    """Returns :func:`recovery_table` of the same metrics as Markdown, numbers aligned right."""
-    table = recovery_table(metrics)
-    lines = [table.title, "", f"| {' | '.join(table.header)} |", "|" + "---:|" * len(table.header)]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows)]) + "\n"

@@ -1,15 +1,15 @@
-"""The table of the gradient study, from its CSV alone."""
+"""The tables of the gradient study, from its CSV alone."""
+
+from __future__ import annotations
 
 import math
 from dataclasses import replace
 
 import pandas as pd
 
-from experiments.common.provenance import Provenance, provenance_of
-from experiments.common.tables import Table
-from experiments.gradient_study.figure import STYLES
-
-STUDY = "gradient_study"
+from experiments.gradient_study.figures import FILE, STYLES
+from experiments.results import Provenance, provenance_of
+from experiments.tables import Table
 
 EXPLANATION = """\
 Error of the mean gradient and its standard error, over max(norm of the exact gradient, floor); in brackets the standard
@@ -20,8 +20,15 @@ number of draws averaged over from which its root-mean-square error is below tha
 exact conditionals ("-": no bias was found)."""
 
 
-def _cell(row: pd.Series) -> str:
-    return f"{100 * row['error']:.1f} ± {100 * row['standard_error']:.1f} % ({row['standard_deviation']:.1f})"
+def markdown(frame: pd.DataFrame, temperature: float = 0.5) -> str:
+    """Every case at one temperature, and the worst case at each.
+
+    Args:
+        frame: the study's table.
+        temperature: one of its temperatures.
+    """
+    heading = f"# Gradients of E[f(x)] with respect to log omega\n\n{EXPLANATION}\n"
+    return "\n".join([heading, case_table(frame, temperature).markdown(), worst_table(frame).markdown()])
 
 
 def draws_to_beat(straight_through: pd.Series, score_function: pd.Series) -> int | None:
@@ -35,18 +42,6 @@ def draws_to_beat(straight_through: pd.Series, score_function: pd.Series) -> int
         return None
     extra_variance = score_function["standard_deviation"] ** 2 - straight_through["standard_deviation"] ** 2
     return max(1, math.ceil(extra_variance / squared_bias))
-
-
-def _made(lines: pd.DataFrame) -> list[Provenance]:
-    """The study is one run of its own, without a row and without a time; before it is written, nothing is known."""
-    if "commit" not in lines:
-        return []
-    facts = lines.assign(row=STUDY, run_id=STUDY, seconds=math.nan)
-    return [replace(provenance_of(facts, f"{STUDY}.csv"), runs=())]
-
-
-def _estimators(frame: pd.DataFrame) -> list[str]:
-    return [name for name in STYLES if name in set(frame["estimator"])]
 
 
 def case_table(frame: pd.DataFrame, temperature: float = 0.5) -> Table:
@@ -69,7 +64,7 @@ def case_table(frame: pd.DataFrame, temperature: float = 0.5) -> Table:
         cells = [*key, *(_cell(rows[name]) for name in estimators), "-" if draws is None else f"{draws:,}"]
         cells += [f"{100 * judged['target']:.0f} %", judged["reached"]] if pd.notna(judged["target"]) else ["", ""]
         lines.append(cells)
-        provenance += _made(part)
+        provenance.append(_made(part))
     title = f"Temperature {temperature:g}; f linear is x_1 - 2 x_2 + x_3 / 2, f quadratic |x - e|^2."
     return Table(title, header, lines, provenance)
 
@@ -90,22 +85,19 @@ def worst_table(frame: pd.DataFrame) -> Table:
             rows = [largest.loc[(urn, name, temperature)] for temperature in temperatures]
             cells = [f"{100 * row['error']:.1f} % ({row['standard_deviation']:.1f})" for row in rows]
             lines.append([urn, STYLES[name][0], *cells])
-            provenance += _made(tempered[(tempered["urn"] == urn) & (tempered["estimator"] == name)])
+            provenance.append(_made(tempered[(tempered["urn"] == urn) & (tempered["estimator"] == name)]))
     title = "Worst over weights and functions at each temperature, error (standard deviation):"
     return Table(title, ["urn", "estimator", *(f"{value:g}" for value in temperatures)], lines, provenance)
 
 
-def _markdown(table: Table) -> list[str]:
-    rule = "|---" * len(table.header) + "|"
-    return [table.title, "", f"| {' | '.join(table.header)} |", rule, *(f"| {' | '.join(row)} |" for row in table.rows)]
+def _cell(row: pd.Series) -> str:
+    return f"{100 * row['error']:.1f} ± {100 * row['standard_error']:.1f} % ({row['standard_deviation']:.1f})"
 
 
-def markdown(frame: pd.DataFrame, temperature: float = 0.5) -> str:
-    """Every case at one temperature, and the worst case at each.
+def _estimators(frame: pd.DataFrame) -> list[str]:
+    return [name for name in STYLES if name in set(frame["estimator"])]
 
-    Args:
-        frame: the study's table.
-        temperature: one of its temperatures.
-    """
-    lines = ["# Gradients of E[f(x)] with respect to log omega", "", EXPLANATION, ""]
-    return "\n".join([*lines, *_markdown(case_table(frame, temperature)), "", *_markdown(worst_table(frame))]) + "\n"
+
+def _made(lines: pd.DataFrame) -> Provenance:
+    """The study is one run of its own, without an id and without a time."""
+    return replace(provenance_of(lines.assign(run_id="", seconds=math.nan), FILE), runs=())

@@ -1,0 +1,95 @@
+"""The figure of the gradient study, from its CSV alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.figures import COLOURS
+from experiments.settings import ExperimentError
+
+FILE = "gradient_study.csv"
+# Label, colour, marker, dashes, and a shift that keeps points at one temperature apart.
+STYLES = {
+    "exact": ("straight-through, exact conditionals", COLOURS[0], "o", "-", 0.97),
+    "merged": ("straight-through, merged conditionals", COLOURS[1], "s", "--", 1.03),
+    "authors": ("authors' code", "#000000", "^", ":", 1.09),
+    "score function": ("score function, exact control variate", COLOURS[2], "D", "-.", 1.0),
+}
+QUANTITIES = {
+    "error": "relative error\nof the mean gradient",
+    "standard_deviation": "relative standard deviation\nof one sample's gradient",
+}
+FORMULAS = {"linear": "$f(x) = x_1 - 2 x_2 + x_3 / 2$", "quadratic": "$f(x) = |x - e|^2$"}
+
+
+def read(metrics: Path) -> pd.DataFrame:
+    """Reads the study's table from a folder of metrics.
+
+    Raises:
+        ExperimentError: there is none, or it lacks a column.
+    """
+    path = metrics / FILE
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        reason = f"{path} can't be read" if path.exists() else f"{path} does not exist"
+        raise ExperimentError(f"{reason}: run `make gradient-study` first") from error
+    missing = {"estimator", "urn", "weights", "function", "temperature", "target", "commit", *QUANTITIES} - set(frame.columns)
+    if missing:
+        raise ExperimentError(f"{path} lacks the columns {', '.join(sorted(missing))}: run `make gradient-study` again")
+    return frame
+
+
+def _draw(axes: Axes, part: pd.DataFrame, quantity: str) -> None:
+    temperatures = sorted(part["temperature"].dropna().unique())
+    for estimator, (label, colour, marker, dashes, shift) in STYLES.items():
+        chosen = part[part["estimator"] == estimator]
+        if chosen.empty:
+            continue
+        if chosen["temperature"].isna().all():
+            # No temperature: the same value all along the axis. Its error is sampling noise alone.
+            span = chosen[quantity].agg(["min", "max"])
+            axes.axhline(span["max"], color=colour, linestyle=dashes, label=label, linewidth=1.4)
+            axes.axhspan(span["min"], span["max"], color=colour, alpha=0.12, linewidth=0)
+            continue
+        span = chosen.groupby("temperature")[quantity].agg(["min", "max"]).loc[temperatures]
+        down = [span["max"] - span["min"], 0 * span["max"]]
+        look = {"color": colour, "marker": marker, "linestyle": dashes, "markersize": 4, "linewidth": 1.4}
+        axes.errorbar(span.index * shift, span["max"], yerr=down, label=label, capsize=2, **look)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
+    axes.minorticks_off()
+    axes.grid(axis="y", linewidth=0.3, color="0.8")
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Error (top) and spread (bottom) over the temperature, a column for every urn and function.
+
+    Points are the largest over the sets of weights, bars reach down to the least.
+    """
+    columns = list(frame[["urn", "function"]].drop_duplicates().itertuples(index=False))
+    size = 3.1 * len(columns), 5.6
+    figure, grid = plt.subplots(2, len(columns), figsize=size, sharex=True, sharey="row", layout="constrained")
+    for column, (urn, function) in enumerate(columns):
+        part = frame[(frame["urn"] == urn) & (frame["function"] == function)]
+        for row, quantity in enumerate(QUANTITIES):
+            _draw(grid[row, column], part, quantity)
+        target = part["target"].dropna()
+        if not target.empty:
+            judged = part.loc[target.index, "temperature"].iloc[0]
+            bar, look = [judged / 1.35, judged * 1.35], {"color": "0.35", "linewidth": 3, "solid_capstyle": "butt"}
+            label = "to reach with exact conditionals"
+            grid[0, column].plot(bar, [target.iloc[0]] * 2, zorder=1, label=label, **look)
+        grid[0, column].set_title(f"{urn}\n{FORMULAS.get(function, function)}", fontsize=9)
+        grid[1, column].set_xlabel("temperature")
+    for row, label in enumerate(QUANTITIES.values()):
+        grid[row, 0].set_ylabel(label)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure

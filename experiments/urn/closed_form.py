@@ -1,0 +1,97 @@
+"""Estimators of the urn's weights without gradient descent, and the squared loss in closed form.
+
+For X_D and X independent, E|X_D - X|^2 = sum_c Var(X_D,c) + sum_c Var(X_c) + |E X - E X_D|^2 (Eq. 36, 43). The first term
+does not depend on the model, the third is smallest at the true weights, the second is not: it pulls towards weights under
+which the counts vary less. So the minimum lies beside the true weights even with exact samples and without any noise.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from experiments.context import RunContext
+from experiments.settings import settings
+from experiments.urn.problem import UrnProblem, UrnSplits
+from experiments.urn.recovery import DATA_STREAM, expected_squared_loss, fit_each, recovery_tables
+
+
+@settings
+class MaximumLikelihood:
+    """Fits the weights of every dataset by exact maximum likelihood on the training samples.
+
+    Attributes:
+        problem: The urn and its datasets.
+    """
+
+    problem: UrnProblem
+
+    def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
+        """Returns ``metrics`` and ``weights``."""
+        splits = self.problem.draw(context.generator(DATA_STREAM))
+        return _tables(self.problem, splits, fit_each(self.problem, splits.train)[0], context)
+
+
+@settings
+class SquaredLossOptimum:
+    """The weights that minimise the exact expected squared loss: where perfect gradient descent would end.
+
+    Attributes:
+        problem: The urn and its datasets.
+        target: Whether the loss is against the true law or against the training samples.
+    """
+
+    problem: UrnProblem
+    target: Literal["law", "data"]
+
+    def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
+        """Returns ``metrics`` and ``weights``."""
+        splits = self.problem.draw(context.generator(DATA_STREAM))
+        if self.target == "law":
+            mean, variance = self.problem.true_moments()
+        else:
+            mean, variance = splits.train.mean(1), splits.train.var(1, correction=0).sum(-1)
+        return _tables(self.problem, splits, squared_loss_optimum(self.problem, mean, variance), context)
+
+
+def _tables(
+    problem: UrnProblem, splits: UrnSplits, log_weights: Tensor, context: RunContext
+) -> dict[str, pd.DataFrame]:
+    tables = recovery_tables(problem, splits, log_weights)
+    tables["metrics"]["model_squared_loss"] = tables["metrics"]["expected_squared_loss"]
+    context.log_summary({"rmse": float(tables["metrics"]["rmse"].mean())})
+    return tables
+
+
+def squared_loss_optimum(problem: UrnProblem, target_mean: Tensor, target_variance: Tensor) -> Tensor:
+    """Log weights [datasets, groups] (mean 0) that minimise the expected squared loss, by BFGS from equal weights.
+
+    Args:
+        problem: The urn.
+        target_mean: E X_D, [datasets, groups].
+        target_variance: Sum over the groups of Var(X_D,c), [datasets].
+
+    Raises:
+        RuntimeError: the optimizer did not converge.
+    """
+
+    def minimum(mean: Tensor, variance: Tensor) -> Tensor:
+        def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
+            log_weights = torch.tensor(point, dtype=torch.float64, requires_grad=True)
+            loss = expected_squared_loss(problem, log_weights, mean, variance)
+            (gradient,) = torch.autograd.grad(loss, log_weights)
+            return loss.item(), gradient.numpy()
+
+        # The gradient sums to 0 over the groups, so the mean of the log weights stays where it starts.
+        start = np.zeros(len(problem.group_sizes))
+        result = minimize(objective, start, jac=True, method="BFGS", options={"gtol": 1e-6})
+        if not result.success and np.abs(result.jac).max() > 1e-3:
+            raise RuntimeError(f"the minimum of the squared loss was not found: {result.message}")
+        return torch.from_numpy(result.x - result.x.mean())
+
+    return torch.stack([minimum(*target) for target in zip(target_mean, target_variance, strict=True)])
