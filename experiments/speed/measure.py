@@ -1,0 +1,70 @@
+"""Wall-clock time and peak memory of a call. Sides that are compared take turns, since a machine's speed drifts."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import resource
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch.utils.benchmark import Timer
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def seconds_of(call: Callable[[], object], shortest: float = 0.0, threads: int = 1) -> float:
+    """Seconds of one call, which is repeated until the measurement takes ``shortest`` seconds."""
+    timer = Timer("call()", globals={"call": call}, num_threads=threads)
+    seconds = timer.timeit(1).mean
+    return seconds if seconds >= shortest else timer.timeit(int(shortest / seconds) + 1).mean
+
+
+def in_turns(
+    sides: Mapping[str, Callable[[], object]], rounds: int, shortest: float = 0.0, threads: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of every side in every round; there and back again, so that a drift of the speed favours no side.
+
+    Args:
+        sides: Name -> its call, called once beforehand.
+        rounds: How often every side has its turn.
+        shortest: Seconds that a turn takes at least.
+        threads: Of torch.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for call in sides.values():
+        call()
+    for number in range(rounds):
+        for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
+            seconds[name].append(seconds_of(sides[name], shortest, threads))
+    return seconds
+
+
+def median_ratio(theirs: list[float], ours: list[float]) -> float:
+    """The median of the rounds' ratios theirs / ours."""
+    return statistics.median(other / mine for other, mine in zip(theirs, ours, strict=True))
+
+
+def peak_memory_mib() -> float:
+    """Highest resident memory of this process so far; ru_maxrss, where Linux' VmHWM is not there."""
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
+def memory_growth_mib(call: Callable[[], object]) -> float:
+    """Growth of the peak resident memory that one run of ``call`` causes, in MiB."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc: else freed memory is used again, unseen
+    if trim is not None:
+        trim(0)
+    with contextlib.suppress(OSError):  # not Linux, or not permitted: growth is then counted from the highest point
+        CLEAR.write_text("5")  # sets VmHWM back to the present resident memory
+    before = peak_memory_mib()
+    call()
+    return max(peak_memory_mib() - before, 0.0)

@@ -1,0 +1,108 @@
+"""The benchmark's pages: the worst cell is named as loudly as the best."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.environment import environment_facts
+from experiments.figures import COLOURS, MARKERS, add_caption, draw
+from experiments.store import write_atomically
+
+
+def place() -> str:
+    """Machine, versions, commit and load before anything is measured, in a sentence."""
+    facts = environment_facts("cpu")
+    commit = str(facts["commit"])[:10] + (" with uncommitted changes" if facts["dirty"] else "")
+    date = datetime.now(timezone.utc).date().isoformat()
+    load = f" Load average before the start: {os.getloadavg()[0]:.1f}." if hasattr(os, "getloadavg") else ""
+    return f"{facts['device']}, {os.cpu_count()} cores, torch {facts['packages']['torch']}, commit {commit}, {date}.{load}"
+
+
+def cell(value: Any) -> str:
+    """A number with three digits, or text as it is."""
+    if isinstance(value, float):
+        return "-" if pd.isna(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table in Markdown."""
+    lines = [list(table.columns), ["---"] * len(table.columns)]
+    lines += [[cell(value) for value in line] for line in table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def grid_in_words(grid: pd.DataFrame) -> str:
+    """Smallest and median ratio first, then memory and what a higher temperature costs."""
+    by_temperature = grid.pivot_table(index=["urn", "batch"], columns="temperature", values="ours_ms", sort=False)
+    warm = (by_temperature[2.0] / by_temperature[0.5]).max() if {0.5, 2.0} <= set(by_temperature) else float("nan")
+    text = ""
+    if "ratio" in grid:
+        worst, best = grid.loc[grid["ratio"].idxmin()], grid.loc[grid["ratio"].idxmax()]
+        names = [f"{line.urn}, batch {line.batch}, temperature {line.temperature:g}" for line in (worst, best)]
+        below = int((grid["ratio"] < 2).sum())
+        text += f"**Slowest cell: {worst.ratio:.2f} times as fast as the authors' code** ({names[0]}); "
+        text += f"median {grid['ratio'].median():.1f}, best {best.ratio:.1f} ({names[1]}); "
+        text += f"{below} of {len(grid)} cells below 2. "
+        more = grid[grid["ours_mib"] > grid["authors_mib"] + 0.5]
+        text += f"More memory than theirs (by over 0.5 MiB) in {len(more)} cells. "
+    return text + f"Temperature 2 takes at most {warm:.2f} times the time of temperature 0.5.\n"
+
+
+def ratio_figure(grid: pd.DataFrame) -> Figure:
+    """Ratio over the batch size, a line per temperature, a panel per urn."""
+    urns = list(grid["urn"].unique())
+    figure, panels = plt.subplots(1, len(urns), figsize=(2.3 * len(urns), 2.8), sharey=True, layout="constrained")
+    for panel, urn in zip(list(panels) if len(urns) > 1 else [panels], urns, strict=True):
+        for number, (temperature, lines) in enumerate(grid[grid["urn"] == urn].groupby("temperature")):
+            style = {"color": COLOURS[number], "marker": MARKERS[number]}
+            panel.plot(lines["batch"], lines["ratio"], label=f"temperature {temperature:g}", **style)
+        panel.axhline(1.0, color="black", linewidth=0.8)
+        panel.set(xscale="log", yscale="log", title=urn, xlabel="batch")
+    figure.axes[0].set_ylabel("authors' time / ours")
+    figure.axes[0].legend(fontsize=7)
+    add_caption(
+        figure,
+        "Selection masks forward and backward, both sides in turns on one thread; medians of the rounds' ratios. "
+        "Below the black line the authors' code is faster.",
+        150,
+    )
+    return figure
+
+
+def write(
+    output: Path, sections: Mapping[str, tuple[str, pd.DataFrame]], where: str, left_out: Sequence[str]
+) -> list[Path]:
+    """Writes ``benchmark.md``, a CSV per section and the figure of the grid.
+
+    Args:
+        output: Folder.
+        sections: Name of the CSV -> text before its table, and the table.
+        where: See ``place``.
+        left_out: What could not be measured, and why.
+
+    Returns:
+        The paths written.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    parts, paths = [f"# Benchmark of the sampler\n\n{where}\n"], []
+    for name, (text, table) in sections.items():
+        paths.append(output / f"{name}.csv")
+        write_atomically(paths[-1], table.to_csv(index=False, lineterminator="\n"))
+        parts.append(f"## {text.partition(chr(10))[0]}\n\n{text.partition(chr(10))[2].strip()}\n\n{markdown(table)}")
+    if left_out:
+        parts.append("Not measured: " + "; ".join(left_out) + ".\n")
+    paths.append(output / "benchmark.md")
+    write_atomically(paths[-1], "\n".join(parts))
+    if "grid" in sections and "ratio" in sections["grid"][1]:
+        grid = sections["grid"][1]
+        paths += draw({"speed_grid": lambda: ratio_figure(grid)}, output)
+    return paths
