@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from experiments.speed.device_view import measure_device_view
 
 from experiments.authors import load_sampler
 from experiments.settings import one_line_errors
 from experiments.speed import report
 from experiments.speed.closed_forms import ClosedForms, measure_closed_forms
-from experiments.speed.device_view import measure_device_view
 from experiments.speed.grid import Grid, measure_grid
 from experiments.speed.rates import Rates, measure_rates, precision
 
@@ -25,7 +25,7 @@ QUICK = (
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--official", type=Path, help="checkout of the authors' code; without it their side is left out")
+    parser.add_argument("--official", type=Path, help="checkout of the authors' code; else their side is left out")
     parser.add_argument("--output", type=Path, default=Path("results/local/benchmark"), help="folder (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a look at the page, not a measurement")
     options = parser.parse_args(arguments)
@@ -43,8 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
         text = {
             "grid": f"Urns, batches, temperatures\n{report.grid_in_words(grid)}",
             "closed_forms": "Closed forms\nOne thread, float32, construction included.",
-            "device_view": "What a GPU would be asked\nKernels (ATen calls that are no views) and synchronisations of one "
-            "call on a pretended accelerator, sizes given as numbers, validation off; and whether it compiles whole.",
+            "device_view": "What a GPU would be asked\nKernels (ATen calls that are no views) and synchronisations of "
+            "one call on a pretended accelerator, sizes given as numbers, validation off; whether it compiles whole.",
             "rates": "Many draws\nThe paper's urn, m = 200 x 3, n = 180, temperature 0.5, float32.",
             "precision": "Precision\nLargest distance of a conditional law from the float64 convolution.",
         }

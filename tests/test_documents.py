@@ -33,7 +33,7 @@ def shell_lines(page: str) -> list[str]:
     """The commands of the bash blocks, continuation lines joined, comments and the variable RUN taken away."""
     text = "\n".join(body for language, body in blocks(page) if language == "bash").replace("\\\n", " ")
     text = text.replace("$RUN", ".venv/bin/python -m experiments.run -m")
-    return [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip()]
+    return [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip() and "RUN=" not in line]
 
 
 def lines(text: str) -> list[str]:
@@ -67,14 +67,15 @@ def test_python_blocks_run_and_print_what_is_shown(page: str, tmp_path: Path, mo
 
 
 def test_every_make_target_that_is_named_exists() -> None:
-    named = {target for page in PAGES for line in shell_lines(page) for target in re.findall(r"\bmake ([a-z][\w-]*)", line)}
+    commands = [line for page in PAGES for line in shell_lines(page)]
+    named = {target for line in commands for target in re.findall(r"\bmake ([a-z][\w-]*)", line)}
     makefile = (ROOT / "Makefile").read_text()
     known = {name for line in re.findall(r"^([\w. -]+):(?!=)", makefile, re.MULTILINE) for name in line.split()}
     assert named and not named - known
 
 
 def test_every_run_that_is_named_composes() -> None:
-    commands = [line for page in PAGES for line in shell_lines(page) if "experiments.run" in line]
+    commands = [line for page in PAGES for line in shell_lines(page) if " -m experiments.run " in line]
     assert len(commands) >= 10
     with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         for command in commands:

@@ -110,7 +110,7 @@ def measure_grid(grid: Grid, sampler: Callable[..., Any] | None, log: Callable[[
         log: Takes a line per cell.
 
     Returns:
-        A line per cell: urn, groups, batch, temperature, milliseconds and MiB of both sides, and the ratios theirs / ours.
+        A line per cell: urn, groups, batch, temperature, milliseconds and MiB of both sides, and ratios theirs / ours.
     """
     lines = []
     for cell in cells(grid):

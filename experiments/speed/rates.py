@@ -145,7 +145,7 @@ def measure_rates(
 
 
 def precision(dtype: torch.dtype) -> float:
-    """Largest total-variation distance of p(x_1) and of every p(x_2 | x_1) of the paper's urn from a float64 convolution."""
+    """Largest total-variation distance of p(x_1) and every p(x_2 | x_1) of the paper's urn from a convolution."""
     first, second = conditional_laws(TOTAL, SIZES, WEIGHTS)
     weights = torch.tensor(WEIGHTS, dtype=dtype)
     law = mvhg.MultivariateHypergeometric(TOTAL, list(SIZES), weights)

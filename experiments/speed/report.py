@@ -23,7 +23,8 @@ def place() -> str:
     commit = str(facts["commit"])[:10] + (" with uncommitted changes" if facts["dirty"] else "")
     date = datetime.now(timezone.utc).date().isoformat()
     load = f" Load average before the start: {os.getloadavg()[0]:.1f}." if hasattr(os, "getloadavg") else ""
-    return f"{facts['device']}, {os.cpu_count()} cores, torch {facts['packages']['torch']}, commit {commit}, {date}.{load}"
+    versions = f"torch {facts['packages']['torch']}, commit {commit}"
+    return f"{facts['device']}, {os.cpu_count()} cores, {versions}, {date}.{load}"
 
 
 def cell(value: Any) -> str:
