@@ -1,0 +1,232 @@
+"""The collected results, as tables, figures, claims and the report read them: lines of CSVs, and where each comes from.
+
+A CSV of results/metrics begins with the axes of its experiment, then ``changes``, ``profile``, ``data`` where there is a
+choice, ``seed`` and ``run_id``; what the runs returned follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from experiments.settings import ExperimentError
+
+PROFILES = ("paper", "medium", "quick", "smoke")  # from the largest
+LEFT_OUT = "left_out.csv"
+PAPER = Path(__file__).resolve().parents[1] / "results" / "paper.yaml"
+NOT_LEGIBLE = "not legible"
+UNKNOWN = "not known"
+NOTHING = "-"
+ORIGIN = ("changes", "profile", "seed", "run_id")  # of every line of every table
+_TEXT: dict[str, Any] = {"changes": str, "run_id": str, "commit": str, "torch": str}  # may look like numbers
+
+Value = TypeVar("Value", str, int)
+
+
+class Block(NamedTuple):
+    """Lines that may be shown together: what one profile measured on one data set."""
+
+    profile: str
+    data: str  # empty where an experiment has no choice
+    lines: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made the numbers of a line of a table: what a reader needs to judge it and to make it again.
+
+    Attributes:
+        profile: Profile of the runs.
+        data: Data set; "drawn" where an experiment draws its own.
+        seeds: Seeds of the runs.
+        device: Names of the processors.
+        seconds: Time per run, in words.
+        commits: Commits of the code, ten digits; "with changes" where the checkout was not clean.
+        torch: Versions of PyTorch.
+        runs: Axes, changes and run id of every run.
+        source: The committed file that the numbers were read from.
+    """
+
+    profile: str
+    data: str
+    seeds: tuple[int, ...]
+    device: str
+    seconds: str
+    commits: tuple[str, ...]
+    torch: str
+    runs: tuple[str, ...]
+    source: str
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Returns name and value of each fact, in words, for a page."""
+        return [
+            ("profile", self.profile),
+            ("data", self.data),
+            ("seeds", ", ".join(str(seed) for seed in self.seeds)),
+            ("hardware", self.device),
+            ("time per run", self.seconds),
+            ("code", ", ".join(self.commits)),
+            ("torch", self.torch),
+            ("runs", ", ".join(self.runs)),
+            ("file", self.source),
+        ]
+
+
+def read_metrics(
+    metrics: Path, name: str, *, profile: str | None = None, changes: bool = False, dtype: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """Reads a table of the collected results.
+
+    Args:
+        metrics: Folder of the CSVs.
+        name: ``<experiment>_<table>``, for example ``urn_metrics``.
+        profile: Profile to take; None for every one.
+        changes: Whether lines of runs with changed settings are among them.
+        dtype: Of columns that pandas would take for something else.
+
+    Returns:
+        Its lines; an axis that has no meaning in a line, and ``changes`` without any, are empty text.
+
+    Raises:
+        ExperimentError: it isn't there, is no such table or holds no such run.
+    """
+    path = metrics / f"{name}.csv"
+    table = read_collected(path, dtype)
+    table = table[(table["profile"] == profile) | (profile is None)]
+    table = table[(table["changes"] == "") | changes]
+    if table.empty:
+        kind = "" if changes else " with the experiment's own settings"
+        raise ExperimentError(f"{path} holds no run{f' of the profile {profile}' if profile else ''}{kind}")
+    return table
+
+
+def read_collected(path: Path, dtype: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """Reads a CSV of the aggregator as it stands, all of its lines.
+
+    Raises:
+        ExperimentError: it isn't there, or no such table.
+    """
+    if not path.is_file():
+        raise ExperimentError(f"{path} does not exist: run the experiment and `python -m scripts.aggregate` first")
+    try:
+        table = pd.read_csv(path, dtype=_TEXT | dict(dtype or {}))
+    except ValueError as error:  # of pandas' parser and of the decoder
+        raise ExperimentError(f"{path} can't be read ({error}): run `python -m scripts.aggregate` again") from None
+    if absent := [name for name in ORIGIN if name not in table]:
+        raise ExperimentError(f"{path} has no column {', '.join(absent)}: run `python -m scripts.aggregate` again")
+    names = [*axes_columns(table), "changes"]
+    texts = [name for name in names if name == "changes" or not pd.api.types.is_numeric_dtype(table[name])]
+    return table.fillna({name: "" for name in texts})
+
+
+def axes_columns(table: pd.DataFrame) -> list[str]:
+    """Returns the axes of a collected table: what stands before ``changes``."""
+    columns = list(table.columns)
+    return columns[: columns.index("changes")] if "changes" in columns else []
+
+
+def read_left_out(metrics: Path) -> list[str]:
+    """Returns the runs that the collected results leave out, each with the reason; empty where there are none."""
+    path = metrics / LEFT_OUT
+    if not path.is_file():
+        return []
+    return [f"{line.run}: {line.reason}" for line in pd.read_csv(path, dtype=str, keep_default_na=False).itertuples()]
+
+
+def blocks(table: pd.DataFrame, data: Iterable[str] = ()) -> Iterator[Block]:
+    """Splits lines by profile, the largest first, and data.
+
+    Args:
+        table: Lines of a collected table.
+        data: Known data sets in their order; others follow.
+    """
+    for profile in ordered(table["profile"], PROFILES):
+        part = table[table["profile"] == profile]
+        if "data" not in part:
+            yield Block(profile, "", part)
+            continue
+        for name in ordered(part["data"], data):
+            yield Block(profile, name, part[part["data"] == name])
+
+
+def ordered(values: Iterable[Value], known: Iterable[Value]) -> list[Value]:
+    """Known names in their order, then others: what somebody has added is not lost."""
+    first = list(known)
+    return sorted(set(values), key=lambda value: (first.index(value) if value in first else len(first), value))
+
+
+def spread(values: pd.Series, decimals: int) -> str:
+    """Writes mean and standard deviation (n - 1) of the values; the mean alone for one, "-" for none."""
+    if values.empty:
+        return NOTHING
+    mean = f"{values.mean():.{decimals}f}"
+    return mean if len(values) == 1 else f"{mean} ± {values.std():.{decimals}f}"
+
+
+def describe_seeds(table: pd.DataFrame) -> str:
+    """Names the seeds of some lines, for example "seeds 0, 1, 2"."""
+    seeds = [str(seed) for seed in sorted(table["seed"].unique())]
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+
+
+def describe_commits(runs: pd.DataFrame) -> str:
+    """Names the commits that made some runs."""
+    return ", ".join(_commits(runs))
+
+
+def describe_seconds(runs: pd.DataFrame) -> str:
+    """Says how long a run took: the median over those that were not interrupted."""
+    times = runs["seconds"].dropna()
+    if times.empty:
+        return UNKNOWN
+    return f"median {times.median():.0f} s over the {len(times)} of {len(runs)} runs without interruption"
+
+
+def provenance_of(lines: pd.DataFrame, source: str) -> Provenance:
+    """Returns the provenance of some lines of a collected metrics table.
+
+    Args:
+        lines: Lines with the columns of every metrics table; several of one run count once.
+        source: Name of the file they are from.
+    """
+    runs = lines.drop_duplicates("run_id")
+    data = runs["data"] if "data" in runs else pd.Series("drawn", index=runs.index)
+    return Provenance(
+        profile=", ".join(sorted(set(runs["profile"].astype(str)))),
+        data=", ".join(sorted(set(data.fillna("drawn").astype(str)))),
+        seeds=tuple(sorted(int(seed) for seed in set(runs["seed"]))),
+        device=", ".join(sorted(set(runs["device"].fillna(UNKNOWN).astype(str)))),
+        seconds=describe_seconds(runs),
+        commits=tuple(_commits(runs)),
+        torch=", ".join(sorted(set(runs["torch"].fillna(UNKNOWN).astype(str)))),
+        runs=tuple(sorted(describe_run(run) for _, run in runs.iterrows())),
+        source=source,
+    )
+
+
+def describe_run(line: pd.Series) -> str:
+    """Names the run of a line, for example "method=hgvae shared=3 a9e6534c7d11"."""
+    axes = axes_columns(line.to_frame().T)
+    pairs = [f"{axis}={line[axis]}" for axis in axes if str(line[axis]) not in ("", "nan")]
+    return " ".join([*pairs, *([line["changes"]] if line["changes"] else []), line["run_id"]])
+
+
+def _commits(runs: pd.DataFrame) -> list[str]:
+    return sorted({f"{run.commit!s:.10}{' with changes' if run.dirty else ''}" for run in runs.itertuples()})
+
+
+def read_paper(key: str) -> dict[str, Any]:
+    """Reads what one of the paper's tables shows, for example ``table_2``, from results/paper.yaml."""
+    return cast(dict[str, dict[str, Any]], OmegaConf.to_container(OmegaConf.load(PAPER)))[key]
+
+
+def paper_value(value: Sequence[float | None] | None, decimals: int) -> str:
+    """Writes one of the paper's numbers, [mean, standard deviation]; null is not legible."""
+    if value is None:
+        return NOT_LEGIBLE
+    return " ± ".join(NOT_LEGIBLE if part is None else f"{part:.{decimals}f}" for part in value)
