@@ -23,9 +23,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.cell import Cell, cell_of
+from experiments.cell_process import run_apart
 from experiments.command_line import check_command_line, check_results_folder
 from experiments.configuration import CONFIGS
 from experiments.environment import FIRST_VERSION, code_facts, environment_facts, project_version
+from experiments.progress import reported
 from experiments.settings import ExperimentError, build
 from experiments.store import Attempt, RunDirectory, write_atomically
 
@@ -63,9 +65,10 @@ def run_one_of_many(config: DictConfig, experiment: str, overrides: list[str]) -
     run = None
     try:
         run = cell_of(config, experiment, overrides).run
-        if config.force or run.finished() is None:
-            run.write_attempt(Attempt(failed=False))
-        value = run_cell(config, experiment, overrides)
+        if not config.force and run.finished() is not None:
+            return run_cell(config, experiment, overrides)
+        run.write_attempt(Attempt(failed=False))
+        value: float | None = run_apart(run_cell, config, experiment, overrides)
         run.forget_attempt()
         return value
     except Exception as error:
@@ -207,7 +210,8 @@ def start(arguments: Sequence[str]) -> Any:
             check_results_folder(arguments)
     except ExperimentError as error:
         sys.exit(f"error: {error}")
-    return main()
+    with reported():
+        return main()
 
 
 if __name__ == "__main__":

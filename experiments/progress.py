@@ -1,0 +1,237 @@
+"""Says how far a multirun is, what failed and how to go on, under every launcher: a callback of Hydra's.
+
+It lives in the process that was started and asks the results store, where workers, here or on other machines, leave what
+became of their cells. Where all cells are finished nothing is launched, and nothing heavy imported.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.cell import cell_of
+from experiments.estimate import Work, committed_seconds, expected_seconds, in_words, seconds_left
+from experiments.settings import ExperimentError
+from experiments.watched import Watched, say_finished
+
+POLL_SECONDS, SAY_SECONDS = 1.0, 30.0  # from one look at the store to the next; from one line to the next
+AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
+_TRIALS = "trials"  # folder in which the workers of a search say which cells it asked for
+
+
+class Progress(Callback):
+    """Prints a line when a count changes, and one every half minute; ends with status 1 if cells failed."""
+
+    current: Progress | None = None  # of the multirun that this process started
+
+    def __init__(self) -> None:
+        self.cells: list[Watched] = []
+        self.total = 0
+        self._search = False  # whether the cells come one by one, from a search
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Refuses a launcher where there is nothing to launch: it would be left out silently."""
+        launcher = config.hydra.runtime.choices.get("launcher")
+        if launcher != "serial":
+            sys.exit(f"error: launcher={launcher} launches the cells of a multirun: give -m, too")
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Finds the cells, says which are finished, and begins to watch."""
+        Progress.current = self
+        logging.getLogger("hydra").setLevel(logging.WARNING)  # its launchers name every cell, as the cells do themselves
+        self._folder = Path(config.hydra.sweep.dir)
+        self._jobs = Path(OmegaConf.select(config, "hydra.launcher.submitit_folder") or self._folder / "none").parent
+        self._search = not str(config.hydra.sweeper._target_).endswith("BasicSweeper")
+        if self._search:
+            self.total = int(config.hydra.sweeper.n_trials)
+        else:
+            self.cells = list(_cells(config))
+            self.total = len(self.cells)
+            say_finished(self.cells)
+            if all(cell.finished for cell in self.cells):
+                sys.exit(0)
+        self._processes = _processes(config, self.total)
+        self._known = committed_seconds()
+        self._started, self._stop = time.time(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """In a worker of a search, whose cells are not known before: tells the parent of one."""
+        if self._search:
+            with read_write(config), open_dict(config):
+                own = copy.copy(config)
+                del own["hydra"]
+            hydra = config.hydra
+            try:
+                cell = cell_of(own, str(hydra.runtime.choices["experiment"]), list(hydra.overrides.task))
+            except ExperimentError:  # the job itself will say so
+                return
+            Watched.of(cell).announce(self._folder / _TRIALS / f"{hydra.job.num}.json")
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Names the failed cells.
+
+        Raises:
+            SystemExit: there are some, and it was no search, which goes on without them.
+        """
+        self.stop()
+        failed = self._named(lambda cell: cell.reason)
+        if failed:
+            message = f"{len(failed)} of {self.total} cells failed:{''.join(failed)}\n{AGAIN}"
+            if not self._search:
+                sys.exit(f"error: {message}")
+            print(message, flush=True)
+        elif not (self._folder / "optimization_results.yaml").exists():
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def give_up(self, error: Exception) -> None:
+        """Says in a line per cell what is left where the launcher itself failed, a worker of it was killed say.
+
+        Raises:
+            SystemExit: always.
+        """
+        self.stop()
+        why = (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0].rstrip(".")
+        lost = self._named(lambda cell: cell.reason or (cell.started(self._started) and "lost") or "not started")
+        sys.exit(f"error: the launcher gave up ({why}); {len(lost)} of {self.total} cells are left:{''.join(lost)}\n{AGAIN}")
+
+    def _named(self, state: Callable[[Watched], str | None]) -> list[str]:
+        left = [cell for cell in self.cells if not cell.finished]
+        return [f"\n  {cell.name}: {state(cell)}" for cell in left if state(cell)]
+
+    def line(self) -> str:
+        """Returns the state, say ``12 of 58 cells finished, 1 failed, about 9 minutes left``."""
+        if self._search:
+            self.cells = [Watched.announced(path) for path in sorted((self._folder / _TRIALS).glob("*.json"))]
+        expected = expected_seconds([cell.kind for cell in self.cells], self._known)
+        expected += [expected[-1] if expected else 1.0] * (self.total - len(self.cells))
+        finished, failed, work = 0, 0, [Work(seconds) for seconds in expected[len(self.cells) :]]
+        for cell, seconds in zip(self.cells, expected):
+            if cell.finished:
+                finished += 1
+                if not cell.finished_before:
+                    work.append(Work(seconds, cell.seconds, finished=True))
+            elif cell.reason:
+                failed += 1
+            else:
+                started = cell.started(self._started)
+                work.append(Work(seconds, time.time() - started if started else None))
+        parts = [f"{finished} of {self.total} cells finished"]
+        if failed:
+            parts.append(f"{failed} failed")
+        if finished + failed < self.total:
+            parts.append(f"about {in_words(seconds_left(work, self._processes))} left")
+        return ", ".join(parts)
+
+    def _watch(self) -> None:
+        counts, said = "", 0.0
+        while not self._stop.wait(POLL_SECONDS):
+            line = self.line()
+            if line.partition(", about")[0] != counts or time.monotonic() - said >= SAY_SECONDS:
+                print(line, flush=True)
+                counts, said = line.partition(", about")[0], time.monotonic()
+
+    def stop(self) -> None:
+        """Ends the watching with a last line."""
+        self._stop.set()
+        self._thread.join()
+        print(self.line(), flush=True)
+
+    def cancel(self) -> None:
+        """Takes the jobs of this multirun out of Slurm's queue; submitit has a folder for each."""
+        jobs = [path.name for path in self._jobs.glob("[0-9]*")]
+        if jobs and shutil.which("scancel"):
+            subprocess.run(["scancel", *jobs], check=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker needs of it."""
+        return {"_search": self._search, "_folder": self._folder}
+
+
+def _cells(config: DictConfig) -> Iterator[Watched]:
+    """Yields every cell of a grid once; those that differ in the seed alone are composed once.
+
+    Raises:
+        SystemExit: there are none, or one does not compose.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    params = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True) if config.hydra.sweeper.params else {}
+    assert isinstance(params, dict)
+    arguments = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    parser = OverridesParser.create(config_loader=loader)
+    [grid] = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)
+    if not grid:
+        sys.exit("error: this command asks for no run: a choice, range or glob in it is empty")
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    seen: set[Path] = set()
+    for overrides in grid:
+        key = tuple(one for one in overrides if not one.startswith("seed="))
+        if key not in composed:
+            composed[key] = loader.load_sweep_config(config, overrides)
+        whole = composed[key]
+        own = copy.copy(whole)
+        with read_write(own), open_dict(own):
+            del own["hydra"]
+            for one in overrides:
+                if one.startswith("seed="):
+                    own.seed = parser.parse_override(one).value()
+        try:
+            cell = Watched.of(cell_of(own, str(whole.hydra.runtime.choices["experiment"]), overrides))
+        except ExperimentError as error:
+            yield Watched.refused(" ".join(overrides), " ".join(str(error).split()))
+            continue
+        if cell.run.path not in seen:
+            seen.add(cell.run.path)
+            yield cell
+
+
+def _processes(config: DictConfig, cells: int) -> int:
+    """How many cells run at a time, as far as the configuration says."""
+    keys = ("n_jobs", "array_parallelism")
+    limits = [OmegaConf.select(config, f"hydra.launcher.{key}") for key in keys]
+    everything = cells if "submitit" in str(config.hydra.launcher._target_) else 1
+    limit = next((int(value) for value in limits if value), everything)
+    return max(1, min(limit if limit > 0 else os.cpu_count() or 1, cells))
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Ends in a few lines where Hydra or a launcher would end with a stack trace.
+
+    Raises:
+        SystemExit: for every error that says what is wrong with the command, and at the end of a multirun that failed.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        causes = (error, error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else (error,)
+        sys.exit(f"error: {': '.join(str(cause).splitlines()[0] for cause in causes)}")
+    except KeyboardInterrupt:
+        if Progress.current is not None:
+            Progress.current.cancel()
+        print(f"interrupted; {AGAIN}", flush=True)
+        sys.exit(130)
+    except Exception as error:
+        if Progress.current is None:
+            raise
+        Progress.current.give_up(error)
