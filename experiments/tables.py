@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from experiments.store import write_atomically
 
 if TYPE_CHECKING:
     from experiments.results import Provenance
@@ -79,6 +82,23 @@ class Table:
         """Returns title and table; cells are not padded, so that a new number changes no line but its own."""
         lines = [self.header, ["---", *["---" if self.text else "---:"] * (len(self.header) - 1)], *self.rows]
         return "\n".join([self.title, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+
+
+def write(files: Mapping[str, str], folder: Path) -> list[Path]:
+    """Writes files of tables and says so.
+
+    Args:
+        files: Name of the file -> content.
+        folder: Made where it is not there.
+
+    Returns:
+        The paths written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+        print(f"wrote {folder / name}")
+    return [folder / name for name in files]
 
 
 def floats(tables: Iterable[Table]) -> str:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-import matplotlib.pyplot as plt
-
-from experiments.common.figures import STYLE, read_table, save
-from experiments.common.one_line_errors import one_line_errors
-from experiments.kolmogorov_smirnov.figures import PLANS, draw
+from experiments.figures import draw
+from experiments.kolmogorov_smirnov.figures import PLANS, figures
+from experiments.settings import one_line_errors
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,12 +18,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figure", type=int, choices=sorted(PLANS), help="only this figure (default: all)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
-        metrics = read_table(options.metrics, "kolmogorov_smirnov_metrics")
-        histograms = read_table(options.metrics, "kolmogorov_smirnov_histograms")
-        for number in [options.figure] if options.figure else PLANS:
-            with plt.rc_context(STYLE):
-                for path in save(draw(number, metrics, histograms), options.output, f"figure_{number}"):
-                    print(f"wrote {path}")
+        every = figures(options.metrics)
+        name = f"figure_{options.figure}"
+        draw({name: every[name]} if options.figure else every, options.output)
 
 
 if __name__ == "__main__":

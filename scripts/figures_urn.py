@@ -1,4 +1,4 @@
-"""Draws Figures 7 and 8 and the recovery figure of the urn experiment, and its table, from committed metrics.
+"""Draws Figures 7 and 8 and the recovery figure of the urn experiment, and its table, from the collected metrics.
 
 Figure 7: training and validation loss over the steps. Figure 8: estimated log weights over the steps. Both show the
 paper's merged conditionals above the exact ones, with the truth at the right edge. The recovery figure shows how far
@@ -8,18 +8,13 @@ from the truth every estimator ends.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-import matplotlib.pyplot as plt
-
-from experiments.common.figures import STYLE, read_table, save
-from experiments.common.one_line_errors import one_line_errors
-from experiments.common.store import write_atomically
-from experiments.urn.figures import figure_7, figure_8, figure_recovery
-from experiments.urn.tables import recovery_markdown
+from experiments.figures import draw
+from experiments.settings import one_line_errors
+from experiments.tables import write
+from experiments.urn.figures import figures
+from experiments.urn.tables import tables
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,22 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tables", type=Path, default=Path("results/local/tables"), help="folder (%(default)s)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
-        metrics = read_table(options.metrics, "urn_metrics", every_seed=True)
-        weights = read_table(options.metrics, "urn_weights", every_seed=True)
-        history = read_table(options.metrics, "urn_history")
-        first_metrics, first_weights = (table[table["seed"] == history["seed"].min()] for table in (metrics, weights))
-        with plt.rc_context(STYLE):
-            figures = {
-                "figure_7": figure_7(history, first_metrics),
-                "figure_8": figure_8(history, first_weights),
-                "urn_recovery": figure_recovery(metrics, weights),
-            }
-            for name, figure in figures.items():
-                for path in save(figure, options.output, name):
-                    print(f"wrote {path}")
-        options.tables.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.tables / "urn_recovery.md", recovery_markdown(metrics))
-        print(f"wrote {options.tables / 'urn_recovery.md'}")
+        draw(figures(options.metrics), options.output)
+        write(tables(options.metrics), options.tables)
 
 
 if __name__ == "__main__":

@@ -1,45 +1,39 @@
-"""Measure bias and variance of the gradient estimators and write metrics/gradient_study.csv."""
+"""Measures bias and variance of the gradient estimators and writes metrics/gradient_study.csv."""
+
+from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-from experiments.common.errors import ExperimentError
-from experiments.common.reproducibility import environment_facts
-from experiments.common.store import write_atomically
+from experiments.environment import environment_facts
+from experiments.gradient_study.figures import FILE
 from experiments.gradient_study.study import Settings, run
+from experiments.settings import one_line_errors
+from experiments.tables import write
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--official", type=Path, help="checkout of the authors' code; without it their side is skipped")
     parser.add_argument("--output", type=Path, default=Path("results/local"), help="folder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all generators (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one temperature and few samples: seconds, noisy")
     options = parser.parse_args(arguments)
-    path = options.output / "metrics" / "gradient_study.csv"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--output {options.output} can't be written: {error.strerror}.")
-    settings = Settings.quick(options.seed) if options.quick else Settings(seed=options.seed)
-    facts = environment_facts("cpu")  # before the run: the checkout may change under a long one
-    try:
-        frame = run(settings, options.official)
-    except ExperimentError as error:
-        parser.error(str(error))
-    frame = frame.assign(
-        profile="quick" if options.quick else "paper",
-        seed=options.seed,
-        commit=facts["commit"],
-        dirty=facts["dirty"],
-        device=facts["device"],
-        torch=facts["packages"]["torch"],
-    )
-    write_atomically(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    print(f"wrote {path}")
+    with one_line_errors(options.output):
+        folder = options.output / "metrics"
+        folder.mkdir(parents=True, exist_ok=True)  # before the work
+        facts = environment_facts("cpu")  # likewise: the checkout may change under a long run
+        settings = Settings.quick(options.seed) if options.quick else Settings(seed=options.seed)
+        frame = run(settings, options.official).assign(
+            profile="quick" if options.quick else "paper",
+            seed=options.seed,
+            commit=facts["commit"],
+            dirty=facts["dirty"],
+            device=facts["device"],
+            torch=facts["packages"]["torch"],
+        )
+        write({FILE: frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")}, folder)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -39,10 +41,19 @@ def read(metrics: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = f"{path} can't be read" if path.exists() else f"{path} does not exist"
         raise ExperimentError(f"{reason}: run `make gradient-study` first") from error
-    missing = {"estimator", "urn", "weights", "function", "temperature", "target", "commit", *QUANTITIES} - set(frame.columns)
-    if missing:
+    needed = {"estimator", "urn", "weights", "function", "temperature", "target", "commit", *QUANTITIES}
+    if missing := needed - set(frame.columns):
         raise ExperimentError(f"{path} lacks the columns {', '.join(sorted(missing))}: run `make gradient-study` again")
     return frame
+
+
+def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
+    """Returns what draws the figure from a folder of metrics, by the name of its file.
+
+    Raises:
+        ExperimentError: there is no such study.
+    """
+    return {"gradient_study": partial(draw, read(metrics))}
 
 
 def _draw(axes: Axes, part: pd.DataFrame, quantity: str) -> None:

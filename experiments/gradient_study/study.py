@@ -15,7 +15,7 @@ import torch
 
 from experiments.authors import REPOSITORY, check_checkout
 from experiments.settings import ExperimentError
-from experiments.environment import derive_seed
+from experiments.training import derive_seed
 from experiments.gradient_study.enumeration import exact_gradient, merged_gradient
 from experiments.gradient_study.estimators import Moments, collect, score_function, straight_through
 from experiments.gradient_study.problems import Problem, functions, problems

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
-from experiments.gradient_study.figures import FILE, STYLES
+from experiments.gradient_study.figures import FILE, STYLES, read
 from experiments.results import Provenance, provenance_of
 from experiments.tables import Table
 
@@ -18,6 +19,15 @@ sd(f) sqrt(sum_i Var x_i) / 10, a tenth of the bound that the Cauchy-Schwarz ine
 function is (f(x) - mean of f over the other draws) (x - E[x]): unbiased, so its error is noise. "From draws" is the
 number of draws averaged over from which its root-mean-square error is below that of the straight-through gradient with
 exact conditionals ("-": no bias was found)."""
+
+
+def tables(metrics: Path) -> dict[str, str]:
+    """Returns the content of the file of tables, by its name.
+
+    Raises:
+        ExperimentError: there is no such study.
+    """
+    return {"gradient_study.md": markdown(read(metrics))}
 
 
 def markdown(frame: pd.DataFrame, temperature: float = 0.5) -> str:

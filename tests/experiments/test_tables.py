@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common.latex import escaped, floats, longtables
-from experiments.common.tables import Table
-from experiments.verdicts.pages import HEADER, WIDTHS
+from experiments.tables import Table, escaped, floats, longtables, write
 from tests.experiments.helpers import CHECKOUT
 from tests.experiments.latex_files import count_columns, read_tables, special, unbalanced
 
@@ -87,11 +85,6 @@ def test_cells_of_every_kind() -> None:
     assert r"\caption{Table 3 of the paper: b}" in floats([Table("Table 3 of the paper: b", ["a"], [])])
 
 
-def test_the_columns_of_the_claims_fill_the_line() -> None:
-    assert len(WIDTHS) == len(HEADER)
-    assert sum(WIDTHS) == pytest.approx(1)
-
-
 def test_the_reader_sees_mistakes() -> None:
     assert count_columns(r">{\a\b}p{\dimexpr 0.1\c-2\d\relax}rl") == 3
     assert unbalanced(r"\begin{a}\begin{b}\end{a}\end{b}") == ["end {a}"]
@@ -107,6 +100,17 @@ def test_the_reader_sees_mistakes() -> None:
     ]
     (table,) = read_tables("\\begin{tabular}{lr}\n\\toprule\na \\& b & c & d \\\\\n\\end{tabular}")
     assert (table.columns, [len(row) for row in table.rows]) == (2, [3])
+
+
+def test_markdown_is_not_padded() -> None:
+    table = Table("Title", ["a", "long heading"], [["1", "0.5 ± 0.1"]])
+    assert table.markdown() == "Title\n\n| a | long heading |\n| --- | ---: |\n| 1 | 0.5 ± 0.1 |\n"
+
+
+def test_files_are_written_into_a_new_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = write({"a.md": "text"}, tmp_path / "new")
+    assert path.read_text() == "text"
+    assert capsys.readouterr().out == f"wrote {path}\n"
 
 
 def compile_latex(document_class: str, text: str, folder: Path) -> str:
