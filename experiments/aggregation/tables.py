@@ -6,78 +6,102 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pandas as pd
 
-from experiments.aggregation.runs import Cell
-from experiments.clustering.shown_pictures import is_shown
-from experiments.common.collected import read_collected
-from experiments.common.configuration import rows
-from experiments.common.errors import ExperimentError
-from experiments.common.store import RunDirectory
-from experiments.weak_supervision.kept_pictures import kept_pictures
+from experiments.aggregation.runs import KINDS, Origin
+from experiments.configuration import experiments
+from experiments.results import LEFT_OUT, axes_columns, read_collected
+from experiments.settings import ExperimentError
+from experiments.store import RunDirectory, write_atomically
 
 PROVENANCE = ("commit", "dirty", "device", "seconds")
-THINNED = ("traversals", "reconstructions")  # of most rows nothing is shown, and of others a part
-WHOLE = ("generated", "latent")  # of some rows nothing is shown
-STUDIES = ("clustering_pretraining", "clustering_recipe")  # of these only the scores are shown
-PICTURES = (*WHOLE, *THINNED)  # large, and one seed is enough to look at
 
 
-def collect_tables(runs: Mapping[Cell, RunDirectory]) -> dict[str, list[pd.DataFrame]]:
-    """Returns the tables of some runs, by the name of their CSV file.
+@dataclass
+class Collected:
+    """The lines of one CSV.
 
-    Args:
-        runs: The run of every cell.
+    Attributes:
+        parts: Lines of each run.
+        one_seed: Whether only the lowest seed of a kind is kept: large tables, of which one is enough to look at.
     """
-    tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
-    shown: set[tuple[str, ...]] = set()  # cells whose pictures are there: seeds come in ascending order
-    for cell, run in sorted(runs.items()):
+
+    parts: list[pd.DataFrame] = field(default_factory=list)
+    one_seed: bool = False
+
+
+def collect_tables(runs: Mapping[Any, tuple[Origin, RunDirectory]]) -> dict[str, Collected]:
+    """Returns the tables of some runs, by the name of their CSV file: ``<experiment>_<table>.csv``.
+
+    What an experiment says of its tables (``one_seed_tables``, ``keep_lines``) is asked of its class.
+    """
+    tables: dict[str, Collected] = defaultdict(Collected)
+    shown: set[tuple[Any, ...]] = set()  # kinds whose lowest seed is there: seeds come in ascending order
+    for key in sorted(runs):
+        origin, run = runs[key]
+        made = hydra.utils.get_class(origin.target)
+        keep_lines = getattr(made, "keep_lines", lambda _name, _row, lines: lines)
         for path in sorted(run.path.glob("*.csv")):
-            if path.stem in PICTURES and cell[:-1] in shown:
+            one_seed = path.stem in getattr(made, "one_seed_tables", ())
+            if one_seed and key[:-1] in shown:
                 continue
-            if cell.row.split("/")[0] in STUDIES and path.stem != "metrics":
-                continue
-            if path.stem in WHOLE and not is_shown(cell.row, path.stem):
-                continue
-            table = pd.read_csv(path)
-            if path.stem in THINNED:
-                table = kept_pictures(cell.row, path.stem, table)
-            if len(table):
-                tables[f"{cell.row.split('/')[0]}_{path.stem}.csv"].append(_with_origin(cell, run, path.stem, table))
-        shown.add(cell[:-1])
+            lines = keep_lines(path.stem, origin.row, pd.read_csv(path))
+            if lines is not None and len(lines):
+                table = tables[f"{origin.row.experiment}_{path.stem}.csv"]
+                table.one_seed = one_seed
+                table.parts.append(_with_origin(origin, run, path.stem, lines))
+        shown.add(key[:-1])
     return tables
 
 
-def _with_origin(cell: Cell, run: RunDirectory, name: str, table: pd.DataFrame) -> pd.DataFrame:
+def _with_origin(origin: Origin, run: RunDirectory, name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Returns a run's table with columns that say where it comes from."""
     table, facts = table.reset_index(drop=True), run.environment()
-    origin: dict[str, Any] = {"row": cell.row, "profile": cell.profile, "seed": cell.seed, "run_id": run.path.name}
-    if cell.data and "data" not in table:
-        origin["data"] = cell.data
-    more = {fact: facts[fact] for fact in PROVENANCE} if name == "metrics" else {}
-    if more:
-        more |= {"seconds": math.nan if facts["resumed"] else facts["seconds"], "torch": facts["packages"]["torch"]}
-    columns = pd.DataFrame([origin], index=table.index), table, pd.DataFrame([more], index=table.index)
+    before = {**origin.columns, "run_id": run.path.name}
+    if doubled := sorted(set(before) & set(table)):
+        raise ExperimentError(f"{run.path / name}.csv repeats the columns {', '.join(doubled)}, which come by themselves")
+    after = {fact: facts[fact] for fact in PROVENANCE} if name == "metrics" else {}
+    if after:
+        after |= {"seconds": math.nan if facts["resumed"] else facts["seconds"], "torch": facts["packages"]["torch"]}
+    columns = pd.DataFrame([before], index=table.index), table, pd.DataFrame([after], index=table.index)
     return pd.concat(columns, axis=1)
 
 
-def outdated(folder: Path, tables: Iterable[str]) -> list[Path]:
-    """Returns the tables of rooms in a folder that no run stands behind any more.
+def write_tables(folder: Path, tables: Mapping[str, Collected], broken: Container[str], keep: bool) -> None:
+    """Writes the CSVs, and says so.
 
     Args:
-        folder: Of CSVs, written by an earlier call.
-        tables: Names of those that are written now.
+        folder: Where to.
+        tables: By name.
+        broken: Ids of runs that are left out, whose older lines are not kept.
+        keep: Keep lines of the old files whose runs are not among the new ones; otherwise files without runs go.
     """
-    rooms = {row.split("/")[0] for row in rows()}
+    for path in _outdated(folder, tables):
+        if keep:
+            write_atomically(path, keep_others(path, path.read_text().splitlines()[0] + "\n", broken))
+        else:
+            path.unlink()
+            print(f"removed {path}: no run counts any more")
+    for name, collected in sorted(tables.items()):
+        table = pd.concat(collected.parts, ignore_index=True)
+        text, path = table.to_csv(index=False, lineterminator="\n"), folder / name
+        write_atomically(path, keep_others(path, text, broken, collected.one_seed) if keep else text)
+        print(f"wrote {path} ({len(table)} lines from {len(collected.parts)} runs)")
+
+
+def _outdated(folder: Path, tables: Iterable[str]) -> list[Path]:
+    """Returns the tables of experiments in a folder that no run stands behind any more."""
     others = (path for path in sorted(folder.glob("*_*.csv")) if path.name not in set(tables))
-    return [path for path in others if any(path.name.startswith(f"{room}_") for room in rooms)]
+    return [path for path in others if any(path.name.startswith(f"{name}_") for name in experiments())]
 
 
-def keep_others(path: Path, new: str, broken: Container[str] = ()) -> str:
-    """Adds to a CSV's new text the lines of the old file whose cells (row, profile, data, seed) are not in it.
+def keep_others(path: Path, new: str, broken: Container[str] = (), one_seed: bool = False) -> str:
+    """Adds to a CSV's new text the lines of the old file whose runs are of another kind than those in it.
 
     Text stays as it is, so that no number is written anew.
 
@@ -85,6 +109,7 @@ def keep_others(path: Path, new: str, broken: Container[str] = ()) -> str:
         path: The old file.
         new: Text of the new one.
         broken: Ids of runs that are left out, whose lines are not kept.
+        one_seed: Keep the lowest seed of a kind alone.
 
     Raises:
         ExperimentError: the old file is no such table.
@@ -94,15 +119,33 @@ def keep_others(path: Path, new: str, broken: Container[str] = ()) -> str:
     table = pd.read_csv(io.StringIO(new), dtype=str, keep_default_na=False)
     read_collected(path)  # says what is wrong with it, if anything is
     old = pd.read_csv(path, dtype=str, keep_default_na=False)
-    cell = [column for column in Cell._fields if column in table]
-    if not set(cell) <= set(old):
-        raise ExperimentError(f"{path} has no columns {', '.join(cell)}: its lines can't be kept")
-    made = set(table[cell].itertuples(index=False, name=None))
-    cells = old[cell].itertuples(index=False, name=None)
-    others = old[[line not in made and run not in broken for line, run in zip(cells, old["run_id"], strict=True)]]
+    kind = [*axes_columns(table), *(name for name in KINDS if name in table)]
+    if not set(kind) <= set(old):
+        raise ExperimentError(f"{path} has no columns {', '.join(kind)}: its lines can't be kept")
+    made = set(table[kind].itertuples(index=False, name=None))
+    kinds = old[kind].itertuples(index=False, name=None)
+    others = old[[line not in made and run not in broken for line, run in zip(kinds, old["run_id"], strict=True)]]
     both = pd.concat([table, others], ignore_index=True).fillna("")
     seeds = both["seed"].astype(int)
-    if path.stem.endswith(PICTURES):
-        both = both[seeds == seeds.groupby([both[column] for column in cell[:-1]]).transform("min")]
-    both = both.sort_values(cell, kind="stable", key=lambda part: part.astype(int) if part.name == "seed" else part)
+    if one_seed:
+        both = both[seeds == seeds.groupby([both[column] for column in kind[:-1]]).transform("min")]
+    both = both.sort_values(kind, kind="stable", key=lambda part: part.astype(int) if part.name == "seed" else part)
     return both.to_csv(index=False, lineterminator="\n")
+
+
+def write_left_out(folder: Path, left_out: list[tuple[str, str]], seen: Container[str] | None = None) -> None:
+    """Writes which runs the tables leave out, and why, so that no page is silent about it.
+
+    Args:
+        folder: Of the CSVs; an old file is removed where nothing is left out.
+        left_out: Run and reason.
+        seen: Keep what the file says of runs that are not among these; None: of none.
+    """
+    path = folder / LEFT_OUT
+    if seen is not None and path.is_file():
+        before = pd.read_csv(path, dtype=str, keep_default_na=False).itertuples(index=False, name=None)
+        left_out = sorted([*left_out, *((run, reason) for run, reason in before if run not in seen)])
+    if not left_out:
+        path.unlink(missing_ok=True)
+        return
+    write_atomically(path, pd.DataFrame(left_out, columns=["run", "reason"]).to_csv(index=False, lineterminator="\n"))
