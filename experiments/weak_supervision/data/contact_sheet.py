@@ -8,11 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from experiments.common.figures import add_caption
-from experiments.weak_supervision import scene
-from experiments.weak_supervision.factors import FACTORS, POSITIONS, FactorGrid
-from experiments.weak_supervision.images import FactorImages
-from experiments.weak_supervision.thinning import OLD_COLOURS, OLD_SHAPES, thinned
+from experiments.figures import add_caption
+from experiments.weak_supervision.data import scene
+from experiments.weak_supervision.data.images import FactorGrid, FactorImages
+from experiments.weak_supervision.data.mpi3d_factors import FACTORS, OLD_COLOURS, OLD_SHAPES, POSITIONS, thinned
 
 COLUMNS = 8
 RANDOM_ROWS = 2

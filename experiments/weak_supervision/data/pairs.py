@@ -9,11 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from experiments.common.checks import require_integer, require_number
-from experiments.common.errors import ExperimentError
-from experiments.weak_supervision.factors import FACTORS, FactorGrid
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.data.images import FactorGrid
 
-PAIRINGS = ("exact", "published")
 # Of drawing and throwing away, before a split is given up as too thin: seconds, and half a gigabyte.
 _ROUNDS = 200
 _CANDIDATES_PER_ROUND = 1_000_000
@@ -26,7 +24,7 @@ class Pairs:
 
     Attributes:
         index: [2, pairs] int64, images of the grid.
-        changed: [pairs, 7] bool, which factors differ between the two.
+        changed: [pairs, factors] bool, which factors differ between the two.
         label: [pairs] int64, one of the factors that were drawn anew, what a weak label would name.
     """
 
@@ -58,39 +56,37 @@ def split_images(num_images: int, test_share: float, seed: int) -> Split:
         num_images: size of the grid.
         test_share: in (0, 1).
         seed: of the division.
+
+    Raises:
+        ValueError: a split would be empty.
     """
-    require_integer("num_images", num_images, 2)
-    require_number("data.test_share", test_share, above=True, largest=1)
     order = torch.randperm(num_images, generator=torch.Generator().manual_seed(seed))
     tests = round(test_share * num_images)
     if not 0 < tests < num_images:
-        raise ValueError(f"data.test_share {test_share!r} of {num_images} images leaves a split empty")
+        raise ValueError(f"test_share {test_share!r} of {num_images} images leaves a split empty")
     return Split(order[tests:].sort().values, order[:tests].sort().values)
 
 
 class PairSampler:
     """Draws pairs within a set of images.
 
-    ``exact``: the first image is drawn uniformly, then 7 - shared of its factors are given another value, so that
-    exactly ``shared`` agree; pairs whose second image is not in the set are drawn again. ``published``: what
-    disentanglement_lib does; one or all of the 7 - shared chosen factors (equal odds) are drawn anew, possibly to the
-    old value, and shared = 0 means a random number of 1 to 6.
+    ``exact``: the first image is drawn uniformly, then all but ``shared`` of its factors are given another value, so
+    that exactly ``shared`` agree; pairs whose second image is not in the set are drawn again. ``published``: what
+    disentanglement_lib does; one or all of the chosen factors (equal odds) are drawn anew, possibly to the old value,
+    and shared = 0 means a random number of at least one and not all.
 
     Args:
         grid: the factors of the images.
         images: [images] int64, the set.
-        shared: number of factors that agree, s, in 0..6.
+        shared: number of factors that agree, s, less than there are.
         pairing: ``exact`` or ``published``.
 
     Raises:
-        ValueError: a setting is not allowed.
+        ValueError: a factor has one value alone.
     """
 
     def __init__(self, grid: FactorGrid, images: Tensor, shared: int, pairing: str = "exact") -> None:
-        require_shared(shared)
-        if pairing not in PAIRINGS:
-            raise ValueError(f"data.pairing must be one of {', '.join(PAIRINGS)}, got {pairing!r}")
-        single = [name for name, size in zip(FACTORS, grid.sizes) if size < 2]
+        single = [name for name, size in zip(grid.names, grid.sizes) if size < 2]
         if single:
             raise ValueError(f"every factor needs two values to differ between views; {', '.join(single)} has one")
         self.grid = grid
@@ -135,7 +131,7 @@ class PairSampler:
         )
 
     def _candidates(self, number: int, generator: torch.Generator) -> Pairs:
-        device, width = self.images.device, len(FACTORS)
+        device, width = self.images.device, len(self.grid.sizes)
         chosen = torch.randint(len(self.images), (number,), generator=generator, device=device)
         index = self.images[chosen]
         first = self.grid.factors_of(index)
@@ -154,7 +150,7 @@ class PairSampler:
 
     def _numbers(self, number: int, generator: torch.Generator) -> Tensor:
         """How many factors of each pair are drawn anew."""
-        width, device = len(FACTORS), self.images.device
+        width, device = len(self.grid.sizes), self.images.device
         if self.pairing == "exact":
             return torch.full((number,), width - self.shared, device=device)
         if self.shared == 0:
@@ -163,16 +159,3 @@ class PairSampler:
             numbers = torch.full((number,), width - self.shared, device=device)
         one = torch.rand(number, generator=generator, device=device) < 0.5
         return numbers.masked_fill(one, 1)
-
-
-def require_shared(shared: int) -> None:
-    """Refuses a number of shared factors that pairs can't have.
-
-    Raises:
-        ValueError: with the range.
-    """
-    largest = len(FACTORS) - 1
-    if isinstance(shared, bool) or not isinstance(shared, int) or not 0 <= shared <= largest:
-        raise ValueError(
-            f"data.shared, the number of shared factors s, must be an integer in 0..{largest}, got {shared!r}"
-        )

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.common.downloads import part_of, readable_size
-from experiments.common.errors import ExperimentError
-from experiments.common.store import write_atomically
-from experiments.weak_supervision.image_file import CHUNK, Record, flush, record_of, write_record
+from experiments.downloads import part_of, readable_size
+from experiments.settings import ExperimentError
+from experiments.store import write_atomically
+from experiments.weak_supervision.data.image_file import CHUNK, Record, flush, record_of, write_record
 
 logger = logging.getLogger(__name__)
 

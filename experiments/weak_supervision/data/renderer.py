@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.common.errors import ExperimentError
-from experiments.weak_supervision import scene
-from experiments.weak_supervision.scene import Geometry
-from experiments.weak_supervision.solids import Mesh, frustum
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.data import scene
+from experiments.weak_supervision.data.scene import Geometry
+from experiments.weak_supervision.data.solids import Mesh, frustum
 
 SIZE = 64  # pixels of an image's side
 SUPERSAMPLING = 4  # rendered pixels per pixel and direction

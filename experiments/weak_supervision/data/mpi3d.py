@@ -13,17 +13,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.common.downloads import Download, download, part_of
-from experiments.common.errors import ExperimentError
-from experiments.weak_supervision.composition import halve
-from experiments.weak_supervision.factors import FactorGrid
-from experiments.weak_supervision.image_file import (
+from experiments.downloads import Download, download, part_of
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.data.image_file import (
     AWAY,
     CHUNK,
     DAMAGE,
     GIVEN,
     KEY,
     Layout,
+    halve,
     inspect,
     inspect_archive,
     open_map,
@@ -31,39 +30,52 @@ from experiments.weak_supervision.image_file import (
     record_of,
     verify,
 )
-from experiments.weak_supervision.image_writer import Plan, write_images
+from experiments.weak_supervision.data.image_writer import Plan, write_images
+from experiments.weak_supervision.data.images import FactorGrid, FactorImages
+from experiments.weak_supervision.data.mpi3d_factors import FACTORS, keep, require_positions
 
 SOURCES = ("mpi3d_toy", "mpi3d_realistic", "mpi3d_real")
 SIDE = 64
-LAYOUTS = (FactorGrid((6, 6, 2, 3, 3, 40, 40)), FactorGrid((4, 4, 2, 3, 3, 40, 40)))  # today's files, the older ones
+LAYOUTS = tuple(FactorGrid(FACTORS, (n, n, 2, 3, 3, 40, 40)) for n in (6, 4))  # today's files, the older ones
 MIRRORS = ("https://huggingface.co/datasets/waleedgondal/mpi3d/resolve/main/",)
 DOWNLOAD_SIZE = 12_740_198_762  # of one file that was saved without compression, as they were on an earlier server
 BLOCK = 2048  # images converted at a time, 25 MB
 UNPACKING_RATE, HALVING_RATE = 15_000.0, 25_000.0  # images per second on one core, for the time stated before
 
 
-def load(source: str, image_size: int, directory: Path) -> tuple[NDArray[np.uint8], FactorGrid]:
-    """Returns the images of one of the sources as a memory map, and their grid.
+def load(source: str, image_size: int, levels: int | None, positions: int, directory: Path) -> FactorImages:
+    """Returns the images of one of the sources as a memory map.
 
     Args:
         source: one of :data:`SOURCES`.
         image_size: 64, or 32: means of 2x2 pixels, rounded.
+        levels: colours and shapes that are kept: 6, or the 4 of the older files; None for all that there are.
+        positions: of each axis of the arm, evenly thinned from 40.
         directory: the data folder. ``<source>_64.npy``, ``<source>_32.npy`` and ``<source>.npz`` are looked for here,
             in ``mpi3d/`` and in ``<source>/``; if there is none, the ``.npz`` file is downloaded into ``mpi3d/``.
 
     Raises:
-        ExperimentError: a file that is truncated, altered or of another shape; no network; no disk space.
+        ExperimentError: a file that is truncated, altered, or of another shape or number of levels; no network; no disk
+            space.
     """
+    require_positions(positions)
     full = _find(directory, source, f"{source}_{SIDE}.npy") or _find(directory, source, f"{source}.npz")
     if image_size == SIDE:
-        return _map(_unpacked(full, source, directory), SIDE)
-    small = _find(directory, source, f"{source}_{image_size}.npy")
-    if small is None:
-        small = directory / "mpi3d" / f"{source}_{image_size}.npy"
-        _halve(_unpacked(full, source, directory), small)
-    elif full is not None and not inspect(full).compressed:
-        _require_made_from(small, full)
-    return _map(small, image_size)
+        stored, grid = _map(_unpacked(full, source, directory), SIDE)
+    else:
+        small = _find(directory, source, f"{source}_{image_size}.npy")
+        if small is None:
+            small = directory / "mpi3d" / f"{source}_{image_size}.npy"
+            _halve(_unpacked(full, source, directory), small)
+        elif full is not None and not inspect(full).compressed:
+            _require_made_from(small, full)
+        stored, grid = _map(small, image_size)
+    if levels is not None and levels > grid.sizes[0]:
+        raise ExperimentError(
+            f"levels={levels}, but {source} in {directory} is the older file of {grid.sizes[0]} colours and "
+            f"shapes: set levels={grid.sizes[0]}, or move it away to download today's"
+        )
+    return keep(source, stored, grid, levels, positions)
 
 
 def _find(directory: Path, source: str, name: str) -> Path | None:

@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.common.downloads import readable_size
-from experiments.common.errors import ExperimentError
-from experiments.common.store import write_atomically
+from experiments.downloads import readable_size
+from experiments.settings import ExperimentError
+from experiments.store import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +204,16 @@ def as_tensor(images: NDArray[np.uint8]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(images)
+
+
+def halve(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns images [..., side / 2, side / 2, 3] of 2x2 means, rounded, halves up."""
+    rows = images[..., 0::2, :, :].astype(np.uint16)
+    rows += images[..., 1::2, :, :]
+    total = rows[..., 0::2, :] + rows[..., 1::2, :]
+    total += 2
+    total >>= 2
+    return total.astype(np.uint8)
 
 
 def flush(stream: IO[bytes]) -> None:

@@ -1,0 +1,115 @@
+"""Images that lie on a grid of generative factors, and batches of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class FactorGrid:
+    """Row-major numbering of all combinations of the factors' values: the last factor varies fastest.
+
+    Args:
+        names: of the factors.
+        sizes: number of values of each.
+
+    Raises:
+        ValueError: not one positive integer per factor.
+    """
+
+    def __init__(self, names: tuple[str, ...], sizes: tuple[int, ...]) -> None:
+        if len(sizes) != len(names) or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(f"sizes must hold one positive integer for each of {', '.join(names)}, got {sizes!r}")
+        self.names = tuple(names)
+        self.sizes = tuple(sizes)
+        self.num_images = math.prod(self.sizes)
+        self._strides = tuple(math.prod(self.sizes[position + 1 :]) for position in range(len(self.sizes)))
+
+    def index_of(self, factors: Tensor) -> Tensor:
+        """Returns the image that shows given values.
+
+        Args:
+            factors: int64 [..., factors], each in ``0..size - 1`` of its factor; out of range is not looked for.
+
+        Returns:
+            int64 [...], on the device of the input.
+        """
+        return (factors * factors.new_tensor(self._strides)).sum(dim=-1)
+
+    def factors_of(self, index: Tensor) -> Tensor:
+        """Returns the values that an image shows; the inverse of :meth:`index_of`.
+
+        Args:
+            index: int64 [...], in ``0..num_images - 1``; out of range is not looked for.
+
+        Returns:
+            int64 [..., factors], on the device of the input.
+        """
+        strides, sizes = index.new_tensor(self._strides), index.new_tensor(self.sizes)
+        return torch.div(index.unsqueeze(-1), strides, rounding_mode="floor") % sizes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FactorGrid) and (self.names, self.sizes) == (other.names, other.sizes)
+
+    def __hash__(self) -> int:
+        return hash((self.names, self.sizes))
+
+    def __repr__(self) -> str:
+        return f"FactorGrid({' x '.join(map(str, self.sizes))})"
+
+
+@dataclass(frozen=True)
+class FactorImages:
+    """Images of all combinations of the factors.
+
+    Args:
+        name: the source.
+        grid: numbers the images.
+        images: uint8 [rows, height, width, 3]; may be a memory map, so never write to it.
+        rows: int64 [grid.num_images], where in ``images`` each image of the grid lies; None if both have one order.
+    """
+
+    name: str
+    grid: FactorGrid
+    images: Tensor
+    rows: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count = self.images.shape[0] if self.rows is None else self.rows.shape[0]
+        if count != self.grid.num_images or self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                f"{self.grid} needs {self.grid.num_images} images of uint8 [height, width, 3], got {count} of "
+                f"{self.images.dtype} {tuple(self.images.shape[1:])}"
+            )
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Returns the images of some places in the grid.
+
+        Args:
+            index: int64 [n] of the grid, on the device of the images.
+
+        Returns:
+            uint8 [n, height, width, 3], memory of its own.
+        """
+        return self.images.index_select(0, index if self.rows is None else self.rows[index])
+
+    def placed(self, device: torch.device, on_device: bool | None) -> FactorImages:
+        """Returns all images on a GPU, if asked to or (None) where they take at most half of its free memory."""
+        if device.type == "cpu":
+            return self
+        size = math.prod(self.images.shape[1:]) * self.grid.num_images
+        if on_device is None:
+            on_device = 2 * size <= torch.cuda.mem_get_info(device)[0]
+        if not on_device:
+            return self
+        images = self.images if self.rows is None else self.images.index_select(0, self.rows)
+        return FactorImages(self.name, self.grid, images.to(device))
+
+
+def load_batch(images: FactorImages, index: Tensor, device: torch.device) -> Tensor:
+    """Images [2 * pairs, 3, height, width] in [0, 1] of pairs [2, pairs], channels last in memory, on a device."""
+    batch = images.gather(index.flatten().to(images.images.device)).to(device, non_blocking=True)
+    return batch.permute(0, 3, 1, 2).float().div_(255)

@@ -1,0 +1,109 @@
+"""Which images and pairs a run sees. A new data set is a module that loads it, and a line in ``SOURCES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from experiments.settings import ExperimentError, NonNegativeInt, PositiveInt, settings
+from experiments.weak_supervision.data import mpi3d, mpi3d_sim
+from experiments.weak_supervision.data.images import FactorImages
+from experiments.weak_supervision.data.mpi3d_factors import FACTORS
+from experiments.weak_supervision.data.pairs import PairSampler, split_images
+
+
+class Source(NamedTuple):
+    """A data set.
+
+    Attributes:
+        words: how it is called; a stand-in is never called by the name of what it stands for.
+        load: (image_size, levels, positions, data folder) -> its images; raises an ExperimentError where it can't.
+        factors: names of the generative factors.
+    """
+
+    words: str
+    load: Callable[[int, int | None, int, Path], FactorImages]
+    factors: tuple[str, ...] = FACTORS
+
+
+SOURCES = {  # from the paper's own
+    "mpi3d_toy": Source("mpi3d (toy)", partial(mpi3d.load, "mpi3d_toy")),
+    "mpi3d_realistic": Source("mpi3d (realistic)", partial(mpi3d.load, "mpi3d_realistic")),
+    "mpi3d_real": Source("mpi3d (real)", partial(mpi3d.load, "mpi3d_real")),
+    "mpi3d_sim": Source("mpi3d_sim, a rendered stand-in", mpi3d_sim.load),
+}
+
+
+@dataclass(frozen=True)
+class PairSplits:
+    """Images, and samplers of pairs in two splits that share no image."""
+
+    images: FactorImages
+    train: PairSampler
+    test: PairSampler
+
+
+@settings
+class PairData:
+    """Pairs of images that share ``shared`` of their generative factors.
+
+    Attributes:
+        source: one of ``SOURCES``.
+        image_size: 64, or 32 for means of 2 x 2 pixels, rounded.
+        levels: colours and shapes that are kept: 6, or the 4 of the older mpi3d files; null for all that there are.
+        positions: of each axis of the arm, evenly thinned from 40; a divisor of 40.
+        shared: s, less than the number of factors.
+        pairing: see ``PairSampler``.
+        test_share: of the images.
+        split_seed: seed of the division, the same for every run: runs differ in training, not in their data.
+    """
+
+    source: str
+    image_size: Literal[64, 32]
+    levels: Literal[4, 6] | None
+    positions: PositiveInt
+    shared: NonNegativeInt
+    pairing: Literal["exact", "published"]
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    split_seed: NonNegativeInt
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
+        largest = len(self.factors) - 1
+        if self.shared > largest:
+            raise ValueError(
+                f"shared, the number of shared factors s, must be an integer in 0..{largest}, got {self.shared}"
+            )
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the generative factors."""
+        return SOURCES[self.source].factors
+
+    def load_images(self, directory: Path) -> FactorImages:
+        """Reads the images from ``directory``, or makes or downloads them.
+
+        Raises:
+            ExperimentError: they are missing, truncated, altered or of another shape; no network, no disk space.
+        """
+        return SOURCES[self.source].load(self.image_size, self.levels, self.positions, directory)
+
+    def load(self, directory: Path) -> PairSplits:
+        """Reads the images and divides them.
+
+        Raises:
+            ExperimentError: they are missing, damaged or can't be made, or can't be divided.
+        """
+        images = self.load_images(directory)
+        try:
+            split = split_images(images.grid.num_images, self.test_share, self.split_seed)
+            samplers = [PairSampler(images.grid, part, self.shared, self.pairing) for part in split]
+        except ValueError as error:
+            raise ExperimentError(f"{images.name}: {error}") from None
+        return PairSplits(images, *samplers)
