@@ -1,4 +1,7 @@
-"""Launches rows as the entry point does, within the test's process or in one of their own."""
+"""Launches runs as the entry point does, within the test's process or in one of their own.
+
+A row is given by its label, for example ``weak_supervision method=hgvae shared=3``.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,34 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from experiments.common.configuration import CONFIGS
-from experiments.common.execution import execute
-from experiments.common.store import RunDirectory
+from experiments import configuration
+from experiments.cell import Cell, cell_of
+from experiments.run import execute
+from experiments.store import RunDirectory
 
-CHECKOUT = CONFIGS.parent
-KS = "kolmogorov_smirnov/weights_exact_sample"
+CHECKOUT = configuration.CONFIGS.parent
+KS = "kolmogorov_smirnov series=weights conditionals=exact sampler=sample"
+
+
+def arguments_of(row: str) -> list[str]:
+    """The part of the command line that asks for a row."""
+    return f"experiment={row}".split()
 
 
 def compose(row: str, *overrides: str) -> DictConfig:
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("config", [f"experiment={row}", *overrides])
+    return configuration.compose(*arguments_of(row), *overrides)
+
+
+def cell(row: str, *overrides: str) -> Cell:
+    return cell_of(compose(row, *overrides), row.split()[0], [*arguments_of(row), *overrides])
 
 
 def launch(row: str, results: Path, *overrides: str) -> RunDirectory:
     """Runs a row at the smoke profile without W&B, unless told otherwise."""
-    arguments = ["profile=smoke", "logger=disabled", f"results={results}", *overrides]
-    return execute(compose(row, *arguments), row, arguments)
+    overrides = ("profile=smoke", "logger=disabled", f"results={results}", *overrides)
+    return execute(cell(row, *overrides), OmegaConf.to_yaml(compose(row, *overrides), resolve=True))
 
 
 def command(*arguments: str) -> list[str]:
