@@ -7,21 +7,16 @@ data where they are not the profile's own: figure_3_quick_mnist.png). Without --
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-from matplotlib.figure import Figure
-
-from experiments.clustering.blocks import Block, read_blocks
+from experiments.clustering.blocks import read_blocks
 from experiments.clustering.figures import figure_3, figure_history
 from experiments.clustering.pictures import figure_confusion, figure_digits, figure_latent
-from experiments.common.figures import draw
-from experiments.common.one_line_errors import one_line_errors
+from experiments.figures import draw
+from experiments.settings import one_line_errors
 
-FIGURES: dict[str, Callable[[Block], Figure]] = {
+FIGURES = {
     "figure_3": figure_3,
     "clustering_confusion": figure_confusion,
     "clustering_digits": figure_digits,
@@ -39,8 +34,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figure", choices=list(FIGURES), help="draw this figure only (default: all)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
-        figures = {options.figure: FIGURES[options.figure]} if options.figure else FIGURES
-        draw(figures, read_blocks(options.metrics, options.profile), options.output)
+        blocks = read_blocks(options.metrics, options.profile)
+        chosen = {options.figure: FIGURES[options.figure]} if options.figure else FIGURES
+        draw(
+            {f"{name}_{block.suffix}": partial(make, block) for block in blocks for name, make in chosen.items()},
+            options.output,
+        )
 
 
 if __name__ == "__main__":

@@ -7,14 +7,11 @@ clustering_weights.md and, where the studies were run, clustering_recipe.md.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
 from experiments.clustering.pages import ONLY, contents
-from experiments.common.one_line_errors import one_line_errors
-from experiments.common.store import write_atomically
+from experiments.settings import one_line_errors
+from experiments.tables import write
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,11 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=ONLY, help="write these only (default: what there is)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
-        files = contents(options.metrics, options.profile, options.only)
-        options.output.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_atomically(options.output / name, content)
-            print(f"wrote {options.output / name}")
+        write(contents(options.metrics, options.profile, options.only), options.output)
 
 
 if __name__ == "__main__":

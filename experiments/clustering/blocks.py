@@ -1,49 +1,103 @@
-"""Collected clustering metrics, split into blocks that may be shown together: one profile on one data set."""
+"""Collected clustering metrics in blocks that may be shown together: one profile on one data set."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from experiments.common.blocks import DataBlock, read_metrics, split
-from experiments.common.collected import ordered, read_collected
+from experiments.results import blocks, ordered, read_metrics
 
-PAPER_PRIORS = {"uniform": "uniform", "categorical": "categorical", "hypergeometric": "hypergeometric"}
-PRIORS = PAPER_PRIORS | {
-    "hypergeometric_merged": "hypergeometric, merged conditionals",
-    "hypergeometric_assignments": "hypergeometric over assignments",
+PAPER_PRIORS = ("uniform", "categorical", "hypergeometric")
+WEIGHTED = {  # learned weights of Figure 3
+    "hypergeometric": "learned, exact law",
+    "hypergeometric, merged conditionals": "learned, merged conditionals",
+    "hypergeometric over assignments": "learned, prior over assignments",
 }
+PRIORS = tuple(dict.fromkeys([*PAPER_PRIORS, *WEIGHTED]))  # in their order
 VERSIONS = {"full": "full", "80": "80 %", "60": "60 %"}
+LATENT_VERSION = "60"  # whose latent space is shown: the most unequal one
 DATA = {"mnist": "MNIST", "digits_5000": "5,000-digit subset"}  # from the largest
 USUAL_DATA = {"paper": "mnist", "medium": "mnist", "quick": "digits_5000", "smoke": "digits_5000"}
-_TEXT = {"version": str}  # 80 and 60 would be numbers where "full" is missing
+_OWN_AXES = ["conditionals", "reading"]  # of the hypergeometric prior
+
+
+def prior_in_words(axes: Mapping[str, Any]) -> str:
+    """Returns the prior's name, with what its own axes say beyond the usual."""
+    name = str(axes["prior"])
+    if axes.get("reading") == "assignments":
+        name += " over assignments"
+    return f"{name}, merged conditionals" if axes.get("conditionals") == "merged" else name
+
+
+def is_shown(name: str, axes: Mapping[str, Any]) -> bool:
+    """Whether a figure shows a table of pictures, ``generated`` or ``latent``, of runs with these axes."""
+    prior = prior_in_words(axes)
+    return str(axes["version"]) == LATENT_VERSION and prior in PAPER_PRIORS if name == "latent" else prior in WEIGHTED
+
+
+def read_lines(metrics: Path, name: str, profile: str | None = None) -> pd.DataFrame:
+    """Reads ``<metrics>/clustering_<name>.csv``, runs with changed settings left out and the priors in words.
+
+    Raises:
+        ExperimentError: the file isn't there or holds no such run.
+    """
+    text = dict.fromkeys(["version", *_OWN_AXES], str)  # 80 and 60 would be numbers where "full" is missing
+    table = read_metrics(metrics, f"clustering_{name}", profile=profile, dtype=text)
+    words = [prior_in_words(axes) for axes in table[["prior", *_OWN_AXES]].to_dict("records")]
+    return table.assign(prior=words).drop(columns=_OWN_AXES)
 
 
 @dataclass(frozen=True)
-class Block(DataBlock):
-    """A profile on a data set; ``prior`` in the metrics is the row's name without its version."""
+class Block:
+    """What one profile measured on one data set.
 
-    data_names = DATA
-    usual_data = USUAL_DATA
+    Attributes:
+        folder: of the CSVs.
+        profile: name of the profile.
+        data: key of the data set.
+        metrics: lines of the metrics table, the priors in words.
+    """
+
+    folder: Path
+    profile: str
+    data: str
+    metrics: pd.DataFrame
 
     @property
-    def priors(self) -> dict[str, str]:
-        """Priors with a run -> their names in words."""
-        return {prior: PRIORS.get(prior, prior) for prior in ordered(self.metrics["prior"], PRIORS)}
+    def source(self) -> str:
+        """Profile and data in words."""
+        return f"profile {self.profile}, {DATA.get(self.data, self.data)}"
+
+    @property
+    def heading(self) -> str:
+        """The same at the start of a sentence."""
+        return self.source[0].upper() + self.source[1:]
+
+    @property
+    def suffix(self) -> str:
+        """Ending of file names: the profile, and the data where they are not the profile's own."""
+        return self.profile if USUAL_DATA.get(self.profile) == self.data else f"{self.profile}_{self.data}"
+
+    @property
+    def priors(self) -> list[str]:
+        """Priors with a run."""
+        return ordered(self.metrics["prior"], PRIORS)
 
     @property
     def versions(self) -> dict[str, str]:
         """Dataset versions with a run -> their names in words."""
-        return {version: VERSIONS.get(version, version) for version in ordered(self.metrics["version"], VERSIONS)}
+        return {one: VERSIONS.get(one, f"{one} %") for one in ordered(self.metrics["version"], VERSIONS)}
 
     def scores(self, split: str = "test", stage: str = "vade") -> pd.DataFrame:
         """Returns the metrics of one split and stage, a line per run."""
         return self.metrics[(self.metrics["split"] == split) & (self.metrics["stage"] == stage)]
 
     def table(self, name: str) -> pd.DataFrame:
-        """Returns this block's lines of another table, with ``prior`` and ``version``.
+        """Returns this block's lines of another table.
 
         Args:
             name: ``weights``, ``confusion``, ``history``, ``generated`` or ``latent``.
@@ -51,28 +105,21 @@ class Block(DataBlock):
         Raises:
             ExperimentError: there is no such file.
         """
-        columns = ["run_id", "prior", "version"]
-        table = read_collected(self.folder / f"clustering_{name}.csv", _TEXT).drop(columns=columns[1:], errors="ignore")
-        return table.merge(self.metrics[columns].drop_duplicates(), on="run_id")
+        table = read_lines(self.folder, name)
+        return table[table["run_id"].isin(self.metrics["run_id"])]
 
 
 def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
-    """Reads ``<metrics>/clustering_metrics.csv``.
+    """Reads the blocks with a run.
 
     Args:
-        metrics: Folder of the CSVs.
-        profile: Profile to take; None for every one.
+        metrics: folder of the CSVs.
+        profile: profile to take; None for every one.
 
     Returns:
-        A block for every profile and data set with a run, the largest first.
+        A block for every profile and data set, the largest first.
 
     Raises:
-        ExperimentError: the file isn't there or holds no such run.
+        ExperimentError: there is none.
     """
-    table = read_metrics(metrics / "clustering_metrics.csv", profile, _TEXT)
-    names = [
-        row.split("/")[-1].removesuffix(f"_{version}")
-        for row, version in zip(table["row"], table["version"], strict=True)
-    ]
-    table = table.assign(prior=names)
-    return [Block(metrics, *part) for part in split(table, DATA)]
+    return [Block(metrics, *part) for part in blocks(read_lines(metrics, "metrics", profile), DATA)]

@@ -37,5 +37,6 @@ def load(directory: Path) -> Digits:
         test[order[labels[order] == one][:TEST_PER_CLASS]] = True
     # A second order: in the first, the digits that were drawn for the test stand before the others of their class.
     order = torch.randperm(len(labels), generator=generator).numpy()
-    images, labels, test = (torch.from_numpy(values[order]) for values in (images, labels, test))
-    return Digits(images[~test], labels[~test].long(), images[test], labels[test].long())
+    train, test = order[~test[order]], order[test[order]]
+    parts = (values[chosen] for chosen in (train, test) for values in (images, labels.astype(np.int64)))
+    return Digits(*map(torch.from_numpy, parts))

@@ -10,7 +10,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from experiments.axes import Row
 from experiments.clustering import evaluation
+from experiments.clustering.blocks import is_shown
 from experiments.clustering.data import ClusteringData, Splits
 from experiments.clustering.pretraining.pretraining import Pretrained, Pretraining
 from experiments.clustering.priors import Prior
@@ -18,8 +20,8 @@ from experiments.clustering.scores import score
 from experiments.clustering.training import TrainingSettings, VaDETraining, assign_all
 from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
-from experiments.progress import RateEstimate
 from experiments.settings import PositiveInt, settings
+from experiments.training import RateEstimate
 
 log = logging.getLogger("experiments")
 # Streams of the run's seed; the priors share all of them.
@@ -40,6 +42,7 @@ class ClusteringExperiment:
     """
 
     headline_metrics: ClassVar[dict[str, str]] = {"epoch/test_accuracy": "last", "epoch/elbo": "last"}
+    one_seed_tables: ClassVar[tuple[str, ...]] = ("generated", "latent")  # pictures, large
 
     data: ClusteringData
     pretraining: Pretraining
@@ -64,6 +67,13 @@ class ClusteringExperiment:
         if self.keep_model:
             context.save_model(model.vade.state_dict())
         return self._tables(context, splits, model.cpu(), at_start)
+
+    @staticmethod
+    def keep_lines(name: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame | None:
+        """What the collected results keep of a table: the scores alone of a study, and pictures where they are shown."""
+        if row.experiment == "clustering":
+            return lines if name not in ClusteringExperiment.one_seed_tables or is_shown(name, row.axes) else None
+        return lines if name == "metrics" else None
 
     def start(self, context: RunContext) -> tuple[Splits, Pretrained, VaDE]:
         """The digits, what the pretraining found, and the VaDE as it leaves it, with the uniform prior."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,140 +12,152 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.clustering.blocks import PRIORS, Block
-from experiments.common.collected import describe_seeds
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import COLOURS, MARKERS, add_caption
+from experiments.clustering.blocks import PRIORS, WEIGHTED, Block
+from experiments.figures import COLOURS, MARKERS, add_caption
+from experiments.results import describe_seeds, ordered
+from experiments.settings import ExperimentError
 
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-STYLES: dict[str, dict[str, Any]] = {
-    prior: {"color": colour, "marker": marker, "linestyle": line}
-    for prior, colour, marker, line in zip(PRIORS, COLOURS, MARKERS, LINES, strict=False)
-}
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 CAPTION = 17.5  # characters per inch
 PERCENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g} %")
-WEIGHTED = {  # learned weights of Figure 3
-    "hypergeometric": "learned, exact law",
-    "hypergeometric_merged": "learned, merged conditionals",
-    "hypergeometric_assignments": "learned, prior over assignments",
-}
 
 
-def select(block: Block, table: str, priors: Mapping[str, str]) -> pd.DataFrame:
+def style(prior: str, block: Block) -> dict[str, Any]:
+    """Colour, marker and line of a prior: the known ones have their own in every figure."""
+    place = list(dict.fromkeys([*PRIORS, *block.priors])).index(prior) % len(COLOURS)
+    return {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": LINES[place]}
+
+
+def select(block: Block, table: str, priors: Collection[str]) -> pd.DataFrame:
     """Returns a table's lines of some priors.
 
     Raises:
         ExperimentError: there are none.
     """
     lines = block.table(table)
-    lines = lines[lines["prior"].isin(list(priors))]
+    lines = lines[lines["prior"].isin(priors)]
     if lines.empty:
-        raise ExperimentError(f"the metrics hold no run of {' or '.join(priors.values())} at {block.source}")
+        raise ExperimentError(f"the metrics hold no run of {' or '.join(priors)} at {block.source}")
     return lines
-
-
-def _range(ax: Axes, values: pd.DataFrame, offset: float, style: Mapping[str, Any], label: str) -> None:
-    """Mean over the seeds with a bar from the smallest to the largest; values by class and seed."""
-    by_class = values.groupby("matched_class")["value"]
-    mean, low, high = by_class.mean(), by_class.min(), by_class.max()
-    marks = {**style, "linestyle": "", "markersize": 4.5, "markeredgecolor": "black", "markeredgewidth": 0.5}
-    errors = [mean - low, high - mean]
-    ax.errorbar(mean.index + offset, mean, yerr=errors, elinewidth=1.1, capsize=1.8, label=label, **marks)
-
-
-def figure_3(block: Block) -> Figure:
-    """Frequencies of the classes beside those that the learned hypergeometric law expects, and its raw weights."""
-    names = {prior: PRIORS[prior] for prior in WEIGHTED}
-    weights = select(block, "weights", names)
-    weights = weights[weights["matched_class"] >= 0]
-    raw = np.exp(weights["log_weight"])
-    weights = weights.assign(raw=raw / raw.groupby(weights["run_id"]).transform("sum"))
-    versions = {key: name for key, name in block.versions.items() if (weights["version"] == key).any()}
-    shown = {prior: label for prior, label in WEIGHTED.items() if (weights["prior"] == prior).any()}
-    size = (1.2 + 3.1 * len(versions), 5.2)
-    figure, axes = plt.subplots(2, len(versions), figsize=size, sharex=True, sharey=True, squeeze=False)
-    figure.set_layout_engine("constrained")
-    rows = {"learned_frequency": r"$E[x_k]\,/\,n$", "raw": r"$\omega_k\,/\,\sum\,\omega$"}
-    for row, (quantity, label) in enumerate(rows.items()):
-        for column, (version, version_name) in enumerate(versions.items()):
-            ax: Axes = axes[row, column]
-            part = weights[weights["version"] == version]
-            truth = part.groupby("matched_class")["true_frequency"].mean()
-            ax.bar(truth.index, truth, width=0.86, color="0.85", edgecolor="0.55", label="true class", zorder=0)
-            for position, prior in enumerate(shown):
-                offset = 0.24 * (position - (len(shown) - 1) / 2)
-                of_prior = part[part["prior"] == prior]
-                values = pd.DataFrame({"matched_class": of_prior["matched_class"], "value": of_prior[quantity]})
-                if len(values):
-                    _range(ax, values, offset, STYLES[prior], shown[prior])
-            ax.yaxis.set_major_formatter(PERCENT)
-            ax.grid(False, axis="x")
-            ax.set_xticks(range(10))
-            if row == 0:
-                ax.set_title(version_name, fontsize=9)
-            else:
-                ax.set_xlabel("digit")
-            if column == 0:
-                ax.set_ylabel(f"frequency, {label}")
-    found = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    legend = {label: found[label] for label in ("true class", *shown.values())}
-    figure.legend(legend.values(), legend, loc="outside upper center", ncols=len(legend), fontsize=8)
-    caption = (
-        "Figure 3: true class frequencies of the training digits and learned weights of the hypergeometric prior, "
-        "clusters matched to classes as for the accuracy. Above: the share of a batch that the learned law expects "
-        "(merged: the exact law with those weights); below: the weights themselves, divided by their sum. Marks: mean "
-        "over the seeds, bars: smallest and largest. "
-        f"{source(block, weights)}"
-    )
-    add_caption(figure, caption, int(CAPTION * size[0]))
-    return figure
-
-
-def _band(ax: Axes, lines: pd.DataFrame, quantity: str, style: Mapping[str, Any], label: str) -> None:
-    """Mean over the seeds and a band from the smallest to the largest; epochs without a value are left out."""
-    by_epoch = lines.dropna(subset=quantity).groupby("epoch")[quantity]
-    mean, every = by_epoch.mean(), max(1, by_epoch.ngroups // 6)
-    ax.fill_between(mean.index, by_epoch.min(), by_epoch.max(), color=style["color"], alpha=0.15, linewidth=0)
-    ax.plot(mean.index, mean, label=label, linewidth=1.3, markersize=4, markevery=every, **style)
-
-
-def figure_history(block: Block) -> Figure:
-    """Bound and test accuracy over the epochs for every prior and dataset version."""
-    history = select(block, "history", PRIORS)
-    versions = {key: name for key, name in block.versions.items() if (history["version"] == key).any()}
-    priors = {prior: name for prior, name in PRIORS.items() if (history["prior"] == prior).any()}
-    size = (1.2 + 3.1 * len(versions), 5.4)
-    figure, axes = plt.subplots(2, len(versions), figsize=size, sharex=True, sharey="row", squeeze=False)
-    figure.set_layout_engine("constrained")
-    rows = {"elbo": "ELBO of the training digits (nats)", "test_accuracy": "test accuracy"}
-    for row, (quantity, label) in enumerate(rows.items()):
-        for column, (version, version_name) in enumerate(versions.items()):
-            ax: Axes = axes[row, column]
-            for prior, name in priors.items():
-                lines = history[(history["prior"] == prior) & (history["version"] == version)]
-                if len(lines):
-                    _band(ax, lines, quantity, STYLES[prior], name)
-            if row == 0:
-                ax.set_title(version_name, fontsize=9)
-            else:
-                ax.set_xlabel("epoch")
-                ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-                ax.yaxis.set_major_formatter(PERCENT)
-            if column == 0:
-                ax.set_ylabel(label)
-    found = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    legend = {name: found[name] for name in priors.values()}
-    figure.legend(legend.values(), legend, loc="outside upper center", ncols=min(3, len(legend)), fontsize=8)
-    caption = (
-        "Evidence lower bound and test accuracy over the epochs; lines: mean over the seeds, bands: smallest and "
-        "largest. The hypergeometric prior and its merged form score the counts of a batch, not the assignments: their "
-        "bounds cannot be compared with the others in level. The accuracy is kept for the record; nothing was chosen "
-        f"by it. {source(block, history)}"
-    )
-    add_caption(figure, caption, int(CAPTION * size[0]))
-    return figure
 
 
 def source(block: Block, lines: pd.DataFrame) -> str:
     """Profile, data and seeds of a figure's lines, the last sentence of its caption."""
     return f"{block.heading}, {describe_seeds(lines)}."
+
+
+def figure_3(block: Block) -> Figure:
+    """Frequencies of the classes beside those that the learned hypergeometric law expects, and its raw weights."""
+    weights = select(block, "weights", WEIGHTED)
+    weights = weights[weights["matched_class"] >= 0]
+    raw = np.exp(weights["log_weight"])
+    weights = weights.assign(raw=raw / raw.groupby(weights["run_id"]).transform("sum"))
+    shown = {prior: label for prior, label in WEIGHTED.items() if (weights["prior"] == prior).any()}
+
+    def panel(ax: Axes, part: pd.DataFrame, quantity: str) -> None:
+        truth = part.groupby("matched_class")["true_frequency"].mean()
+        ax.bar(truth.index, truth, width=0.86, color="0.85", edgecolor="0.55", label="true class", zorder=0)
+        for position, (prior, label) in enumerate(shown.items()):
+            offset = 0.24 * (position - (len(shown) - 1) / 2)
+            values = part[part["prior"] == prior].groupby("matched_class")[quantity]
+            if len(values):
+                _range(ax, values, offset, style(prior, block), label)
+        ax.yaxis.set_major_formatter(PERCENT)
+        ax.grid(False, axis="x")
+        ax.set_xticks(range(10))
+
+    quantities = {"learned_frequency": r"frequency, $E[x_k]\,/\,n$", "raw": r"frequency, $\omega_k\,/\,\sum\,\omega$"}
+    caption = (
+        "Figure 3: true class frequencies of the training digits and learned weights of the hypergeometric prior, "
+        "clusters matched to classes as for the accuracy. Above: the share of a batch that the learned law expects "
+        "(merged: the exact law with those weights); below: the weights themselves, divided by their sum. Marks: mean "
+        "over the seeds, bars: smallest and largest."
+    )
+    legend = ["true class", *shown.values()]
+    return _grid(block, weights, panel, quantities, "digit", legend, len(legend), caption, height=5.2, sharey=True)
+
+
+def figure_history(block: Block) -> Figure:
+    """Bound and test accuracy over the epochs for every prior and dataset version."""
+    history = select(block, "history", block.priors)
+    priors = ordered(history["prior"], PRIORS)
+
+    def panel(ax: Axes, part: pd.DataFrame, quantity: str) -> None:
+        for prior in priors:
+            lines = part[part["prior"] == prior]
+            if len(lines):
+                _band(ax, lines, quantity, style(prior, block), prior)
+        if quantity == "test_accuracy":
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            ax.yaxis.set_major_formatter(PERCENT)
+
+    quantities = {"elbo": "ELBO of the training digits (nats)", "test_accuracy": "test accuracy"}
+    caption = (
+        "Evidence lower bound and test accuracy over the epochs; lines: mean over the seeds, bands: smallest and "
+        "largest. The hypergeometric prior and its merged form score the counts of a batch, not the assignments: their "
+        "bounds cannot be compared with the others in level. The accuracy is kept for the record; nothing was chosen "
+        "by it."
+    )
+    columns = min(3, len(priors))
+    return _grid(block, history, panel, quantities, "epoch", priors, columns, caption, height=5.4, sharey="row")
+
+
+def _grid(
+    block: Block,
+    lines: pd.DataFrame,
+    panel: Callable[[Axes, pd.DataFrame, str], None],
+    quantities: Mapping[str, str],
+    below: str,
+    legend: list[str],
+    legend_columns: int,
+    caption: str,
+    height: float,
+    sharey: Any,
+) -> Figure:
+    """A column per version and a row per quantity, each drawn by ``panel`` from the version's lines.
+
+    Args:
+        block: where the lines are from.
+        lines: with ``version``.
+        panel: draws into axes a version's lines and a quantity.
+        quantities: columns of the lines -> label of the row's axis.
+        below: label of the horizontal axis.
+        legend: labels in their order.
+        legend_columns: of the legend.
+        caption: without the source of the numbers.
+        height: inches.
+        sharey: which panels have the vertical axis in common.
+    """
+    versions = {key: name for key, name in block.versions.items() if (lines["version"] == key).any()}
+    size = (1.2 + 3.1 * len(versions), height)
+    figure, axes = plt.subplots(
+        len(quantities), len(versions), figsize=size, sharex=True, sharey=sharey, squeeze=False, layout="constrained"
+    )
+    for column, (version, name) in enumerate(versions.items()):
+        axes[0, column].set_title(name, fontsize=9)
+        axes[-1, column].set_xlabel(below)
+        for row, quantity in enumerate(quantities):
+            panel(axes[row, column], lines[lines["version"] == version], quantity)
+    for ax, label in zip(axes[:, 0], quantities.values(), strict=True):
+        ax.set_ylabel(label)
+    found = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    handles = [found[label] for label in legend]
+    figure.legend(handles, legend, loc="outside upper center", ncols=legend_columns, fontsize=8)
+    add_caption(figure, f"{caption} {source(block, lines)}", int(CAPTION * size[0]))
+    return figure
+
+
+def _range(ax: Axes, values: Any, offset: float, look: Mapping[str, Any], label: str) -> None:
+    """Mean over the seeds with a bar from the smallest to the largest; values grouped by class."""
+    mean, low, high = values.mean(), values.min(), values.max()
+    marks = {**look, "linestyle": "", "markersize": 4.5, "markeredgecolor": "black", "markeredgewidth": 0.5}
+    errors = [mean - low, high - mean]
+    ax.errorbar(mean.index + offset, mean, yerr=errors, elinewidth=1.1, capsize=1.8, label=label, **marks)
+
+
+def _band(ax: Axes, lines: pd.DataFrame, quantity: str, look: Mapping[str, Any], label: str) -> None:
+    """Mean over the seeds and a band from the smallest to the largest; epochs without a value are left out."""
+    by_epoch = lines.dropna(subset=quantity).groupby("epoch")[quantity]
+    mean, every = by_epoch.mean(), max(1, by_epoch.ngroups // 6)
+    ax.fill_between(mean.index, by_epoch.min(), by_epoch.max(), color=look["color"], alpha=0.15, linewidth=0)
+    ax.plot(mean.index, mean, label=label, linewidth=1.3, markersize=4, markevery=every, **look)

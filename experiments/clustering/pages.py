@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.clustering.blocks import Block, read_blocks
-from experiments.clustering.study_tables import pretraining_tables, recipe_tables
+from experiments.clustering.blocks import read_blocks
+from experiments.clustering.studies import pretraining_tables, recipe_tables
 from experiments.clustering.tables import SPLITS, notes, table_2, weights_tables
-from experiments.common.errors import ExperimentError
-from experiments.common.latex import floats
-from experiments.common.paper import read_paper
+from experiments.results import read_paper
+from experiments.settings import ExperimentError
+from experiments.tables import floats
 
 TABLE_2 = """\
 # Table 2: clustering with three priors
@@ -22,11 +22,10 @@ accuracy of other seeds on the training digits (clustering_recipe.md). "-": no r
 STUDIES = """\
 # What makes the clusters good, without labels
 
-Accuracies in percent; the rows are files in `configs/experiment/clustering_pretraining` and `clustering_recipe`. Rows
-of the pretraining other than `default` and `paper` have no guided epochs and differ from `no_guidance` in one setting.
-"found": the clusters of the training digits, by the mixture; "start": the VaDE's before
-the prior's own training. Reconstruction and bound in nats per digit; the likelihood is that of the mixture, per digit,
-where it was fitted.
+Accuracies in percent; the recipes are files in `configs/recipe`. Those of the pretraining other than `whole` and
+`paper` have no guided epochs and differ from `no_guidance` in one setting. "found": the clusters of the training
+digits, by the mixture; "start": the VaDE's before the prior's own training. Reconstruction and bound in nats per digit;
+the likelihood is that of the mixture, per digit, where it was fitted.
 """
 WEIGHTS = """\
 # Learned weights against the class frequencies
@@ -39,32 +38,6 @@ order at all. Where the true frequencies take two values, five classes each, 0.8
 estimates without ties can reach.
 """
 ONLY = ("table_2", "studies")
-
-
-def table_2_markdown(blocks: list[Block]) -> str:
-    """All blocks: two tables and how the numbers were made."""
-    paper, parts = read_paper("table_2"), [TABLE_2]
-    for block in blocks:
-        parts.append(f"## {block.heading}\n")
-        parts += [table_2(block, split, paper).markdown() for split in SPLITS]
-        parts.append(notes(block))
-    parts.append(f"The paper's numbers: {paper['place']}; {paper['what']}.\n")
-    return "\n".join(parts)
-
-
-def table_2_latex(blocks: list[Block]) -> str:
-    """All blocks, as a file of floats."""
-    paper = read_paper("table_2")
-    return floats(table_2(block, split, paper) for block in blocks for split in SPLITS)
-
-
-def weights_markdown(blocks: list[Block]) -> str:
-    """All blocks, a table per dataset version."""
-    parts = [WEIGHTS]
-    for block in blocks:
-        parts.append(f"## {block.heading}\n")
-        parts += [table.markdown() for table in weights_tables(block)]
-    return "\n".join(parts)
 
 
 def contents(metrics: Path, profile: str | None, only: str | None) -> dict[str, str]:
@@ -80,15 +53,27 @@ def contents(metrics: Path, profile: str | None, only: str | None) -> dict[str, 
     """
     files: dict[str, str] = {}
     if only != "studies":
-        blocks = read_blocks(metrics, profile)
-        files = {
-            "table_2.md": table_2_markdown(blocks),
-            "table_2.tex": table_2_latex(blocks),
-            "clustering_weights.md": weights_markdown(blocks),
-        }
+        files = _table_2(metrics, profile)
     studies = [*pretraining_tables(metrics), *recipe_tables(metrics)]
     if studies and only != "table_2":
         files["clustering_recipe.md"] = "\n".join([STUDIES, *(table.markdown() for table in studies)])
     if not files:
         raise ExperimentError(f"{metrics} holds no study: run `make clustering-studies SEEDS=100,101` first")
     return files
+
+
+def _table_2(metrics: Path, profile: str | None) -> dict[str, str]:
+    blocks, paper = read_blocks(metrics, profile), read_paper("table_2")
+    tables, weights, latex = [TABLE_2], [WEIGHTS], []
+    for block in blocks:
+        heading = f"## {block.heading}\n"
+        of_splits = [table_2(block, split, paper) for split in SPLITS]
+        tables += [heading, *(table.markdown() for table in of_splits), notes(block)]
+        weights += [heading, *(table.markdown() for table in weights_tables(block))]
+        latex += of_splits
+    tables.append(f"The paper's numbers: {paper['place']}; {paper['what']}.\n")
+    return {
+        "table_2.md": "\n".join(tables),
+        "table_2.tex": floats(latex),
+        "clustering_weights.md": "\n".join(weights),
+    }

@@ -10,12 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.clustering.blocks import PAPER_PRIORS, PRIORS, Block
-from experiments.clustering.figures import CAPTION, WEIGHTED, select, source
+from experiments.clustering.blocks import LATENT_VERSION, PAPER_PRIORS, WEIGHTED, Block
+from experiments.clustering.figures import CAPTION, select, source
 from experiments.clustering.scores import NUM_CLASSES, UNMATCHED
-from experiments.clustering.shown_pictures import LATENT_VERSION
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import CLASS_COLOURS, add_caption
+from experiments.figures import CLASS_COLOURS, add_caption
+from experiments.settings import ExperimentError
 
 SIDE, GAP = 28, 1  # pixels: of an image, around it
 
@@ -42,7 +41,7 @@ def figure_confusion(block: Block) -> Figure:
     versions = block.versions
     size = (3.3 * len(versions), 3.35 * len(PAPER_PRIORS))
     figure, axes = plt.subplots(len(PAPER_PRIORS), len(versions), figsize=size, squeeze=False, layout="constrained")
-    for row, (prior, prior_name) in enumerate(PAPER_PRIORS.items()):
+    for row, prior in enumerate(PAPER_PRIORS):
         for column, (version, version_name) in enumerate(versions.items()):
             ax: Axes = axes[row, column]
             part = counts[(counts["prior"] == prior) & (counts["version"] == version)]
@@ -51,7 +50,7 @@ def figure_confusion(block: Block) -> Figure:
             else:
                 accuracy = part.loc[part["matched_class"] == part["class"], "digits"].sum() / part["digits"].sum()
                 _draw_confusion(ax, part)
-                ax.set_title(f"{prior_name}, {version_name}: {100 * accuracy:.1f} %", fontsize=9)
+                ax.set_title(f"{prior}, {version_name}: {100 * accuracy:.1f} %", fontsize=9)
                 ax.set_xlabel("digit" if row == len(PAPER_PRIORS) - 1 else "")
                 ax.set_ylabel("cluster, by matched digit" if column == 0 else "")
     caption = (
@@ -82,11 +81,10 @@ def _draw_confusion(ax: Axes, counts: pd.DataFrame) -> None:
 
 def figure_digits(block: Block) -> Figure:
     """Digits generated from each cluster of the hypergeometric rows."""
-    names = {prior: PRIORS[prior] for prior in WEIGHTED}
-    generated = _lowest_seed(select(block, "generated", names))
+    generated = _lowest_seed(select(block, "generated", WEIGHTED))
     cells = [  # the paper's prior above, others below
         (prior, version, generated[(generated["prior"] == prior) & (generated["version"] == version)])
-        for prior in (prior for prior in names if (generated["prior"] == prior).any())
+        for prior in (prior for prior in WEIGHTED if (generated["prior"] == prior).any())
         for version in block.versions
     ]
     columns = len(block.versions)
@@ -98,7 +96,7 @@ def figure_digits(block: Block) -> Figure:
             _no_run(ax)
             continue
         _draw_digits(ax, part)
-        ax.set_title(f"{names[prior]},\n{block.versions[version]}", fontsize=8)
+        ax.set_title(f"{prior},\n{block.versions[version]}", fontsize=8)
         if ax in axes[:, 0]:
             ax.set_ylabel("digit matched to the cluster")
     caption = (
@@ -133,7 +131,7 @@ def figure_latent(block: Block) -> Figure:
         raise ExperimentError(f"the metrics hold no run of the version {LATENT_VERSION} at {block.source}")
     size = (10.5, 4.0)
     figure, axes = plt.subplots(1, len(PAPER_PRIORS), figsize=size, layout="constrained")
-    for ax, (prior, name) in zip(axes, PAPER_PRIORS.items(), strict=True):
+    for ax, prior in zip(axes, PAPER_PRIORS, strict=True):
         part = latent[latent["prior"] == prior]
         if part.empty:
             _no_run(ax)
@@ -141,7 +139,7 @@ def figure_latent(block: Block) -> Figure:
         for label, points in part.groupby("label"):
             colour = CLASS_COLOURS[int(label) % len(CLASS_COLOURS)]
             ax.scatter(points["x"], points["y"], s=16, marker=f"${label}$", color=colour, linewidths=0.2)
-        ax.set_title(f"{name}, {block.versions[LATENT_VERSION]}", fontsize=9)
+        ax.set_title(f"{prior}, {block.versions[LATENT_VERSION]}", fontsize=9)
         ax.set_xlabel("first principal component")
         ax.set_ylabel("second principal component" if ax is axes[0] else "")
     caption = (

@@ -23,8 +23,7 @@ def recovery(weights: pd.DataFrame) -> pd.DataFrame:
     """Compares the frequencies of the clusters with those of the classes that they are matched to.
 
     Args:
-        weights: Lines of the weights table with ``prior`` and ``version``, one per run and cluster. A cluster without
-            a class is left out.
+        weights: lines of the weights table, one per run and cluster. A cluster without a class is left out.
 
     Returns:
         One line per run and estimate: ``prior``, ``version``, ``seed``, ``estimate`` (a key of ``ESTIMATES``),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from experiments.clustering.blocks import DATA, PAPER_PRIORS, VERSIONS, Block
 from experiments.clustering.recovery import ESTIMATES, recovery
-from experiments.common.collected import describe_commits, describe_seconds, describe_seeds
-from experiments.common.paper import paper_value
-from experiments.common.provenance import Provenance, provenance_of
-from experiments.common.tables import NOTHING, Table, spread
+from experiments.results import (
+    Provenance,
+    describe_commits,
+    describe_seconds,
+    describe_seeds,
+    paper_value,
+    provenance_of,
+    spread,
+)
+from experiments.tables import NOTHING, Table
 
 SCORES = {"accuracy": "Acc", "nmi": "NMI", "ari": "ARI"}
 SPLITS = {"test": "whole test split", "test_subsampled": "test split cut like the training split"}
@@ -21,49 +27,25 @@ METRICS_FILE, WEIGHTS_FILE = "clustering_metrics.csv", "clustering_weights.csv"
 PRETRAINING = {"stacked_denoising": "own", "original": "weights that VaDE's authors published", "file": "from a file"}
 
 
-def _cells(scores: pd.DataFrame, versions: Mapping[str, str]) -> list[str]:
-    """Scores and number of seeds for every version."""
-    cells = []
-    for version in versions:
-        part = scores[scores["version"] == version]
-        cells += [spread(100 * part[score], 1) for score in SCORES]
-        cells.append(str(part["seed"].nunique()) if len(part) else NOTHING)
-    return cells
-
-
-def _paper_cells(values: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:
-    """The paper's scores of one prior."""
-    cells = []
-    for version in versions:
-        cells += [paper_value(values.get(version, {}).get(score), 1) for score in SCORES]
-        cells.append("5")
-    return cells
-
-
 def table_2(block: Block, split: str, paper: Mapping[str, Any]) -> Table:
     """Scores of every prior on every dataset version.
 
     Args:
-        block: One profile on one data set.
-        split: A key of ``SPLITS``.
-        paper: The paper's numbers, for the whole test split.
+        block: one profile on one data set.
+        split: a key of ``SPLITS``.
+        paper: the paper's numbers, for the whole test split.
     """
     versions = VERSIONS | block.versions
-    rows = []
-    provenance: list[Provenance | None] = []
-    scores = block.scores(split)
-    for prior, name in (PAPER_PRIORS | block.priors).items():
-        label = name if prior in PAPER_PRIORS else f"ours: {name}"
-        of_prior = scores[scores["prior"] == prior]
-        rows.append([label, *_cells(of_prior, versions)])
-        provenance.append(provenance_of(of_prior, METRICS_FILE))
-    start = block.scores(split, START).query("prior == 'uniform'")
-    rows.append([START_NAME, *_cells(start, versions)])
-    provenance.append(provenance_of(start, METRICS_FILE))
+    scores, start = block.scores(split), block.scores(split, START)
+    lines = {name: scores[scores["prior"] == name] for name in PAPER_PRIORS}
+    lines |= {f"ours: {name}": scores[scores["prior"] == name] for name in block.priors if name not in PAPER_PRIORS}
+    lines[START_NAME] = start[start["prior"] == "uniform"]
+    rows = [[name, *_cells(part, versions)] for name, part in lines.items()]
+    provenance: list[Provenance | None] = [provenance_of(part, METRICS_FILE) for part in lines.values()]
     if split == "test":
         shown: dict[tuple[str, ...], list[str]] = {}  # priors with the same cells share a line
-        for prior, name in PAPER_PRIORS.items():
-            shown.setdefault(tuple(_paper_cells(paper[prior], versions)), []).append(name)
+        for name in PAPER_PRIORS:
+            shown.setdefault(tuple(_paper_cells(paper[name], versions)), []).append(name)
         rows += [[f"paper: {', '.join(names)}", *cells] for cells, names in shown.items()]
         provenance += [None] * len(shown)
     header = ["prior"]
@@ -75,6 +57,25 @@ def table_2(block: Block, split: str, paper: Mapping[str, Any]) -> Table:
         f"Table 2 on {block.source}, {SPLITS[split]} ({count} digits): percent, mean ± standard deviation over seeds"
     )
     return Table(title, header, rows, provenance)
+
+
+def _cells(scores: pd.DataFrame, versions: Iterable[str]) -> list[str]:
+    """Scores and number of seeds for every version."""
+    cells = []
+    for version in versions:
+        part = scores[scores["version"] == version]
+        cells += [spread(100 * part[score], 1) for score in SCORES]
+        cells.append(str(part["seed"].nunique()) if len(part) else NOTHING)
+    return cells
+
+
+def _paper_cells(values: Mapping[str, Any], versions: Iterable[str]) -> list[str]:
+    """The paper's scores of one prior."""
+    cells = []
+    for version in versions:
+        cells += [paper_value(values.get(version, {}).get(score), 1) for score in SCORES]
+        cells.append("5")
+    return cells
 
 
 def notes(block: Block) -> str:
@@ -94,6 +95,27 @@ def notes(block: Block) -> str:
     return "".join(f"- {name}: {text}\n" for name, text in lines.items())
 
 
+def weights_tables(block: Block) -> list[Table]:
+    """A table per dataset version: how near learned weights and cluster sizes are to the class frequencies."""
+    runs, scores = recovery(block.table("weights")), block.scores()
+    header = ["prior", "seeds"]
+    for name in ESTIMATES.values():
+        header += [f"{name}: rank correlation", "MAE", "RMSE"]
+    tables = []
+    for version, version_name in block.versions.items():
+        rows, provenance = [], []
+        for prior in block.priors:
+            part = runs[(runs["prior"] == prior) & (runs["version"] == version)]
+            if len(part):
+                cells = [cell for name in ESTIMATES for cell in _recovery_cells(part[part["estimate"] == name])]
+                rows.append([prior, str(part["seed"].nunique()), *cells])
+                made = scores[(scores["prior"] == prior) & (scores["version"] == version)]
+                provenance.append(provenance_of(made, WEIGHTS_FILE))
+        title = f"{version_name}, {block.source}: mean ± standard deviation over seeds"
+        tables.append(Table(title, header, rows, provenance))
+    return tables
+
+
 def _recovery_cells(runs: pd.DataFrame) -> list[str]:
     """Rank correlation and errors of one estimate; errors in percentage points."""
     defined = runs["rank_correlation"].dropna()
@@ -101,26 +123,3 @@ def _recovery_cells(runs: pd.DataFrame) -> list[str]:
     if 0 < len(defined) < len(runs):
         rank += f" ({len(defined)} of {len(runs)})"
     return [rank, *(spread(100 * runs[f"{kind}_error"], 2) for kind in ("mean_absolute", "root_mean_square"))]
-
-
-def weights_tables(block: Block) -> list[Table]:
-    """A table per dataset version: how near learned weights and cluster sizes are to the class frequencies."""
-    runs = recovery(block.table("weights"))
-    header = ["prior", "seeds"]
-    for name in ESTIMATES.values():
-        header += [f"{name}: rank correlation", "MAE", "RMSE"]
-    tables = []
-    for version, version_name in block.versions.items():
-        rows, provenance = [], []
-        for prior, name in block.priors.items():
-            part = runs[(runs["prior"] == prior) & (runs["version"] == version)]
-            if len(part):
-                row = [name, str(part["seed"].nunique())]
-                for estimate in ESTIMATES:
-                    row += _recovery_cells(part[part["estimate"] == estimate])
-                rows.append(row)
-                made = block.scores().query("prior == @prior and version == @version")
-                provenance.append(provenance_of(made, WEIGHTS_FILE))
-        title = f"{version_name}, {block.source}: mean ± standard deviation over seeds"
-        tables.append(Table(title, header, rows, provenance))
-    return tables

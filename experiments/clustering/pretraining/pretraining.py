@@ -137,7 +137,7 @@ class Pretraining:
 
     def _decisive(self, context: RunContext, splits: Splits) -> dict[str, Any]:
         """What decides the numbers."""
-        return asdict(self) | {  # type: ignore[call-overload]  # a dataclass, by its decorator
+        return asdict(self) | {
             "format": FORMAT,
             "digits": splits.fingerprint,
             "seed": context.seed,
