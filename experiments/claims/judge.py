@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.common.errors import ExperimentError
-from experiments.common.left_out import read_left_out
-from experiments.verdicts.clustering import clustering
-from experiments.verdicts.kolmogorov_smirnov import kolmogorov_smirnov
-from experiments.verdicts.rules import Measurement
-from experiments.verdicts.urn import urn
-from experiments.verdicts.weak_supervision import weak_supervision
-from experiments.verdicts.weak_supervision_studies import weak_supervision_studies
+from experiments.claims.clustering import clustering
+from experiments.claims.kolmogorov_smirnov import kolmogorov_smirnov
+from experiments.claims.rules import Claim, Measurement, judge
+from experiments.claims.urn import urn
+from experiments.claims.weak_supervision import weak_supervision
+from experiments.claims.weak_supervision_studies import weak_supervision_studies
+from experiments.settings import ExperimentError
 
 # Room -> what measures its claims, in the order of the paper.
 ROOMS: dict[str, tuple[Callable[[Path], list[Measurement]], ...]] = {
@@ -23,46 +22,39 @@ ROOMS: dict[str, tuple[Callable[[Path], list[Measurement]], ...]] = {
 }
 
 
-def measure_by_room(metrics: Path) -> tuple[list[tuple[str, Measurement]], list[str]]:
-    """Measures every claim of the rooms whose metrics are there.
+def judge_by_room(metrics: Path) -> tuple[dict[str, list[Claim]], list[str]]:
+    """Judges every claim of the rooms whose metrics are there.
 
     Args:
         metrics: Folder of the aggregator's CSVs.
 
     Returns:
-        Room and measurement in the order of the paper's sections, and what could not be measured and why.
+        Room -> its claims, in the order of the paper's sections, and what could not be judged and why.
     """
-    measured: list[tuple[str, Measurement]] = []
+    claims: dict[str, list[Claim]] = {}
     problems = []
     for room, functions in ROOMS.items():
         if not (metrics / f"{room}_metrics.csv").is_file():
             continue
-        for function in functions:
-            name = function.__name__.replace("_", " ")
+        for measure in functions:
+            name = measure.__name__.replace("_", " ")
             try:
-                measured += [(room, one) for one in function(metrics)]
+                claims[room] = [*claims.get(room, []), *map(judge, measure(metrics))]
             except ExperimentError as error:
                 problems.append(f"{name}: {error}")
             except KeyError as error:
                 problems.append(f"{name}: the metrics have no column {error}")
-    return measured, problems
+    return claims, problems
 
 
-def measure(metrics: Path) -> tuple[list[Measurement], list[str]]:
-    """Measures every claim of all rooms.
-
-    Args:
-        metrics: Folder of the aggregator's CSVs.
-
-    Returns:
-        The measurements, and what was left out: by the aggregator, and rooms whose files can't be read.
+def judge_all(metrics: Path) -> tuple[list[Claim], list[str]]:
+    """Judges every claim of all rooms.
 
     Raises:
         ExperimentError: there is nothing to judge.
     """
-    measured, problems = measure_by_room(metrics)
-    left_out = [*read_left_out(metrics), *problems]
-    if not measured:
-        reason = f" ({'; '.join(left_out)})" if left_out else ""
+    claims, problems = judge_by_room(metrics)
+    if not any(claims.values()):
+        reason = f" ({'; '.join(problems)})" if problems else ""
         raise ExperimentError(f"{metrics} holds no metrics of {', '.join(ROOMS)}{reason}")
-    return [one for _, one in measured], left_out
+    return [one for some in claims.values() for one in some], problems

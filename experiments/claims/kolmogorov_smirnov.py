@@ -9,18 +9,31 @@ from typing import Any
 import pandas as pd
 from scipy.stats import binom
 
-from experiments.common.figures import read_table
-from experiments.verdicts.rules import Measurement
+from experiments.claims.rules import Measurement
+from experiments.kolmogorov_smirnov.tables import read_tests
+from experiments.results import Block
 
 SIGNIFICANCE = 0.05  # the paper's threshold, after Benjamini-Hochberg over the groups of an urn
 CHANCE_QUANTILE = 0.999  # of the number of rejections when every hypothesis is true
-FILE = "kolmogorov_smirnov_metrics"
 FIGURES = {"weights": "Section 5.1, Figure 1", "draws": "Appendix C.1, Figure 9", "sizes": "Appendix C.1, Figure 10"}
 
 
-def chance(tests: int) -> int:
-    """The 99.9 % quantile of the number of rejections if each of the tests rejects with probability 0.05."""
-    return int(binom.ppf(CHANCE_QUANTILE, tests, SIGNIFICANCE))
+def kolmogorov_smirnov(metrics: Path) -> list[Measurement]:
+    """Section 5.1 and Appendix C.1: the largest profile, its lowest seed."""
+    tests = read_tests(metrics)
+    measured = []
+    for sampler in ("straight_through", "sample"):
+        merged = tests[(tests["conditionals"] == "merged") & (tests["sampler"] == sampler)]
+        for series, place in FIGURES.items():
+            part = merged[(merged["series"] == series) & (merged["reference"] == "merged")]
+            name = f"{place.split(', ')[1]}, {sampler}"
+            measured.append(rejections("ks_reference", part, {"where": place, "sampler": sampler}, name))
+        measured.append(rejections("ks_law", merged[merged["reference"] == "exact"], {"sampler": sampler}, sampler))
+    truth = tests[(tests["conditionals"] == "exact") & (tests["reference"] == "exact")]
+    for (sampler, draws), part in truth.groupby(["sampler", "draws"]):
+        fills = {"sampler": sampler, "draws": draws}
+        measured.append(rejections("ks_exact", part, fills, f"{sampler}, {draws:,} draws"))
+    return [*measured, family_wise(truth)]
 
 
 def rejections(rule: str, part: pd.DataFrame, fills: Mapping[str, Any], name: str) -> Measurement:
@@ -33,16 +46,14 @@ def rejections(rule: str, part: pd.DataFrame, fills: Mapping[str, Any], name: st
         name: What tells this claim apart from the rule's others.
     """
     if part.empty:
-        return Measurement(rule, "no run", fills=fills, part=name, missing="no run")
+        return Measurement(rule, missing="no run", fills=fills, part=name)
     rejected = int(part["rejected"].sum())
     return Measurement(
         rule,
         f"{rejected} of {len(part)} rejected, largest D {part['ks_distance'].max():.4f} (detectable "
         f"{part['ks_detectable'].max():.4f}), {int(part['draws'].iloc[0]):,} draws",
         [(rejected, chance(len(part)))],
-        part,
-        f"{FILE}.csv",
-        part["profile"].iloc[0],
+        **_origin(part),
         fills=fills,
         part=name,
         short=f"{rejected} of {len(part)}",
@@ -50,36 +61,22 @@ def rejections(rule: str, part: pd.DataFrame, fills: Mapping[str, Any], name: st
     )
 
 
-def kolmogorov_smirnov(metrics: Path) -> list[Measurement]:
-    """Section 5.1 and Appendix C.1: the largest profile, its lowest seed."""
-    table = read_table(metrics, FILE)
-    series_rows = ~table["row"].str.contains("/accuracy_")
-    measured = []
-    for sampler in ("straight_through", "sample"):
-        merged = table[series_rows & (table["conditionals"] == "merged") & (table["sampler"] == sampler)]
-        for series, place in FIGURES.items():
-            part = merged[(merged["series"] == series) & (merged["reference"] == "merged")]
-            figure = place.split(", ")[1]
-            measured.append(
-                rejections("ks_reference", part, {"where": place, "sampler": sampler}, f"{figure}, {sampler}")
-            )
-        measured.append(rejections("ks_law", merged[merged["reference"] == "exact"], {"sampler": sampler}, sampler))
-    truth = table[(table["conditionals"] == "exact") & (table["reference"] == "exact")]
-    for (sampler, draws), part in truth.groupby(["sampler", "draws"]):
-        measured.append(
-            rejections("ks_exact", part, {"sampler": sampler, "draws": draws}, f"{sampler}, {draws:,} draws")
-        )
-    return [*measured, family_wise(truth)]
+def chance(tests: int) -> int:
+    """The 99.9 % quantile of the number of rejections if each of the tests rejects with probability 0.05."""
+    return int(binom.ppf(CHANCE_QUANTILE, tests, SIGNIFICANCE))
 
 
 def family_wise(truth: pd.DataFrame) -> Measurement:
     """The smallest p of all tests of the exact sampler, chi-square tests included."""
     p_values = pd.concat([truth["ks_p_value"], truth["chi_square_p_value"]]).dropna()
     if p_values.empty:
-        return Measurement("ks_family", "no run", missing="no run")
+        return Measurement("ks_family", missing="no run")
     smallest = float(p_values.min())
     text = f"smallest p {smallest:.1e} of {len(p_values)} tests, times their number {smallest * len(p_values):.2g}"
     value = (smallest * len(p_values), 1.0)
-    return Measurement(
-        "ks_family", text, [value], truth, f"{FILE}.csv", truth["profile"].iloc[0], short=f"p {smallest:.1e}"
-    )
+    return Measurement("ks_family", text, [value], **_origin(truth), short=f"p {smallest:.1e}")
+
+
+def _origin(part: pd.DataFrame) -> dict[str, Any]:
+    files = [f"{experiment}_metrics.csv" for experiment in part["experiment"].unique()]
+    return {"block": Block(part["profile"].iloc[0], "", part), "lines": part, "source": ", ".join(files)}

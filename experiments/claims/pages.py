@@ -1,17 +1,14 @@
-"""The claims as Markdown, LaTeX, and as the summary that the README shows."""
+"""The claims as Markdown, LaTeX, and as the summaries that README and documentation show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import PROFILES
-from experiments.common.latex import longtables
-from experiments.common.tables import NOTHING, Table
-from experiments.verdicts.claim import Claim
-from experiments.verdicts.rules import NOT_COMPARABLE, NOT_JUDGED, Measurement, judge_by_rule, read_rules, rule_in_words
+from experiments.claims.rules import NOT_COMPARABLE, NOT_JUDGED, Claim, read_rules, rule_in_words
+from experiments.results import PROFILES
+from experiments.settings import ExperimentError
+from experiments.tables import NOTHING, Table, longtables
 
 HEADER = ("claim", "paper", "ours", "difference", "seeds", "verdict", "data, profile, hardware, time")
 WIDTHS = (0.203, 0.118, 0.192, 0.114, 0.07, 0.163, 0.14)  # of these columns, shares of the line
@@ -20,19 +17,29 @@ MEANINGLESS = "Smoke runs: these numbers mean nothing."
 _INTRODUCTION = """\
 # Claims and verdicts
 
-Each claim is judged by a rule that stands in `experiments/verdicts/rules.yaml`; the rules are listed below. A claim of
+Each claim is judged by a rule that stands in `experiments/claims/rules.yaml`; the rules are listed below. A claim of
 the paper is reproduced, close or not reproduced only where data and budget are the paper's; elsewhere it is not
 comparable, and the brackets say whether it holds on what was run. Claims of our own ("ours") hold or fail there.
 """
 
 
-def sections(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
-    """Claims by the section that they belong to, in the order in which they first come."""
-    found: dict[str, list[Claim]] = {}
-    for one in claims:
-        section = "ours" if one.place.startswith("ours") else one.place.split(", Figure")[0].split(", Table")[0]
-        found.setdefault(section, []).append(one)
-    return found
+def claims_markdown(claims: Sequence[Claim], left_out: Sequence[str] = ()) -> str:
+    """Returns all claims, section by section, what was left out, and the rules."""
+    parts = [_INTRODUCTION]
+    if is_smoke(claims):
+        parts.append(f"**{MEANINGLESS}**\n")
+    if left_out:
+        parts.append("**Left out** of these numbers:\n\n" + "".join(f"- {line}\n" for line in left_out))
+    for name, some in _sections(claims).items():
+        parts.append(_table(f"## {name[0].upper()}{name[1:]}", some).markdown())
+    used = {one.measurement.rule for one in claims}
+    rules = "".join(f"- `{key}`: {rule_in_words(key)}\n" for key in read_rules() if key in used)
+    return "\n".join([*parts, f"## Rules\n\n{rules}"])
+
+
+def claims_latex(claims: Sequence[Claim]) -> str:
+    """Returns all claims as a file of longtables, one per section."""
+    return longtables((_table(f"Claims and verdicts: {name}", some) for name, some in _sections(claims).items()), WIDTHS)
 
 
 def is_smoke(claims: Iterable[Claim]) -> bool:
@@ -40,7 +47,59 @@ def is_smoke(claims: Iterable[Claim]) -> bool:
     return any("smoke" in one.provenance.profile for one in claims if one.provenance)
 
 
-def verdict_in_words(claim: Claim) -> str:
+def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
+    """Returns the claims in short: a line per rule that has runs, on its largest profile.
+
+    Args:
+        claims: All of them.
+        headlines: Whether only the rules that rules.yaml calls so are shown.
+    """
+    rows = []
+    for key, rule in read_rules().items():
+        some = [one for one in claims if one.measurement.rule == key and one.measurement.short]
+        some.sort(key=lambda one: [*PROFILES, ""].index(_block(one)[0]))  # stable: of one profile, the first data set
+        best = [one for one in some if _block(one) == _block(some[0])]
+        worth = any(
+            one.measurement.missing or one.outcome != NOT_JUDGED or one.measurement.difference != NOTHING for one in best
+        )
+        if worth and (rule.get("headline") or not headlines):
+            rows.append(_line(str(rule.get("summary") or rule["claim"]), best))
+    return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
+
+
+def replace_between_markers(path: Path, text: str) -> str:
+    """Returns a file's text with what stands between the two markers replaced.
+
+    Raises:
+        ExperimentError: it has no such markers.
+    """
+    old = path.read_text() if path.is_file() else ""
+    if old.count(START) != 1 or old.count(END) != 1 or old.index(START) > old.index(END):
+        raise ExperimentError(f"{path} needs one line {START} and after it one line {END}")
+    before, after = old.split(START)[0], old.split(END)[1]
+    return f"{before}{START}\n{text}\n{END}{after}"
+
+
+def _sections(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
+    """Claims by the section that they belong to, in the order in which they first come."""
+    found: dict[str, list[Claim]] = {}
+    for one in claims:
+        section = "ours" if one.is_ours else one.place.split(", Figure")[0].split(", Table")[0]
+        found.setdefault(section, []).append(one)
+    return found
+
+
+def _table(title: str, claims: Sequence[Claim]) -> Table:
+    """Some claims, a line each."""
+    rows = []
+    for one in claims:
+        seeds = ", ".join(str(seed) for seed in one.provenance.seeds) if one.provenance else ""
+        line = [f"{one.place}: {one.claim}", one.paper, one.measured, one.measurement.difference, seeds or NOTHING]
+        rows.append([*line, _verdict(one), _origin(one)])
+    return Table(title, HEADER, rows, [one.provenance for one in claims], text=True)
+
+
+def _verdict(claim: Claim) -> str:
     """The verdict, and in brackets what was found where it is not comparable, or why."""
     if claim.verdict == NOT_COMPARABLE:
         return f"{claim.verdict} ({claim.outcome} here: {claim.reason})"
@@ -55,84 +114,31 @@ def _origin(claim: Claim) -> str:
     return ", ".join([origin.data, origin.profile, origin.device, origin.seconds, *changed])
 
 
-def claims_table(title: str, claims: Sequence[Claim]) -> Table:
-    """Returns some claims as a table, a line each."""
-    rows = []
-    for one in claims:
-        seeds = ", ".join(str(seed) for seed in one.provenance.seeds) if one.provenance else ""
-        line = [f"{one.place}: {one.claim}", one.paper, one.measured, one.difference, seeds or NOTHING]
-        rows.append([*line, verdict_in_words(one), _origin(one)])
-    return Table(title, HEADER, rows, [one.provenance for one in claims], text=True)
+def _block(claim: Claim) -> tuple[str, str]:
+    block = claim.measurement.block
+    return (block.profile, block.data) if block else ("", "")
 
 
-def claims_markdown(claims: Sequence[Claim], left_out: Sequence[str] = ()) -> str:
-    """Returns all claims, section by section, what was left out, and the rules."""
-    parts = [_INTRODUCTION]
-    if is_smoke(claims):
-        parts.append(f"**{MEANINGLESS}**\n")
-    if left_out:
-        parts.append("**Left out** of these numbers:\n\n" + "".join(f"- {line}\n" for line in left_out))
-    for name, some in sections(claims).items():
-        parts.append(claims_table(f"## {name[0].upper()}{name[1:]}", some).markdown())
-    used = dict.fromkeys(one.key.split(" / ")[0] for one in claims)
-    rules = "".join(f"- `{key}`: {rule_in_words(key)}\n" for key in read_rules() if key in used)
-    return "\n".join([*parts, f"## Rules\n\n{rules}"])
-
-
-def claims_latex(claims: Sequence[Claim]) -> str:
-    """Returns all claims as a file of longtables, one per section."""
-    tables = [claims_table(f"Claims and verdicts: {name}", some) for name, some in sections(claims).items()]
-    return longtables(tables, WIDTHS)
-
-
-def summary(measured: Sequence[Measurement]) -> Table:
-    """Returns the claims in short: a line per rule that has runs, on its largest profile."""
-    rows = []
-    for key, rule in read_rules().items():
-        some = [one for one in measured if one.rule == key and one.short]
-        some.sort(key=lambda one: [*PROFILES, ""].index(one.profile))  # stable: of one profile, the first data set
-        best = [(one, judge_by_rule(one)) for one in some if _block(one) == _block(some[0])]
-        if any(one.missing or claim.outcome != NOT_JUDGED or claim.difference != NOTHING for one, claim in best):
-            rows.append(_line(rule, best))
-    return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
-
-
-def _block(measured: Measurement) -> tuple[str, str]:
-    return measured.profile, measured.data
-
-
-def _line(rule: Mapping[str, Any], judged: Sequence[tuple[Measurement, Claim]]) -> list[str]:
-    measured, claim = judged[0]
-    text = str(rule.get("summary") or rule["claim"]).format(**measured.fills)
-    place = "; ".join(dict.fromkeys(other.place for _, other in judged))
-    shown = [f"{one.part}: {one.short}" if len(judged) > 1 else one.short for one, _ in judged]
+def _line(text: str, claims: Sequence[Claim]) -> list[str]:
+    """Claims of one rule and block, in short."""
+    measured = [one.measurement for one in claims]
+    place = "; ".join(dict.fromkeys(one.place for one in claims))
+    shown = [f"{one.part}: {one.short}" if len(claims) > 1 else one.short for one in measured]
     words: dict[str, list[str]] = {}
-    for one, other in judged:
-        words.setdefault(_short_verdict(one, other), []).append(one.part)
+    for one in claims:
+        words.setdefault(_short_verdict(one), []).append(one.measurement.part)
     verdicts = [f"{word}: {'; '.join(parts)}" if len(words) > 1 else word for word, parts in words.items()]
-    origin = claim.provenance
-    found = {seed for _, other in judged if other.provenance for seed in other.provenance.seeds}
+    origin = claims[0].provenance
+    found = {seed for one in claims if one.provenance for seed in one.provenance.seeds}
     seeds = ", ".join(str(seed) for seed in sorted(found))
     source = [part for part in (origin.data, origin.profile, seeds) if part] if origin else [NOTHING]
-    return [f"{place}: {text}", "; ".join(shown), "; ".join(source), "<br>".join(verdicts)]
+    claim = f"{place}: {text.format(**measured[0].fills)}"
+    return [claim, "; ".join(shown), "; ".join(source), "<br>".join(verdicts)]
 
 
-def _short_verdict(measured: Measurement, claim: Claim) -> str:
-    if measured.missing:
-        return f"{NOT_JUDGED}: {measured.missing}"
+def _short_verdict(claim: Claim) -> str:
+    if claim.measurement.missing:
+        return f"{NOT_JUDGED}: {claim.measurement.missing}"
     if claim.verdict != NOT_COMPARABLE:
         return f"**{claim.verdict}**"
     return claim.verdict if claim.outcome == NOT_JUDGED else f"{claim.verdict} ({claim.outcome} here)"
-
-
-def replace_between_markers(path: Path, text: str) -> str:
-    """Returns a file's text with what stands between the two markers replaced.
-
-    Raises:
-        ExperimentError: it has no such markers.
-    """
-    old = path.read_text() if path.is_file() else ""
-    if old.count(START) != 1 or old.count(END) != 1 or old.index(START) > old.index(END):
-        raise ExperimentError(f"{path} needs one line {START} and after it one line {END}")
-    before, after = old.split(START)[0], old.split(END)[1]
-    return f"{before}{START}\n{text}\n{END}{after}"

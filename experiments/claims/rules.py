@@ -1,4 +1,4 @@
-"""The rules of rules.yaml: what a measurement must satisfy, and what its verdict is then."""
+"""The rules of rules.yaml: what a measurement must satisfy, and what follows for the claim."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any, cast
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.common.provenance import Provenance, provenance_of
-from experiments.common.tables import NOTHING
-from experiments.verdicts.claim import Claim
+from experiments.results import Block, Provenance, provenance_of
+from experiments.tables import NOTHING
 
 RULES = Path(__file__).with_name("rules.yaml")
 HOLDS, CLOSE, FAILS = "holds", "close", "fails"  # outcomes, on what was run here
@@ -37,33 +36,68 @@ class Measurement:
         rule: Key in rules.yaml.
         text: What was measured, in words.
         values: Each with the unit that the rule's limits are in; all must satisfy them.
-        runs: Lines of the metrics that it was measured on, with the columns of provenance; None if they have none.
+        block: Profile and data.
+        lines: Lines of the metrics that it was measured on, with the columns of provenance; None if there are none.
         source: File of those lines.
-        profile: Profile of the block.
-        data: Data of the block; empty where an experiment draws its own.
+        missing: Why it can't be judged, if so.
         fills: What the claim's text is filled in with.
         part: What tells apart the claims of one rule, such as "s = 3".
-        short: The number alone, for a summary.
+        short: The number alone, for a summary; none for a claim without runs.
         paper: The paper's number in words; the rule's own if empty.
         difference: Of the two numbers, in words.
-        missing: Why it can't be judged, if so.
         origin: Provenance where there are no lines to take it from.
     """
 
     rule: str
-    text: str
+    text: str = ""
     values: Sequence[tuple[float, float]] = ()
-    runs: pd.DataFrame | None = None
+    block: Block | None = None
+    lines: pd.DataFrame | None = None
     source: str = ""
-    profile: str = ""
-    data: str = ""
+    missing: str = ""
     fills: Mapping[str, Any] = field(default_factory=dict)
     part: str = ""
     short: str = ""
     paper: str = ""
     difference: str = NOTHING
-    missing: str = ""
     origin: Provenance | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper (or of ours) held against the collected metrics.
+
+    Attributes:
+        measurement: What was measured.
+        place: Where it stands, such as "Section 5.2, Figure 2".
+        claim: The claim, in our words.
+        paper: What the paper reports, or "not legible".
+        measured: What was measured here, in words.
+        outcome: On what was run here: "holds", "close", "fails" or "not judged".
+        verdict: On the paper's claim: "reproduced", "close", "not reproduced" or "not comparable".
+        reason: Why it is not comparable or not reproduced, else empty.
+        provenance: Of the numbers; None where there are none.
+    """
+
+    measurement: Measurement
+    place: str
+    claim: str
+    paper: str
+    measured: str
+    outcome: str
+    verdict: str
+    reason: str
+    provenance: Provenance | None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a claim of this project, which says nothing about the paper."""
+        return self.place.startswith("ours")
+
+    @property
+    def rule(self) -> str:
+        """What decides, in words; fixed before the numbers."""
+        return rule_in_words(self.measurement.rule)
 
 
 @lru_cache(maxsize=1)
@@ -72,11 +106,71 @@ def read_rules() -> dict[str, dict[str, Any]]:
     return cast(dict[str, dict[str, Any]], OmegaConf.to_container(OmegaConf.load(RULES)))
 
 
-def too_few(rule: str, seeds: int) -> str:
+def rule_in_words(key: str) -> str:
+    """Returns a rule with its limits."""
+    rule = read_rules()[key]
+    limits = {name: f"{next(iter(rule[name].values())):g}" for name in ("reproduced", "close") if rule.get(name)}
+    return str(rule["rule"].format(**limits))
+
+
+def too_few(rule: str, seeds: int, nothing: str = "no run") -> str:
     """Returns why so many seeds are not judged; empty if they are."""
     if seeds >= read_rules()[rule].get("seeds", 1):
         return ""
-    return "one seed is too few" if seeds else "no run"
+    return "one seed is too few" if seeds else nothing
+
+
+def judge(measured: Measurement) -> Claim:
+    """Returns the claim with what follows for it."""
+    rule = read_rules()[measured.rule]
+    place = rule["place"].format(**measured.fills)
+    outcome = outcome_of(rule, measured)
+    reason = measured.missing or not_comparable(rule, measured.block)
+    if outcome == NOT_JUDGED:
+        verdict = NOT_COMPARABLE
+    elif place.startswith("ours"):
+        verdict = outcome
+    else:
+        verdict = NOT_COMPARABLE if reason else _VERDICTS[outcome]
+    if outcome == FAILS and rule.get("why"):
+        reason = f"{reason}; {rule['why']}" if reason else rule["why"]
+    origin = measured.origin
+    if origin is None and measured.lines is not None and len(measured.lines):
+        origin = provenance_of(measured.lines, measured.source)
+    return Claim(
+        measured,
+        place=place,
+        claim=rule["claim"].format(**measured.fills),
+        paper=measured.paper or rule.get("paper") or NOTHING,
+        measured=measured.text or measured.missing,
+        outcome=outcome,
+        verdict=verdict,
+        reason=reason,
+        provenance=origin,
+    )
+
+
+def outcome_of(rule: Mapping[str, Any], measured: Measurement) -> str:
+    """Returns whether the claim holds on what was run, by its rule alone."""
+    if measured.missing or (rule.get("needs_comparable") and not_comparable(rule, measured.block)):
+        return NOT_JUDGED
+    if _satisfied(rule["reproduced"], measured.values):
+        return HOLDS
+    return CLOSE if _satisfied(rule.get("close"), measured.values) else FAILS
+
+
+def not_comparable(rule: Mapping[str, Any], block: Block | None) -> str:
+    """Returns why the paper's claim can't be held against such runs; empty if it can."""
+    comparable = rule.get("comparable") or {}
+    profiles, data = comparable.get("profiles", []), comparable.get("data", [])
+    if block is None:
+        return ""
+    reasons = []
+    if profiles and block.profile not in profiles:
+        reasons.append(f"the budget is that of the profile {block.profile}")
+    if data and block.data not in data:
+        reasons.append(f"the data are {block.data}, not {' or '.join(data)}")
+    return "; ".join(reasons)
 
 
 def _satisfied(condition: Mapping[str, float] | None, values: Sequence[tuple[float, float]]) -> bool:
@@ -85,67 +179,3 @@ def _satisfied(condition: Mapping[str, float] | None, values: Sequence[tuple[flo
     ((comparison, limit),) = condition.items()
     # A limit of zero is zero in every unit, also in one that is not known (the standard error of one value).
     return all(_COMPARISONS[comparison](value, limit * unit if limit else 0.0) for value, unit in values)
-
-
-def outcome_of(rule: Mapping[str, Any], measured: Measurement) -> str:
-    """Returns whether the claim holds on what was run, by its rule alone."""
-    if measured.missing or not measured.values or (rule.get("needs_comparable") and not_comparable(rule, measured)):
-        return NOT_JUDGED
-    if _satisfied(rule["reproduced"], measured.values):
-        return HOLDS
-    return CLOSE if _satisfied(rule.get("close"), measured.values) else FAILS
-
-
-def not_comparable(rule: Mapping[str, Any], measured: Measurement) -> str:
-    """Returns why the paper's claim can't be held against such runs; empty if it can."""
-    comparable = rule.get("comparable") or {}
-    profiles, data = comparable.get("profiles", []), comparable.get("data", [])
-    reasons = []
-    if profiles and measured.profile not in profiles:
-        reasons.append(f"the budget is that of the profile {measured.profile}")
-    if data and measured.data not in data:
-        reasons.append(f"the data are {measured.data}, not {' or '.join(data)}")
-    return "; ".join(reasons)
-
-
-def judge_by_rule(measured: Measurement) -> Claim:
-    """Returns the claim with what follows for it."""
-    rule = read_rules()[measured.rule]
-    outcome = outcome_of(rule, measured)
-    ours = rule["place"].startswith("ours")
-    reason = measured.missing or not_comparable(rule, measured)
-    if outcome == NOT_JUDGED:
-        verdict = NOT_COMPARABLE
-    elif ours:
-        verdict = outcome
-    elif reason:
-        verdict = NOT_COMPARABLE
-    else:
-        verdict = _VERDICTS[outcome]
-    if outcome == FAILS and rule.get("why"):
-        reason = f"{reason}; {rule['why']}" if reason else rule["why"]
-    origin = measured.origin
-    if origin is None and measured.runs is not None and len(measured.runs):
-        origin = provenance_of(measured.runs, measured.source)
-    block = "_".join(part for part in (measured.profile, measured.data) if part)
-    place = rule["place"].format(**measured.fills)
-    return Claim(
-        key=" / ".join(part for part in (measured.rule, measured.part, block) if part),
-        place=place,
-        claim=rule["claim"].format(**measured.fills),
-        rule=rule_in_words(measured.rule),
-        paper=measured.paper or rule.get("paper") or NOTHING,
-        measured=measured.text,
-        difference=measured.difference,
-        outcome=outcome,
-        verdict=verdict,
-        reason=reason,
-        provenance=origin,
-    )
-
-
-def rule_in_words(key: str) -> str:
-    """Returns a rule with its limits."""
-    rule = read_rules()[key]
-    limits = {name: f"{next(iter(rule[name].values())):g}" for name in ("reproduced", "close") if rule.get(name)}
-    return str(rule["rule"].format(**limits))

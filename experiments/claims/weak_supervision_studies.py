@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from scipy.stats import spearmanr
 
-from experiments.common.errors import ExperimentError
-from experiments.common.paper import read_paper
-from experiments.common.provenance import Provenance
-from experiments.disentanglement.pages import SCORES
-from experiments.verdicts.rules import Measurement, too_few
-from experiments.weak_supervision.blocks import ABLATION, DISENTANGLEMENT, Block, read_blocks
+from experiments.claims.rules import Measurement, too_few
+from experiments.claims.weak_supervision import FILE, METHODS, runs_of
+from experiments.results import Block, Provenance, blocks, read_metrics, read_paper
+from experiments.settings import ExperimentError
 from experiments.weak_supervision.runtimes import benchmark_file, describe_setting, paper_ratio, read_benchmark
 
 HOUR = 3600.0
+SCORES = ("beta_vae", "factor_vae", "mig", "dci_disentanglement", "sap", "modularity")  # of Figure 11
+DOWNSTREAM = "downstream"
+SHARED = 3  # s of Figure 13
 BENCHMARK_DATA = "mpi3d_sim"  # what the benchmark trains on
 SIDES = {"hgvae": "table_3_hgvae", "ada_vae": "table_3_ada_vae"}
 
@@ -25,88 +25,71 @@ SIDES = {"hgvae": "table_3_hgvae", "ada_vae": "table_3_ada_vae"}
 def weak_supervision_studies(metrics: Path) -> list[Measurement]:
     """Appendix C.2, each profile and data set by itself, and the benchmark."""
     measured = []
-    for block in read_blocks(metrics):
-        measured += [_move_together(block), *_ablation(block), _hours(block)]
+    changed = read_metrics(metrics, FILE, changes=True).query("changes != ''")
+    for block in blocks(read_metrics(metrics, FILE)):
+        measured += [_move_together(block, metrics), *_figure_13(block, _same(changed, block)), _hours(block)]
     return measured + _runtimes(metrics)
 
 
-def _lines(block: Block, room: str) -> pd.DataFrame:
-    """Another room's metrics on this block; empty where they are not there."""
+def _same(table: pd.DataFrame, block: Block) -> pd.DataFrame:
+    return table[(table["profile"] == block.profile) & (table["data"] == block.data)]
+
+
+def _move_together(block: Block, metrics: Path) -> Measurement:
+    """Figure 11."""
+    rule, file = "figure_11", "disentanglement_metrics"
     try:
-        return block.of_room(room, "metrics")
+        table = _same(read_metrics(metrics, file), block)
     except ExperimentError:
-        return pd.DataFrame(columns=["row", "method", "shared", "seed"])
+        return Measurement(rule, missing="no run", block=block)
+    table = table[table["method"].isin(METHODS)]
+    if table.empty:
+        return Measurement(rule, missing="no run", block=block)
+    means = table.groupby(["method", "shared", "score"])["value"].mean().unstack("score")
+    correlations = [float(spearmanr(means[one], means[DOWNSTREAM]).statistic) for one in SCORES if one in means]
+    mean = sum(correlations) / len(correlations)
+    text = f"{mean:.2f}, from {min(correlations):.2f} to {max(correlations):.2f} over {len(correlations)} scores"
+    missing = too_few(rule, table["seed"].nunique())
+    return Measurement(rule, text, [(mean, 1.0)], block, table, f"{file}.csv", missing, short=text)
 
 
-def _move_together(block: Block) -> Measurement:
-    table = _lines(block, DISENTANGLEMENT)
-    missing, values, text = too_few("figure_11", table["seed"].nunique()), [], "no run"
-    if len(table):
-        means = table.groupby(["method", "shared", "score"])["value"].mean().unstack("score")
-        others = [score for score in SCORES if score != "downstream" and score in means]
-        correlations = [float(spearmanr(means[score], means["downstream"]).statistic) for score in others]
-        mean = sum(correlations) / len(correlations)
-        text = f"{mean:.2f}, from {min(correlations):.2f} to {max(correlations):.2f} over {len(others)} scores"
-        values = [] if missing else [(mean, 1.0)]
-    file = f"{DISENTANGLEMENT}_metrics.csv"
-    short = text if len(table) else ""
-    return Measurement("figure_11", text, values, table, file, block.profile, block.data, short=short, missing=missing)
-
-
-def _ablation(block: Block) -> list[Measurement]:
-    table = _lines(block, ABLATION)
-    own = block.runs("hgvae")
+def _figure_13(block: Block, changed: pd.DataFrame) -> list[Measurement]:
+    """HGVAE at other temperatures and at higher learning rates, beside its own runs on the same seeds."""
+    own = runs_of(block, "hgvae", SHARED)
+    part = changed[(changed["method"] == "hgvae") & (changed["shared"] == SHARED)]
     measured = []
-    for name in sorted(set(table["row"])):
-        variant = name.split("/")[-1]
-        part = table[table["row"] == name]
-        pairs = part.merge(own[own["shared"] == 3], on="seed", suffixes=("", "_own"))
-        if variant.startswith("final_temperature"):
-            rule, column = "figure_13_temperature", "expected_count"
-        elif variant == "learning_rate_high":
-            rule, column = "figure_13_learning_rate", "per_view_bound"
+    for change, lines in part.groupby("changes"):
+        setting, _, value = str(change).partition("=")
+        pairs = lines.merge(own, on="seed", suffixes=("", "_own"))
+        both = pd.concat([lines, own[own["seed"].isin(lines["seed"])]])
+        if " " in value:  # more than one setting was changed
+            continue
+        if setting == "training.final_temperature":
+            rule, unit = "figure_13_temperature", "latents"
+            by_seed = (pairs["expected_count"] - pairs["expected_count_own"]).tolist()
+        elif setting == "training.learning_rate" and (pairs["learning_rate"] > pairs["learning_rate_own"]).all():
+            rule, unit = "figure_13_learning_rate", "nats per image"
+            by_seed = (pairs["per_view_bound"] - pairs["per_view_bound_own"]).tolist()
         else:
             continue
-        missing = too_few(rule, len(pairs))
-        by_seed = (pairs[column] - pairs[f"{column}_own"]).tolist()
+        missing, part_name, fills = too_few(rule, len(pairs)), f"{setting.split('.')[-1]} {value}", {"variant": value}
         difference = sum(by_seed) / len(by_seed) if by_seed else 0.0
-        bound = column.endswith("bound")
-        unit, value = ("nats per image", difference) if bound else ("latents", abs(difference))
-        text = f"{difference:+.2f} {unit}" if by_seed else missing
+        text = f"{difference:+.2f} {unit}" if by_seed else ""
         if len(by_seed) > 1:  # one seed that collapses can make a mean
             text += f" (by seed {', '.join(f'{one:+.2f}' for one in by_seed)})"
-        measured.append(
-            Measurement(
-                rule,
-                text,
-                [] if missing else [(value, 1.0)],
-                pd.concat([part, own[(own["shared"] == 3) & own["seed"].isin(part["seed"])]]),
-                f"{ABLATION}_metrics.csv, weak_supervision_metrics.csv",
-                block.profile,
-                block.data,
-                {"variant": variant.replace("final_temperature_", "").replace("_", ".")},
-                part=variant,
-                short=text if by_seed else "",
-                missing=missing,
-            )
-        )
+        values = [(difference if rule == "figure_13_learning_rate" else abs(difference), 1.0)]
+        more = {"part": part_name.replace("_", " "), "short": text}
+        measured.append(Measurement(rule, text, values, block, both, f"{FILE}.csv", missing, fills, **more))
     return measured
 
 
 def _hours(block: Block) -> Measurement:
-    runs = block.runs("hgvae")
-    hours = runs["seconds"].median() / HOUR
-    missing = "" if hours == hours else "no run without interruption"
+    rule, runs = "weak_supervision_time", runs_of(block, "hgvae")
+    hours = float(runs["seconds"].median() / HOUR)
+    if hours != hours:
+        return Measurement(rule, "", [], block, runs, f"{FILE}.csv", "no run without interruption")
     return Measurement(
-        "weak_supervision_time",
-        missing or f"{hours:.2f} hours",
-        [] if missing else [(hours, 1.0)],
-        runs,
-        "weak_supervision_metrics.csv",
-        block.profile,
-        block.data,
-        short="" if missing else f"{hours:.2f} h",
-        missing=missing,
+        rule, f"{hours:.2f} hours", [(hours, 1.0)], block, runs, f"{FILE}.csv", short=f"{hours:.2f} h"
     )
 
 
@@ -116,8 +99,8 @@ def _runtimes(metrics: Path) -> list[Measurement]:
     try:
         benchmark = read_benchmark(file)
     except ExperimentError:
-        return [Measurement(rule, "no benchmark", missing="no benchmark") for rule in SIDES.values()]
-    paper, measured = read_paper("table_3"), []
+        return [Measurement(rule, missing="no benchmark") for rule in SIDES.values()]
+    block, paper, measured = Block("", BENCHMARK_DATA, benchmark), read_paper("table_3"), []
     for side, rule in SIDES.items():
         for line in benchmark[benchmark["side"] == side].itertuples():
             ratio, reported = float(line.ratio), paper_ratio(paper, side)
@@ -127,7 +110,7 @@ def _runtimes(metrics: Path) -> list[Measurement]:
                     rule,
                     f"{ratio:.3f} times; benchmark, {setting}",
                     [(ratio, 1.0)],
-                    data=BENCHMARK_DATA,
+                    block,
                     part=setting,
                     short=f"{ratio:.2f} times",
                     paper=f"{reported:.2f} times",
@@ -143,7 +126,7 @@ def _benchmark_origin(file: Path) -> Provenance | None:
     notes = file.with_suffix(".json")
     if not notes.is_file():
         return None
-    facts: dict[str, Any] = json.loads(notes.read_text())["environment"]
+    facts = json.loads(notes.read_text())["environment"]
     return Provenance(
         profile="benchmark",
         data=BENCHMARK_DATA,
