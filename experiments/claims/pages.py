@@ -39,7 +39,8 @@ def claims_markdown(claims: Sequence[Claim], left_out: Sequence[str] = ()) -> st
 
 def claims_latex(claims: Sequence[Claim]) -> str:
     """Returns all claims as a file of longtables, one per section."""
-    return longtables((_table(f"Claims and verdicts: {name}", some) for name, some in _sections(claims).items()), WIDTHS)
+    tables = [_table(f"Claims and verdicts: {name}", some) for name, some in _sections(claims).items()]
+    return longtables(tables, WIDTHS)
 
 
 def is_smoke(claims: Iterable[Claim]) -> bool:
@@ -59,11 +60,8 @@ def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
         some = [one for one in claims if one.measurement.rule == key and one.measurement.short]
         some.sort(key=lambda one: [*PROFILES, ""].index(_block(one)[0]))  # stable: of one profile, the first data set
         best = [one for one in some if _block(one) == _block(some[0])]
-        worth = any(
-            one.measurement.missing or one.outcome != NOT_JUDGED or one.measurement.difference != NOTHING for one in best
-        )
-        if worth and (rule.get("headline") or not headlines):
-            rows.append(_line(str(rule.get("summary") or rule["claim"]), best))
+        if any(_says_something(one) for one in best) and (rule.get("headline") or not headlines):
+            rows.append(_line(str(rule.get("summary") or rule["claim"]), best, headlines))
     return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
 
 
@@ -119,11 +117,18 @@ def _block(claim: Claim) -> tuple[str, str]:
     return (block.profile, block.data) if block else ("", "")
 
 
-def _line(text: str, claims: Sequence[Claim]) -> list[str]:
-    """Claims of one rule and block, in short."""
+def _says_something(claim: Claim) -> bool:
+    measured = claim.measurement
+    return bool(measured.missing) or claim.outcome != NOT_JUDGED or measured.difference != NOTHING
+
+
+def _line(text: str, claims: Sequence[Claim], brief: bool) -> list[str]:
+    """Claims of one rule and block in a line; ``brief``: where all numbers are the same, once."""
     measured = [one.measurement for one in claims]
     place = "; ".join(dict.fromkeys(one.place for one in claims))
     shown = [f"{one.part}: {one.short}" if len(claims) > 1 else one.short for one in measured]
+    if brief and len(shown) > 1 and len({one.short for one in measured}) == 1:
+        shown = [f"{measured[0].short}, {len(shown)} times"]
     words: dict[str, list[str]] = {}
     for one in claims:
         words.setdefault(_short_verdict(one), []).append(one.measurement.part)

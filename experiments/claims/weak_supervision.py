@@ -129,9 +129,7 @@ def same_estimate(block: Block, method: str) -> Measurement:
     text = f"{means.min():.2f} to {means.max():.2f} of {runs['latents'].max()} latents"
     missing = too_few(rule, int(runs.groupby("shared")["seed"].nunique().min()))
     short = f"range {spread:.2f}"
-    return Measurement(
-        rule, text, [(spread, 1.0)], block, runs, f"{FILE}.csv", missing, fills, part=name, short=short
-    )
+    return Measurement(rule, text, [(spread, 1.0)], block, runs, f"{FILE}.csv", missing, fills, part=name, short=short)
 
 
 def _cell(block: Block, methods: Iterable[str], shared: int, column: str) -> Comparison:

@@ -59,27 +59,35 @@ def _figure_13(block: Block, changed: pd.DataFrame) -> list[Measurement]:
     part = changed[(changed["method"] == "hgvae") & (changed["shared"] == SHARED)]
     measured = []
     for change, lines in part.groupby("changes"):
-        setting, _, value = str(change).partition("=")
+        setting, _, value = str(change).removeprefix("training.").partition("=")
         pairs = lines.merge(own, on="seed", suffixes=("", "_own"))
-        both = pd.concat([lines, own[own["seed"].isin(lines["seed"])]])
-        if " " in value:  # more than one setting was changed
+        if " " in value:  # another setting was changed as well
             continue
-        if setting == "training.final_temperature":
-            rule, unit = "figure_13_temperature", "latents"
-            by_seed = (pairs["expected_count"] - pairs["expected_count_own"]).tolist()
-        elif setting == "training.learning_rate" and (pairs["learning_rate"] > pairs["learning_rate_own"]).all():
-            rule, unit = "figure_13_learning_rate", "nats per image"
-            by_seed = (pairs["per_view_bound"] - pairs["per_view_bound_own"]).tolist()
+        if setting == "final_temperature":
+            rule, column, unit = "figure_13_temperature", "expected_count", "latents"
+        elif setting == "learning_rate" and (pairs["learning_rate"] > pairs["learning_rate_own"]).all():
+            rule, column, unit = "figure_13_learning_rate", "per_view_bound", "nats per image"
         else:
             continue
-        missing, part_name, fills = too_few(rule, len(pairs)), f"{setting.split('.')[-1]} {value}", {"variant": value}
+        by_seed = (pairs[column] - pairs[f"{column}_own"]).tolist()
         difference = sum(by_seed) / len(by_seed) if by_seed else 0.0
         text = f"{difference:+.2f} {unit}" if by_seed else ""
         if len(by_seed) > 1:  # one seed that collapses can make a mean
             text += f" (by seed {', '.join(f'{one:+.2f}' for one in by_seed)})"
-        values = [(difference if rule == "figure_13_learning_rate" else abs(difference), 1.0)]
-        more = {"part": part_name.replace("_", " "), "short": text}
-        measured.append(Measurement(rule, text, values, block, both, f"{FILE}.csv", missing, fills, **more))
+        measured.append(
+            Measurement(
+                rule,
+                text,
+                [(abs(difference) if unit == "latents" else difference, 1.0)],
+                block,
+                pd.concat([lines, own[own["seed"].isin(lines["seed"])]]),
+                f"{FILE}.csv",
+                too_few(rule, len(pairs)),
+                {"variant": value},
+                part=f"{setting.replace('_', ' ')} {value}",
+                short=text,
+            )
+        )
     return measured
 
 
@@ -88,9 +96,7 @@ def _hours(block: Block) -> Measurement:
     hours = float(runs["seconds"].median() / HOUR)
     if hours != hours:
         return Measurement(rule, "", [], block, runs, f"{FILE}.csv", "no run without interruption")
-    return Measurement(
-        rule, f"{hours:.2f} hours", [(hours, 1.0)], block, runs, f"{FILE}.csv", short=f"{hours:.2f} h"
-    )
+    return Measurement(rule, f"{hours:.2f} hours", [(hours, 1.0)], block, runs, f"{FILE}.csv", short=f"{hours:.2f} h")
 
 
 def _runtimes(metrics: Path) -> list[Measurement]:
