@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.common.errors import ExperimentError
-from experiments.common.provenance import UNKNOWN, Provenance
-from experiments.common.tables import NOTHING, Table
+from experiments.results import UNKNOWN, Provenance
+from experiments.settings import ExperimentError
+from experiments.tables import NOTHING, Table
 
 PRECISE_FROM = 100.0  # values from here on are written without decimals
 
 
-def benchmark_provenance(path: Path) -> Provenance:
+def benchmark_provenance(path: Path, data: str = "drawn", seconds: str = UNKNOWN) -> Provenance:
     """Returns where the numbers of a benchmark come from.
 
     Args:
         path: JSON of the benchmark, with ``environment``.
+        data: What it was measured on.
+        seconds: What it says of times, in words.
 
     Raises:
         ExperimentError: it isn't there or can't be read.
@@ -28,10 +30,10 @@ def benchmark_provenance(path: Path) -> Provenance:
         commit = f"{facts['commit']:.10}{' with changes' if facts['dirty'] else ''}"
         return Provenance(
             profile="benchmark",
-            data="drawn",
+            data=data,
             seeds=(),
             device=f"{facts['device']}, {facts['cores']} cores, {facts['threads']} thread(s)",
-            seconds=UNKNOWN,
+            seconds=seconds,
             commits=(commit,),
             torch=facts["packages"]["torch"],
             runs=(),
@@ -39,12 +41,6 @@ def benchmark_provenance(path: Path) -> Provenance:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExperimentError(f"{path} can't be read as a benchmark ({type(error).__name__}): run it again") from None
-
-
-def _number(value: float) -> str:
-    if pd.isna(value):
-        return NOTHING
-    return f"{value:,.0f}" if abs(value) >= PRECISE_FROM else f"{value:.3g}"
 
 
 def comparison_table(folder: Path, name: str, title: str) -> Table:
@@ -62,7 +58,7 @@ def comparison_table(folder: Path, name: str, title: str) -> Table:
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise ExperimentError(f"{path} does not exist: run the benchmark first")
-    lines = pd.read_csv(path, keep_default_na=True)
+    lines = pd.read_csv(path)
     texts = ["target", "reached", "note"]
     lines[texts] = lines[texts].astype(object).fillna("")
     rows = []
@@ -72,3 +68,9 @@ def comparison_table(folder: Path, name: str, title: str) -> Table:
         rows.append([work, *numbers, _number(line["ratio"]), *(str(line[text]) for text in texts)])
     header = ["work", "ours", "beside", "theirs", "unit", "ratio", "to reach", "reached", "note"]
     return Table(title, header, rows, [made] * len(rows))
+
+
+def _number(value: float) -> str:
+    if pd.isna(value):
+        return NOTHING
+    return f"{value:,.0f}" if abs(value) >= PRECISE_FROM else f"{value:.3g}"
