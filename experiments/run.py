@@ -92,19 +92,15 @@ def run_cell(config: DictConfig, experiment: str, overrides: Sequence[str] = ())
     """
     cell = cell_of(config, experiment, overrides)
     if cell.plain["force"] or cell.run.finished() is None:
-        execute(cell, OmegaConf.to_yaml(config, resolve=True))
+        execute(cell)
     else:
         log_skipped(cell)
     objective = cell.plain["objective"]
     return None if objective is None else cell.run.mean_of(objective)
 
 
-def execute(cell: Cell, config: str) -> RunDirectory:
+def execute(cell: Cell) -> RunDirectory:
     """Runs one cell and writes its results, unless another process has just finished it.
-
-    Args:
-        cell: The cell.
-        config: Its configuration as it is kept.
 
     Returns:
         The finished run's folder.
@@ -123,7 +119,7 @@ def execute(cell: Cell, config: str) -> RunDirectory:
             log_skipped(cell)
             return cell.run
         try:
-            _run(experiment, cell, config)
+            _run(experiment, cell)
         except SIGTERMException:  # Lightning's, a SystemExit that would end with status 0
             log.warning("stopped by SIGTERM; the same command continues from the last checkpoint")
             sys.exit(128 + signal.SIGTERM)
@@ -141,7 +137,7 @@ def log_skipped(cell: Cell) -> None:
         log.info("%s: %s (%s)", cell.name, words, cell.run.path)
 
 
-def _run(experiment: Experiment, cell: Cell, config: str) -> None:
+def _run(experiment: Experiment, cell: Cell) -> None:
     import pytorch_lightning as pl
     import torch
 
@@ -152,6 +148,7 @@ def _run(experiment: Experiment, cell: Cell, config: str) -> None:
     resumed = run.last_checkpoint() is not None
     log.info("%s %s (%s)", cell.name, "continues" if resumed else "starts", run.path)
     started, code = time.perf_counter(), code_facts()
+    config = OmegaConf.to_yaml(OmegaConf.create({**plain, "changes": cell.row.changes}))
     write_atomically(run.new_config, config)  # says of a run that never ends what it was to be
     if plain["threads"] is not None:
         torch.set_num_threads(plain["threads"])
@@ -172,7 +169,7 @@ def _run(experiment: Experiment, cell: Cell, config: str) -> None:
         context = RunContext(plain["seed"], run, tracker, plain["trainer"], data, cell.row.axes)
         tables = _tables(experiment, context)
         seconds = round(time.perf_counter() - started, 2)
-        measured = {"seconds": seconds, "resumed": resumed, "changes": cell.row.changes}
+        measured = {"seconds": seconds, "resumed": resumed}
         facts = environment_facts(plain["trainer"]["accelerator"]) | code | measured
         run.finish(tables, facts, config)
         tracker.log_facts(facts)

@@ -96,7 +96,8 @@ def select_runs(
         if seeds is not None and origin.seed not in seeds:
             selection.unwanted.append((name, f"seed {origin.seed}"))
         elif facts is None:
-            selection.problems.append((name, "not finished: it failed, was stopped, or is still running"))
+            what = f"{origin.row.changes}: " if origin.row.changes else ""
+            selection.problems.append((name, f"{what}not finished: it failed, was stopped, or is still running"))
         elif (version := facts.get("version", FIRST_VERSION)) != project_version():
             reason = f"made by version {version}, and this is {project_version()}; force=true runs it again"
             selection.problems.append((name, reason))
@@ -126,7 +127,7 @@ def _runs(
                 selection.unwanted.append((_name(run), "made before experiments had axes"))
                 continue
             facts = run.environment() if finished else None
-            origin = _origin(folder.partition("/")[0], config, facts["changes"] if facts else "")
+            origin = _origin(folder.partition("/")[0], config)
             if asked(origin):
                 newest = (run.path / FINISHED if finished else run.new_config).stat().st_mtime
                 found.append((folder, -newest, run, origin, facts))
@@ -140,10 +141,10 @@ def _runs(
         yield run, origin, facts
 
 
-def _origin(experiment: str, config: DictConfig, changes: str) -> Origin:
+def _origin(experiment: str, config: DictConfig) -> Origin:
     axes = {axis: config[axis] for axis in config.axes if axis in config}
     return Origin(
-        row=Row(experiment, axes, changes),
+        row=Row(experiment, axes, config.get("changes", "")),
         profile=config.profile.name,
         data=OmegaConf.select(config, "experiment.data.source") or "",
         seed=config.seed,
