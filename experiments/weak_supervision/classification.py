@@ -8,24 +8,69 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
-
-from experiments.weak_supervision.encoded import EncodedPairs
-from experiments.weak_supervision.factors import FACTORS
 
 log = logging.getLogger("experiments")
 
 SHARED, INDEPENDENT = "shared", "independent"
 # A limit, not a budget: what converges earlier is the same fit with any larger limit.
 MAX_ITERATIONS = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPairs:
+    """Posterior means of pairs of images beside the truth.
+
+    Attributes:
+        names: of the generative factors.
+        means: [pairs, 2, latents], after aggregation: a shared latent has the same mean in both views.
+        independent: bool [pairs, latents], which latents are independent in a pair; the others are shared.
+        factors: int64 [pairs, 2, factors], the generative factors of both images.
+        shared_factors: bool [pairs, factors], which generative factors the pair shares.
+
+    Raises:
+        ValueError: a mean isn't finite, or something said to be shared differs between the views.
+    """
+
+    names: Sequence[str]
+    means: Tensor
+    independent: Tensor
+    factors: Tensor
+    shared_factors: Tensor
+
+    def __post_init__(self) -> None:
+        if not self.means.isfinite().all():
+            raise ValueError("means must be finite")
+        # Straight-through masks may leave rounding errors.
+        equal = torch.isclose(self.means[:, 0], self.means[:, 1], rtol=1e-4, atol=1e-5)
+        if not (equal | self.independent).all():
+            raise ValueError("means of shared latents must be equal in both views")
+        if (self.shared_factors & (self.factors[:, 0] != self.factors[:, 1])).any():
+            raise ValueError("factors that are shared must be equal in both views")
+
+    @property
+    def num_latents(self) -> int:
+        """Number of latents, d."""
+        return self.means.shape[2]
+
+    def shared_part(self) -> Tensor:
+        """Means of the shared latents, zero elsewhere, [pairs, latents]; the views agree on them."""
+        return torch.where(self.independent, 0, self.means[:, 0])
+
+    def independent_part(self, view: int) -> Tensor:
+        """Means of one view's independent latents, zero elsewhere, [pairs, latents]."""
+        return torch.where(self.independent, self.means[:, view], 0)
 
 
 class _Split(NamedTuple):
@@ -59,21 +104,14 @@ def subset_accuracies(train: EncodedPairs, test: EncodedPairs, *, max_iterations
         A line for every factor and part that occur: ``factor``, ``part`` (``shared`` or ``independent``), ``view`` (0
         or 1; none for the shared part), ``train_pairs``, ``test_pairs``, ``accuracy``, ``iterations`` (0: not fitted),
         ``converged``.
-
-    Raises:
-        ValueError: the two splits have different numbers of latents.
     """
-    if train.num_latents != test.num_latents:
-        raise ValueError(
-            f"train and test must have the same number of latents, got {train.num_latents} and {test.num_latents}"
-        )
     features = {
         (SHARED, None): _Split(_array(train.shared_part()), _array(test.shared_part())),
         (INDEPENDENT, 0): _Split(_array(train.independent_part(0)), _array(test.independent_part(0))),
         (INDEPENDENT, 1): _Split(_array(train.independent_part(1)), _array(test.independent_part(1))),
     }
     records: list[dict[str, Any]] = []
-    for position, factor in enumerate(FACTORS):
+    for position, factor in enumerate(train.names):
         for (part, view), encoded in features.items():
             chosen = _Split(*(_array(split.shared_factors[:, position] == (part == SHARED)) for split in (train, test)))
             if not (chosen.train.any() or chosen.test.any()):
@@ -107,6 +145,7 @@ def average_accuracies(table: pd.DataFrame) -> tuple[float, float]:
 
 
 def downstream_accuracy(
+    names: Sequence[str],
     train_means: Tensor,
     train_factors: Tensor,
     test_means: Tensor,
@@ -117,6 +156,7 @@ def downstream_accuracy(
     """Scores the whole representation of single images, averaged over the factors (Figure 11).
 
     Args:
+        names: of the factors.
         train_means: [images, latents], posterior means to fit on.
         train_factors: int64 [images, factors].
         test_means: [images, latents], posterior means to score on.
@@ -135,7 +175,7 @@ def downstream_accuracy(
             max_iterations,
             f"{factor} from all latents",
         )
-        for position, factor in enumerate(FACTORS)
+        for position, factor in enumerate(names)
     ]
     defined = [fit.accuracy for fit in fits if not math.isnan(fit.accuracy)]
     return float(np.mean(defined)) if defined else math.nan

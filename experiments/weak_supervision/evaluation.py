@@ -9,14 +9,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from experiments.weak_supervision.encoded import EncodedPairs
-from experiments.weak_supervision.factors import FACTORS
-from experiments.weak_supervision.fixed_k import largest_latents
-from experiments.weak_supervision.gaussians import divergence, kl_to_prior
-from experiments.weak_supervision.group_vae import OBJECTIVES, Context, GroupVAE, Terms
-from experiments.weak_supervision.images import FactorImages
-from experiments.weak_supervision.pairs import PairSampler
-from experiments.weak_supervision.training import load_batch
+from experiments.weak_supervision.classification import EncodedPairs
+from experiments.weak_supervision.data.images import FactorImages, load_batch
+from experiments.weak_supervision.data.pairs import PairSampler
+from experiments.weak_supervision.group_vae import (
+    OBJECTIVES,
+    Context,
+    GroupVAE,
+    Terms,
+    divergence,
+    kl_to_prior,
+    largest_latents,
+)
 
 ACTIVE_VARIANCE = 0.01  # of the posterior mean over the data: an active latent (Burda et al. 2016)
 _BATCH = 250  # pairs at a time
@@ -85,7 +89,7 @@ def evaluate(
         ))  # fmt: skip
     aggregated, independent, count, expected, means, kl = (torch.cat(values) for values in zip(*parts))
     factors = images.grid.factors_of(drawn.index).movedim(0, 1)  # [pairs, 2, factors]
-    encoded = EncodedPairs(aggregated, independent > 0.5, factors, ~drawn.changed)
+    encoded = EncodedPairs(images.grid.names, aggregated, independent > 0.5, factors, ~drawn.changed)
     averages = torch.stack(terms).sum(0) / pairs
     return Evaluated(encoded, count, expected, tuple(Terms(*values) for values in averages), means, kl.mean((0, 1)))
 
@@ -127,11 +131,11 @@ def count_errors(evaluated: Evaluated, shared: int) -> dict[str, float]:
         shared: s, the number of factors that the pairs share.
 
     Returns:
-        ``count_error``, (E[k-hat] - k)^2 with k = 7 - s and the mean over the law and the pairs; ``draw_count_error``,
-        the mean over the pairs of (k-hat - k)^2 for one draw each; and the same for the literal s-hat = d - k-hat
-        against s: ``shared_error`` and ``draw_shared_error``.
+        ``count_error``, (E[k-hat] - k)^2 with k the number of factors that differ and the mean over the law and the
+        pairs; ``draw_count_error``, the mean over the pairs of (k-hat - k)^2 for one draw each; and the same for the
+        literal s-hat = d - k-hat against s: ``shared_error`` and ``draw_shared_error``.
     """
-    independent = len(FACTORS) - shared
+    independent = len(evaluated.encoded.names) - shared
     literal = evaluated.encoded.num_latents - shared
     expected, count = evaluated.expected_count.double().mean(), evaluated.count.double()
     return {

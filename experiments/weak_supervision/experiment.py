@@ -6,18 +6,21 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from pydantic import ValidationError
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from experiments.common.checks import require_integer, require_number
-from experiments.common.context import RunContext
-from experiments.common.errors import ExperimentError
-from experiments.common.progress import RateEstimate
+from experiments.axes import Row
+from experiments.context import RunContext
+from experiments.settings import ExperimentError, Positive, PositiveInt, settings
+from experiments.training import RateEstimate
 from experiments.weak_supervision.classification import average_accuracies, subset_accuracies
-from experiments.weak_supervision.data import PairData, PairSplits
+from experiments.weak_supervision.data.images import FactorImages
+from experiments.weak_supervision.data.pair_data import PairData, PairSplits
 from experiments.weak_supervision.evaluation import (
     Evaluated,
     active_latents,
@@ -27,23 +30,20 @@ from experiments.weak_supervision.evaluation import (
     evaluate,
 )
 from experiments.weak_supervision.group_vae import GroupVAE
-from experiments.weak_supervision.images import FactorImages
+from experiments.weak_supervision.pictures import TRAVERSED, kept_pictures, reconstruction_table, traversal_table
 from experiments.weak_supervision.training import PairTraining, TrainingSettings
-from experiments.weak_supervision.traversals import reconstruction_table, traversal_table
 
 log = logging.getLogger("experiments")
 # Streams of the run's seed; the methods share all of them.
 MODEL_STREAM, NOISE_STREAM, TRAIN_STREAM, TEST_STREAM, PROFILE_STREAM = range(5)
-TRAVERSED = tuple(-2 + 4 * step / 6 for step in range(7))  # values of a latent, prior standard deviations
 PICTURED_PAIRS = 4
 
 
+@settings
 class WeakSupervision:
     """Trains one method and scores it.
 
-    Args:
-        method: name of the method, for the tables.
-        variant: what an ablation changes about it, for the tables; empty for the method itself.
+    Attributes:
         data: pairs.
         model: makes the untrained model.
         training: see there.
@@ -53,55 +53,42 @@ class WeakSupervision:
         checkpoint_every: epochs between two checkpoints.
         keep_model: keep the trained weights beside the results, as ``model.pt``.
         max_minutes: stop at the first checkpoint after so much time; the same command goes on. None: no limit.
-
-    Raises:
-        ValueError: a setting is not allowed; the message names it.
     """
 
-    headline_metrics = {"epoch/bound": "last", "epoch/expected_count": "last"}  # noqa: RUF012
+    headline_metrics: ClassVar[dict[str, str]] = {"epoch/bound": "last", "epoch/expected_count": "last"}
+    one_seed_tables: ClassVar[tuple[str, ...]] = ("traversals", "reconstructions")
 
-    def __init__(
-        self,
-        *,
-        method: str,
-        variant: str,
-        data: PairData,
-        model: Callable[[], GroupVAE],
-        training: TrainingSettings,
-        evaluation_train_pairs: int,
-        evaluation_test_pairs: int,
-        profile_pairs: int,
-        checkpoint_every: int,
-        keep_model: bool,
-        max_minutes: float | None,
-    ) -> None:
-        for name, value in (
-            ("evaluation_train_pairs", evaluation_train_pairs),
-            ("evaluation_test_pairs", evaluation_test_pairs),
-            ("profile_pairs", profile_pairs),
-            ("checkpoint_every", checkpoint_every),
-        ):
-            require_integer(name, value, 1)
-        if not isinstance(keep_model, bool):
-            raise ValueError(f"keep_model must be true or false, got {keep_model!r}")
-        if max_minutes is not None:
-            require_number("max_minutes", max_minutes, above=True)
-        self.method = method
-        self.variant = variant
-        self.data = data
-        self.model = model
-        self.training = training
-        self.evaluation_train_pairs = evaluation_train_pairs
-        self.evaluation_test_pairs = evaluation_test_pairs
-        self.profile_pairs = profile_pairs
-        self.checkpoint_every = checkpoint_every
-        self.keep_model = keep_model
-        self.max_minutes = max_minutes
-        self.model()  # so that a setting that it refuses is known before anything starts
+    data: PairData
+    model: Callable[[], GroupVAE]
+    training: TrainingSettings
+    evaluation_train_pairs: PositiveInt
+    evaluation_test_pairs: PositiveInt
+    profile_pairs: PositiveInt
+    checkpoint_every: PositiveInt
+    keep_model: bool
+    max_minutes: Positive | None
 
-    def load_images(self, context: RunContext) -> FactorImages:
-        """The images of the run's data."""
-        return self.data.load_images(context.data_directory)
+    def __post_init__(self) -> None:
+        """Tries the model, so that a setting that it refuses is known before anything starts."""
+        try:
+            model = self.model()
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"model.{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
+        factors = len(self.data.factors)
+        if model.needs_every_factor and model.num_latents < factors:
+            name = type(model).__name__
+            raise ValueError(
+                f"model.num_latents is {model.num_latents}; {name} needs one for each of the {factors} factors"
+            )
+
+    @staticmethod
+    def keep_lines(table: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame:
+        """What the collected results take of a run's table."""
+        if table not in WeakSupervision.one_seed_tables:
+            return lines
+        method = "" if row.changes else str(row.axes["method"])
+        return kept_pictures(table, method, int(row.axes["shared"]), lines)
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics``, ``accuracies``, ``profile``, ``history``, ``traversals`` and ``reconstructions``."""
@@ -141,8 +128,8 @@ class WeakSupervision:
         ]
         if self.max_minutes is not None:
             callbacks.append(_StopAfter(self.max_minutes, self.checkpoint_every))
-        trainer = context.trainer(max_epochs=self.training.epochs, callbacks=callbacks, use_distributed_sampler=False)
-        trainer.fit(training, training.loader(trainer.world_size), ckpt_path=context.checkpoint_path, weights_only=True)
+        trainer = context.trainer(max_epochs=self.training.epochs, callbacks=callbacks)
+        trainer.fit(training, training.loader(), ckpt_path=context.checkpoint_path, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
         if training.steps_taken < self.training.steps:
@@ -154,13 +141,6 @@ class WeakSupervision:
     def _tables(
         self, context: RunContext, splits: PairSplits, model: GroupVAE, training: PairTraining
     ) -> dict[str, pd.DataFrame]:
-        facts = {
-            "method": self.method,
-            "variant": self.variant,
-            "shared": self.data.shared,
-            "data": splits.images.name,
-            "image_size": self.data.image_size,
-        }
         temperature = training.annealing(training.steps_taken)
         train, test = (
             evaluate(model, splits.images, sampler, pairs, temperature, context.generator(stream))
@@ -173,15 +153,14 @@ class WeakSupervision:
         accuracies = subset_accuracies(train.encoded, test.encoded)
         shared_accuracy, independent_accuracy = average_accuracies(accuracies)
         log.info("  classifiers: %.0f s", time.perf_counter() - started)
-        counts = count_errors(test, self.data.shared)
         metrics = {
-            **facts,
+            "image_size": self.data.image_size,
             "latents": model.num_latents,
             "steps": self.training.steps,
             "batch_size": self.training.batch_size,
             "learning_rate": self.training.learning_rate,
             "final_temperature": self.training.final_temperature,
-            **counts,
+            **count_errors(test, self.data.shared),
             "shared_accuracy": shared_accuracy,
             "independent_accuracy": independent_accuracy,
             **bound_columns(test),
@@ -191,28 +170,26 @@ class WeakSupervision:
         if not math.isnan(shared_accuracy):
             summary["test/shared_accuracy"] = shared_accuracy
         context.log_summary(summary)
-        profile = bound_profile(
-            model, splits.images, splits.test, self.profile_pairs, context.generator(PROFILE_STREAM)
-        )
+        generator = context.generator(PROFILE_STREAM)
         return {
             "metrics": pd.DataFrame([metrics]),
-            "accuracies": accuracies.assign(**facts),
-            "profile": profile.assign(**facts),
-            "history": pd.DataFrame(training.history).assign(**facts),
-            **self._pictures(splits, model, test),
+            "accuracies": accuracies,
+            "profile": bound_profile(model, splits.images, splits.test, self.profile_pairs, generator),
+            "history": pd.DataFrame(training.history),
+            **_pictures(splits.images, model, test),
         }
 
-    def _pictures(self, splits: PairSplits, model: GroupVAE, test: Evaluated) -> dict[str, pd.DataFrame]:
-        def decode(latents: torch.Tensor) -> torch.Tensor:
-            return torch.sigmoid(model.decode(latents))
 
-        encoded = test.encoded
-        index = splits.images.grid.index_of(encoded.factors[:PICTURED_PAIRS])  # [pairs, 2]
-        originals = splits.images.gather(index.flatten()).unflatten(0, index.shape)
-        return {
-            "traversals": traversal_table(decode, test.means[0, 0], TRAVERSED, test.divergence),
-            "reconstructions": reconstruction_table(decode, encoded.means[:PICTURED_PAIRS], originals),
-        }
+def _pictures(images: FactorImages, model: GroupVAE, test: Evaluated) -> dict[str, pd.DataFrame]:
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(model.decode(latents))
+
+    index = images.grid.index_of(test.encoded.factors[:PICTURED_PAIRS])  # [pairs, 2]
+    originals = images.gather(index.flatten()).unflatten(0, index.shape)
+    return {
+        "traversals": traversal_table(decode, test.means[0, 0], TRAVERSED, test.divergence),
+        "reconstructions": reconstruction_table(decode, test.encoded.means[:PICTURED_PAIRS], originals),
+    }
 
 
 class _StopAfter(pl.Callback):

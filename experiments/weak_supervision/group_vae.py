@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
+from pydantic import ConfigDict, validate_call
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from experiments.common.checks import require_integer, require_number
-from experiments.weak_supervision.gaussians import AVERAGES, average, kl_to_prior
-from experiments.weak_supervision.networks import Decoder, Encoder
-from experiments.weak_supervision.shard import WHOLE, Shard
+from experiments.settings import NonNegative, PositiveInt
+from experiments.weak_supervision.networks import Decoder, Encoder, ImageSize
 
-OBJECTIVES = ("per_view", "joint")
+Average = Literal["arithmetic", "product_of_experts"]
+Divergence = Literal["symmetric", "one_sided"]
+Objective = Literal["per_view", "joint"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+checked = validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))  # of a method's settings, by their types
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,12 @@ class Context(NamedTuple):
         label: [pairs] int64, one of the factors that changed; only LabelVAE looks.
         temperature: of the relaxations, a scalar.
         generator: source of randomness.
-        shard: which part of the global batch these pairs are.
         hard: whole decisions, for evaluation.
     """
 
     label: Tensor
     temperature: Tensor
     generator: torch.Generator
-    shard: Shard = WHOLE
     hard: bool = False
 
 
@@ -77,33 +79,26 @@ class GroupVAE(nn.Module):
         objective: ``per_view`` counts the divergence of a shared latent in both views, as the published code does;
             ``joint`` once per pair, as in a bound on log p(x1, x2) whose shared latents are one variable.
         beta: weight of the divergence.
-
-    Raises:
-        ValueError: a setting is not allowed.
     """
 
+    needs_every_factor = False  # whether there must be a latent for each factor
     diagnostic_names: tuple[str, ...] = ()  # of what ``choose`` says beside its choice
     gradient_names: tuple[str, ...] = ()  # of ``gradient_terms``
 
+    @checked
     def __init__(
         self,
         *,
-        num_latents: int,
-        image_size: int,
-        averaging: str = "arithmetic",
-        objective: str = "per_view",
-        beta: float = 1.0,
+        num_latents: PositiveInt,
+        image_size: ImageSize,
+        averaging: Average = "arithmetic",
+        objective: Objective = "per_view",
+        beta: NonNegative = 1.0,
     ) -> None:
         super().__init__()
-        require_integer("model.num_latents", num_latents, 1)
-        for name, value, allowed in (("averaging", averaging, AVERAGES), ("objective", objective, OBJECTIVES)):
-            if value not in allowed:
-                raise ValueError(f"model.{name} must be one of {', '.join(allowed)}, got {value!r}")
-        require_number("model.beta", beta)
         self.num_latents = num_latents
-        self.image_size = image_size
-        self.averaging = averaging
-        self.objective = objective
+        self.averaging: Average = averaging
+        self.objective: Objective = objective
         self.beta = beta
         self.encoder = Encoder(num_latents, image_size)
         self.decoder = Decoder(num_latents, image_size)
@@ -161,7 +156,7 @@ class GroupVAE(nn.Module):
         log_variance: Tensor,
         noise: Tensor,
         independent: Tensor,
-        objective: str | None = None,
+        objective: Objective | None = None,
     ) -> Terms:
         """The terms of a bound for given independent latents [pairs, latents].
 
@@ -185,3 +180,70 @@ class GroupVAE(nn.Module):
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         """What training minimises."""
         return self.beta * terms.divergence - terms.reconstruction
+
+
+def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)) of every latent, in nats; same shape as the arguments."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+
+
+def divergence(mean: Tensor, log_variance: Tensor, kind: Divergence) -> Tensor:
+    """Divergence between the two views' posteriors, latent by latent, in nats.
+
+    Args:
+        mean: [2, pairs, latents].
+        log_variance: the same shape.
+        kind: ``one_sided``, KL(first || second), as the published code has it (disentanglement_lib), or ``symmetric``,
+            the mean of both directions (paper C.2.2).
+
+    Returns:
+        [pairs, latents], at least 0.
+    """
+    difference = log_variance[0] - log_variance[1]
+    squared = (mean[0] - mean[1]).square()
+    one_sided = 0.5 * (difference.exp() + squared * (-log_variance[1]).exp() - 1 - difference)
+    if kind == "one_sided":
+        return one_sided.clamp(min=0)
+    other = 0.5 * ((-difference).exp() + squared * (-log_variance[0]).exp() - 1 + difference)
+    return (0.5 * (one_sided + other)).clamp(min=0)
+
+
+def average(mean: Tensor, log_variance: Tensor, kind: Average) -> tuple[Tensor, Tensor]:
+    """One posterior for both views.
+
+    Args:
+        mean: [2, pairs, latents].
+        log_variance: the same shape.
+        kind: ``arithmetic``, the means of the means and of the variances (GroupVAE, Hosoya 2018), or
+            ``product_of_experts``, the normalised product of the densities (ML-VAE, Bouchacourt et al. 2018).
+
+    Returns:
+        Mean and log variance, each [pairs, latents].
+    """
+    if kind == "arithmetic":
+        return mean.mean(0), torch.logsumexp(log_variance, 0) - math.log(2)
+    log_precision = torch.logsumexp(-log_variance, 0)
+    weights = torch.softmax(-log_variance, 0)
+    return (weights * mean).sum(0), -log_precision
+
+
+def largest_latents(divergences: Tensor, count: Tensor | int) -> Tensor:
+    """Marks the ``count`` latents of largest divergence.
+
+    Args:
+        divergences: [pairs, latents].
+        count: a number, or [pairs].
+
+    Returns:
+        [pairs, latents], 1 where marked, 0 elsewhere.
+    """
+    rank = divergences.argsort(-1, descending=True).argsort(-1)
+    limit = count.unsqueeze(-1) if isinstance(count, Tensor) else count
+    return (rank < limit).to(divergences.dtype)
+
+
+def log_binomials(number: int, like: Tensor) -> Tensor:
+    """Log of (number choose k) for k = 0, ..., number, in the dtype and on the device of ``like``; [number + 1]."""
+    size = like.new_tensor(float(number))
+    counts = torch.arange(number + 1, device=like.device, dtype=like.dtype)
+    return torch.lgamma(size + 1) - torch.lgamma(counts + 1) - torch.lgamma(size - counts + 1)

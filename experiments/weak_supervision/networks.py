@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-IMAGE_SIZES = (64, 32)
+ImageSize = Literal[64, 32]  # pixels a side
 _HIDDEN = 256
 _GRID = 4  # pixels a side where convolutions meet the dense layers
 # (channels, kernel) of convolutions and channels of transposed convolutions; the last of these are the image's own.
-_ENCODER = {64: ((32, 4), (32, 4), (64, 2), (64, 2)), 32: ((32, 4), (32, 4), (64, 2))}
-_DECODER = {64: (64, 32, 32), 32: (32, 32)}
-
-
-def require_image_size(image_size: int) -> None:
-    """Refuses a size that there are no networks for.
-
-    Raises:
-        ValueError: with the sizes there are.
-    """
-    if isinstance(image_size, bool) or image_size not in IMAGE_SIZES:
-        raise ValueError(f"image_size must be one of {', '.join(map(str, IMAGE_SIZES))}, got {image_size!r}")
+_ENCODER: dict[ImageSize, tuple[tuple[int, int], ...]] = {
+    64: ((32, 4), (32, 4), (64, 2), (64, 2)),
+    32: ((32, 4), (32, 4), (64, 2)),
+}
+_DECODER: dict[ImageSize, tuple[int, ...]] = {64: (64, 32, 32), 32: (32, 32)}
 
 
 def initialise(module: nn.Module) -> None:
@@ -42,13 +37,12 @@ class Encoder(nn.Module):
 
     Args:
         num_latents: d.
-        image_size: pixels a side, 64 or 32.
+        image_size: pixels a side.
         channels: of the images.
     """
 
-    def __init__(self, num_latents: int, image_size: int, channels: int = 3) -> None:
+    def __init__(self, num_latents: int, image_size: ImageSize, channels: int = 3) -> None:
         super().__init__()
-        require_image_size(image_size)
         layers: list[nn.Module] = []
         for outputs, kernel in _ENCODER[image_size]:
             layers += [_halving(channels, outputs, kernel), nn.ReLU(inplace=True)]
@@ -70,13 +64,12 @@ class Decoder(nn.Module):
 
     Args:
         num_latents: d.
-        image_size: pixels a side, 64 or 32.
+        image_size: pixels a side.
         channels: of the images.
     """
 
-    def __init__(self, num_latents: int, image_size: int, channels: int = 3) -> None:
+    def __init__(self, num_latents: int, image_size: ImageSize, channels: int = 3) -> None:
         super().__init__()
-        require_image_size(image_size)
         width = 64
         self.dense = nn.Sequential(
             nn.Linear(num_latents, _HIDDEN),

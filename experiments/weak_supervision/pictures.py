@@ -1,116 +1,105 @@
-"""Reconstructions and latent traversals of single runs of one block."""
+"""What a trained model's decoder makes of a few test pairs and of moved latents: small images as lines of a table."""
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
+import base64
+import io
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import torch
+from matplotlib.image import imread, imsave
+from torch import Tensor
 
-from experiments.common.collected import ordered
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import add_caption
-from experiments.weak_supervision.blocks import CAPTION, METHODS, Block, independent_factors, label
-from experiments.weak_supervision.kept_pictures import (
-    RECONSTRUCTED,
-    RECONSTRUCTED_SHARED,
-    TRAVERSED,
-    TRAVERSED_SHARED,
-    read_pictures,
-)
-
+Decode = Callable[[Tensor], Tensor]
 Images = npt.NDArray[np.uint8]
-GAP = 2  # pixels around an image
+
+TRAVERSED = tuple(-2 + 4 * step / 6 for step in range(7))  # values of a latent, prior standard deviations
+# Which runs' pictures are kept beside the committed metrics: few, and of a traversal the most active latents.
+RECONSTRUCTED, RECONSTRUCTED_SHARED = ("label_vae", "ada_vae", "hgvae", "evidence_hgvae"), (1, 5)
+TRAVERSED_METHODS, TRAVERSED_SHARED, TRAVERSED_LATENTS = ("hgvae", "evidence_hgvae"), 3, 7
+_JPEG = {"quality": 90, "subsampling": 0, "optimize": True}  # a quarter of a PNG; by eye there is no difference
 
 
-def _kept(block: Block, name: str, methods: tuple[str, ...], shared: tuple[int, ...]) -> pd.DataFrame:
-    """Kept pictures of some methods and numbers of shared factors.
+@torch.no_grad()
+def traversal_table(decode: Decode, mean: Tensor, values: Sequence[float], activity: Tensor) -> pd.DataFrame:
+    """Decodes one encoding again and again with one latent at a time moved over a range, the most active latent first.
 
-    Raises:
-        ExperimentError: there is none.
+    Args:
+        decode: latents [n, d] to images [n, 3, height, width] in [0, 1].
+        mean: [d], the encoding that the other latents keep.
+        values: what the moved latent is set to, an image each.
+        activity: [d], by which the latents are ordered, for example their mean divergence from the prior.
+
+    Returns:
+        A line for every image: ``rank`` (from 0), ``latent``, ``activity``, ``step``, ``value``, ``jpeg`` (base64).
     """
-    words = " or ".join(METHODS[method] for method in methods)
-    missing = f"the metrics hold no pictures of {words} at {block.source}"
-    if not (block.folder / f"weak_supervision_{name}.csv").is_file():
-        raise ExperimentError(missing)  # runs of other rows leave none
-    table = block.table(name)
-    table = table[table["method"].isin(methods) & table["shared"].isin(shared)]
-    if table.empty:
-        raise ExperimentError(missing)
-    return table
+    order = activity.argsort(descending=True, stable=True).tolist()
+    moved = mean.repeat(len(mean), len(values), 1)  # [d, steps, d]
+    latents = torch.arange(len(mean), device=mean.device)
+    moved[latents, :, latents] = mean.new_tensor(values)
+    images = to_bytes(decode(moved.flatten(0, 1))).unflatten(0, (len(mean), len(values)))[order]
+    lines = [
+        (rank, latent, float(activity[latent]), step, value)
+        for rank, latent in enumerate(order)
+        for step, value in enumerate(values)
+    ]
+    table = pd.DataFrame(lines, columns=["rank", "latent", "activity", "step", "value"])
+    return table.assign(jpeg=pack(images.flatten(0, 1)))
 
 
-def _tiled(lines: list[Images]) -> Images:
-    """Joins lines of images [lines][images, height, width, 3] into one, with white gaps."""
-    padding = ((0, 0), (GAP, GAP), (GAP, GAP), (0, 0))
-    joined = [np.concatenate(list(np.pad(line, padding, constant_values=255)), axis=1) for line in lines]
-    return np.concatenate(joined, axis=0)
+@torch.no_grad()
+def reconstruction_table(decode: Decode, means: Tensor, images: Tensor) -> pd.DataFrame:
+    """Puts what the decoder makes of each encoding beside the image that was encoded.
 
+    Args:
+        decode: latents [n, d] to images [n, 3, height, width] in [0, 1].
+        means: [pairs, 2, d].
+        images: uint8 [pairs, 2, height, width, 3].
 
-def _show(ax: Axes, lines: list[Images], names: list[str], columns: list[str]) -> None:
-    height, width = (side + 2 * GAP for side in lines[0].shape[1:3])
-    ax.imshow(_tiled(lines), interpolation="nearest")
-    ax.set_yticks([height * (line + 0.5) for line in range(len(lines))], names, fontsize=7)
-    ax.set_xticks([width * (column + 0.5) for column in range(len(columns))], columns, fontsize=7)
-    ax.tick_params(length=0)
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-
-
-def figure_reconstructions(block: Block) -> Figure:
-    """Pairs of test images above what the methods make of them, a panel per s."""
-    table = _kept(block, "reconstructions", RECONSTRUCTED, RECONSTRUCTED_SHARED)
-    shown = [shared for shared in RECONSTRUCTED_SHARED if (table["shared"] == shared).any()]
-    size = (5.6 * len(shown), 3.6)
-    figure, axes = plt.subplots(1, len(shown), figsize=size, squeeze=False, layout="constrained")
-    for ax, shared in zip(axes.flat, shown):
-        lines: list[Images] = []
-        names: list[str] = []
-        before: Images | None = None
-        of_pairs = table[table["shared"] == shared]
-        for method in ordered(of_pairs["method"], METHODS):
-            part = of_pairs[of_pairs["method"] == method].sort_values(["pair", "view"])
-            original, decoded = (read_pictures(part[part["kind"] == kind]) for kind in ("original", "reconstruction"))
-            if before is None or not np.array_equal(before, original):  # another seed has other pairs
-                lines.append(original)
-                names.append("test images")
-                before = original
-            lines.append(decoded)
-            names.append(label(method))
-        pairs = part.loc[part["kind"] == "original", ["pair", "view"]].itertuples(index=False)
-        _show(ax, lines, names, [f"pair {pair + 1},\nview {view + 1}" for pair, view in pairs])
-        ax.set_title(f"s = {shared} shared factors, k = {independent_factors(shared)} independent", fontsize=9)
-    caption = (
-        "Pairs of test images and their reconstructions from the posterior means; shared latents have the same mean in "
-        f"both views. Lowest seed. {block.described(table)}"
+    Returns:
+        A line for every image: ``pair``, ``view``, ``kind`` (``original`` or ``reconstruction``), ``jpeg`` (base64).
+    """
+    decoded = to_bytes(decode(means.flatten(0, -2))).unflatten(0, means.shape[:-1])
+    shown = torch.stack([images.cpu(), decoded], dim=2)  # [pairs, 2 views, 2 kinds, height, width, 3]
+    lines = pd.MultiIndex.from_product(
+        [range(len(means)), range(2), ["original", "reconstruction"]], names=["pair", "view", "kind"]
     )
-    add_caption(figure, caption, int(CAPTION * size[0]))
-    return figure
+    return lines.to_frame(index=False).assign(jpeg=pack(shown.flatten(0, 2)))
 
 
-def figure_traversals(block: Block) -> Figure:
-    """A test image decoded with one latent at a time moved, a panel per method."""
-    table = _kept(block, "traversals", TRAVERSED, (TRAVERSED_SHARED,))
-    methods = ordered(table["method"], METHODS)
-    size = (max(6.5, 4.6 * len(methods)), 4.7)
-    figure, axes = plt.subplots(1, len(methods), figsize=size, squeeze=False, layout="constrained")
-    for ax, method in zip(axes.flat, methods):
-        part = table[table["method"] == method].sort_values(["rank", "step"])
-        lines, names = [], []
-        for _, line in part.groupby("rank"):
-            lines.append(read_pictures(line))
-            first = line.iloc[0]
-            names.append(f"latent {first['latent']}: {first['activity']:.2f}")
-        _show(ax, lines, names, [f"{value:.1f}" for value in part["value"].unique()])
-        ax.set_title(label(method), fontsize=9)
-        ax.set_xlabel("value of the latent", fontsize=8)
-    axes[0, 0].set_ylabel("latent: its mean KL divergence to the prior (nats)", fontsize=8)
-    caption = (
-        "One test image decoded with a latent at a time moved over two prior standard deviations, the others kept; the "
-        f"most active latents, pairs share {TRAVERSED_SHARED} factors. Lowest seed. {block.described(table)}"
-    )
-    add_caption(figure, caption, int(CAPTION * size[0]))
-    return figure
+def kept_pictures(table: str, method: str, shared: int, lines: pd.DataFrame) -> pd.DataFrame:
+    """Returns what the figures show of a run's pictures; nothing of most runs.
+
+    Args:
+        table: ``traversals`` or ``reconstructions``.
+        method: of the run.
+        shared: s of the run.
+        lines: of its table.
+    """
+    if table == "traversals":
+        kept = method in TRAVERSED_METHODS and shared == TRAVERSED_SHARED
+        return lines[(lines["rank"] < TRAVERSED_LATENTS) & kept]
+    return lines[[method in RECONSTRUCTED and shared in RECONSTRUCTED_SHARED] * len(lines)]
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Turns images [n, 3, height, width] in [0, 1] into uint8 [n, height, width, 3] on the CPU."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu()
+
+
+def pack(images: Tensor) -> list[str]:
+    """Writes uint8 images [n, height, width, 3] as JPEG, base64."""
+    texts = []
+    for image in images.numpy():
+        file = io.BytesIO()
+        imsave(file, image, format="jpeg", pil_kwargs=_JPEG)
+        texts.append(base64.b64encode(file.getvalue()).decode())
+    return texts
+
+
+def unpack(texts: pd.Series) -> Images:
+    """Reads images of one size back, uint8 [lines, height, width, 3]."""
+    return np.stack([imread(io.BytesIO(base64.b64decode(text)), format="jpeg") for text in texts])

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from experiments.weak_supervision.gaussians import DIVERGENCES, divergence
-from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
+from experiments.weak_supervision.group_vae import Choice, Context, Divergence, GroupVAE, checked, divergence
 
 
 class AdaVAE(GroupVAE):
@@ -16,16 +15,12 @@ class AdaVAE(GroupVAE):
     Args:
         divergence: ``one_sided``, as in the published code, or ``symmetric``.
         settings: of ``GroupVAE``.
-
-    Raises:
-        ValueError: a setting is not allowed.
     """
 
-    def __init__(self, *, divergence: str = "one_sided", **settings: Any) -> None:
+    @checked
+    def __init__(self, *, divergence: Divergence = "one_sided", **settings: Any) -> None:
         super().__init__(**settings)
-        if divergence not in DIVERGENCES:
-            raise ValueError(f"model.divergence must be one of {', '.join(DIVERGENCES)}, got {divergence!r}")
-        self.divergence = divergence
+        self.divergence: Divergence = divergence
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         divergences = divergence(mean.detach(), log_variance.detach(), self.divergence)

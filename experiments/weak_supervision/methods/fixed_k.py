@@ -7,45 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.common.checks import require_integer
-from experiments.weak_supervision.gaussians import divergence
-from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
-
-
-def largest_latents(divergences: Tensor, count: Tensor | int) -> Tensor:
-    """Marks the ``count`` latents of largest divergence.
-
-    Args:
-        divergences: [pairs, latents].
-        count: a number, or [pairs].
-
-    Returns:
-        [pairs, latents], 1 where marked, 0 elsewhere.
-    """
-    rank = divergences.argsort(-1, descending=True).argsort(-1)
-    limit = count.unsqueeze(-1) if isinstance(count, Tensor) else count
-    return (rank < limit).to(divergences.dtype)
+from experiments.settings import NonNegativeInt
+from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE, checked, divergence, largest_latents
 
 
 class FixedK(GroupVAE):
-    """The ``num_independent`` latents with the largest symmetric divergence are independent.
+    """The latents with the largest symmetric divergence are independent, as many as factors differ.
 
     Args:
-        num_independent: k; the truth, 7 - s, for the reference of what a bound can reach.
+        shared: s, the number of factors that the pairs share.
+        num_factors: of the data; the number of independent latents is ``num_factors - shared``, the truth.
         settings: of ``GroupVAE``.
 
     Raises:
-        ValueError: a setting is not allowed.
+        ValueError: there are fewer latents.
     """
 
-    def __init__(self, *, num_independent: int, **settings: Any) -> None:
+    @checked
+    def __init__(self, *, shared: NonNegativeInt, num_factors: NonNegativeInt = 7, **settings: Any) -> None:
         super().__init__(**settings)
-        require_integer("model.num_independent", num_independent, 0)
-        if num_independent > self.num_latents:
-            raise ValueError(
-                f"model.num_independent is {num_independent}, but there are only {self.num_latents} latents"
-            )
-        self.num_independent = num_independent
+        self.num_independent = num_factors - shared
+        if not 0 <= self.num_independent <= self.num_latents:
+            raise ValueError(f"num_independent is {self.num_independent}, but there are {self.num_latents} latents")
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         divergences = divergence(mean.detach(), log_variance.detach(), "symmetric")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from experiments.common.checks import require_number
-from experiments.weak_supervision.binomials import log_binomials
-from experiments.weak_supervision.fixed_k import largest_latents
-from experiments.weak_supervision.gaussians import divergence
-from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
+from experiments.settings import NonNegative
+from experiments.weak_supervision.group_vae import (
+    Choice,
+    Context,
+    GroupVAE,
+    checked,
+    divergence,
+    largest_latents,
+    log_binomials,
+)
 from experiments.weak_supervision.networks import initialise
-from experiments.weak_supervision.neural_sort import gumbel_like, neural_sort
 from mvhg import MultivariateHypergeometricStraightThrough
 
-SORT_SCORES = ("divergence", "log_divergence")
 _FLOOR = 1e-12  # of a divergence whose logarithm is taken
 
 
@@ -32,30 +35,24 @@ class HGVAE(GroupVAE):
         sort_noise: scale of the Gumbel noise that makes the sort stochastic; 0 for none.
         weights_learning_rate_factor: of the dense layer's learning rate on the training's.
         settings: of ``GroupVAE``.
-
-    Raises:
-        ValueError: a setting is not allowed.
     """
 
     diagnostic_names = ("log_weight_difference",)
     gradient_names = ("weights_gradient",)
 
+    @checked
     def __init__(
         self,
         *,
-        sort_scores: str = "divergence",
-        sort_noise: float = 1.0,
-        weights_learning_rate_factor: float = 1.0,
+        sort_scores: Literal["divergence", "log_divergence"] = "divergence",
+        sort_noise: NonNegative = 1.0,
+        weights_learning_rate_factor: NonNegative = 1.0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if sort_scores not in SORT_SCORES:
-            raise ValueError(f"model.sort_scores must be one of {', '.join(SORT_SCORES)}, got {sort_scores!r}")
-        require_number("model.sort_noise", sort_noise)
-        require_number("model.weights_learning_rate_factor", weights_learning_rate_factor)
         self.sort_scores = sort_scores
-        self.weights_learning_rate_factor = weights_learning_rate_factor
         self.sort_noise = sort_noise
+        self.weights_learning_rate_factor = weights_learning_rate_factor
         self.weights = nn.Linear(self.num_latents, 2)
         initialise(self.weights)
 
@@ -82,18 +79,40 @@ class HGVAE(GroupVAE):
             difference = (log_weights[:, 0] - log_weights[:, 1]).unsqueeze(-1)
             expected = torch.softmax(2 * log_binomials(size, mean) + sizes * difference, -1) @ sizes
         diagnostics = {"log_weight_difference": (log_weights[:, 0] - log_weights[:, 1]).detach().mean()}
-        # Every process draws for the whole batch, so that the draws don't depend on its division.
         urn = MultivariateHypergeometricStraightThrough(
-            context.temperature, size, group_sizes, log_weights=context.shard.whole(log_weights), validate_args=False
+            context.temperature, size, group_sizes, log_weights=log_weights, validate_args=False
         )
         if context.hard:
-            count = context.shard.part(urn.sample(generator=context.generator)[:, 0])
+            count = urn.sample(generator=context.generator)[:, 0]
             return Choice(largest_latents(divergences, count), count, expected, diagnostics)
         draw = urn.rsample_selection(generator=context.generator)
-        count, mask = (context.shard.part(values[:, 0]) for values in (draw.counts, draw.prefix_mask))
+        count, mask = draw.counts[:, 0], draw.prefix_mask[:, 0]  # [pairs], [pairs, ranks]
         scores = divergences if self.sort_scores == "divergence" else divergences.clamp(min=_FLOOR).log()
-        noise = gumbel_like(context.shard.whole(divergences.detach()), context.generator)
-        scores = scores + self.sort_noise * context.shard.part(noise)
+        scores = scores + self.sort_noise * gumbel_like(divergences, context.generator)
         permutation = neural_sort(scores, context.temperature)  # [pairs, rank, latent]
         independent = torch.einsum("pr,prl->pl", mask, permutation)
         return Choice(independent, count.detach(), expected, diagnostics)
+
+
+def neural_sort(scores: Tensor, temperature: Tensor | float) -> Tensor:
+    """Rows of a relaxed permutation matrix; row i is a law of which element has rank i (Grover et al. 2019, Eq. 5).
+
+    Args:
+        scores: [..., n].
+        temperature: positive; towards 0 the rows become one-hot.
+
+    Returns:
+        [..., n, n]; every row sums to 1, ``result @ scores`` is sorted in descending order as the temperature falls.
+    """
+    n = scores.shape[-1]
+    distances = (scores.unsqueeze(-1) - scores.unsqueeze(-2)).abs().sum(-1)  # [..., n]
+    scaling = n + 1 - 2 * torch.arange(1, n + 1, device=scores.device, dtype=scores.dtype)
+    logits = scaling.unsqueeze(-1) * scores.unsqueeze(-2) - distances.unsqueeze(-2)  # [..., rank, element]
+    return torch.softmax(logits / temperature, dim=-1)
+
+
+def gumbel_like(scores: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard Gumbel noise of the shape of ``scores``; added to log scores it makes sorting a Plackett-Luce draw."""
+    uniform = torch.rand(scores.shape, device=scores.device, dtype=scores.dtype, generator=generator)
+    tiny = torch.finfo(scores.dtype).tiny
+    return -(-uniform.clamp(min=tiny).log()).clamp(min=tiny).log()

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from experiments.weak_supervision.factors import FACTORS
 from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
 
 
 class LabelVAE(GroupVAE):
-    """Takes the number of independent latents as known to be 1 and the label, a changed factor, as its index.
+    """Takes the number of independent latents as known to be 1 and the label, a changed factor, as its index."""
 
-    Args:
-        settings: of ``GroupVAE``.
-
-    Raises:
-        ValueError: fewer latents than factors, or a setting of the base.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        if self.num_latents < len(FACTORS):
-            raise ValueError(
-                f"model.num_latents is {self.num_latents}; LabelVAE needs one for each of the {len(FACTORS)} factors"
-            )
+    needs_every_factor = True
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         independent = one_hot(context.label, self.num_latents).to(mean.dtype)
