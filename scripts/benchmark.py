@@ -33,24 +33,28 @@ def main(arguments: list[str] | None = None) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
         sampler = load_sampler(options.official) if options.official else None
         grid_sizes, closed_sizes, rate_sizes = QUICK if options.quick else (Grid(), ClosedForms(), Rates())
-        where = report.place()
+        facts = report.before_a_run()
         grid = measure_grid(grid_sizes, sampler, print)
         closed = measure_closed_forms(closed_sizes, print)
         device = measure_device_view(print)
         rates, left_out = measure_rates(rate_sizes, sampler, print)
         distances = {str(dtype)[6:]: precision(dtype) for dtype in (torch.float32, torch.float64)}
-        apart = pd.DataFrame({"dtype": list(distances), "total_variation": list(distances.values())})
-        text = {
-            "grid": f"Urns, batches, temperatures\n{report.grid_in_words(grid)}",
-            "closed_forms": "Closed forms\nOne thread, float32, construction included.",
-            "device_view": "What a GPU would be asked\nKernels (ATen calls that are no views) and synchronisations of "
-            "one call on a pretended accelerator, sizes given as numbers, validation off; whether it compiles whole.",
-            "rates": "Many draws\nThe paper's urn, m = 200 x 3, n = 180, temperature 0.5, float32.",
-            "precision": "Precision\nLargest distance of a conditional law from the float64 convolution.",
+        worst = report.grid_in_words(grid)
+        precise = ", ".join(f"{dtype} {distance:.1e}" for dtype, distance in distances.items())
+        sections = {
+            "benchmark": (
+                f"Beside others, and beside what was wanted\n{worst}\nOne thread for what is below a second. Largest "
+                f"total-variation distance of a conditional law from a float64 convolution: {precise}.",
+                pd.DataFrame([*report.grid_lines(grid), *rates, *closed]),
+            ),
+            "grid": (f"Urns, batches, temperatures\n{worst}", grid),
+            "device_view": (
+                "What a GPU would be asked\nKernels (ATen calls that are no views) and synchronisations of one call on "
+                "a pretended accelerator, sizes given as numbers, validation off; whether it compiles whole.",
+                device,
+            ),
         }
-        tables = {"grid": grid, "closed_forms": closed, "device_view": device, "rates": rates, "precision": apart}
-        sections = {name: (text[name], table) for name, table in tables.items()}
-        for path in report.write(options.output, sections, where, left_out):
+        for path in report.write(options.output, "Benchmark of the sampler", sections, facts, left_out):
             print(f"wrote {path}")
 
 

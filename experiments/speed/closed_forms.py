@@ -6,13 +6,12 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
 import torch
 from torch.distributions import kl_divergence
 
 import mvhg
 from experiments.settings import PositiveInt, settings
-from experiments.speed.measure import in_turns
+from experiments.speed.measure import comparison, in_turns, in_words
 
 Law = mvhg.MultivariateHypergeometric
 
@@ -84,17 +83,17 @@ def _backward(quantity: str, groups: int, batch: int) -> Callable[[], object]:
     return call
 
 
-def measure_closed_forms(settings: ClosedForms, log: Callable[[str], None]) -> pd.DataFrame:
-    """Measures on one thread.
+def measure_closed_forms(settings: ClosedForms, log: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measures on one thread, float32 unless said otherwise, construction included.
 
     Returns:
-        A line per piece of work: what, its value, unit, and the most that is wanted.
+        A ``comparison`` per piece of work with the most that is wanted.
     """
     lines: list[dict[str, Any]] = []
 
     def add(work: str, value: float, unit: str, wanted: float) -> None:
-        lines.append({"work": work, "value": value, "unit": unit, "at_most": wanted})
-        log(f"{work}: {value:.3g} {unit} (wanted: at most {wanted:g})")
+        lines.append(comparison(work, value, unit, "wanted", wanted, value / wanted, "<= 1"))
+        log(in_words(lines[-1]))
 
     seconds = in_turns(_small(settings.batch), settings.rounds, shortest=0.05)
     for name, values in seconds.items():
@@ -118,4 +117,4 @@ def measure_closed_forms(settings: ClosedForms, log: Callable[[str], None]) -> p
     }
     for name, values in in_turns(large, min(3, settings.rounds)).items():
         add(f"{name}, m = 200 x 3, n = 180, batch {settings.large_batch:,}", statistics.median(values), "s", 0.3)
-    return pd.DataFrame(lines)
+    return lines

@@ -10,6 +10,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch.utils.benchmark import Timer
 
@@ -46,6 +47,25 @@ def in_turns(
 def median_ratio(theirs: list[float], ours: list[float]) -> float:
     """The median of the rounds' ratios theirs / ours."""
     return statistics.median(other / mine for other, mine in zip(theirs, ours, strict=True))
+
+
+def comparison(
+    work: str, ours: float, unit: str, other_side: str, other: float, ratio: float, target: str = "", note: str = ""
+) -> dict[str, Any]:
+    """A line of ``benchmark.csv``; ``ratio`` is what ``target``, such as ">= 80", is about."""
+    reached = ""
+    if target:
+        relation, bound = target.split()
+        reached = "yes" if (ratio >= float(bound) if relation == ">=" else ratio <= float(bound)) else "no"
+    line = {"work": work, "ours": ours, "other_side": other_side, "other": other, "unit": unit, "ratio": ratio}
+    return line | {"target": target, "reached": reached, "note": note}
+
+
+def in_words(line: Mapping[str, Any]) -> str:
+    """A comparison in one line."""
+    wanted = f" (to reach {line['target']}: {line['reached']})" if line["target"] else ""
+    beside = f"{line['other_side']} {line['other']:,.4g}, " if line["other_side"] else ""
+    return f"{line['work']}: {line['ours']:,.4g} {line['unit']}, {beside}ratio {line['ratio']:.3g}{wanted}"
 
 
 def peak_memory_mib() -> float:

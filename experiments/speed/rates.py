@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 import mvhg
 from experiments.settings import ExperimentError, PositiveInt, settings
-from experiments.speed.measure import in_turns, median_ratio, memory_growth_mib, seconds_of
+from experiments.speed.measure import comparison, in_turns, in_words, median_ratio, memory_growth_mib, seconds_of
 
 SIZES, TOTAL, WEIGHTS = (200, 200, 200), 180, (1.0, 2.0, 1.0)  # the paper's urn
 COEFFICIENTS = torch.tensor([1.0, -2.0, 0.5])  # of the loss, a linear function of the counts
@@ -87,19 +86,18 @@ def _authors(sampler: Callable[..., Any], batch: int) -> Callable[[], object]:
 
 def measure_rates(
     settings: Rates, sampler: Callable[..., Any] | None, log: Callable[[str], None]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Measures.
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Measures the paper's urn at temperature 0.5 in float32.
 
     Returns:
-        A line per piece of work (ours, theirs, unit, ratio ours / theirs, least that is wanted), and what was left out.
+        A ``comparison`` per piece of work, and what was left out.
     """
     lines: list[dict[str, Any]] = []
     left_out: list[str] = []
 
     def add(work: str, ours: float, unit: str, beside: str, theirs: float, ratio: float, wanted: str) -> None:
-        line = {"work": work, "ours": ours, "unit": unit, "beside": beside, "theirs": theirs}
-        lines.append(line | {"ratio": ratio, "wanted": wanted})
-        log(f"{work}: {ours:,.4g} {unit}, {beside} {theirs:,.4g}, ratio {ratio:.3g} (wanted: {wanted or '-'})")
+        lines.append(comparison(work, ours, unit, beside, theirs, ratio, wanted))
+        log(in_words(lines[-1]))
 
     one_law = mvhg.MultivariateHypergeometric(TOTAL, list(SIZES), torch.tensor(WEIGHTS))
     soft = mvhg.MultivariateHypergeometricStraightThrough(0.5, TOTAL, list(SIZES), torch.tensor(WEIGHTS))
@@ -141,7 +139,7 @@ def measure_rates(
     milliseconds = 1e3 * statistics.median(seconds_of(lambda: huge.sample((2,))) for _ in range(settings.rounds))
     add(title, milliseconds, "ms", "wanted", 50.0, milliseconds / 50.0, "<= 1")
     add(f"peak memory, {title}", memory, "MiB", "wanted", 50.0, memory / 50.0, "<= 1")
-    return pd.DataFrame(lines), left_out
+    return lines, left_out
 
 
 def precision(dtype: torch.dtype) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -14,17 +15,28 @@ from matplotlib.figure import Figure
 
 from experiments.environment import environment_facts
 from experiments.figures import COLOURS, MARKERS, add_caption, draw
+from experiments.speed.measure import comparison
 from experiments.store import write_atomically
 
 
-def place() -> str:
-    """Machine, versions, commit and load before anything is measured, in a sentence."""
-    facts = environment_facts("cpu")
-    commit = str(facts["commit"])[:10] + (" with uncommitted changes" if facts["dirty"] else "")
+def before_a_run() -> dict[str, Any]:
+    """Code, versions, device, cores, date, and the load average as they stand before anything is measured.
+
+    ``load_average`` counts the processes that wanted a core in the minute before: clearly above zero, the machine was
+    not idle.
+    """
+    facts = {name: value for name, value in environment_facts("cpu").items() if not name.startswith("peak")}
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     date = datetime.now(timezone.utc).date().isoformat()
-    load = f" Load average before the start: {os.getloadavg()[0]:.1f}." if hasattr(os, "getloadavg") else ""
-    versions = f"torch {facts['packages']['torch']}, commit {commit}"
-    return f"{facts['device']}, {os.cpu_count()} cores, {versions}, {date}.{load}"
+    return facts | {"cores": os.cpu_count(), "load_average": load, "date": date}
+
+
+def place(facts: Mapping[str, Any]) -> str:
+    """The facts in a sentence or two."""
+    commit = str(facts["commit"])[:10] + (" with uncommitted changes" if facts["dirty"] else "")
+    load = "" if facts["load_average"] is None else f" Load average before the start: {facts['load_average']:.1f}."
+    versions = f"torch {facts['packages']['torch']}, Python {facts['python']}, commit {commit}"
+    return f"{facts['device']}, {facts['cores']} cores, {versions}, {facts['date']}.{load}"
 
 
 def cell(value: Any) -> str:
@@ -58,6 +70,27 @@ def grid_in_words(grid: pd.DataFrame) -> str:
     return text + f"Temperature 2 takes at most {warm:.2f} times the time of temperature 0.5.\n"
 
 
+def grid_lines(grid: pd.DataFrame) -> list[dict[str, Any]]:
+    """Smallest and median ratio of the grid as comparisons; none without the authors' side."""
+    if "ratio" not in grid:
+        return []
+    worst = grid.loc[grid["ratio"].idxmin()]
+    middle = grid.loc[(grid["ratio"] - grid["ratio"].median()).abs().idxmin()]
+    return [
+        comparison(
+            f"selection masks, forward + backward, {name} of {len(grid)} cells",
+            line["ours_ms"],
+            "ms",
+            "authors' code",
+            line["authors_ms"],
+            line["ratio"],
+            target,
+            f"{line['urn']}, batch {line['batch']}, temperature {line['temperature']:g}; times as fast",
+        )
+        for name, line, target in (("slowest", worst, ">= 2"), ("median", middle, ">= 4"))
+    ]
+
+
 def ratio_figure(grid: pd.DataFrame) -> Figure:
     """Ratio over the batch size, a line per temperature, a panel per urn."""
     urns = list(grid["urn"].unique())
@@ -80,29 +113,36 @@ def ratio_figure(grid: pd.DataFrame) -> Figure:
 
 
 def write(
-    output: Path, sections: Mapping[str, tuple[str, pd.DataFrame]], where: str, left_out: Sequence[str]
+    output: Path,
+    title: str,
+    sections: Mapping[str, tuple[str, pd.DataFrame]],
+    facts: Mapping[str, Any],
+    left_out: Sequence[str] = (),
 ) -> list[Path]:
-    """Writes ``benchmark.md``, a CSV per section and the figure of the grid.
+    """Writes a CSV per section, ``<first section>.md`` and ``.json`` beside it, and the figure of the grid.
 
     Args:
         output: Folder.
-        sections: Name of the CSV -> text before its table, and the table.
-        where: See ``place``.
+        title: Of the page.
+        sections: Name of the CSV -> heading and text before its table, and the table.
+        facts: See ``before_a_run``.
         left_out: What could not be measured, and why.
 
     Returns:
         The paths written.
     """
     output.mkdir(parents=True, exist_ok=True)
-    parts, paths = [f"# Benchmark of the sampler\n\n{where}\n"], []
+    parts, paths = [f"# {title}\n\n{place(facts)}\n"], []
+    main = next(iter(sections))
     for name, (text, table) in sections.items():
         paths.append(output / f"{name}.csv")
         write_atomically(paths[-1], table.to_csv(index=False, lineterminator="\n"))
         parts.append(f"## {text.partition(chr(10))[0]}\n\n{text.partition(chr(10))[2].strip()}\n\n{markdown(table)}")
     if left_out:
         parts.append("Not measured: " + "; ".join(left_out) + ".\n")
-    paths.append(output / "benchmark.md")
-    write_atomically(paths[-1], "\n".join(parts))
+    for suffix, text in (("md", "\n".join(parts)), ("json", json.dumps({"environment": dict(facts)}, indent=2) + "\n")):
+        paths.append(output / f"{main}.{suffix}")
+        write_atomically(paths[-1], text)
     if "grid" in sections and "ratio" in sections["grid"][1]:
         grid = sections["grid"][1]
         paths += draw({"speed_grid": lambda: ratio_figure(grid)}, output)
