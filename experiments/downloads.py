@@ -1,8 +1,7 @@
-"""Downloads with mirrors, a progress bar, resume and checksums.
+"""Downloads by pooch, with mirrors, a progress bar, resume and checksums.
 
-Files grow as ``<name>.part`` and take their names together, when the checksum of each was found right: a file that is
-there is whole, and so is the set. A file that is there but wrong is refused, never replaced. Where no checksum was
-published, the content is examined instead.
+Files grow as ``<name>.part`` and take their names together, when each was found right: a file that is there is whole, and so
+is the set. A file that is there but wrong is refused, never replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +26,12 @@ logger = logging.getLogger(__name__)
 
 MIRROR = "MVHG_MIRROR"  # environment variable: the address of a folder that is tried before the built-in mirrors
 CHUNK = 2**18  # bytes read at a time, and lost at most when a connection breaks off
-ASSUMED_RATE = 5e6  # bytes per second; only for the time that is stated before
+TRIES = 3  # of one mirror, when the connection breaks off
+_REASONS = (
+    (requests.Timeout, "no answer in time"),
+    (requests.exceptions.ChunkedEncodingError, "the connection broke off"),
+    (requests.ConnectionError, "no connection"),
+)
 
 
 class Download(NamedTuple):
@@ -56,15 +60,6 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def checksum_matches(path: Path, checksum: str) -> bool:
-    """Tells whether a file has a checksum ``algorithm:hex digest``; ``git-blob`` is git's id of a file."""
-    algorithm, _, digest = checksum.partition(":")
-    if algorithm != "git-blob":
-        return bool(pooch.file_hash(str(path), alg=algorithm) == digest)
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == digest
-
-
 def download(files: Sequence[Download], directory: Path, *, title: str, alternative: str) -> None:
     """Brings the files that are not there yet into a folder. Safe when several processes ask at once.
 
@@ -83,7 +78,8 @@ def download(files: Sequence[Download], directory: Path, *, title: str, alternat
         directory.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(directory / ".download.lock"):
             missing = [file for file in files if not _present(directory / file.name, file)]
-            _announce(missing, directory, title)
+            if missing:
+                _announce(missing, directory, title)
             for file in missing:
                 _from_mirrors(file, directory, title, alternative)
             for file in missing:
@@ -102,44 +98,44 @@ def _present(path: Path, file: Download) -> bool:
 
 
 def _fault(path: Path, file: Download) -> str | None:
-    if file.checksum is None and file.fault is None:
-        raise ValueError(f"{file.name} has no checksum and no other way to tell whether it is right")
+    assert file.checksum is not None or file.fault is not None, f"{file.name}: no way to tell whether it is right"
     if file.checksum is not None and not checksum_matches(path, file.checksum):
         return f"its checksum is not {file.checksum}"
     return None if file.fault is None else file.fault(path)
 
 
+def checksum_matches(path: Path, checksum: str) -> bool:
+    """Tells whether a file has a checksum ``algorithm:hex digest``; ``git-blob`` is git's id of a file."""
+    algorithm, _, digest = checksum.partition(":")
+    if algorithm != "git-blob":
+        return bool(pooch.file_hash(str(path), alg=algorithm) == digest)
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == digest
+
+
 def _announce(missing: Sequence[Download], directory: Path, title: str) -> None:
-    if not missing:
-        return
-    size, free = sum(file.size for file in missing), shutil.disk_usage(directory).free
-    started = sum(part.stat().st_size for part in (part_of(directory / file.name) for file in missing) if part.exists())
-    if size - started > free:
-        needed = readable_size(size - started)
-        raise ExperimentError(f"{title} needs {needed} in {directory}, but {readable_size(free)} are free")
-    seconds = max(1, round((size - started) / ASSUMED_RATE))
-    time = f"{seconds} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    logger.info(
-        "%s: downloading %s, %s, to %s (about %s at %s/s)",
-        title, ", ".join(file.name for file in missing), readable_size(size), directory, time,
-        readable_size(ASSUMED_RATE),
-    )  # fmt: skip
+    parts = [part for part in (part_of(directory / file.name) for file in missing) if part.exists()]
+    size = sum(file.size for file in missing) - sum(part.stat().st_size for part in parts)
+    free = shutil.disk_usage(directory).free
+    if size > free:
+        raise ExperimentError(
+            f"{title} needs {readable_size(size)} in {directory}, but {readable_size(free)} are free"
+        )
+    names = ", ".join(file.name for file in missing)
+    logger.info("%s: downloading %s, %s, to %s", title, names, readable_size(max(size, 0)), directory)
 
 
 def _from_mirrors(file: Download, directory: Path, title: str, alternative: str) -> None:
     own = os.environ.get(MIRROR)
     urls = ((f"{own.rstrip('/')}/{file.name}",) if own else ()) + file.urls
-    failures: list[str] = []
+    part, failures = part_of(directory / file.name), []
     for url in urls:
-        host = urlsplit(url).hostname or url
         try:
-            _transfer(url, file, part_of(directory / file.name))
-        except (requests.RequestException, ValueError) as error:
-            failures.append(f"{host}: {_reason(error)}")
-            logger.warning("%s: %s not from %s", title, file.name, failures[-1])
-        else:
+            _transfer(url, file, part, TRIES)
             return
-    part = part_of(directory / file.name)
+        except (requests.RequestException, ValueError) as error:
+            failures.append(f"{urlsplit(url).hostname or url}: {_reason(error)}")
+            logger.warning("%s: %s not from %s", title, file.name, failures[-1])
     kept = " (or start again: what has arrived is kept)" if part.exists() and part.stat().st_size else ""
     raise ExperimentError(
         f"{title} can't be downloaded: no mirror gave {file.name} ({'; '.join(failures)}). Three ways on{kept}: "
@@ -147,78 +143,59 @@ def _from_mirrors(file: Download, directory: Path, title: str, alternative: str)
     )
 
 
-def _transfer(url: str, file: Download, part: Path) -> None:
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"HTTP status {error.response.status_code}"
+    words = (str(error).splitlines() or [type(error).__name__])[0]
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), words)
+
+
+def _transfer(url: str, file: Download, part: Path, tries: int) -> None:
     """Brings one file from one mirror into its part file, continuing what is there, and checks it.
 
     Raises:
         requests.RequestException: the connection failed.
         ValueError: the mirror's file is another one.
     """
-    if part.exists() and file.exact_size and part.stat().st_size > file.size:
-        part.unlink()
     with part.open("ab") as stream:
         position = stream.tell()
-        if not file.exact_size or position < file.size:
-            # The published bytes are wanted: some servers offer a .gz file as a compressed form of its content.
-            headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={position}-"} if position else {})
-            try:
-                pooch.HTTPDownloader(
-                    progressbar=sys.stderr.isatty(), chunk_size=CHUNK, headers=headers,
-                    hooks={"response": _Examination(file, stream, position)},
-                )(url, stream, None)  # fmt: skip
-            except requests.HTTPError as error:
-                # No rest is left behind this position: all has arrived before, or what has is none of this file.
-                status = None if error.response is None else error.response.status_code
-                if not position or status != requests.codes.requested_range_not_satisfiable:
-                    raise
+        # The published bytes are wanted: some servers offer a .gz file as a compressed form of its content.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={position}-"} if position else {})
+        examine = {"response": lambda response, **_: _examine(response, file, stream, position)}
+        fetch = pooch.HTTPDownloader(sys.stderr.isatty(), CHUNK, headers=headers, hooks=examine)
+        try:
+            fetch(url, stream, None)
+        except requests.exceptions.ChunkedEncodingError:
+            if tries == 1:
+                raise
+            stream.flush()
+            return _transfer(url, file, part, tries - 1)
+        except requests.HTTPError as error:
+            status = None if error.response is None else error.response.status_code
+            if not position or status != requests.codes.requested_range_not_satisfiable:
+                raise  # otherwise all has arrived before, or what has is none of this file
     fault = _fault(part, file)
-    if fault is not None:
-        part.unlink()
-        if position:  # what was there before may be to blame
-            return _transfer(url, file, part)
+    if fault is None:
+        return
+    part.unlink()
+    if not position:
         raise ValueError(fault)
+    _transfer(url, file, part, tries)  # what was there before may be to blame
 
 
-class _Examination:
-    """Looks at a response before its body is read: is it the file, and the rest of it or the whole?"""
-
-    def __init__(self, file: Download, stream: IO[bytes], position: int) -> None:
-        self.file, self.stream, self.position = file, stream, position
-
-    def __call__(self, response: requests.Response, **_: Any) -> None:
-        if response.is_redirect or not response.ok:
-            return
-        response.raw.headers.pop("content-encoding", None)  # see the request's headers
-        partial = response.status_code == requests.codes.partial_content
-        offered = response.headers.get("content-range" if partial else "content-length")
-        # Where the size isn't known, the mirror's word for it is taken; the content is examined later.
-        size = self.file.size if self.file.exact_size or not partial else _total_of(offered)
-        expected = f"bytes {self.position}-{size - 1}/{size}" if partial else str(size)
-        if offered not in (None, expected) and (self.file.exact_size or partial):
-            response.close()
-            raise ValueError(f"the size of what it offers is {offered}, expected {expected}")
-        if not partial and offered is not None and int(offered) < self.position:
-            response.close()  # a page that asks for a login, say: no reason to give up what has arrived
-            raise ValueError(f"it offers {offered} bytes, fewer than have arrived")
-        if not partial:
-            self.stream.truncate(0)  # the mirror starts from the beginning
-
-
-def _total_of(content_range: str | None) -> int:
-    total = (content_range or "").rpartition("/")[2]
-    return int(total) if total.isdecimal() else 0
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"HTTP status {error.response.status_code}"
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _examine(response: requests.Response, file: Download, stream: IO[bytes], position: int) -> None:
+    """Looks at a response before its body is read, so that a page in place of the file costs nothing that has arrived."""
+    if response.is_redirect or not response.ok:
+        return
+    response.raw.headers.pop("content-encoding", None)
+    partial = response.status_code == requests.codes.partial_content
+    offered = int(response.headers.get("content-length", -1))
+    expected = file.size - position if partial else file.size
+    if offered >= 0 and ((file.exact_size and offered != expected) or (not partial and offered < position)):
+        response.close()
+        raise ValueError(f"it offers {offered} bytes, not the {expected} that are missing")
+    if not partial:
+        stream.truncate(0)  # the mirror starts from the beginning
 
 
 def readable_size(size: float) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common import downloads
-from experiments.common.downloads import Download, checksum_matches, download, part_of
-from experiments.common.errors import ExperimentError
+from experiments import downloads
+from experiments.downloads import Download, checksum_matches, download, part_of
+from experiments.settings import ExperimentError
 
 CONTENT = gzip.compress(bytes(range(256)) * 40, mtime=0) + bytes(3_000_000)  # several chunks
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
@@ -112,6 +112,12 @@ def test_the_users_mirror_comes_first(server: Server, tmp_path: Path, monkeypatc
     assert [path for path, _ in server.requests] == ["/good/mine/file.gz"]
 
 
+def test_a_connection_that_breaks_off_is_tried_again_from_there(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="the connection broke off"):
+        fetch(server, tmp_path, "broken/file")
+    assert [path for path, _ in server.requests] == downloads.TRIES * ["/broken/file"]
+
+
 @pytest.mark.parametrize("exact_size", [True, False])
 def test_an_interrupted_download_continues(server: Server, tmp_path: Path, exact_size: bool) -> None:
     with pytest.raises(ExperimentError, match=r"the connection broke off.* start again: what has arrived is kept"):
@@ -150,7 +156,7 @@ def test_of_an_unknown_size_a_wrong_earlier_download_is_dropped(server: Server, 
 
 def test_of_an_unknown_size_a_page_does_not_cost_what_is_there(server: Server, tmp_path: Path) -> None:
     part_of(tmp_path / "file.gz").write_bytes(CONTENT[:1000])
-    with pytest.raises(ExperimentError, match="it offers 26 bytes, fewer than have arrived"):
+    with pytest.raises(ExperimentError, match="it offers 26 bytes, not the"):
         fetch(server, tmp_path, "page/file", exact_size=False)
     assert part_of(tmp_path / "file.gz").read_bytes() == CONTENT[:1000]
 
@@ -165,13 +171,13 @@ def test_without_a_checksum_the_content_is_examined(server: Server, tmp_path: Pa
     (tmp_path / "file.gz").write_bytes(b"1")
     with pytest.raises(ExperimentError, match=r"not the published file \(it does not end in zero\); move it"):
         fetch(server, tmp_path, "good/file", checksum=None, fault=fault)
-    with pytest.raises(ValueError, match="no checksum and no other way to tell whether it is right"):
+    with pytest.raises(AssertionError, match="no way to tell whether it is right"):
         fetch(server, tmp_path, "good/file", checksum=None)
 
 
 def test_a_page_instead_of_the_file_does_not_cost_what_is_there(server: Server, tmp_path: Path) -> None:
     part_of(tmp_path / "file.gz").write_bytes(CONTENT[:1000])
-    with pytest.raises(ExperimentError, match="the size of what it offers is 26, expected"):
+    with pytest.raises(ExperimentError, match="it offers 26 bytes, not the"):
         fetch(server, tmp_path, "page/file")
     assert part_of(tmp_path / "file.gz").read_bytes() == CONTENT[:1000]
 
@@ -196,7 +202,7 @@ def test_several_files_take_their_names_together(server: Server, tmp_path: Path)
     files[1] = files[1]._replace(urls=(server.url("good/x"),))
     download(files, tmp_path, title="Sample", alternative="take something else")
     assert (tmp_path / "good").read_bytes() == (tmp_path / "absent").read_bytes() == CONTENT
-    assert len(server.requests) == asked + 1
+    assert server.requests[asked:] == [("/good/x", f"bytes={len(CONTENT)}-"), ("/good/x", None)]
 
 
 def test_several_processes_at_once_load_once(server: Server, tmp_path: Path) -> None:
@@ -223,10 +229,10 @@ def test_no_network_is_one_line_with_three_ways_on(tmp_path: Path, monkeypatch: 
     )
 
 
-def test_size_and_time_are_stated_before(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_size_is_stated_before(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     fetch(server, tmp_path, "good/file")
-    assert caplog.messages == [f"Sample: downloading file.gz, 3.0 MB, to {tmp_path} (about 1 s at 5.0 MB/s)"]
+    assert caplog.messages == [f"Sample: downloading file.gz, 3.0 MB, to {tmp_path}"]
 
 
 def test_a_terminal_shows_a_progress_bar(
