@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -70,7 +71,7 @@ def _draw(axes: Axes, part: pd.DataFrame, quantity: str) -> None:
             continue
         span = chosen.groupby("temperature")[quantity].agg(["min", "max"]).loc[temperatures]
         down = [span["max"] - span["min"], 0 * span["max"]]
-        look = {"color": colour, "marker": marker, "linestyle": dashes, "markersize": 4, "linewidth": 1.4}
+        look: Any = {"color": colour, "marker": marker, "linestyle": dashes, "markersize": 4, "linewidth": 1.4}
         axes.errorbar(span.index * shift, span["max"], yerr=down, label=label, capsize=2, **look)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -94,9 +95,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         target = part["target"].dropna()
         if not target.empty:
             judged = part.loc[target.index, "temperature"].iloc[0]
-            bar, look = [judged / 1.35, judged * 1.35], {"color": "0.35", "linewidth": 3, "solid_capstyle": "butt"}
+            look: Any = {"color": "0.35", "linewidth": 3, "solid_capstyle": "butt"}
             label = "to reach with exact conditionals"
-            grid[0, column].plot(bar, [target.iloc[0]] * 2, zorder=1, label=label, **look)
+            grid[0, column].plot([judged / 1.35, judged * 1.35], [target.iloc[0]] * 2, zorder=1, label=label, **look)
         grid[0, column].set_title(f"{urn}\n{FORMULAS.get(function, function)}", fontsize=9)
         grid[1, column].set_xlabel("temperature")
     for row, label in enumerate(QUANTITIES.values()):

@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 
 from experiments.authors import REPOSITORY, check_checkout
-from experiments.settings import ExperimentError
-from experiments.training import derive_seed
 from experiments.gradient_study.enumeration import exact_gradient, merged_gradient
 from experiments.gradient_study.estimators import Moments, collect, score_function, straight_through
 from experiments.gradient_study.problems import Problem, functions, problems
+from experiments.settings import ExperimentError
+from experiments.training import derive_seed
 
 EXACT, MERGED, AUTHORS, SCORE = "exact", "merged", "authors", "score function"
 JUDGED_TEMPERATURE = 0.5

@@ -110,4 +110,4 @@ def _estimators(frame: pd.DataFrame) -> list[str]:
 
 def _made(lines: pd.DataFrame) -> Provenance:
     """The study is one run of its own, without an id and without a time."""
-    return replace(provenance_of(lines.assign(run_id="", seconds=math.nan), FILE), runs=())
+    return replace(provenance_of(lines.assign(changes="", run_id="", seconds=math.nan), FILE), runs=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,9 +17,8 @@ from experiments.kolmogorov_smirnov.goodness_of_fit import Floats, Integers, aga
 from experiments.kolmogorov_smirnov.model import SamplingModel, SaveFinishedUrns, work
 from experiments.kolmogorov_smirnov.reference import draw_merged, exact_marginals
 from experiments.kolmogorov_smirnov.series import Series, Urn
-from experiments.settings import Positive, PositiveInt, settings
+from experiments.settings import PositiveInt, settings
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 STREAMS = 1024  # between the random streams of two urns
 
 
@@ -30,11 +30,9 @@ class KolmogorovSmirnov:
         series: The series by name.
         conditionals: Of the sampler.
         sampler: The distribution's own (``sample``) or the differentiable one's hard counts.
-        references: What the draws are held against: the law itself (``exact``), the paper's SciPy reference (``merged``).
+        references: What the draws are held against: the law itself or the paper's SciPy reference.
         draws: Draws per urn, of the sampler and of the merged reference.
         batch_size: Draws at a time.
-        temperature: Of the straight-through sampler.
-        dtype: Of the weights.
         significance: Level of the tests after the Benjamini-Hochberg correction over the groups of an urn.
         max_settings: Urns of each series; None for all.
     """
@@ -45,8 +43,6 @@ class KolmogorovSmirnov:
     references: list[Literal["exact", "merged"]]
     draws: PositiveInt
     batch_size: PositiveInt
-    temperature: Positive
-    dtype: Literal["float32", "float64"]
     significance: Annotated[float, Field(gt=0, lt=1)]
     max_settings: PositiveInt | None
 
@@ -59,9 +55,9 @@ class KolmogorovSmirnov:
     def headline_metrics(self) -> dict[str, str]:
         """The worst urn of each series, reference and group."""
         groups = range(1, len(self.urns[0].weights) + 1)
-        prefixes = (_prefix(name, other, group) for name in self.series for other in self.references for group in groups)
+        places = product(self.series, self.references, groups)
         worst = {"ks_distance": "max", "ks_p_corrected": "min"}
-        return {f"{prefix}/{name}": kept for prefix in prefixes for name, kept in worst.items()}
+        return {_name(*place, quantity): kept for place in places for quantity, kept in worst.items()}
 
     @staticmethod
     def keep_lines(table_name: str, row: Any, frame: pd.DataFrame) -> pd.DataFrame | None:
@@ -93,8 +89,6 @@ class KolmogorovSmirnov:
             self.urns,
             self.conditionals,
             self.sampler,
-            self.temperature,
-            DTYPES[self.dtype],
             lambda urn, device: context.generator(urn * STREAMS, device),
         )
         if context.checkpoint_path is not None:
@@ -123,10 +117,10 @@ class KolmogorovSmirnov:
             tests["merged"] = [against_sample(own, other, self.significance) for own, other in zip(counts, drawn)]
         lines = []
         for reference, results in tests.items():
-            corrected = false_discovery_control([test.ks_p_value for test in results])
+            corrected = false_discovery_control([test["ks_p_value"] for test in results])
             for group, test in enumerate(results):
                 line = {"series": urn.series} | urn.describe() | {"draws": self.draws, "reference": reference}
-                line |= {"group": group + 1} | test._asdict() | {"ks_p_corrected": float(corrected[group])}
+                line |= {"group": group + 1} | test | {"ks_p_corrected": float(corrected[group])}
                 lines.append(line | {"rejected": bool(corrected[group] <= self.significance)})
         return pd.DataFrame(lines), pd.concat(
             [_histogram(urn, group, counts[group], drawn[group], laws[group]) for group in range(groups)]
@@ -149,14 +143,14 @@ def _histogram(urn: Urn, group: int, counts: Integers, reference: Integers, law:
     )
 
 
-def _prefix(series: str, reference: str, group: int) -> str:
-    return f"{series}/{reference}/group_{group}"
+def _name(series: str, reference: str, group: int, quantity: str) -> str:
+    return f"{series}/{reference}/group_{group}/{quantity}"
 
 
 def _logged(lines: pd.DataFrame) -> dict[str, float]:
     """W&B history: distance and corrected p-value by series, reference and group."""
     return {
-        f"{_prefix(line.series, line.reference, line.group)}/{quantity}": float(getattr(line, quantity))
+        _name(line.series, line.reference, line.group, quantity): float(getattr(line, quantity))
         for line in lines.itertuples()
         for quantity in ("ks_distance", "ks_p_corrected")
     }

@@ -3,11 +3,13 @@
 On integers a histogram holds the whole sample, so the distances are exact. The p-values of the Kolmogorov-Smirnov test
 are those of continuous data: on discrete data they are too large, never too small (the test is conservative). The
 chi-square test on pooled counts stands beside it for that reason.
+
+A result holds the largest distance D of the distribution functions (``ks_distance``), its ``ks_p_value``, the smallest
+D that is rejected with this many draws (``ks_detectable``), and ``chi_square`` with its ``chi_square_dof`` (bins - 1)
+and ``chi_square_p_value`` (NaN where pooling leaves a single bin).
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +17,50 @@ from scipy import stats
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Result = dict[str, float]
 
 MIN_EXPECTED = 5.0  # per pooled bin, the usual rule for the chi-square approximation
 
 
-class TestResult(NamedTuple):
-    """Outcome of both tests for one group of one urn."""
+def against_law(counts: Integers, probabilities: Floats, significance: float) -> Result:
+    """Tests a sample against a known law.
 
-    __test__ = False  # not a test case, whatever its name
+    Args:
+        counts: How often each value 0, 1, ... was drawn [values].
+        probabilities: The law's probabilities [values].
+        significance: Level for ``ks_detectable``.
+    """
+    draws = counts.sum()
+    expected = draws * probabilities
+    bins = pool(expected)
+    observed, expected = np.bincount(bins, counts), np.bincount(bins, expected)
+    expected *= observed.sum() / expected.sum()  # the last ulp: scipy insists on equal totals
+    chi_square = stats.chisquare(observed, expected)
+    return _result(counts.cumsum() / draws - probabilities.cumsum(), draws, significance) | {
+        "chi_square": float(chi_square.statistic),
+        "chi_square_dof": len(observed) - 1,
+        "chi_square_p_value": float(chi_square.pvalue),
+    }
 
-    ks_distance: float  # the largest distance of the two distribution functions, D
-    ks_p_value: float
-    ks_detectable: float  # the smallest D that is rejected at the significance level with this many draws
-    chi_square: float  # over the pooled bins
-    chi_square_dof: int  # bins - 1
-    chi_square_p_value: float  # NaN where pooling leaves a single bin
+
+def against_sample(counts: Integers, reference: Integers, significance: float) -> Result:
+    """Tests whether two samples come from one law.
+
+    Args:
+        counts: How often each value 0, 1, ... was drawn [values].
+        reference: The same for the reference sample [values].
+        significance: Level for ``ks_detectable``.
+    """
+    draws, reference_draws = counts.sum(), reference.sum()
+    bins = pool((counts + reference) * (min(draws, reference_draws) / (draws + reference_draws)))
+    table = np.stack([np.bincount(bins, counts), np.bincount(bins, reference)])
+    chi_square = stats.chi2_contingency(table, correction=False)
+    effective = float(draws) * float(reference_draws) / float(draws + reference_draws)
+    return _result(counts.cumsum() / draws - reference.cumsum() / reference_draws, effective, significance) | {
+        "chi_square": float(chi_square.statistic),
+        "chi_square_dof": int(chi_square.dof),
+        "chi_square_p_value": float(chi_square.pvalue) if chi_square.dof else float("nan"),
+    }
 
 
 def pool(expected: Floats, minimum: float = MIN_EXPECTED) -> Integers:
@@ -51,50 +82,9 @@ def pool(expected: Floats, minimum: float = MIN_EXPECTED) -> Integers:
     return bins
 
 
-def _kolmogorov_smirnov(distance: float, effective_draws: float, significance: float) -> tuple[float, float]:
-    """p-value and smallest rejected distance, as scipy.stats.ks_2samp(method="asymp") and kstest compute them."""
+def _result(differences: Floats, effective_draws: float, significance: float) -> Result:
+    """Distance, p-value and smallest rejected distance, as SciPy's kstest and ks_2samp(method="asymp") compute them."""
+    distance = float(np.abs(differences).max())
     law = stats.kstwo(np.round(effective_draws))
-    return float(np.clip(law.sf(distance), 0.0, 1.0)), float(law.isf(significance))
-
-
-def against_law(counts: Integers, probabilities: Floats, significance: float) -> TestResult:
-    """Tests a sample against a known law.
-
-    Args:
-        counts: How often each value 0, 1, ... was drawn [values].
-        probabilities: The law's probabilities [values].
-        significance: Level for ``ks_detectable``.
-    """
-    draws = counts.sum()
-    distance = float(np.abs(counts.cumsum() / draws - probabilities.cumsum()).max())
-    p_value, detectable = _kolmogorov_smirnov(distance, draws, significance)
-    expected = draws * probabilities
-    bins = pool(expected)
-    observed, expected = np.bincount(bins, counts), np.bincount(bins, expected)
-    if len(observed) == 1:
-        return TestResult(distance, p_value, detectable, 0.0, 0, float("nan"))
-    expected *= observed.sum() / expected.sum()  # the last ulp: scipy insists on equal totals
-    result = stats.chisquare(observed, expected)
-    dof = len(observed) - 1
-    return TestResult(distance, p_value, detectable, float(result.statistic), dof, float(result.pvalue))
-
-
-def against_sample(counts: Integers, reference: Integers, significance: float) -> TestResult:
-    """Tests whether two samples come from one law.
-
-    Args:
-        counts: How often each value 0, 1, ... was drawn [values].
-        reference: The same for the reference sample [values].
-        significance: Level for ``ks_detectable``.
-    """
-    draws, reference_draws = counts.sum(), reference.sum()
-    distance = float(np.abs(counts.cumsum() / draws - reference.cumsum() / reference_draws).max())
-    effective = float(draws) * float(reference_draws) / float(draws + reference_draws)
-    p_value, detectable = _kolmogorov_smirnov(distance, effective, significance)
-    both = counts + reference
-    bins = pool(both * (min(draws, reference_draws) / (draws + reference_draws)))
-    table = np.stack([np.bincount(bins, counts), np.bincount(bins, reference)])
-    if table.shape[1] == 1:
-        return TestResult(distance, p_value, detectable, 0.0, 0, float("nan"))
-    result = stats.chi2_contingency(table, correction=False)
-    return TestResult(distance, p_value, detectable, float(result.statistic), int(result.dof), float(result.pvalue))
+    p_value = float(np.clip(law.sf(distance), 0.0, 1.0))
+    return {"ks_distance": distance, "ks_p_value": p_value, "ks_detectable": float(law.isf(significance))}

@@ -15,6 +15,7 @@ import mvhg
 from experiments.kolmogorov_smirnov.series import Urn
 
 Draw = Callable[[int], Tensor]
+TEMPERATURE = 0.5  # the hard counts do not depend on it
 
 
 class CountHistogram(Metric):
@@ -55,8 +56,6 @@ class SamplingModel(pl.LightningModule):
         urns: The urns.
         conditionals: ``exact`` or ``merged`` (the paper's; groups in the order 0, 1, 2, ...).
         sampler: ``sample`` (the distribution's own) or ``straight_through`` (the differentiable one's hard counts).
-        temperature: Of the straight-through sampler.
-        dtype: Of the weights.
         generator: Gives a random source for (urn, device).
     """
 
@@ -65,13 +64,11 @@ class SamplingModel(pl.LightningModule):
         urns: Sequence[Urn],
         conditionals: str,
         sampler: str,
-        temperature: float,
-        dtype: torch.dtype,
         generator: Callable[[int, torch.device], torch.Generator],
     ) -> None:
         super().__init__()
         self.urns, self.conditionals, self.sampler = urns, conditionals, sampler
-        self.temperature, self.weights_dtype, self.generator = temperature, dtype, generator
+        self.generator = generator
         largest = max(max(urn.group_sizes) for urn in urns)
         self.histogram = CountHistogram(len(urns), len(urns[0].group_sizes), largest)
         self._current: tuple[int, Draw] | None = None  # the urn being drawn from, its tables and random state
@@ -91,7 +88,7 @@ class SamplingModel(pl.LightningModule):
     def _sampler(self, index: int) -> Draw:
         urn, generator = self.urns[index], self.generator(index, self.device)
         sizes = torch.tensor(urn.group_sizes, device=self.device)
-        weights = torch.tensor(urn.weights, dtype=self.weights_dtype, device=self.device)
+        weights = torch.tensor(urn.weights, dtype=torch.float32, device=self.device)
         order = tuple(range(len(urn.weights))) if self.conditionals == "merged" else None
         if self.sampler == "sample":
             exact = mvhg.MultivariateHypergeometric(
@@ -99,7 +96,7 @@ class SamplingModel(pl.LightningModule):
             )
             return lambda draws: exact.sample((draws,), generator=generator)
         relaxed = mvhg.MultivariateHypergeometricStraightThrough(
-            self.temperature, urn.total_count, sizes, weights, conditionals=self.conditionals, group_order=order
+            TEMPERATURE, urn.total_count, sizes, weights, conditionals=self.conditionals, group_order=order
         )
         return lambda draws: relaxed.rsample((draws,), generator=generator)
 

@@ -1,13 +1,11 @@
 """Estimators of the urn's weights without gradient descent, and the squared loss in closed form.
 
-For X_D and X independent, E|X_D - X|^2 = sum_c Var(X_D,c) + sum_c Var(X_c) + |E X - E X_D|^2 (Eq. 36, 43). The first term
-does not depend on the model, the third is smallest at the true weights, the second is not: it pulls towards weights under
-which the counts vary less. So the minimum lies beside the true weights even with exact samples and without any noise.
+For X_D and X independent, E|X_D - X|^2 = sum_c Var(X_D,c) + sum_c Var(X_c) + |E X - E X_D|^2 (Eq. 36, 43). The first
+term does not depend on the model, the third is smallest at the true weights, the second is not: it pulls towards
+weights under which the counts vary less. So the minimum lies beside the true weights even with exact samples.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -43,20 +41,14 @@ class SquaredLossOptimum:
 
     Attributes:
         problem: The urn and its datasets.
-        target: Whether the loss is against the true law or against the training samples.
     """
 
     problem: UrnProblem
-    target: Literal["law", "data"]
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics`` and ``weights``."""
         splits = self.problem.draw(context.generator(DATA_STREAM))
-        if self.target == "law":
-            mean, variance = self.problem.true_moments()
-        else:
-            mean, variance = splits.train.mean(1), splits.train.var(1, correction=0).sum(-1)
-        return _tables(self.problem, splits, squared_loss_optimum(self.problem, mean, variance), context)
+        return _tables(self.problem, splits, squared_loss_optimum(self.problem, *self.problem.true_moments()), context)
 
 
 def _tables(

@@ -28,7 +28,8 @@ from experiments.figures import COLOURS, MARKERS, add_caption
 from experiments.urn.tables import ESTIMATORS, lines_of, read_lines, shown
 
 TRAINED = {"merged": "merged conditionals (paper)", "exact": "exact conditionals (ours)"}
-LOOKS = ((COLOURS[1], MARKERS[1]), (COLOURS[0], MARKERS[0]), ("black", "+"), (COLOURS[2], "x"))  # of the known estimators
+# Of the known estimators, in their order, and of others.
+LOOKS = ((COLOURS[1], MARKERS[1]), (COLOURS[0], MARKERS[0]), ("black", "+"), (COLOURS[2], "x"))
 OTHERS = tuple(zip(COLOURS[3:], MARKERS[3:]))
 URN = r"$m = (200, 200, 200)$, $n = 180$, $\omega_{gt} = (1, \omega_{gt,2}, 1)$"
 

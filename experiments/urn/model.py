@@ -10,15 +10,10 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mvhg import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
+from mvhg import MultivariateHypergeometricStraightThrough
 
 if TYPE_CHECKING:
     from experiments.urn.training import UrnTraining
-
-RELAXATIONS = {
-    "straight_through": MultivariateHypergeometricStraightThrough,
-    "soft": RelaxedMultivariateHypergeometric,
-}
 
 
 class UrnModel(pl.LightningModule):
@@ -63,12 +58,12 @@ class UrnModel(pl.LightningModule):
         self.history_log_weights[0] = 0.0
 
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
-        """Relaxed samples of every urn, [num_samples, datasets, groups], differentiable in the log weights."""
+        """Straight-through samples of every urn, [num_samples, datasets, groups], differentiable in the log weights."""
         order = self.settings.group_order
         if order == "random":
             num_groups = self.log_weights.shape[-1]
             order = torch.randperm(num_groups, generator=generator, device=generator.device).tolist()
-        law = RELAXATIONS[self.settings.relaxation](
+        law = MultivariateHypergeometricStraightThrough(
             self.settings.temperature,
             self.settings.problem.total_count,
             self.group_sizes,

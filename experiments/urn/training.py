@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import torch
@@ -18,6 +18,7 @@ from experiments.urn.problem import UrnProblem, UrnSplits
 from experiments.urn.recovery import DATA_STREAM, recovery_tables
 
 NOISE_STREAM, VALIDATION_NOISE_STREAM, ORDER_STREAM, LOSS_STREAM = range(DATA_STREAM + 1, DATA_STREAM + 5)
+Loader = DataLoader[tuple[Tensor, ...]]
 LOSS_CALLS = 20  # of the sampler, for the loss of the trained model; each with its own group order where that is random
 
 
@@ -30,12 +31,10 @@ class UrnTraining:
         conditionals: ``merged`` (the paper's, Eq. 3) or ``exact``.
         group_order: Order in which groups are sampled; ``random`` draws one per training step; None leaves it to
             ``mvhg`` (0..c-1 for merged, random per sample for exact).
-        relaxation: Integer counts with the gradient of the soft ones (``straight_through``), or the ``soft`` ones.
         temperature: Of the Gumbel-softmax, tau.
         learning_rate: Of Adam.
         learning_rate_decay: Factor on the learning rate after each epoch.
         batch_size: Samples of each dataset per step; validation uses one batch.
-        shuffle: New order of the training samples in every epoch.
         max_epochs: Passes over the training samples.
         record_every: Steps between two points of the curves; a run of fewer steps has one at its end.
     """
@@ -43,12 +42,10 @@ class UrnTraining:
     problem: UrnProblem
     conditionals: Literal["exact", "merged"]
     group_order: list[int] | Literal["random"] | None
-    relaxation: Literal["straight_through", "soft"]
     temperature: Positive
     learning_rate: Positive
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)]
     batch_size: PositiveInt
-    shuffle: bool
     max_epochs: PositiveInt
     record_every: PositiveInt
 
@@ -87,8 +84,8 @@ class UrnTraining:
             check_val_every_n_epoch=None,
             num_sanity_val_steps=-1,
         )
-        loaders = data_loaders(splits, self.batch_size, order_seed if self.shuffle else None)
-        trainer.fit(model, *loaders, ckpt_path=context.checkpoint_path)
+        train, validation = data_loaders(splits, self.batch_size, order_seed)
+        trainer.fit(model, train, validation, ckpt_path=context.checkpoint_path)
 
         tables = recovery_tables(self.problem, splits, model.log_weights)
         loss_generator = context.generator(LOSS_STREAM, model.device)
@@ -100,21 +97,19 @@ class UrnTraining:
         return tables
 
 
-def data_loaders(splits: UrnSplits, batch_size: int, shuffle_seed: int | None) -> tuple[DataLoader[tuple[Tensor, ...]], ...]:
+def data_loaders(splits: UrnSplits, batch_size: int, order_seed: int) -> tuple[Loader, Loader]:
     """Returns the loaders of training and validation, batches [batch, datasets, groups] of float32 counts.
 
     Args:
         splits: Observed counts of every dataset.
         batch_size: Training samples per step and dataset; validation uses one batch.
-        shuffle_seed: Seed of the order of the training samples, or None to keep the order in which they were drawn.
+        order_seed: Seed of the order of the training samples, a new one in every epoch.
     """
     train, validation = (TensorDataset(part.transpose(0, 1).contiguous().to(torch.float32)) for part in splits)
-    sampler: DistributedSampler[tuple[Tensor, ...]] | None = None
-    if shuffle_seed is not None:
-        # Used with a single replica: its order is a function of (seed, epoch) alone, so that a resumed run sees the
-        # same order as an uninterrupted one. Lightning tells it the epoch.
-        sampler = DistributedSampler(train, num_replicas=1, rank=0, shuffle=True, seed=shuffle_seed)
-    return DataLoader(train, batch_size=batch_size, sampler=sampler), DataLoader(validation, len(validation))
+    # Used with a single replica: its order is a function of (seed, epoch) alone, so that a resumed run sees the same
+    # order as an uninterrupted one. Lightning tells it the epoch.
+    order: DistributedSampler[Any] = DistributedSampler(train, num_replicas=1, rank=0, shuffle=True, seed=order_seed)
+    return DataLoader(train, batch_size=batch_size, sampler=order), DataLoader(validation, len(validation))
 
 
 @torch.no_grad()
