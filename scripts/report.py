@@ -6,15 +6,12 @@ The page needs no network and no other file. The same results give the same byte
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-from experiments.common.one_line_errors import one_line_errors
-from experiments.common.store import write_atomically
 from experiments.report.page import render
 from experiments.report.section import Inputs
+from experiments.settings import one_line_errors
+from experiments.store import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +9,9 @@ from scipy.stats import spearmanr
 
 from experiments.claims.rules import Measurement, too_few
 from experiments.claims.weak_supervision import FILE, METHODS, runs_of
-from experiments.results import Block, Provenance, blocks, read_metrics, read_paper
+from experiments.results import Block, blocks, read_metrics, read_paper
 from experiments.settings import ExperimentError
+from experiments.speed.tables import benchmark_provenance
 from experiments.weak_supervision.runtimes import benchmark_file, describe_setting, paper_ratio, read_benchmark
 
 HOUR = 3600.0
@@ -104,6 +104,7 @@ def _runtimes(metrics: Path) -> list[Measurement]:
     file = benchmark_file(metrics)
     try:
         benchmark = read_benchmark(file)
+        origin = benchmark_provenance(file.with_suffix(".json"), BENCHMARK_DATA, "seconds per step, in turns")
     except ExperimentError:
         return [Measurement(rule, missing="no benchmark") for rule in SIDES.values()]
     block, paper, measured = Block("", BENCHMARK_DATA, benchmark), read_paper("table_3"), []
@@ -121,26 +122,7 @@ def _runtimes(metrics: Path) -> list[Measurement]:
                     short=f"{ratio:.2f} times",
                     paper=f"{reported:.2f} times",
                     difference=f"{ratio - reported:+.2f}",
-                    origin=_benchmark_origin(file),
+                    origin=origin,
                 )
             )
     return measured
-
-
-def _benchmark_origin(file: Path) -> Provenance | None:
-    """Where the benchmark says that it was run."""
-    notes = file.with_suffix(".json")
-    if not notes.is_file():
-        return None
-    facts = json.loads(notes.read_text())["environment"]
-    return Provenance(
-        profile="benchmark",
-        data=BENCHMARK_DATA,
-        seeds=(),
-        device=facts["device"],
-        seconds="seconds per step, in turns",
-        commits=(f"{facts['commit']:.10}{' with changes' if facts['dirty'] else ''}",),
-        torch=facts["packages"]["torch"],
-        runs=(),
-        source=f"benchmark/{file.name}",
-    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from experiments.common.provenance import Provenance
+from experiments.results import Provenance
 
 WIDTH, HEIGHT = 640.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 14.0, 14.0, 48.0
@@ -32,6 +33,11 @@ class Point:
     low: float
     high: float
     text: str
+
+    @classmethod
+    def at(cls, x: float, y: float, text: str) -> Point:
+        """A point without a bar."""
+        return cls(x, y, y, y, text)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Chart:
         logarithmic: Whether the vertical axis is.
     """
 
+    kind: ClassVar[str] = "chart"
     key: str
     caption: str
     x_label: str

@@ -6,11 +6,12 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 
-from experiments.common.errors import ExperimentError
-from experiments.common.provenance import Provenance
+from experiments.results import Provenance
+from experiments.settings import ExperimentError
 
 PHOTOGRAPHIC = 1.4  # times the size of a lossy file: above, a lossless one is not worth its bytes
 QUALITY = 90
@@ -26,6 +27,7 @@ class Picture:
         provenance: Of what it shows.
     """
 
+    kind: ClassVar[str] = "picture"
     path: Path
     caption: str
     provenance: Provenance

@@ -1,17 +1,22 @@
-"""A part of the page, and how tables, charts and figures come into it or are named as missing."""
+"""A part of the page, and how tables, charts and pictures come into it or are named as missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-from experiments.common.errors import ExperimentError
-from experiments.common.provenance import Provenance
-from experiments.common.tables import Table
 from experiments.report.charts import Chart
 from experiments.report.pictures import Picture
-from experiments.weak_supervision.runtimes import benchmark_file
+from experiments.results import Provenance
+from experiments.settings import ExperimentError
+from experiments.tables import NOTHING, Table
+
+WIDE = 9  # columns from which a table is printed across the page
+DASH = "\u2013"
+_NUMBER = re.compile(r"[-+]?\d.*|not legible.*|undefined.*|-|", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,32 @@ class Inputs:
     @property
     def benchmark(self) -> Path:
         """Folder of the benchmarks that belong to the metrics."""
-        return benchmark_file(self.metrics).parent
+        return self.metrics.parent / "benchmark"
 
 
 @dataclass(frozen=True)
 class Shown:
     """A table with the place of the paper's numbers in it."""
 
+    kind: ClassVar[str] = "table"
     table: Table
     place: str = ""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it needs a page across in print."""
+        return len(self.table.header) >= WIDE
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each column holds numbers; the first one names the line."""
+        columns = list(zip(*self.table.rows, strict=True))
+        return [False, *(all(_NUMBER.fullmatch(cell) for cell in column) for column in columns[1:])]
+
+    def lines(self) -> Iterator[tuple[list[str], Provenance | None]]:
+        """Yields the cells of every line and where they come from; None: from the paper."""
+        for cells, provenance in zip(self.table.rows, self.table.provenance, strict=True):
+            yield [DASH if cell == NOTHING else cell for cell in cells], provenance
 
 
 @dataclass
@@ -58,25 +80,28 @@ class Section:
     parts: list[Shown | Chart | Picture] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
-    def table(self, name: str, make: Callable[[], Table | list[Table]], place: str = "") -> None:
-        """Adds a table or several, or names what is missing."""
+    def add(self, name: str, make: Callable[[], Table | Chart | Sequence[Table]], place: str = "") -> None:
+        """Adds a chart, a table or several, or names what is missing."""
         try:
             made = make()
         except ExperimentError as error:
             self.missing.append(f"{name}: {error}")
             return
-        self.parts += [Shown(table, place) for table in (made if isinstance(made, list) else [made])]
+        tables = [made] if isinstance(made, Table | Chart) else made
+        self.parts += [Shown(one, place) if isinstance(one, Table) else one for one in tables]
 
-    def chart(self, name: str, make: Callable[[], Chart]) -> None:
-        """Adds a chart, or names what is missing."""
-        try:
-            self.parts.append(make())
-        except ExperimentError as error:
-            self.missing.append(f"{name}: {error}")
+    def add_pictures(self, folder: Path, captions: Mapping[str, str], made: Provenance, ending: str = "") -> None:
+        """Adds figures by the names of their files, or names those that are missing.
 
-    def picture(self, path: Path, caption: str, provenance: Provenance) -> None:
-        """Adds a figure, or names what is missing."""
-        if path.is_file():
-            self.parts.append(Picture(path, caption, provenance))
-        else:
-            self.missing.append(f"{path.stem}: {path} does not exist")
+        Args:
+            folder: Where they lie.
+            captions: Name of the file, without its ending -> what it shows.
+            made: Of what they show.
+            ending: Of all names.
+        """
+        for name, caption in captions.items():
+            path = folder / f"{name}{ending}.png"
+            if path.is_file():
+                self.parts.append(Picture(path, caption, made))
+            else:
+                self.missing.append(f"{path.stem}: {path} does not exist")

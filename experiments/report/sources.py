@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from experiments.common.provenance import Provenance
+from experiments.results import Provenance
 
 NO_RUN = "no run of this line is in these results"
-
-
-@dataclass(frozen=True)
-class Source:
-    """An entry of the page's list of sources.
-
-    Attributes:
-        number: Its number on the page, from 1.
-        facts: Name and value of each fact.
-    """
-
-    number: int
-    facts: tuple[tuple[str, str], ...]
+Facts = tuple[tuple[str, str], ...]  # name and value of each
 
 
 class Sources:
-    """The sources in the order in which the page names them first; equal ones share a number."""
+    """The sources in the order in which the page names them first; equal ones share a number, counted from 1."""
 
     def __init__(self) -> None:
-        self._numbers: dict[tuple[tuple[str, str], ...], int] = {}
+        self._numbers: dict[Facts, int] = {}
 
     def number(self, provenance: Provenance | None, place: str = "") -> int:
         """Returns the number of a source.
@@ -35,7 +21,7 @@ class Sources:
             provenance: of the numbers; None where they are the paper's.
             place: where the paper's numbers stand.
         """
-        facts: tuple[tuple[str, str], ...]
+        facts: Facts
         if provenance is None:
             facts = (("from the paper", place or "as the text says"),)
         elif not provenance.profile:
@@ -44,6 +30,6 @@ class Sources:
             facts = tuple((name, value) for name, value in provenance.lines() if value)
         return self._numbers.setdefault(facts, len(self._numbers) + 1)
 
-    def all(self) -> list[Source]:
-        """Returns every source by number."""
-        return [Source(number, facts) for facts, number in self._numbers.items()]
+    def all(self) -> list[Facts]:
+        """Returns the facts of every source, by number."""
+        return list(self._numbers)
