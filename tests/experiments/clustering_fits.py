@@ -8,7 +8,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from experiments.clustering.data import index_chunks
 from experiments.clustering.digit_training import DigitTraining
 
 WIDTHS = (16, 7, 5, 3)
@@ -55,5 +54,5 @@ def fit(model: DigitTraining, epochs: int, steps_per_chunk: int = 1, order_seed:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, index_chunks(len(model.images), model.batch_size, steps_per_chunk, order_seed))
+    trainer.fit(model, model.chunks(order_seed, steps_per_chunk))
     return recorder

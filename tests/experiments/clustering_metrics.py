@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 VERSIONS = {"full": 1.0, "80": 0.8, "60": 0.6}
-PRIORS = ("uniform", "categorical", "hypergeometric", "hypergeometric_merged", "hypergeometric_assignments")
+AXES = {  # prior, conditionals, reading
+    "uniform": ("uniform", "", ""),
+    "categorical": ("categorical", "", ""),
+    "hypergeometric": ("hypergeometric", "exact", "counts"),
+    "hypergeometric_merged": ("hypergeometric", "merged", "counts"),
+    "hypergeometric_assignments": ("hypergeometric", "exact", "assignments"),
+}
+PRIORS = tuple(AXES)
 ACCURACY = {"uniform": 0.85, "categorical": 0.80, "hypergeometric": 0.88, "start": 0.75}
 RUN = {"commit": "a" * 40, "dirty": False, "device": "a processor", "torch": "2.13.0"}
 
@@ -22,14 +29,14 @@ def true_frequencies(ratio: float) -> np.ndarray:
     return sizes / sizes.sum()
 
 
-def _scores(facts: Mapping[str, Any], accuracies: Mapping[str, float]) -> list[dict[str, Any]]:
+def _scores(accuracies: Mapping[str, float]) -> list[dict[str, Any]]:
     lines = []
     for stage, accuracy in accuracies.items():
         for split, digits in {"test": 1000, "test_subsampled": 900, "train": 4000}.items():
             value = accuracy - 0.01 * (split == "test_subsampled")
             terms = {"elbo": -90.0, "reconstruction": -80.0, "latent": -12.0, "assignment": 0.5, "prior_term": -2.0}
             lines.append(
-                {**facts, "stage": stage, "split": split, "digits": digits, "accuracy": value, "nmi": value - 0.05}
+                {"stage": stage, "split": split, "digits": digits, "accuracy": value, "nmi": value - 0.05}
                 | {"ari": value - 0.1, "empty_clusters": 0, "smallest_cluster": 0.04}
                 | (terms if stage == "vade" else dict.fromkeys(terms))
             )
@@ -37,13 +44,12 @@ def _scores(facts: Mapping[str, Any], accuracies: Mapping[str, float]) -> list[d
 
 
 def tables_of(
-    prior: str, version: str, seed: int, data: str, accuracies: Mapping[str, float], epochs: int
+    prior: str, version: str, seed: int, accuracies: Mapping[str, float], epochs: int
 ) -> dict[str, pd.DataFrame]:
     """What one run returns; clusters are the classes in a random order, learned frequencies half way to the truth."""
     random = np.random.default_rng((seed, PRIORS.index(prior), list(VERSIONS).index(version)))
-    ratio, matching = VERSIONS[version], random.permutation(10)
-    facts = {"prior": prior, "version": version, "ratio": ratio, "data": data}
-    truth = true_frequencies(ratio)[matching]
+    matching = random.permutation(10)
+    truth = true_frequencies(VERSIONS[version])[matching]
     learned = np.full(10, 0.1) if prior == "uniform" else 0.5 * truth + 0.05 + 0.002 * random.standard_normal(10)
     log_weights = np.log(learned) - np.log(learned).mean()
     counts = random.multinomial(100, np.full(10, 0.02) + 0.8 * np.eye(10))  # [classes, columns], rows sum to 100
@@ -51,7 +57,7 @@ def tables_of(
     images = random.integers(0, 256, (80, 784), dtype=np.uint8)
     labels = random.integers(0, 10, 300)
     angles = 2 * np.pi * labels / 10
-    metrics = pd.DataFrame(_scores(facts, accuracies)).assign(epochs=epochs, pretraining="stacked_denoising")
+    metrics = pd.DataFrame(_scores(accuracies)).assign(epochs=epochs, pretraining="stacked_denoising")
     weights = {
         "cluster": range(10),
         "matched_class": matching,
@@ -86,12 +92,18 @@ def tables_of(
     }
     return {
         "metrics": metrics,
-        "weights": pd.DataFrame({**{name: [value] * 10 for name, value in facts.items()}, **weights}),
+        "weights": pd.DataFrame(weights),
         "confusion": pd.DataFrame(confusion),
         "history": pd.DataFrame(history),
         "generated": pd.DataFrame(generated),
         "latent": pd.DataFrame(latent),
     }
+
+
+def origin_of(prior: str, version: str) -> dict[str, Any]:
+    """Axes and changes of a line."""
+    name, conditionals, reading = AXES[prior]
+    return {"prior": name, "version": version, "conditionals": conditionals, "reading": reading, "changes": ""}
 
 
 def write_block(
@@ -109,11 +121,11 @@ def write_block(
     for prior in priors:
         for version in versions:
             for seed in seeds:
-                row = f"clustering/{prior}_{version}"
-                origin = {"row": row, "profile": profile, "seed": seed, "run_id": f"{row}-{profile}-{data}-{seed}"}
+                run = f"{prior}-{version}-{profile}-{data}-{seed}"
+                origin = origin_of(prior, version) | {"profile": profile, "data": data, "seed": seed, "run_id": run}
                 vade = given.get(prior, given["hypergeometric"])
                 accuracies = {"start": given["start"] + seed / 100, "vade": vade + seed / 100}
-                for name, table in tables_of(prior, version, seed, data, accuracies, epochs).items():
+                for name, table in tables_of(prior, version, seed, accuracies, epochs).items():
                     if name == "metrics":
                         table = table.assign(**RUN, seconds=100.0 + seed)
                     parts.setdefault(name, []).append(pd.concat([pd.DataFrame([origin] * len(table)), table], axis=1))

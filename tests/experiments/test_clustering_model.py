@@ -10,10 +10,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from experiments.clustering.mixture import GaussianMixture
 from experiments.clustering.networks import Autoencoder
 from experiments.clustering.priors import UniformPrior
-from experiments.clustering.vade import Noise, Terms, VaDE
+from experiments.clustering.vade import GaussianMixture, Noise, VaDE
 from tests.experiments.clustering_reference import (
     PRIORS,
     ReferenceBound,
@@ -46,25 +45,6 @@ def test_every_term_equals_the_formula(prior: str, seed: int) -> None:
     for name, value in expected.items():
         assert getattr(terms, name).item() == pytest.approx(value, rel=1e-5, abs=1e-5), name
         assert abs(value) > 1e-3, f"{name} is too small here to be tested"
-
-
-def test_the_terms_add_up_and_the_warm_up_weighs_all_but_the_reconstruction() -> None:
-    terms = Terms(*(torch.tensor(value) for value in (-50.0, -3.0, 0.5, -2.0)))
-    assert float(terms.elbo) == -54.5 == float(terms.weighted(1.0))
-    assert float(terms.weighted(0.0)) == -50.0
-    assert float(terms.weighted(0.5)) == -52.25
-
-
-def test_the_encoder_sees_the_corrupted_digits_and_the_bound_is_that_of_the_clean_ones() -> None:
-    vade, images, noise = setting("categorical")
-    corrupted = make_images(DIGITS, 12, 30)
-    temperature = torch.tensor(1.0)
-    terms, theirs = (vade.terms(x, noise, temperature, corrupted) for x in (images, corrupted))
-    assert terms[1:] == theirs[1:]
-    mean, log_variance = vade.posterior(corrupted)
-    pixels = vade.autoencoder.decode(mean + log_variance.exp().sqrt() * noise.latent).sigmoid()
-    log_likelihood = images * pixels.log() + (1 - images) * (1 - pixels).log()
-    torch.testing.assert_close(terms.reconstruction, log_likelihood.sum(1).mean())
 
 
 def test_closed_form_expectations_equal_averages_over_draws() -> None:
@@ -255,9 +235,3 @@ def test_the_posterior_starts_with_the_given_variance() -> None:
         generator=generator(19),
     )
     torch.testing.assert_close(vade.posterior(make_images(3, 6))[1].exp(), torch.full((3, 2), 0.1))
-
-
-@pytest.mark.parametrize("widths", [(5,), (5, 0, 2), ()])
-def test_bad_widths_are_named(widths: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="widths must be at least two positive integers, got"):
-        Autoencoder(widths, generator(0))

@@ -101,26 +101,3 @@ def test_an_empty_cluster_is_counted_as_such() -> None:
     assert counts.dtype == torch.int64
     assert counts.tolist() == [[0, 2, 0], [0, 0, 0], [2, 0, 1]]
     assert score(clusters, labels, 3, 3).matching == (1, 2, 0)
-
-
-@pytest.mark.parametrize(
-    ("clusters", "labels", "message"),
-    [
-        (torch.zeros(2, 2, dtype=torch.long), torch.zeros(2, 2, dtype=torch.long), "one-dimensional"),
-        (torch.zeros(3, dtype=torch.long), torch.zeros(2, dtype=torch.long), r"shapes \(3,\) and \(2,\)"),
-        (torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), "no sample"),
-        (torch.zeros(2), torch.zeros(2, dtype=torch.long), "clusters must be integers, got torch.float32"),
-        (torch.tensor([0, 3]), torch.tensor([0, 1]), r"clusters must lie in 0..2, got 0..3"),
-        (torch.tensor([0, 2]), torch.tensor([-1, 1]), r"labels must lie in 0..9, got -1..1"),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused(clusters: Tensor, labels: Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        score(clusters, labels, 3)
-    with pytest.raises(ValueError, match=message):
-        confusion(clusters, labels, 3)
-
-
-def test_no_cluster_is_refused() -> None:
-    with pytest.raises(ValueError, match="there must be clusters and classes, got 0 and 10"):
-        score(torch.tensor([0]), torch.tensor([0]), 0)

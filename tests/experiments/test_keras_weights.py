@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from experiments.clustering import keras_weights
-from experiments.clustering.keras_weights import load_autoencoder_weights, original_weights
-from experiments.common.errors import ExperimentError
+from experiments.clustering.pretraining import keras_weights
+from experiments.clustering.pretraining.keras_weights import load_autoencoder_weights, original_weights
+from experiments.settings import ExperimentError
 
 WIDTHS = (7, 5, 5, 6, 2)
 SHAPES = [(7, 5), (5, 5), (5, 6), (6, 2), (2, 6), (6, 5), (5, 5), (5, 7)]

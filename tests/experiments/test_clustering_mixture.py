@@ -1,0 +1,140 @@
+"""The mixture that finds the clusters before training, and the manifold it looks in, against SciPy and scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from experiments.clustering.pretraining import mixture as mixture_module
+from experiments.clustering.pretraining.manifold import Manifold
+from experiments.clustering.pretraining.mixture import EmbeddingMixture, FittedMixture, component_moments
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def grid_of_clusters(per_cluster: int = 30, spread: float = 0.25) -> tuple[Tensor, Tensor]:
+    """Nine clusters on a square grid in random order; several starts of k-means end in poorer optima."""
+    truth = torch.arange(9).repeat(per_cluster)[torch.randperm(9 * per_cluster, generator=generator(7))]
+    centres = torch.cartesian_prod(torch.arange(3.0), torch.arange(3.0))
+    return centres[truth] + spread * torch.randn(len(truth), 2, generator=generator(8)), truth
+
+
+def log_likelihood(found: FittedMixture, places: Tensor) -> float:
+    """Mean log density per digit of a mixture with diagonal covariances."""
+    values = places.double().numpy()[:, None]
+    deviations = found.variances.double().sqrt().numpy()
+    densities = stats.norm.logpdf(values, found.means.double().numpy(), deviations).sum(-1)
+    return float(special.logsumexp(densities + np.log(found.probabilities.double().numpy()), axis=1).mean())
+
+
+def test_the_start_of_the_largest_likelihood_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    models: list[GaussianMixture] = []
+
+    class Recorded(GaussianMixture):
+        def fit(self, values: Any, y: Any = None) -> Any:
+            models.append(self)
+            return super().fit(values, y)
+
+    monkeypatch.setattr(mixture_module, "GaussianMixture", Recorded)
+    places, _ = grid_of_clusters()
+    found = EmbeddingMixture(covariance="diag", starts=6, max_digits=10**6).fit(places, 9, seed=0)
+    likelihoods = [model.score(places.double().numpy()) for model in models]
+    best = int(np.argmax(likelihoods))
+    assert len(models) == 6 and max(likelihoods) - min(likelihoods) > 0.01
+    assert 0 < best < 5, "neither the first nor the last start"
+    np.testing.assert_allclose(found.means, models[best].means_, rtol=1e-5)
+    assert found.log_likelihood == pytest.approx(log_likelihood(found, places), abs=1e-3)
+    np.testing.assert_array_equal(found.assignments, models[best].predict(places.double().numpy()))
+
+
+def test_more_starts_never_lower_the_likelihood_and_the_seed_decides_them() -> None:
+    places, _ = grid_of_clusters()
+
+    def reached(starts: int, seed: int) -> float:
+        return EmbeddingMixture(covariance="full", starts=starts, max_digits=10**6).fit(places, 9, seed).log_likelihood
+
+    values = [reached(starts, 4) for starts in range(1, 5)]
+    assert values == sorted(values) and values[0] < values[-1]
+    assert reached(1, 4) == values[0] != reached(1, 3)
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_the_order_of_the_digits_only_renames_the_clusters(covariance: str) -> None:
+    places, truth = grid_of_clusters(spread=0.1)
+    mixture = EmbeddingMixture(covariance=covariance, starts=8, max_digits=10**6)
+    order = torch.randperm(len(places), generator=generator(9))
+    found, permuted = mixture.fit(places, 9, 0), mixture.fit(places[order], 9, 0)
+    assert adjusted_rand_score(truth, found.assignments) == 1
+    assert adjusted_rand_score(found.assignments[order], permuted.assignments) == 1
+    matching = torch.zeros(9, dtype=torch.long)
+    matching[found.assignments[order]] = permuted.assignments
+    torch.testing.assert_close(permuted.means[matching], found.means, atol=1e-3, rtol=0)
+    torch.testing.assert_close(permuted.probabilities[matching], found.probabilities, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_moments_and_assignments_are_those_of_separated_groups(covariance: str) -> None:
+    places, truth = grid_of_clusters(spread=0.1)
+    found = EmbeddingMixture(covariance=covariance, starts=8, max_digits=10**6).fit(places, 9, seed=0)
+    for cluster in range(9):
+        members = places[found.assignments == cluster].double().numpy()
+        assert len(set(truth[found.assignments == cluster].tolist())) == 1
+        np.testing.assert_allclose(found.means[cluster], members.mean(0), atol=1e-3)
+        # scikit-learn's regularisation, 1e-4 of the places' variance, is on top of it.
+        np.testing.assert_allclose(found.variances[cluster], members.var(0), atol=1e-3)
+        assert float(found.probabilities[cluster]) == pytest.approx(len(members) / len(places), abs=1e-3)
+
+
+def test_only_the_first_digits_are_fitted_and_all_are_assigned() -> None:
+    places, _ = grid_of_clusters()
+    mixture = EmbeddingMixture(covariance="diag", starts=2, max_digits=100)
+    found, alone = mixture.fit(places, 9, 0), mixture.fit(places[:100], 9, 0)
+    assert torch.equal(found.means, alone.means) and found.log_likelihood == alone.log_likelihood
+    assert len(found.assignments) == len(places)
+    assert torch.equal(found.assignments[:100], alone.assignments)
+    few = EmbeddingMixture(covariance="diag", starts=1, max_digits=2).fit(places, 9, 0)  # as many as clusters, at least
+    assert few.means.isfinite().all() and len(few.assignments) == len(places)
+
+
+@pytest.mark.parametrize("constant", [1, 2])
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_constant_dimensions_of_the_embedding_stay_finite(covariance: str, constant: int) -> None:
+    """Units of the embedding that a ReLU before it has switched off for all digits."""
+    places, truth = grid_of_clusters(spread=0.1)
+    places = torch.cat([places, torch.full((len(places), constant), 3.0)], 1)
+    found = EmbeddingMixture(covariance=covariance, starts=8, max_digits=10**6).fit(places, 9, seed=0)
+    moments = component_moments(places, found.assignments, 9)
+    for values in (found.probabilities, found.means, found.variances, *moments):
+        assert values.isfinite().all()
+    assert (found.variances > 0).all() and (moments[1] > 0).all()
+    assert adjusted_rand_score(truth, found.assignments) == 1
+    torch.testing.assert_close(found.means[:, 2:], torch.full((9, constant), 3.0))
+
+
+def test_component_moments_of_full_empty_and_single_clusters() -> None:
+    values = torch.randn(20, 3, generator=generator(10)) * torch.tensor([1.0, 2.0, 0.001])
+    assignments = torch.tensor([0] * 9 + [2] * 10 + [3])  # 1 is empty, 3 has one member
+    means, variances = component_moments(values, assignments, 4)
+    array = values.double().numpy()
+    least = 1e-3 * array.var(0, ddof=1).mean()
+    for cluster, members in {0: array[:9], 2: array[9:19], 1: array, 3: array}.items():
+        np.testing.assert_allclose(means[cluster], members.mean(0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(variances[cluster], np.maximum(members.var(0, ddof=1), least), rtol=1e-4)
+    assert (variances[:, 2] == variances[0, 2]).all() and float(variances[0, 2]) == pytest.approx(least, rel=1e-4)
+
+
+def test_equal_values_have_moments_above_zero() -> None:
+    values = torch.randn(6, 2, generator=generator(11))
+    values[:3] = values[0]
+    means, variances = component_moments(values, torch.tensor([0, 0, 0, 1, 1, 1]), 2)
+    assert (variances[0] > 0).all() and variances.log().isfinite().all()
+    torch.testing.assert_close(means[0], values[0])
