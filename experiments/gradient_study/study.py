@@ -122,6 +122,8 @@ def run(settings: Settings, official: Path | None = None, log: Callable[[str], N
         part of the error that the estimator's own law explains (0 for the exact law), ``own_law_error`` the error
         against that law's own gradient.
     """
+    if official is not None:
+        check_checkout(official)  # before the minutes of the rest
     rows: list[dict[str, Any]] = []
     samples = settings.blocks * settings.block
     cells = list(itertools.product(problems(), settings.temperatures))

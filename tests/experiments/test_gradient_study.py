@@ -11,8 +11,7 @@ import pytest
 import torch
 from scipy.stats import nchypergeom_fisher
 
-from experiments.common.errors import ExperimentError
-from experiments.gradient_study import figure, study
+from experiments.gradient_study import study
 from experiments.gradient_study.enumeration import (
     exact_gradient,
     fisher_probabilities,
@@ -23,7 +22,9 @@ from experiments.gradient_study.enumeration import (
 from experiments.gradient_study.estimators import Moments, collect, score_function
 from experiments.gradient_study.official_worker import seeds_of_all_orders
 from experiments.gradient_study.problems import Problem, functions, problems
-from experiments.gradient_study.table import draws_to_beat, markdown
+from experiments.gradient_study.tables import draws_to_beat
+from experiments.settings import ExperimentError
+from scripts import figures_gradient_study, gradient_study
 
 # A differentiable function with the authors' call signature. Its counts are no integers: only the plumbing is tested.
 STAND_IN = """
@@ -154,16 +155,25 @@ def test_every_class_order_of_the_authors_code_has_a_seed() -> None:
     assert len(seeds) == 6
 
 
-def test_figure_and_table_come_from_the_csv_alone(frame: pd.DataFrame, tmp_path: Path) -> None:
-    source = tmp_path / "gradient_study.csv"
-    frame.to_csv(source, index=False)
-    read = figure.read(source)
-    first = [path.read_bytes() for path in figure.save(figure.draw(read), tmp_path / "first")]
-    second = [path.read_bytes() for path in figure.save(figure.draw(read), tmp_path / "second")]
-    assert first == second
-    table = markdown(read)
+def test_figure_and_table_come_from_the_csv_alone(tmp_path: Path) -> None:
+    gradient_study.main(["--quick", "--output", str(tmp_path)])
+    contents = []
+    for name in ("first", "again"):
+        figures_gradient_study.main(["--metrics", str(tmp_path / "metrics"), "--output", str(tmp_path / name)])
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / name).glob("*/*")})
+    assert set(contents[0]) == {"gradient_study.png", "gradient_study.pdf", "gradient_study.md"}
+    assert contents[0] == contents[1]
+    table = contents[0]["gradient_study.md"].decode()
     assert table.count("m = 20, 20, 20; n = 18 |") >= 6
     assert "nan" not in table
-    source.write_text("a,b\n1,2\n")
-    with pytest.raises(ExperimentError, match="lacks the columns"):
-        figure.read(source)
+
+
+def test_a_study_that_is_not_there_or_damaged_is_one_line(tmp_path: Path) -> None:
+    arguments = ["--metrics", str(tmp_path), "--output", str(tmp_path)]
+    with pytest.raises(SystemExit, match="does not exist: run `make gradient-study` first"):
+        figures_gradient_study.main(arguments)
+    (tmp_path / "gradient_study.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(SystemExit, match="lacks the columns"):
+        figures_gradient_study.main(arguments)
+    with pytest.raises(SystemExit, match="root of a checkout"):
+        gradient_study.main(["--quick", "--output", str(tmp_path), "--official", str(tmp_path)])

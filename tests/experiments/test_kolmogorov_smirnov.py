@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +12,16 @@ import pytest
 import torch
 from scipy import stats
 
-from experiments.common.context import RunContext
-from experiments.common.store import RunDirectory
-from experiments.common.tracking import Tracker
-from experiments.kolmogorov_smirnov.experiment import KolmogorovSmirnovExperiment
-from experiments.kolmogorov_smirnov.model import CountHistogram, DrawDataModule
-from experiments.kolmogorov_smirnov.settings import expand_all
+from experiments import configuration
+from experiments.context import RunContext
+from experiments.kolmogorov_smirnov.experiment import KolmogorovSmirnov
+from experiments.kolmogorov_smirnov.model import CountHistogram, work
+from experiments.kolmogorov_smirnov.series import Series
+from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
+from experiments.settings import ExperimentError
+from experiments.store import RunDirectory
+from experiments.tracking import Tracker
+from scripts import aggregate, figures_kolmogorov_smirnov
 from tests.experiments.helpers import launch
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -32,53 +38,67 @@ def test_the_histogram_counts_and_adds_up() -> None:
 
 
 def test_the_work_covers_every_urn_with_the_right_number_of_draws() -> None:
-    assert DrawDataModule([0, 2], draws=25, batch_size=10).work == [(0, 10), (0, 10), (0, 5), (2, 10), (2, 10), (2, 5)]
-    assert DrawDataModule([1], draws=5, batch_size=10).work == [(1, 5)]
+    assert list(work([0, 2], draws=25, batch_size=10).dataset) == [(0, 10), (0, 10), (0, 5), (2, 10), (2, 10), (2, 5)]
+    assert list(work([1], draws=5, batch_size=10).dataset) == [(1, 5)]
+
+
+BASE: dict[str, Any] = {"total_count": 5, "group_sizes": [3, 5, 4], "weights": [1, 1, 1]}
 
 
 def test_a_series_varies_what_it_says() -> None:
-    base = {"total_count": 5, "group_sizes": [3, 5, 4], "weights": [1, 1, 1]}
-    series = {
-        "a": base | {"parameter": "weight", "values": [2, 7]},
-        "b": base | {"parameter": "total_count", "values": [6]},
-        "c": base | {"parameter": "group_size", "values": [9], "varied_group": 2},
-    }
-    settings = expand_all(series, None)
-    assert [setting.weights for setting in settings[:2]] == [(1, 2, 1), (1, 7, 1)]
-    assert settings[2].total_count == 6
-    assert settings[3].group_sizes == (3, 5, 9)
-    assert len(expand_all(series, 1)) == 3
-    with pytest.raises(ValueError, match="series.a: .*colour"):
-        expand_all({"a": base | {"parameter": "weight", "values": [1], "colour": 2}}, None)
+    assert [urn.weights for urn in Series(**BASE, parameter="weight", values=[2, 7]).urns("a")] == [(1, 2, 1), (1, 7, 1)]
+    assert Series(**BASE, parameter="total_count", values=[6]).urns("b")[0].total_count == 6
+    assert Series(**BASE, parameter="group_size", values=[9], varied_group=2).urns("c")[0].group_sizes == (3, 5, 9)
 
 
-def small(tmp_path: Path, **settings: object) -> pd.DataFrame:
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": 2}, "colour"),
+        ({"parameter": "colour"}, "parameter"),
+        ({"values": []}, "values must not be empty"),
+        ({"varied_group": 3}, r"varied_group must be in 0..2, got 3"),
+        ({"values": [-1]}, "weight -1: .*weights"),
+        ({"total_count": 13}, "weight 2: .*total_count"),
+    ],
+)
+def test_bad_series_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Series(**BASE | {"parameter": "weight", "values": [2]} | changes)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("experiment.draws=0", "experiment.draws: input should be greater than 0, got 0"),
+        ("experiment.references=[fisher]", "experiment.references.*'exact' or 'merged'"),
+        ("experiment.significance=1.0", "experiment.significance"),
+        ("experiment.series.weights.values=[-1]", "experiment.series.weights: weight -1"),
+        ("conditionals=fisher", "conditionals.*'exact' or 'merged'"),
+    ],
+)
+def test_bad_settings_are_one_line_and_leave_nothing_behind(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        launch("kolmogorov_smirnov", tmp_path, override)
+    assert not list(tmp_path.iterdir())
+
+
+def small(tmp_path: Path, sampler: str = "sample", conditionals: str = "exact") -> pd.DataFrame:
     """The metrics of a small urn with strongly different weights."""
-    arguments = {
-        "series": {
-            "weights": {
-                "parameter": "weight",
-                "values": [8],
-                "total_count": 12,
-                "group_sizes": [10, 10, 10],
-                "weights": [1, 1, 1],
-            }
-        },
-        "conditionals": "exact",
-        "sampler": "sample",
-        "references": ["exact", "merged"],
-        "draws": 20_000,
-        "batch_size": 6_000,
-        "temperature": 0.5,
-        "dtype": "float32",
-        "significance": 0.05,
-        "max_settings": None,
-        "histograms": True,
-    }
+    series = Series(parameter="weight", values=[8], total_count=12, group_sizes=[10, 10, 10], weights=[1, 1, 1])
+    experiment = KolmogorovSmirnov(
+        series={"weights": series},
+        conditionals=conditionals,  # type: ignore[arg-type]
+        sampler=sampler,  # type: ignore[arg-type]
+        references=["exact", "merged"],
+        draws=20_000,
+        batch_size=6_000,
+        significance=0.05,
+        max_settings=None,
+    )
     run = RunDirectory(tmp_path, "room/row", "id")
     with run.claim():
-        context = RunContext(0, run, Tracker(None), CPU)
-        tables = KolmogorovSmirnovExperiment(**(arguments | settings)).run(context)  # type: ignore[arg-type]
+        tables = experiment.run(RunContext(0, run, Tracker(None), CPU))
     assert tables["histograms"]["drawn"].sum() == 3 * 20_000
     return tables["metrics"]
 
@@ -99,7 +119,7 @@ def test_each_sampler_agrees_with_its_own_reference_and_not_with_the_other(
 
 def test_p_values_are_corrected_over_the_groups_of_an_urn(tmp_path: Path) -> None:
     """Benjamini-Hochberg written out: p_(i) * 3 / i, then the smallest from the right."""
-    run = launch("kolmogorov_smirnov/weights_exact_sample", tmp_path)
+    run = launch("kolmogorov_smirnov sampler=sample", tmp_path)
     for _, part in run.table("metrics").groupby(["value", "reference"]):
         raw = part["ks_p_value"].to_numpy()
         order = np.argsort(raw)
@@ -120,3 +140,64 @@ def test_draws_off_the_support_are_an_error_not_a_result(tmp_path: Path, monkeyp
     monkeypatch.setattr(mvhg.MultivariateHypergeometric, "sample", wrong)
     with pytest.raises(RuntimeError, match="left the support"):
         small(tmp_path)
+
+
+FIGURES = {f"figure_{number}.{suffix}" for number in (1, 4, 9, 10) for suffix in ("png", "pdf")}
+FOURTH = """# @package _global_
+series: middle
+experiment:
+  series:
+    middle:
+      _target_: experiments.kolmogorov_smirnov.series.Series
+      parameter: total_count
+      values: [10, 20]
+      total_count: 10
+      group_sizes: [20, 10, 20]
+      weights: [1, 5, 1]
+"""
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Smoke runs of all that the figures need, of the accuracy and of a fourth series: one new file; collected."""
+    folder = tmp_path_factory.mktemp("results")
+    configs = shutil.copytree(configuration.CONFIGS, folder / "configs")
+    (configs / "series" / "middle.yaml").write_text(FOURTH)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configuration, "CONFIGS", configs)
+        for series in ("weights", "draws", "sizes", "middle"):
+            for conditionals in ("merged", "exact"):
+                launch(f"kolmogorov_smirnov series={series} conditionals={conditionals}", folder)
+        launch("kolmogorov_smirnov sampler=sample", folder)
+        launch("accuracy sampler=sample", folder)
+        aggregate.main(["--results", str(folder), "--output", str(folder / "metrics"), "--profile", "smoke"])
+    return folder / "metrics"
+
+
+def test_all_figures_are_drawn_and_repeat_their_bytes(metrics: Path, tmp_path: Path) -> None:
+    for name in ("first", "again"):
+        figures_kolmogorov_smirnov.main(["--metrics", str(metrics), "--output", str(tmp_path / name)])
+    first, again = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("first", "again"))
+    assert set(first) == FIGURES
+    assert first == again
+    assert min(len(content) for content in first.values()) > 10_000
+
+
+def test_histograms_are_kept_of_what_the_figures_show(metrics: Path) -> None:
+    assert set(pd.read_csv(metrics / "kolmogorov_smirnov_histograms.csv")["sampler"]) == {"straight_through"}
+    assert not (metrics / "accuracy_histograms.csv").exists()
+
+
+def test_a_fourth_series_is_a_line_of_the_table(metrics: Path) -> None:
+    table = rejections_table(read_tests(metrics))
+    assert len(table.rows) == 4 * 2 * 2 + 2 + 3  # differentiable sampler, the other one, three series of the accuracy
+    assert [row[2] for row in table.rows].count("middle") == 4
+    assert {origin.source for origin in table.provenance if origin} == {
+        "kolmogorov_smirnov_metrics.csv",
+        "accuracy_metrics.csv",
+    }
+
+
+def test_missing_metrics_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"error: .*kolmogorov_smirnov_metrics.csv does not exist"):
+        figures_kolmogorov_smirnov.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])

@@ -10,10 +10,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from experiments.urn.data import UrnDataModule
 from experiments.urn.model import UrnModel
 from experiments.urn.problem import UrnProblem, UrnSplits
-from mvhg import MultivariateHypergeometric
+from experiments.urn.training import UrnTraining, data_loaders
 
 PROBLEM: dict[str, Any] = {
     "group_sizes": [6, 8, 7],
@@ -23,28 +22,26 @@ PROBLEM: dict[str, Any] = {
     "num_samples": 20,
     "train_fraction": 0.8,
 }
-MODEL: dict[str, Any] = {
+TRAINING: dict[str, Any] = {
     "conditionals": "exact",
     "group_order": None,
-    "relaxation": "straight_through",
     "temperature": 0.5,
     "learning_rate": 0.01,
     "learning_rate_decay": 0.9,
+    "batch_size": 1,
+    "max_epochs": 3,
+    "record_every": 10,
 }
-EPOCHS, STEPS_PER_EPOCH, RECORD_EVERY = 3, 16, 10
+STEPS_PER_EPOCH, STEPS = 16, 48
+
+
+def make_settings(num_datasets: int = 3, **changes: Any) -> UrnTraining:
+    problem = UrnProblem(**PROBLEM | {"num_datasets": num_datasets})
+    return UrnTraining(problem=problem, **TRAINING | changes)
 
 
 def make_model(kind: type[UrnModel] = UrnModel, num_datasets: int = 3, **changes: Any) -> UrnModel:
-    return kind(
-        group_sizes=PROBLEM["group_sizes"],
-        total_count=PROBLEM["total_count"],
-        names=[f"dataset={index}" for index in range(num_datasets)],
-        num_steps=STEPS_PER_EPOCH * EPOCHS,
-        record_every=RECORD_EVERY,
-        noise_seed=5,
-        validation_noise_seed=6,
-        **{**MODEL, **changes},
-    )
+    return kind(make_settings(num_datasets, **changes), noise_seed=5, validation_noise_seed=6)
 
 
 def make_splits() -> UrnSplits:
@@ -56,11 +53,11 @@ def make_trainer(directory: Path, *callbacks: pl.Callback) -> pl.Trainer:
     return pl.Trainer(
         accelerator="cpu",
         callbacks=[checkpoint, *callbacks],
-        max_epochs=EPOCHS,
+        max_epochs=TRAINING["max_epochs"],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        val_check_interval=RECORD_EVERY,
+        val_check_interval=TRAINING["record_every"],
         check_val_every_n_epoch=None,
         num_sanity_val_steps=-1,
     )
@@ -69,16 +66,15 @@ def make_trainer(directory: Path, *callbacks: pl.Callback) -> pl.Trainer:
 def fit(
     model: UrnModel, splits: UrnSplits, directory: Path, *callbacks: pl.Callback, resume: Path | None = None
 ) -> None:
-    data = UrnDataModule(splits, batch_size=1, shuffle_seed=7)
-    make_trainer(directory, *callbacks).fit(model, datamodule=data, ckpt_path=resume)
+    train, validation = data_loaders(splits, batch_size=1, order_seed=7)
+    make_trainer(directory, *callbacks).fit(model, train, validation, ckpt_path=resume)
 
 
 class NoiselessModel(UrnModel):
     """Draws the mean of the exact law instead of a sample: the same gradient whatever else is trained beside it."""
 
     def draw(self, num_samples: int, generator: torch.Generator) -> torch.Tensor:
-        law = MultivariateHypergeometric(self.total_count, self.group_sizes, log_weights=self.log_weights)
-        return law.mean.expand(num_samples, -1, -1)
+        return self.settings.problem.law(self.log_weights).mean.expand(num_samples, -1, -1)
 
 
 def test_training_at_once_equals_separate_runs(tmp_path: Path) -> None:
@@ -127,7 +123,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, conditionals:
 def test_the_curves_are_complete(tmp_path: Path) -> None:
     model = make_model()
     fit(model, make_splits(), tmp_path)
-    assert model.history_log_weights.shape == (STEPS_PER_EPOCH * EPOCHS // RECORD_EVERY + 1, 3, 3)
+    assert model.history_log_weights.shape == (STEPS // TRAINING["record_every"] + 1, 3, 3)
     assert torch.isfinite(model.history_log_weights).all()
     assert torch.isfinite(model.history_validation_loss).all()
     assert torch.isnan(model.history_train_loss[0]).all()
@@ -152,16 +148,12 @@ def test_the_loss_is_the_sum_over_groups_and_the_mean_over_the_batch() -> None:
         ("learning_rate", 0.0),
         ("learning_rate_decay", 1.5),
         ("conditionals", "approximate"),
-        ("relaxation", "hard"),
         ("group_order", [0, 1, 1]),
         ("group_order", "sorted"),
+        ("batch_size", 0),
+        ("max_epochs", 0),
     ],
 )
 def test_bad_settings_are_named(setting: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"^{setting} must"):
-        make_model(**{setting: value})
-
-
-def test_batch_size_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        UrnDataModule(make_splits(), batch_size=0, shuffle_seed=None)
+    with pytest.raises(ValueError, match=setting):
+        make_settings(**{setting: value})
