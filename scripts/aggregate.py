@@ -13,7 +13,9 @@ from pathlib import Path
 
 from experiments.aggregation.runs import select_runs
 from experiments.aggregation.tables import collect_tables, write_left_out, write_tables
+from experiments.digest import Stamp, digest_of
 from experiments.settings import ExperimentError, one_line_errors
+from experiments.store import FINISHED
 
 
 def _seeds(text: str) -> frozenset[int]:
@@ -41,9 +43,16 @@ def main(arguments: list[str] | None = None) -> None:
             which += f" with the data {options.data}" if options.data else ""
             raise ExperimentError(f"no finished run{which} under {options.results / 'runs'}")
         options.output.mkdir(parents=True, exist_ok=True)
+        markers = [run.path / FINISHED for _, run in selection.runs.values()]
+        stamp = Stamp(options.output / ".aggregate.json", digest_of(*markers, words=f"{selection.problems} {options}"))
+        if stamp.is_current() and not options.keep:
+            print(f"the metrics of {len(selection.runs)} runs are up to date ({options.output})")
+            return
         broken = {Path(run).name for run, _ in selection.problems}
         write_tables(options.output, collect_tables(selection.runs), broken, options.keep)
         write_left_out(options.output, selection.problems, selection.names if options.keep else None)
+        if not options.keep:
+            stamp.write(sorted(options.output.glob("*.csv")))
     if selection.problems:
         print(f"warning: {len(selection.problems)} runs are left out, see {options.output / 'left_out.csv'}")
 

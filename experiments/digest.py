@@ -1,4 +1,4 @@
-"""A digest of all that pages are made from, and the stamp that says what they were last made from."""
+"""A digest of what files are made from, and the stamp that says what they were last made from."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from experiments.common.store import file_digest, write_atomically
+from experiments.store import file_digest, write_atomically
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 _SOURCES = ("experiments", "scripts", "mvhg", "results/paper.yaml", "results/benchmark")
 _PACKAGES = ("matplotlib", "pandas", "numpy", "scipy")
 
 
-def digest_of(metrics: Path) -> str:
-    """Returns the hash of a folder of metrics, the benchmarks beside it, the code and the packages that draw."""
-    folders = [metrics, metrics.parent / "benchmark", *(ROOT / source for source in _SOURCES)]
-    total = hashlib.sha256()
+def digest_of(*folders: Path, words: str = "") -> str:
+    """Returns the hash of some folders or files and words, of the code and of the packages that draw."""
+    total = hashlib.sha256(words.encode())
     for package in _PACKAGES:
         total.update(f"{package} {version(package)}\n".encode())
-    for folder in folders:
+    for folder in [*folders, *(ROOT / source for source in _SOURCES)]:
         paths = [folder] if folder.is_file() else sorted(folder.rglob("*"))
         for path in paths:
             if path.is_file() and "__pycache__" not in path.parts:
@@ -30,7 +29,7 @@ def digest_of(metrics: Path) -> str:
 
 
 class Stamp:
-    """What some pages were made from.
+    """What some files were made from.
 
     Args:
         path: File of the stamp.
@@ -52,7 +51,7 @@ class Stamp:
             return False
 
     def write(self, files: Iterable[Path]) -> None:
-        """Notes that the pages are made.
+        """Notes that the files are made.
 
         Args:
             files: All of them.

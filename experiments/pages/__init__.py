@@ -1,1 +1,0 @@
-"""When the pages of a folder of metrics have to be made again."""
