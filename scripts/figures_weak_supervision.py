@@ -7,23 +7,18 @@ data where they are not the profile's own: figure_2_paper_mpi3d_sim.png). Withou
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-from matplotlib.figure import Figure
-
-from experiments.common.figures import draw
-from experiments.common.one_line_errors import one_line_errors
 from experiments.disentanglement.pages import figure_11
+from experiments.figures import draw
+from experiments.settings import one_line_errors
 from experiments.weak_supervision.ablation import figure_13
-from experiments.weak_supervision.blocks import Block, read_blocks
+from experiments.weak_supervision.blocks import read_blocks
+from experiments.weak_supervision.figure_pictures import figure_reconstructions, figure_traversals
 from experiments.weak_supervision.figures import figure_2, figure_profile
-from experiments.weak_supervision.pictures import figure_reconstructions, figure_traversals
 
-FIGURES: dict[str, Callable[[Block], Figure]] = {
+FIGURES = {
     "figure_2": figure_2,
     "figure_11": figure_11,
     "figure_13": figure_13,
@@ -42,8 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figure", choices=list(FIGURES), help="draw this figure only (default: all)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
-        figures = {options.figure: FIGURES[options.figure]} if options.figure else FIGURES
-        draw(figures, read_blocks(options.metrics, options.profile), options.output)
+        names = [options.figure] if options.figure else list(FIGURES)
+        blocks = read_blocks(options.metrics, options.profile)
+        figures = {f"{name}_{block.suffix}": partial(FIGURES[name], block) for block in blocks for name in names}
+        draw(figures, options.output)
 
 
 if __name__ == "__main__":

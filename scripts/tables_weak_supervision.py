@@ -7,33 +7,39 @@ table_1.tex and figure_2.md, figure_11.md, weak_supervision_ablation.md; and tab
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-from experiments.common.one_line_errors import one_line_errors
-from experiments.common.store import write_atomically
-from experiments.weak_supervision.pages import ONLY, contents
+from experiments.disentanglement.pages import figure_11_files
+from experiments.settings import ExperimentError, one_line_errors
+from experiments.tables import write
+from experiments.weak_supervision.pages import ONLY, makers
 from experiments.weak_supervision.runtimes import benchmark_file
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder of CSVs (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("results/local/tables"), help="folder (%(default)s)")
     parser.add_argument("--benchmark", type=Path, help="CSV (default: benchmark/weak_supervision.csv there)")
     parser.add_argument("--profile", help="take this profile only (default: every one)")
-    parser.add_argument("--only", choices=ONLY, help="write this only (default: what there is)")
+    parser.add_argument("--only", choices=(*ONLY, "figure_11"), help="write this only (default: what there is)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
         benchmark = options.benchmark or benchmark_file(options.metrics)
-        files = contents(options.metrics, benchmark, options.profile, options.only)
-        options.output.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_atomically(options.output / name, content)
-            print(f"wrote {options.output / name}")
+        make = makers(options.metrics, benchmark, options.profile)
+        make["figure_11"] = lambda: figure_11_files(options.metrics, options.profile)
+        files, reasons = dict[str, str](), list[str]()
+        for name in [options.only] if options.only else make:
+            try:
+                files |= make[name]()
+            except ExperimentError as error:
+                reasons.append(f"{name}: {error}")
+        if not files:
+            raise ExperimentError(f"nothing to write: {'; '.join(reasons)}")
+        write(files, options.output)
+        for reason in reasons:
+            print(f"not written: {reason}")
 
 
 if __name__ == "__main__":

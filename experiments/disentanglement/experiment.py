@@ -1,86 +1,57 @@
-"""A row of Figure 11: the scores of a model that a weakly supervised row has trained."""
+"""A point of Figure 11: the scores of a model that experiment=weak_supervision has trained."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from experiments.common.configuration import build_experiment
-from experiments.common.context import RunContext
-from experiments.common.errors import ExperimentError
+from experiments.axes import Row
+from experiments.context import RunContext
 from experiments.disentanglement.representations import GridRepresentations
-from experiments.disentanglement.scores import disentanglement_scores, require_samples
+from experiments.disentanglement.scores import MINIMUM_SAMPLES, disentanglement_scores
 from experiments.disentanglement.shims import load_metrics
-from experiments.disentanglement.trained import load_trained_run
+from experiments.settings import ExperimentError, settings
+from experiments.store import RunDirectory, readable_checkpoint
 from experiments.weak_supervision.classification import downstream_accuracy
-from experiments.weak_supervision.data import PairSplits
+from experiments.weak_supervision.data.images import FactorImages, load_batch
+from experiments.weak_supervision.data.pair_data import PairSplits
 from experiments.weak_supervision.experiment import WeakSupervision
 from experiments.weak_supervision.group_vae import GroupVAE
-from experiments.weak_supervision.images import FactorImages
-from experiments.weak_supervision.training import load_batch
 
 log = logging.getLogger("experiments")
 SCORES_STREAM, DOWNSTREAM_STREAM = range(2)  # of the run's seed
+TRAINED = "weak_supervision"  # the experiment that trains the models
 _BATCH = 256  # images encoded at a time
+Samples = Annotated[int, Field(ge=MINIMUM_SAMPLES)]
 
 
-class DisentanglementScores:
-    """Scores the posterior means of the finished run of another row, with the same profile, data and seed.
+@settings
+class DisentanglementScores(WeakSupervision):
+    """Scores the posterior means of the finished run with the same axes, settings, profile, data and seed.
 
-    Args:
-        row: key of that row, for example ``weak_supervision/hgvae_s1``.
-        trained_run: id of its run: ``${trained_run:ROW}``.
-        profile: name of the profile, for the message that says how to make that run.
-        data: ``source``, the images of that row; what they are stands in that row.
+    Attributes:
+        trained_run: id of that run: ``${trained_run:weak_supervision}``. The settings of ``WeakSupervision`` are its.
         num_samples: images or batches that the scores are fitted on; half as many to score on.
         dci_samples: the same for DCI alone, which takes most of the time.
-
-    Raises:
-        ValueError: a setting is not allowed; the message names it.
     """
 
-    def __init__(
-        self,
-        *,
-        row: str,
-        trained_run: str,
-        profile: str,
-        data: Mapping[str, str],
-        num_samples: int,
-        dci_samples: int,
-    ) -> None:
-        if set(data) != {"source"}:
-            raise ValueError(f"data must hold source alone, got {', '.join(data) or 'nothing'}")
-        require_samples("num_samples", num_samples)
-        require_samples("dci_samples", dci_samples)
-        self.row = row
-        self.trained_run = trained_run
-        self.profile = profile
-        self.source = data["source"]
-        self.num_samples = num_samples
-        self.dci_samples = dci_samples
+    headline_metrics = {}  # noqa: RUF012
+
+    trained_run: str
+    num_samples: Samples
+    dci_samples: Samples
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics``: a line per score."""
         load_metrics()  # what is missing is said before anything takes time
-        # What else was set on this command line decides the id too, and must be set there as well.
-        command = f"python -m experiments.run experiment={self.row} profile={self.profile} seed={context.seed}"
-        trained = load_trained_run(context.run.results, self.row, self.trained_run, command)
-        experiment = build_experiment(trained.experiment)
-        if not isinstance(experiment, WeakSupervision):
-            raise ExperimentError(f"{self.row} is no row of the weak supervision, there is no model to score")
-        if experiment.data.source != self.source:
-            raise ExperimentError(
-                f"{self.row} was trained on {experiment.data.source}, not on data.source {self.source}"
-            )
-        model = experiment.model()
-        model.load_state_dict(trained.state)
-        splits = experiment.data.load(context.data_directory)
+        model = self.model()
+        model.load_state_dict(self._weights(context))
+        splits = self.data.load(context.data_directory)
         log.info("  encodes %d images", splits.images.grid.num_images)
         means = encode_all(model, splits.images, context.trainer(max_epochs=0).strategy.root_device)
         table = disentanglement_scores(
@@ -91,13 +62,30 @@ class DisentanglementScores:
         )
         table.loc[len(table)] = self._downstream(means, splits, context.generator(DOWNSTREAM_STREAM))
         context.log_summary({f"scores/{line.score}": line.value for line in table.itertuples()})
-        facts = {
-            "method": experiment.method,
-            "shared": experiment.data.shared,
-            "data": splits.images.name,
-            "trained_run": self.trained_run,
-        }
-        return {"metrics": pd.concat([pd.DataFrame(facts, index=table.index), table], axis=1)}
+        table.insert(0, "trained_run", self.trained_run)
+        return {"metrics": table}
+
+    def _weights(self, context: RunContext) -> dict[str, Tensor]:
+        """The weights of the trained model, on the CPU.
+
+        Raises:
+            ExperimentError: its run isn't finished, was altered, or kept no weights.
+        """
+        row = Row(TRAINED, context.axes)
+        directory = RunDirectory(context.run.results, row.folder, self.trained_run)
+        # What else was set on this command line decides the id too, and must be set there as well.
+        command = f"python -m experiments.run experiment={row.label} seed={context.seed}, with this command's profile"
+        if directory.finished() is None:
+            raise ExperimentError(
+                f"{row.label} has no finished run to start from ({directory.path}); first run: {command} and settings"
+            )
+        path = readable_checkpoint(directory.model)
+        if path is None:
+            raise ExperimentError(
+                f"{directory.path} holds no model.pt, the weights to start from: {command}, force=true"
+            )
+        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return weights
 
     def _downstream(self, means: Tensor, splits: PairSplits, generator: torch.Generator) -> dict[str, Any]:
         """Fits on images that the model was trained on, and scores on half as many that it has not seen."""
@@ -105,8 +93,10 @@ class DisentanglementScores:
             images[torch.randperm(len(images), generator=generator)[:number]]
             for images, number in ((splits.train.images, self.num_samples), (splits.test.images, self.num_samples // 2))
         )
-        factors = splits.images.grid.factors_of
-        value = downstream_accuracy(means[train], factors(train), means[test], factors(test))
+        grid = splits.images.grid
+        value = downstream_accuracy(
+            grid.names, means[train], grid.factors_of(train), means[test], grid.factors_of(test)
+        )
         return {"score": "downstream", "value": value, "samples": len(train)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -10,23 +10,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.common.collected import describe_commits, describe_seconds, ordered
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import add_caption
-from experiments.common.provenance import provenance_of
-from experiments.common.tables import Table, spread
+from experiments.figures import add_caption
+from experiments.results import describe_commits, describe_seconds, ordered, provenance_of, spread
+from experiments.tables import Table
 from experiments.weak_supervision.blocks import (
     CAPTION,
     DISENTANGLEMENT,
-    METHODS,
-    STYLES,
     Block,
-    independent_factors,
     label,
     listed,
-    mean_and_error,
+    means_and_bars,
+    read_blocks,
 )
+from experiments.weak_supervision.methods import METHODS
+from experiments.weak_supervision.pages import block_markdown
 
+FIGURE_11 = """\
+# The numbers of Figure 11
+
+Scores of the representations by disentanglement_lib, 1 is best; downstream: adjusted balanced accuracy of linear
+classifiers on all latents of single images.
+"""
 SCORES = {  # of the figure
     "beta_vae": "BetaVAE score",
     "factor_vae": "FactorVAE score",
@@ -45,10 +49,8 @@ def scores(block: Block) -> pd.DataFrame:
     Raises:
         ExperimentError: there are none.
     """
-    table = block.of_room(DISENTANGLEMENT, "metrics")
-    if table.empty:
-        raise ExperimentError(f"the metrics hold no disentanglement scores at {block.source}")
-    return table.assign(k=independent_factors(table["shared"]))
+    table = block.table("metrics", DISENTANGLEMENT)
+    return table.assign(k=block.num_factors - table["shared"])
 
 
 def figure_11_table(block: Block) -> Table:
@@ -69,7 +71,7 @@ def score_notes(block: Block) -> str:
     """Says how the scores were made."""
     runs = scores(block).drop_duplicates("run_id")
     lines = {
-        "seeds": listed(runs["seed"].tolist()),
+        "seeds": listed(runs["seed"]),
         "hardware": ", ".join(sorted(runs["device"].unique())),
         "time per run": describe_seconds(runs),
         "commit": describe_commits(runs),
@@ -80,7 +82,7 @@ def score_notes(block: Block) -> str:
 def _samples(table: pd.DataFrame) -> str:
     """How many examples the scores were fitted on."""
     dci = table["score"].str.startswith("dci_")
-    return f"{listed(table.loc[~dci, 'samples'].tolist())}, of DCI {listed(table.loc[dci, 'samples'].tolist())}"
+    return f"{listed(table.loc[~dci, 'samples'])}, of DCI {listed(table.loc[dci, 'samples'])}"
 
 
 def figure_11(block: Block) -> Figure:
@@ -93,11 +95,10 @@ def figure_11(block: Block) -> Figure:
     for ax, (score, name) in zip(axes.flat, SCORES.items()):
         for position, method in enumerate(methods):
             part = table[(table["method"] == method) & (table["score"] == score)]
-            found = {k: mean_and_error(values) for k, values in part.groupby("k")["value"]}
+            found, means, errors = means_and_bars(part, "k", "value")
             offset = 0.1 * (position - (len(methods) - 1) / 2)
-            errors = [0.0 if math.isnan(error) else error for _, error in found.values()]
-            style = {"linewidth": 1.3, "markersize": 4.5, "capsize": 2, "elinewidth": 1} | STYLES.get(method, {})
-            ax.errorbar([k + offset for k in found], [mean for mean, _ in found.values()], yerr=errors, **style)
+            style = {"linewidth": 1.3, "markersize": 4.5, "capsize": 2, "elinewidth": 1} | block.style(method)
+            ax.errorbar([k + offset for k in found], means, yerr=errors, **style)
         ax.set_title(name, fontsize=9)
         ax.set_xticks(sorted(table["k"].unique()))
         low, high = min(0.0, ax.get_ylim()[0]), ax.get_ylim()[1]
@@ -107,12 +108,25 @@ def figure_11(block: Block) -> Figure:
     axes[0, 3].set_xlabel("independent factors, k")
     axes[0, 3].tick_params(labelbottom=True)
     axes[1, 3].set_axis_off()
-    handles = [Line2D([], [], markersize=4.5, **STYLES.get(method, {})) for method in methods]
+    handles = [Line2D([], [], markersize=4.5, **block.style(method)) for method in methods]
     axes[1, 3].legend(handles, [label(method) for method in methods], loc="center")
     caption = (
         "Disentanglement scores by disentanglement_lib, and adjusted balanced accuracy of linear classifiers on all "
-        "latents of single images, over k = 7 - s. Mean over the seeds and its standard error; marks are moved "
-        f"sideways to be seen. Examples to fit on: {_samples(table)}. {block.described(table)}"
+        f"latents of single images, over k = {block.num_factors} - s. Mean over the seeds and its standard error; "
+        f"marks are moved sideways to be seen. Examples to fit on: {_samples(table)}. {block.described(table)}"
     )
     add_caption(figure, caption, int(CAPTION * size[0]))
     return figure
+
+
+def figure_11_files(metrics: Path, profile: str | None) -> dict[str, str]:
+    """Returns the file of Figure 11's numbers, by name.
+
+    Args:
+        metrics: folder of CSVs.
+        profile: profile to take; None for every one.
+
+    Raises:
+        ExperimentError: there are no scores.
+    """
+    return {"figure_11.md": block_markdown(FIGURE_11, read_blocks(metrics, profile), figure_11_table, score_notes)}

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from experiments.weak_supervision.factors import FACTORS, FactorGrid
+from experiments.weak_supervision.data.images import FactorGrid
 
 Integers = npt.NDArray[np.int64]
 
@@ -31,7 +31,7 @@ class GridRepresentations:
             raise ValueError(f"means must be [{grid.num_images}, latents], two at least, got {list(means.shape)}")
         if not means.isfinite().all():
             raise ValueError("means must be finite")
-        single = [name for name, size in zip(FACTORS, grid.sizes, strict=True) if size < 2]
+        single = [name for name, size in zip(grid.names, grid.sizes) if size < 2]
         if single:
             raise ValueError(f"every factor must have two values to be told apart, but not so {', '.join(single)}")
         self._sizes = np.array(grid.sizes)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from experiments.common.errors import ExperimentError
+from experiments.settings import ExperimentError
 
 _RENAMED = {"blacklist": "denylist", "whitelist": "allowlist"}
 # What the library's own configurations of these metrics say; gin wants it bound, it can't be passed.

@@ -1,72 +1,69 @@
-"""Collected metrics of the weak supervision, split into blocks that may be shown together: a profile on a data set."""
+"""Collected metrics of the weak supervision in blocks that may be shown together: a profile on a data set."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.common.blocks import DataBlock, read_metrics, split
-from experiments.common.collected import describe_seeds, ordered, read_collected
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import COLOURS, MARKERS
-from experiments.weak_supervision.factors import FACTORS
+from experiments import results
+from experiments.figures import COLOURS, MARKERS
+from experiments.results import describe_seeds, ordered, read_metrics
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.data.pair_data import SOURCES
+from experiments.weak_supervision.methods import METHODS, PAPER_METHODS, REFERENCES
 
-ROOM, ABLATION, DISENTANGLEMENT = "weak_supervision", "weak_supervision_ablation", "disentanglement"
-BASELINES = {"label_vae": "LabelVAE", "ada_vae": "AdaVAE"}
-PAPER_METHODS = BASELINES | {"hgvae": "HGVAE"}
-OURS = {"evidence_hgvae": "EvidenceHGVAE"}
-REFERENCES = {"fixed_k": "fixed k", "fixed_k_joint": "fixed k, joint bound"}  # k is given, and the truth
-METHODS = PAPER_METHODS | OURS | REFERENCES
+ROOM, DISENTANGLEMENT = "weak_supervision", "disentanglement"
 SHARED = (0, 1, 3, 5)  # s, of the paper
-# From the paper's own. A stand-in is never called by the name of what it stands for.
-DATA = {
-    "mpi3d_toy": "mpi3d (toy)",
-    "mpi3d_realistic": "mpi3d (realistic)",
-    "mpi3d_real": "mpi3d (real)",
-    "mpi3d_sim": "mpi3d_sim, a rendered stand-in",
-}
-USUAL_DATA = {"paper": "mpi3d_toy", "medium": "mpi3d_sim", "quick": "mpi3d_sim", "smoke": "mpi3d_sim"}
+USUAL_DATA = {"paper": "mpi3d_toy"}  # of a profile; of the others mpi3d_sim
+CAPTION = 17.5  # characters of a caption per inch
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-STYLES: dict[str, dict[str, Any]] = {
-    method: {"color": colour, "marker": marker, "linestyle": line}
-    for method, colour, marker, line in zip(METHODS, COLOURS, MARKERS, _LINES, strict=True)
-}
-CAPTION = 17.5  # characters per inch
-
-
-def label(method: str) -> str:
-    """A method in words, with a mark where it is not the paper's."""
-    kind = "reference: " if method in REFERENCES else "" if method in PAPER_METHODS else "ours: "
-    return f"{kind}{METHODS.get(method, method)}"
-
-
-def independent_factors(shared: int) -> int:
-    """k, the number of factors in which the views of a pair differ."""
-    return len(FACTORS) - shared
-
-
-def listed(values: Iterable[Any]) -> str:
-    """Different values in ascending order, with commas."""
-    return ", ".join(f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in sorted(set(values)))
 
 
 @dataclass(frozen=True)
-class Block(DataBlock):
-    """A profile on a data set; ``method`` in the metrics, a line per run, is the row's name without its s."""
+class Block:
+    """What one profile measured on one data set.
 
-    data_names = DATA
-    usual_data = USUAL_DATA
+    Attributes:
+        folder: of the CSVs.
+        profile: name of the profile.
+        data: key of the data set.
+        metrics: lines of the metrics table of the methods as they are defined, a line per run.
+    """
+
+    folder: Path
+    profile: str
+    data: str
+    metrics: pd.DataFrame
+
+    @property
+    def source(self) -> str:
+        """Profile and data in words."""
+        return f"profile {self.profile}, {SOURCES[self.data].words if self.data in SOURCES else self.data}"
+
+    @property
+    def heading(self) -> str:
+        """The same at the start of a sentence."""
+        return self.source[0].upper() + self.source[1:]
+
+    @property
+    def suffix(self) -> str:
+        """Ending of file names: the profile, and the data where they are not the profile's own."""
+        return self.profile if USUAL_DATA.get(self.profile, "mpi3d_sim") == self.data else f"{self.profile}_{self.data}"
+
+    @property
+    def num_factors(self) -> int:
+        """Number of generative factors of the data."""
+        return len(SOURCES[self.data].factors)
 
     @property
     def budget(self) -> str:
         """Image size, steps and batch size in words."""
-        sizes = listed(self.metrics["image_size"].tolist())
-        steps, batches = (listed(self.metrics[name].tolist()) for name in ("steps", "batch_size"))
+        sizes, steps, batches = (listed(self.metrics[name]) for name in ("image_size", "steps", "batch_size"))
         return f"{sizes} x {sizes} pixels, {steps} steps of {batches} pairs"
 
     @property
@@ -79,51 +76,44 @@ class Block(DataBlock):
         """Numbers of shared factors with a run."""
         return ordered(self.metrics["shared"].tolist(), SHARED)
 
-    @property
-    def missing(self) -> dict[str, list[int]]:
-        """Known methods -> numbers of shared factors without a run."""
-        there = set(zip(self.metrics["method"], self.metrics["shared"]))
-        missing = {method: [shared for shared in SHARED if (method, shared) not in there] for method in METHODS}
-        return {method: shared for method, shared in missing.items() if shared}
-
     def runs(self, method: str, shared: int | None = None) -> pd.DataFrame:
         """Metrics of a method, of all pairs or of those that share ``shared`` factors; a line per run."""
         chosen = self.metrics["method"] == method
         return self.metrics[chosen if shared is None else chosen & (self.metrics["shared"] == shared)]
 
-    def table(self, name: str) -> pd.DataFrame:
-        """Returns this block's lines of another table, with ``method`` and ``shared``.
+    def table(self, name: str, room: str = ROOM, *, changes: bool = False) -> pd.DataFrame:
+        """Returns the lines of another table with this profile and data.
 
         Args:
-            name: ``accuracies``, ``profile``, ``history``, ``traversals`` or ``reconstructions``.
+            name: for example ``profile``.
+            room: whose table; a room that stands on this one has the same axes.
+            changes: whether lines of runs with changed settings are among them.
 
         Raises:
-            ExperimentError: there is no such file.
+            ExperimentError: there is no such file, or no such run in it.
         """
-        columns = ["run_id", "method", "shared"]
-        table = read_collected(self.folder / f"{ROOM}_{name}.csv").drop(columns=columns[1:], errors="ignore")
-        return table.merge(self.metrics[columns], on="run_id")
-
-    def of_room(self, room: str, name: str) -> pd.DataFrame:
-        """Returns the lines of another room's table with this profile and data.
-
-        Raises:
-            ExperimentError: there is no such file.
-        """
-        table = read_collected(self.folder / f"{room}_{name}.csv")
-        return table[(table["profile"] == self.profile) & (table["data"] == self.data)]
+        table = read_metrics(self.folder, f"{room}_{name}", profile=self.profile, changes=changes)
+        table = table[table["data"] == self.data]
+        if table.empty:
+            raise ExperimentError(f"the metrics hold no {room}_{name} at {self.source}")
+        return table
 
     def described(self, lines: pd.DataFrame) -> str:
         """Profile, data, budget and seeds of a figure's lines, the last sentence of its caption."""
         return f"{self.heading}: {self.budget}, {describe_seeds(lines)}."
+
+    def style(self, method: str) -> dict[str, Any]:
+        """Colour, marker and line of a method: the known ones have their own in every figure."""
+        place = list(dict.fromkeys([*METHODS, *self.methods])).index(method) % len(COLOURS)
+        return {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": _LINES[place]}
 
 
 def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
     """Reads ``<metrics>/weak_supervision_metrics.csv``.
 
     Args:
-        metrics: Folder of the CSVs.
-        profile: Profile to take; None for every one.
+        metrics: folder of the CSVs.
+        profile: profile to take; None for every one.
 
     Returns:
         A block for every profile and data set with a run, the largest first.
@@ -131,9 +121,20 @@ def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
     Raises:
         ExperimentError: the file isn't there or holds no such run.
     """
-    table = read_metrics(metrics / f"{ROOM}_metrics.csv", profile)
-    table = table.assign(method=[re.sub(r"_s\d+$", "", row.split("/")[-1]) for row in table["row"]])
-    return [Block(metrics, *part) for part in split(table, DATA)]
+    table = read_metrics(metrics, f"{ROOM}_metrics", profile=profile)
+    return [Block(metrics, *part) for part in results.blocks(table, SOURCES)]
+
+
+def label(method: str) -> str:
+    """A method in words, with a mark where it is not the paper's."""
+    kind = "reference: " if method in REFERENCES else "" if method in PAPER_METHODS else "ours: "
+    return f"{kind}{METHODS.get(method, method)}"
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Different values in ascending order, with commas."""
+    found = sorted(set(values.tolist() if isinstance(values, pd.Series) else values))
+    return ", ".join(f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in found)
 
 
 def mean_and_error(values: pd.Series) -> tuple[float, float]:
@@ -141,6 +142,8 @@ def mean_and_error(values: pd.Series) -> tuple[float, float]:
     return float(values.mean()), float(values.sem())
 
 
-def not_drawn(what: Mapping[str, Any] | Iterable[str], block: Block) -> ExperimentError:
-    """The error of a figure without runs."""
-    return ExperimentError(f"the metrics hold no run of {' or '.join(what)} at {block.source}")
+def means_and_bars(lines: pd.DataFrame, by: str, quantity: str) -> tuple[list[Any], list[float], list[float]]:
+    """For a line of a figure: the values of ``by``, the means of a quantity there, and their errors, 0 for one run."""
+    found = {value: mean_and_error(part) for value, part in lines.groupby(by)[quantity]}
+    errors = [0.0 if math.isnan(error) else error for _, error in found.values()]
+    return list(found), [mean for mean, _ in found.values()], errors

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,18 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.common.figures import COLOURS, add_caption
-from experiments.weak_supervision.blocks import (
-    CAPTION,
-    METHODS,
-    REFERENCES,
-    STYLES,
-    Block,
-    independent_factors,
-    label,
-    mean_and_error,
-    not_drawn,
-)
+from experiments.figures import COLOURS, add_caption
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.blocks import CAPTION, Block, label, means_and_bars
+from experiments.weak_supervision.methods import REFERENCES
 
 ERRORS = {
     "count_error": r"$(E[\hat{k}] - k)^2$",
@@ -39,19 +29,16 @@ def figure_2(block: Block) -> Figure:
     """Squared errors of the number of independent latents over s, in three readings, a line per method."""
     methods = [method for method in block.methods if method not in REFERENCES]
     if not methods:
-        raise not_drawn([name for method, name in METHODS.items() if method not in REFERENCES], block)
+        raise ExperimentError(f"the metrics hold no run of a method that estimates k at {block.source}")
     places = {shared: place for place, shared in enumerate(block.shared)}
     size = (9.6, 3.7)
     figure, axes = plt.subplots(1, len(ERRORS), figsize=size, sharey=True, layout="constrained")
     for ax, (column, title) in zip(axes, ERRORS.items()):
         for position, method in enumerate(methods):
-            runs = block.runs(method)
-            found = {shared: mean_and_error(part) for shared, part in runs.groupby("shared")[column]}
+            shared, means, errors = means_and_bars(block.runs(method), "shared", column)
             offset = 0.1 * (position - (len(methods) - 1) / 2)
-            errors = [0.0 if math.isnan(error) else error for _, error in found.values()]
-            means = [mean for mean, _ in found.values()]
-            style = {"linewidth": 1.2, "markersize": 4.5, "capsize": 2, "elinewidth": 1} | STYLES.get(method, {})
-            where = [places[shared] + offset for shared in found]
+            style = {"linewidth": 1.2, "markersize": 4.5, "capsize": 2, "elinewidth": 1} | block.style(method)
+            where = [places[one] + offset for one in shared]
             ax.errorbar(where, means, yerr=errors, label=label(method), **style)
         ax.axhline(NEAR, color="0.4", linewidth=0.8, zorder=0)
         ax.set_title(title, fontsize=9)
@@ -64,11 +51,11 @@ def figure_2(block: Block) -> Figure:
     axes[0].set_ylabel("squared error")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
     caption = (
-        "Squared error of the number of independent latents against k = 7 - s. Left: of its mean under the method's "
-        "law; middle: of a single draw per pair; right: of the literal number of shared latents, d - k, against s (the "
-        "same as on the left where d = 7). Marks: mean over the seeds, bars: its standard error; marks are moved "
-        f"sideways to be seen. Linear below 0.1, logarithmic above; grey line: {NEAR:g}. Where k is given there is no "
-        f"error. {block.described(block.metrics)}"
+        f"Squared error of the number of independent latents against k = {block.num_factors} - s. Left: of its mean "
+        "under the method's law; middle: of a single draw per pair; right: of the literal number of shared latents, "
+        f"d - k, against s (the same as on the left where d = {block.num_factors}). Marks: mean over the seeds, bars: its "
+        f"standard error; marks are moved sideways to be seen. Linear below 0.1, logarithmic above; grey line: {NEAR:g}. "
+        f"Where k is given there is no error. {block.described(block.metrics)}"
     )
     add_caption(figure, caption, int(CAPTION * size[0]))
     return figure
@@ -84,8 +71,6 @@ def figure_profile(block: Block) -> Figure:
     """How the bound of the trained models depends on the number of independent latents."""
     profile = block.table("profile")
     methods, pairs = block.methods, block.shared
-    if profile.empty:
-        raise not_drawn(methods, block)
     size = (max(5.2, 1.0 + 2.05 * len(pairs)), 0.9 + 1.45 * len(methods))
     figure, axes = plt.subplots(
         len(methods), len(pairs), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
@@ -95,13 +80,13 @@ def figure_profile(block: Block) -> Figure:
             ax: Axes = axes[row, column]
             part = profile[(profile["method"] == method) & (profile["shared"] == shared)]
             if row == 0:
-                ax.set_title(f"s = {shared}, k = {independent_factors(shared)}", fontsize=9)
+                ax.set_title(f"s = {shared}, k = {block.num_factors - shared}", fontsize=9)
             if column == 0:
                 ax.set_ylabel(label(method).replace(": ", ":\n"), fontsize=8)
             if part.empty:
                 ax.text(0.5, 0.5, "no run", ha="center", va="center", transform=ax.transAxes)
                 continue
-            _bounds(ax, part, independent_factors(shared))
+            _bounds(ax, part, block.num_factors - shared)
     for ax in axes.flat:
         ax.set_yscale("symlog", linthresh=NATS)
         ax.set_ylim(bottom=LOWEST)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.common.errors import ExperimentError
-from experiments.common.paper import paper_value
-from experiments.common.provenance import Provenance
-from experiments.common.tables import NOTHING, Table
-from experiments.weak_supervision.blocks import METHODS, PAPER_METHODS, label
+from experiments.results import Provenance, paper_value
+from experiments.settings import ExperimentError
+from experiments.tables import NOTHING, Table
+from experiments.weak_supervision.blocks import label
+from experiments.weak_supervision.methods import METHODS, PAPER_METHODS
 
 FILE = "weak_supervision.csv"
 REFERENCE = "label_vae"

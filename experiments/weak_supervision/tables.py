@@ -8,22 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.common.collected import describe_commits, describe_seconds, ordered
-from experiments.common.paper import paper_value
-from experiments.common.provenance import Provenance, provenance_of
-from experiments.common.tables import NOTHING, Table, spread
-from experiments.weak_supervision.blocks import (
-    DATA,
-    METHODS,
-    PAPER_METHODS,
-    ROOM,
-    SHARED,
-    Block,
-    independent_factors,
-    label,
-    listed,
-    mean_and_error,
+from experiments.results import (
+    Provenance,
+    describe_commits,
+    describe_seconds,
+    ordered,
+    paper_value,
+    provenance_of,
+    spread,
 )
+from experiments.tables import NOTHING, Table
+from experiments.weak_supervision.blocks import ROOM, SHARED, Block, label, listed, mean_and_error
+from experiments.weak_supervision.data.pair_data import SOURCES
+from experiments.weak_supervision.methods import METHODS, PAPER_METHODS
 
 METRICS_FILE = f"{ROOM}_metrics.csv"
 PARTS = {"shared": "S", "independent": "I"}
@@ -91,6 +88,13 @@ def _paper_cells(values: Mapping[int, Mapping[str, Any]], shown: Sequence[int]) 
     return cells
 
 
+def count_cells(runs: pd.DataFrame, errors: Sequence[str]) -> list[str]:
+    """E[k-hat], its errors, the active latents and the bounds of some runs of one method and s."""
+    cells = [with_error(runs[column], 2) for column in ("expected_count", *errors)]
+    cells.append(with_error(runs["active_latents"], 1))
+    return cells + [with_error(runs[f"{bound}_bound"], 2) for bound in ("per_view", "joint")]
+
+
 def figure_2_table(block: Block) -> Table:
     """The numbers of Figure 2, and the bounds, a line for every method and s with a run."""
     header = ["method", "s", "k", "latents", "E[k-hat]", *ERRORS.values(), "active latents"]
@@ -99,15 +103,10 @@ def figure_2_table(block: Block) -> Table:
     for method in block.methods:
         for shared in block.shared:
             runs = block.runs(method, shared)
-            if runs.empty:
-                continue
-            cells = [str(shared), str(independent_factors(shared)), listed(runs["latents"].tolist())]
-            cells.append(with_error(runs["expected_count"], 2))
-            cells += [with_error(runs[column], 2) for column in ERRORS]
-            cells.append(with_error(runs["active_latents"], 1))
-            cells += [with_error(runs[f"{bound}_bound"], 2) for bound in ("per_view", "joint")]
-            rows.append([label(method), *cells, str(runs["seed"].nunique())])
-            provenance.append(provenance_of(runs, METRICS_FILE))
+            if len(runs):
+                cells = [str(shared), str(block.num_factors - shared), listed(runs["latents"])]
+                rows.append([label(method), *cells, *count_cells(runs, list(ERRORS)), str(runs["seed"].nunique())])
+                provenance.append(provenance_of(runs, METRICS_FILE))
     title = f"Figure 2 on {block.source}: mean ± standard error over seeds; bounds in nats per image"
     return Table(title, header, rows, provenance)
 
@@ -119,23 +118,27 @@ def notes(block: Block, runs: pd.DataFrame | None = None) -> str:
         block: One profile on one data set.
         runs: The runs behind the numbers; None for all that Table 1 and Figure 2 show, and then also which are missing.
     """
-    missing = block.missing if runs is None else {}
-    runs = block.metrics if runs is None else runs
-    by_method = {method: runs[runs["method"] == method] for method in ordered(runs["method"], METHODS)}
-    rates = {label(method): listed(part["learning_rate"].tolist()) for method, part in by_method.items()}
+    missing = {}
+    if runs is None:
+        runs = block.metrics
+        there = set(zip(runs["method"], runs["shared"]))
+        missing = {one: [shared for shared in SHARED if (one, shared) not in there] for one in METHODS}
+    methods = ordered(runs["method"], METHODS)
+    rates = {label(method): listed(runs.loc[runs["method"] == method, "learning_rate"]) for method in methods}
     each = "; ".join(f"{name} {rate}" for name, rate in rates.items())
-    sizes = listed(runs["image_size"].tolist())
+    sizes = listed(runs["image_size"])
     lines = {
-        "data": f"{DATA.get(block.data, block.data)}, {sizes} x {sizes} pixels",
+        "data": f"{SOURCES[block.data].words}, {sizes} x {sizes} pixels",
         "profile": block.profile,
-        "steps": f"{listed(runs['steps'].tolist())} of {listed(runs['batch_size'].tolist())} pairs",
+        "steps": f"{listed(runs['steps'])} of {listed(runs['batch_size'])} pairs",
         "learning rate": each if len(set(rates.values())) > 1 else next(iter(rates.values())),
-        "seeds": listed(runs["seed"].tolist()),
+        "seeds": listed(runs["seed"]),
         "hardware": ", ".join(sorted(runs["device"].unique())),
         "time per run": describe_seconds(runs),
         "commit": describe_commits(runs),
     }
-    if missing:
-        lines["no run"] = "; ".join(f"{label(method)} at s = {listed(shared)}" for method, shared in missing.items())
+    if any(missing.values()):
+        lines["no run"] = "; ".join(
+            f"{label(one)} at s = {listed(shared)}" for one, shared in missing.items() if shared
+        )
     return "".join(f"- {name}: {text}\n" for name, text in lines.items())
-
