@@ -159,9 +159,9 @@ docs: $(READY) .venv/.docs ## The documentation as pages, in results/local/site 
 benchmark: $(READY) ## Speed, memory and precision beside the authors' code (OFFICIAL=FOLDER) and BiasedUrn (R)
 	$(PY) -m scripts.benchmark $(addprefix --official ,$(OFFICIAL))
 benchmark-clustering: $(READY) ## Steps per second of the VaDE's training
-	$(PY) -m scripts.benchmark_clustering $(ARGS)
+	$(PY) -m scripts.step_times clustering $(ARGS)
 benchmark-weak-supervision: $(READY) ## Seconds per step of the VAEs of image pairs beside each other
-	$(PY) -m scripts.benchmark_weak_supervision --output $(LOCAL)/benchmark $(ARGS)
+	$(PY) -m scripts.step_times weak_supervision --output $(LOCAL)/benchmark $(ARGS)
 gradient-study: $(READY) ## Bias and variance of the straight-through gradient over the temperature
 	$(PY) -m scripts.gradient_study $(addprefix --official ,$(OFFICIAL))
 	$(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL) --only gradient_study

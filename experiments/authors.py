@@ -1,6 +1,6 @@
 """The original authors' PyTorch sampler, loaded from a checkout that the user gives. Nothing of it is part of this one.
 
-Their package is called ``mvhg`` as ours is: only a process that never imports ours may load it.
+Their package is called ``mvhg`` as ours is; it is imported while ours is put aside, so that both can take turns.
 """
 
 from __future__ import annotations
@@ -31,13 +31,19 @@ def load_sampler(path: Path) -> Callable[..., Any]:
     """Returns their sampler on the CPU: (group sizes, total count, log weights, temperature, noise, hard) -> tuple.
 
     Raises:
-        ExperimentError: there is no such checkout.
-        RuntimeError: another ``mvhg`` was imported before.
+        ExperimentError: there is no such checkout, or it can't be imported.
     """
     checkout = check_checkout(path)
+    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "mvhg"}
     sys.path.insert(0, str(checkout))
-    module = importlib.import_module("mvhg.pt_fmvhg")
-    if checkout not in Path(str(module.__file__)).resolve().parents:
-        raise RuntimeError(f"imported mvhg from {module.__file__}, not from {checkout}")
+    try:
+        module = importlib.import_module("mvhg.pt_fmvhg")
+    except ImportError as error:
+        raise ExperimentError(f"{checkout} can't be imported ({error})") from None
+    finally:
+        sys.path.remove(str(checkout))
+        for name in [name for name in sys.modules if name.split(".")[0] == "mvhg"]:
+            del sys.modules[name]
+        sys.modules.update(ours)
     sampler: Callable[..., Any] = module.MVHG(device="cpu")
     return sampler

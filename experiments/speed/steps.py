@@ -1,0 +1,169 @@
+"""Seconds per training step of the VAEs: methods of weak supervision, priors of the clustering, beside each other.
+
+Every side is the training of a run, with its Lightning trainer and checkpoints. Sides take turns in one process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+
+from experiments.configuration import compose, resolve
+from experiments.context import RunContext
+from experiments.settings import PositiveInt, build, settings
+from experiments.store import RunDirectory
+from experiments.tracking import Tracker
+from experiments.training import ChunkedTraining
+
+METHODS = ("label_vae", "ada_vae", "hgvae", "evidence_hgvae")
+PRIORS = ("uniform", "categorical", "hypergeometric")
+ROOMS = ("weak_supervision", "clustering")
+
+
+@settings
+class Steps:
+    """What is measured.
+
+    Attributes:
+        image_size: Pixels a side of the image pairs.
+        pairs: A step of weak supervision.
+        digits: A step of the clustering.
+        steps: Timed per side and round.
+        rounds: How often every side has its turn.
+        threads: Of torch.
+        accelerator: ``cpu`` or ``gpu``.
+    """
+
+    image_size: PositiveInt = 64
+    pairs: PositiveInt = 64
+    digits: PositiveInt = 128
+    steps: PositiveInt = 20
+    rounds: PositiveInt = 7
+    threads: PositiveInt = 1
+    accelerator: str = "cpu"
+
+
+class Side(NamedTuple):
+    """A training and how to feed it."""
+
+    training: ChunkedTraining
+    loader: Callable[[], Iterable[Any]]
+    trainer: Mapping[str, Any]
+
+
+class Clock(pl.Callback):
+    """Steps taken and time after every chunk; the first chunk warms up."""
+
+    def __init__(self) -> None:
+        self.marks: list[tuple[int, float]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        assert isinstance(pl_module, ChunkedTraining)
+        self.marks.append((pl_module.steps_taken, time.perf_counter()))
+
+    def seconds_per_step(self) -> float:
+        """Of the steps after the first chunk."""
+        (first, start), (last, end) = self.marks[0], self.marks[-1]
+        return (end - start) / (last - first)
+
+
+def _composed(sizes: Steps, *overrides: str) -> dict[str, Any]:
+    return resolve(compose(*overrides, f"trainer={sizes.accelerator}"))
+
+
+def pair_side(method: str, sizes: Steps) -> Side:
+    """A method on pairs of mpi3d_sim that share three factors, at the temperature that annealing ends with."""
+    sizes_of_run = (f"experiment.data.image_size={sizes.image_size}", f"experiment.training.batch_size={sizes.pairs}")
+    plain = _composed(sizes, "experiment=weak_supervision", f"method={method}", "shared=3", *sizes_of_run)
+    from experiments.weak_supervision.training import PairTraining
+
+    experiment = build(plain["experiment"])
+    splits = experiment.data.load(Path(plain["data_directory"]))
+    chunk = max(1, sizes.steps // 2)
+    training = dataclasses.replace(
+        experiment.training,
+        steps=3 * chunk,
+        epoch_steps=3 * chunk,
+        chunk_steps=chunk,
+        initial_temperature=experiment.training.final_temperature,
+    )
+    torch.manual_seed(0)
+    module = PairTraining(
+        model=experiment.model(), images=splits.images, sampler=splits.train, settings=training, noise_seed=0
+    )
+    return Side(module, module.loader, plain["trainer"])
+
+
+def digit_side(prior: str, sizes: Steps) -> Side:
+    """A prior on the 5,000 digits, from an untrained VaDE: a step takes as long."""
+    settings_of_run = f"experiment.training.batch_size={sizes.digits}", "experiment.training.max_epochs=1"
+    plain = _composed(sizes, "experiment=clustering", f"prior={prior}", "version=full", *settings_of_run)
+    from experiments.clustering.training import VaDETraining
+
+    experiment = build(plain["experiment"])
+    splits = experiment.data.load(Path(plain["data_directory"]), experiment.prior.num_clusters)
+    folder = Path(tempfile.mkdtemp())
+    context = RunContext(0, RunDirectory(folder, "speed", "run"), Tracker(None), plain["trainer"])
+    vade = experiment.pretraining.vade(context, experiment.prior.num_clusters)
+    vade.prior = experiment.prior
+    module = VaDETraining(vade=vade, splits=splits, settings=experiment.training, noise_seed=0)
+    return Side(module, lambda: module.chunks(0), plain["trainer"])
+
+
+def turn(side: Side) -> float:
+    """Seconds per step of one epoch of a side."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDirectory(Path(folder), "speed", "run")
+        run.checkpoints.mkdir(parents=True)
+        context = RunContext(0, run, Tracker(None), side.trainer)
+        side.training.steps_taken = 0
+        trainer = context.trainer(max_epochs=1, callbacks=[clock])
+        trainer.fit(side.training, side.loader())
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    torch.use_deterministic_algorithms(False)  # Lightning's trainer sets it for the process
+    return clock.seconds_per_step()
+
+
+def measure_steps(room: str, sizes: Steps, log: Callable[[str], None]) -> pd.DataFrame:
+    """Measures the methods beside LabelVAE, or the priors beside the uniform one.
+
+    Args:
+        room: One of ``ROOMS``.
+        sizes: What is measured.
+        log: Takes a line per side.
+
+    Returns:
+        A line per side with ``side``, ``size`` (pixels), ``batch``, ``seconds_per_step`` (median over the rounds),
+        ``ratio`` to the first side (median of the rounds' ratios), and the lowest and highest of these.
+    """
+    torch.set_num_threads(sizes.threads)
+    if room == "weak_supervision":
+        sides, size, batch = {name: pair_side(name, sizes) for name in METHODS}, sizes.image_size, sizes.pairs
+    else:
+        sides, size, batch = {name: digit_side(name, sizes) for name in PRIORS}, 28, sizes.digits
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(sizes.rounds):
+        for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
+            seconds[name].append(turn(sides[name]))
+    first = next(iter(sides))
+    lines = []
+    for name, values in seconds.items():
+        ratios = [value / other for value, other in zip(values, seconds[first], strict=True)]
+        line: dict[str, Any] = {"side": name, "size": size, "batch": batch}
+        line |= {"seconds_per_step": statistics.median(values), "ratio": statistics.median(ratios)}
+        lines.append(line | {"lowest_ratio": min(ratios), "highest_ratio": max(ratios)})
+        log(f"{name}: {line['seconds_per_step']:.4f} s a step, {line['ratio']:.3f} of {first}'s")
+    return pd.DataFrame(lines)

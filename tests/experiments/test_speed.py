@@ -1,0 +1,105 @@
+"""The benchmarks, at tiny sizes: every side runs, the page names the worst cell, targets can be missed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments.speed import report
+from experiments.speed.grid import Cell, Grid, cells, measure_grid
+from experiments.speed.measure import comparison, in_turns, memory_growth_mib
+from experiments.speed.rates import SIZES, TOTAL, WEIGHTS, conditional_laws, precision
+from experiments.speed.steps import METHODS, PRIORS, Steps, measure_steps
+from scripts import benchmark, step_times
+
+GRID = pd.DataFrame(
+    {
+        "urn": ["m = 10 x 2, n = 10"] * 4,
+        "groups": 2,
+        "batch": [1, 1, 64, 64],
+        "temperature": [0.5, 2.0, 0.5, 2.0],
+        "ours_ms": [1.0, 1.5, 2.0, 5.0],
+        "authors_ms": [4.0, 4.0, 9.0, 4.0],
+        "ours_mib": [0.0, 0.0, 1.0, 9.0],
+        "authors_mib": [1.0, 1.0, 5.0, 5.0],
+        "ratio": [4.0, 2.7, 4.5, 0.8],
+    }
+)
+
+
+def test_the_page_names_the_worst_cell_first_and_what_a_higher_temperature_costs() -> None:
+    text = report.grid_in_words(GRID)
+    assert text.startswith("**Slowest cell: 0.80 times as fast as the authors' code** (m = 10 x 2, n = 10, batch 64, ")
+    assert "1 of 4 cells below 2" in text and "More memory than theirs (by over 0.5 MiB) in 1 cells" in text
+    assert text.strip().endswith("Temperature 2 takes at most 2.50 times the time of temperature 0.5.")
+    slowest, middle = report.grid_lines(GRID)
+    assert (slowest["ratio"], slowest["reached"]) == (0.8, "no")
+    assert middle["ratio"] in (2.7, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "target", "reached"), [(2.0, ">= 2", "yes"), (1.9, ">= 2", "no"), (1.1, "<= 1", "no")]
+)
+def test_a_target_can_be_missed(ratio: float, target: str, reached: str) -> None:
+    assert comparison("work", 1.0, "ms", "other", 1.0, ratio, target)["reached"] == reached
+
+
+def test_memory_is_what_a_call_adds_and_turns_alternate() -> None:
+    assert memory_growth_mib(lambda: torch.ones(16 << 20)) == pytest.approx(64, abs=8)
+    order: list[str] = []
+    sides = {name: lambda name=name: order.append(name) for name in "ab"}
+    seconds = in_turns(sides, rounds=2)
+    assert order[:2] == ["a", "b"] and [len(values) for values in seconds.values()] == [2, 2]
+    assert "".join(order[2:]).replace("aa", "a").replace("bb", "b") == "aba"  # the turn at an end is double
+
+
+def test_the_grid_leaves_out_what_takes_gigabytes_on_the_authors_side() -> None:
+    made = list(cells(Grid()))
+    assert Cell((128,) * 10, 128, 512, 0.5) in made and len({cell.urn for cell in made}) == 5
+    assert not [cell for cell in cells(Grid(urns=(((1000, 1000), 5),), batches=(64,)))]
+    one = Grid(urns=(((3, 5, 4), 5),), batches=(1,), temperatures=(2.0,), rounds=1)
+    lines = measure_grid(one, None, lambda _: None)
+    assert list(lines["urn"]) == ["m = 3, 5, 4, n = 5"] and "ratio" not in lines
+
+
+def test_the_reference_of_the_precision_sums_to_one_and_the_library_is_near_it() -> None:
+    first, second = conditional_laws(TOTAL, SIZES, WEIGHTS)
+    assert first.sum() == pytest.approx(1, abs=1e-12)
+    assert second[first > 0].sum(1) == pytest.approx(1, abs=1e-12)
+    assert precision(torch.float64) < 1e-12 < precision(torch.float32) < 1e-6
+
+
+def test_the_sampler_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark.main(["--quick", "--output", str(tmp_path)])
+    page = (tmp_path / "benchmark.md").read_text()
+    assert "Not measured: " in page and "the authors' code: no checkout given" in page
+    table = pd.read_csv(tmp_path / "benchmark.csv")
+    assert {"work", "ours", "other_side", "other", "unit", "ratio", "target", "reached", "note"} <= set(table)
+    assert json.loads((tmp_path / "benchmark.json").read_text())["environment"]["cores"] >= 1
+    assert not (pd.read_csv(tmp_path / "device_view.csv")["synchronisations"] > 0).any()
+    assert "wrote" in capsys.readouterr().out
+
+
+def test_a_missing_checkout_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="error: .* has no mvhg/pt_fmvhg.py"):
+        benchmark.main(["--official", str(tmp_path), "--output", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("room", "sides"), [("weak_supervision", METHODS), ("clustering", PRIORS)])
+def test_step_times_of_every_side(room: str, sides: tuple[str, ...]) -> None:
+    sizes = Steps(image_size=32, pairs=4, digits=64, steps=2, rounds=1)
+    table = measure_steps(room, sizes, lambda _: None)
+    assert list(table["side"]) == list(sides) and (table["seconds_per_step"] > 0).all()
+    assert table["ratio"].iloc[0] == 1.0
+
+
+def test_step_times_are_written_where_table_3_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = pd.DataFrame({"side": ["label_vae"], "size": [32], "batch": [4], "seconds_per_step": [0.1], "ratio": [1.0]})
+    monkeypatch.setattr(step_times, "measure_steps", lambda *_: lines)
+    step_times.main(["weak_supervision", "--quick", "--output", str(tmp_path)])
+    assert (tmp_path / "weak_supervision.md").read_text().startswith("# Training on image pairs: seconds per step")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "weak_supervision.csv"), lines)
