@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at wandb's import: no crash reports
-
-from experiments.common.one_line_errors import one_line_errors
-from experiments.common.store import write_atomically
-from experiments.dashboards.all import DASHBOARDS
+from experiments.dashboards.declared import DASHBOARDS
 from experiments.dashboards.workspace import push, workspace_json
+from experiments.settings import one_line_errors
+from experiments.store import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -27,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY", ""), help="user or team, for --push")
     parser.add_argument("--push", action="store_true", help="make new workspaces in W&B (needs `wandb login`)")
     options = parser.parse_args(arguments)
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at wandb's import: no crash reports
     with one_line_errors(options.output):
         options.output.mkdir(parents=True, exist_ok=True)
         for dashboard in DASHBOARDS:

@@ -1,4 +1,4 @@
-"""What a dashboard is: sections of charts over the runs of some rooms."""
+"""What a dashboard is: sections of charts over the runs of some experiments."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Logged metrics over the steps.
+class Chart:
+    """Some metrics under a title, which has the unit.
 
     Attributes:
-        title: Shown above, with the unit.
+        title: Shown above.
         metrics: Names.
+        over_steps: Logged values over the steps; otherwise values of the summary, a bar per group of runs.
     """
 
     title: str
     metrics: tuple[str, ...]
+    over_steps: bool
 
 
-@dataclass(frozen=True)
-class Bars:
-    """Values of the summary, a bar per group of runs.
+def curves(title: str, *metrics: str) -> Chart:
+    """Returns a chart of logged values over the steps."""
+    return Chart(title, metrics, over_steps=True)
 
-    Attributes:
-        title: Shown above, with the unit.
-        metrics: Names.
-    """
 
-    title: str
-    metrics: tuple[str, ...]
+def bars(title: str, *metrics: str) -> Chart:
+    """Returns a chart of values of the summary."""
+    return Chart(title, metrics, over_steps=False)
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,19 @@ class Dashboard:
     """One workspace.
 
     Attributes:
-        name: Of the workspace and its file.
-        rooms: Folders under configs/experiment whose runs it shows.
-        group_by: Keys of the configuration that runs are grouped by, from the outermost.
+        experiments: Whose runs it shows; the first gives the workspace and its file their name.
+        group_by: Axes and other keys of the configuration that runs are grouped by, from the outermost.
         sections: Title -> charts.
     """
 
-    name: str
-    rooms: tuple[str, ...]
+    experiments: tuple[str, ...]
     group_by: tuple[str, ...]
-    sections: Mapping[str, Sequence[Curves | Bars]]
+    sections: Mapping[str, Sequence[Chart]]
+
+    @property
+    def name(self) -> str:
+        """Of the workspace and its file."""
+        return self.experiments[0]
 
     def metrics(self) -> set[str]:
         """The names that its charts show."""

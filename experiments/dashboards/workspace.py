@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from experiments.common.errors import ExperimentError
-from experiments.common.tracking import STEP, logged_in
-from experiments.dashboards.dashboard import Curves, Dashboard
+from experiments.dashboards.dashboard import Chart, Dashboard
+from experiments.settings import ExperimentError
+from experiments.tracking import STEP, logged_in
 
 
 def workspace(dashboard: Dashboard, entity: str, project: str) -> Any:
@@ -23,8 +23,8 @@ def workspace(dashboard: Dashboard, entity: str, project: str) -> Any:
     except ImportError:
         raise ExperimentError("wandb-workspaces is not installed: pip install '.[experiments]'") from None
 
-    def panel(chart: Any) -> Any:
-        if isinstance(chart, Curves):
+    def panel(chart: Chart) -> Any:
+        if chart.over_steps:
             return reports.LinePlot(title=chart.title, x=STEP, y=list(chart.metrics))
         return reports.BarPlot(title=chart.title, metrics=list(chart.metrics))
 
@@ -37,7 +37,7 @@ def workspace(dashboard: Dashboard, entity: str, project: str) -> Any:
             for title, charts in dashboard.sections.items()
         ],
         runset_settings=ws.RunsetSettings(
-            filters=And(ws.Config("room").isin(list(dashboard.rooms))),
+            filters=And(ws.Config("experiment_name").isin(list(dashboard.experiments))),
             groupby=[ws.Config(key) for key in dashboard.group_by],
         ),
     )

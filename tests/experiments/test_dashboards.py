@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from wandb_workspaces.workspaces import internal
 
-from experiments.common.tracking import STEP
-from experiments.dashboards.all import DASHBOARDS
-from experiments.dashboards.dashboard import Curves, Dashboard
+from experiments.configuration import axes_of, experiments
+from experiments.dashboards.dashboard import Dashboard
+from experiments.dashboards.declared import DASHBOARDS
 from experiments.dashboards.workspace import workspace_json
+from experiments.tracking import STEP
 from scripts import dashboard as script
 
 PARAMETERS = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
@@ -25,9 +26,11 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
 
 
-def test_there_is_one_per_experiment() -> None:
-    names = [dashboard.name for dashboard in DASHBOARDS]
-    assert names == ["kolmogorov_smirnov", "urn", "weak_supervision", "clustering", "disentanglement"]
+def test_every_experiment_is_shown_once_and_grouped_by_what_it_has() -> None:
+    assert sorted(name for dashboard in DASHBOARDS for name in dashboard.experiments) == experiments()
+    for dashboard in DASHBOARDS:
+        known = {axis for name in dashboard.experiments for axis in axes_of(name)}
+        assert set(dashboard.group_by) <= known | {"experiment_name", "changes", "profile"}
 
 
 @PARAMETERS
@@ -42,11 +45,11 @@ def test_the_json_is_a_workspace_with_every_chart_in_its_place(dashboard: Dashbo
         for panel, chart in zip(shown[title], charts, strict=True):
             assert tuple(panel.config.metrics) == chart.metrics
             assert panel.config.chart_title == chart.title
-            if isinstance(chart, Curves):
+            if chart.over_steps:
                 assert panel.config.x_axis == STEP
     [runs] = content["spec"]["section"]["runSets"]
     assert [group["name"] for group in runs["grouping"]] == [f"{key}.value" for key in dashboard.group_by]
-    assert runs["filters"]["filters"][0]["value"] == list(dashboard.rooms)
+    assert runs["filters"]["filters"][0]["value"] == list(dashboard.experiments)
 
 
 def test_the_bytes_are_the_same_twice(tmp_path: Path) -> None:

@@ -6,47 +6,67 @@ from pathlib import Path
 
 import pytest
 
-from experiments.launching.estimate import committed_seconds, in_words, seconds_left, weights
+from experiments.estimate import METRICS, Kind, Work, committed_seconds, expected_seconds, in_words, seconds_left
+
+QUICK = Kind("urn", "urn estimator=exact", "quick")
 
 
-def test_a_row_takes_the_median_of_its_seeds_however_many_lines_a_seed_has(tmp_path: Path) -> None:
-    lines = ["row,profile,seed,seconds", "a/b,quick,0,10", "a/b,quick,0,10", "a/b,quick,0,10", "a/b,quick,1,20"]
-    (tmp_path / "a_metrics.csv").write_text("\n".join([*lines, "a/b,quick,2,90", "a/b,medium,0,300"]) + "\n")
+def test_a_row_takes_the_median_of_its_runs_however_many_lines_a_run_has(tmp_path: Path) -> None:
+    lines = ["estimator,changes,profile,seed,run_id,seconds", *3 * ["exact,,quick,0,a,10"], "exact,,quick,1,b,20"]
+    lines += ["exact,,quick,2,c,90", "exact,,medium,0,d,300", "exact,steps=1,quick,0,e,5"]
+    (tmp_path / "urn_metrics.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "study.csv").write_text("row,profile\na/b,quick\n")
-    assert committed_seconds(tmp_path) == {("a/b", "quick"): 20.0, ("a/b", "medium"): 300.0}
+    changed = Kind("urn", "urn estimator=exact steps=1", "quick")
+    assert committed_seconds(tmp_path) == {QUICK: 20.0, QUICK._replace(profile="medium"): 300.0, changed: 5.0}
 
 
 def test_the_committed_results_say_what_the_rows_take() -> None:
-    known = committed_seconds()
-    assert known["urn/exact", "paper"] == 53.3
-    assert weights([("urn/exact", "quick")], known) == [53.3]
+    assert METRICS.is_dir()
+    assert 30 < committed_seconds()[QUICK._replace(profile="paper")] < 120
 
 
-def test_what_is_not_known_weighs_as_the_others_do() -> None:
-    known = {("a", "quick"): 10.0, ("b", "quick"): 30.0, ("c", "paper"): 500.0}
-    cells = [("a", "quick"), ("b", "quick"), ("c", "quick"), ("new", "quick")]
-    assert weights(cells, known) == [10.0, 30.0, 500.0, 30.0]
-    assert weights([("new", "quick")], known) == [1.0]
-
-
-def test_smoke_runs_weigh_the_same() -> None:
-    known = {("a", "quick"): 10.0, ("b", "quick"): 3000.0}
-    assert len(set(weights([("a", "smoke"), ("b", "smoke")], known))) == 1
+def test_what_is_not_known_takes_the_median_of_what_is_nearest() -> None:
+    known = {
+        Kind("urn", "urn estimator=exact", "quick"): 10.0,
+        Kind("urn", "urn estimator=exact", "medium"): 50.0,
+        Kind("urn", "urn estimator=merged", "quick"): 30.0,
+        Kind("clustering", "clustering prior=uniform", "paper"): 500.0,
+    }
+    asked = {
+        QUICK: 10.0,
+        QUICK._replace(profile="paper"): 30.0,  # of the other profiles of the row
+        Kind("urn", "urn estimator=new", "quick"): 20.0,  # of the experiment in this profile
+        Kind("clustering", "clustering prior=new", "quick"): 500.0,  # of the experiment
+        Kind("new", "new", "quick"): 20.0,  # of the other cells
+        QUICK._replace(profile="smoke"): 5.0,
+    }
+    assert expected_seconds(list(asked), known) == list(asked.values())
+    assert expected_seconds([Kind("new", "new", "quick")], known) == [1.0]
 
 
 def test_the_time_left_starts_at_the_committed_rate_and_follows_its_own() -> None:
-    assert seconds_left(done=0.0, running=20.0, left=100.0, elapsed=0.0, processes=2) == 50.0
-    assert seconds_left(done=10_000.0, running=0.0, left=100.0, elapsed=40_000.0) == pytest.approx(400.0, rel=0.02)
-    early, late = (seconds_left(done, 0.0, 100.0, 4 * done) for done in (10.0, 1000.0))
+    assert seconds_left(10 * [Work(10.0)], processes=2) == 50.0
+    slow = [Work(10_000.0, 40_000.0, finished=True), *10 * [Work(10.0)]]
+    assert seconds_left(slow, processes=1) == pytest.approx(400.0, rel=0.02)
+    early, late = (seconds_left([Work(s, 4 * s, finished=True), Work(100.0)], 1) for s in (10.0, 1000.0))
     assert 100 < early < late < 400
 
 
 def test_the_time_left_falls_while_the_first_cells_run_as_they_should_and_rises_when_they_do_not() -> None:
-    lefts = [seconds_left(done=0.0, running=400.0, left=3200.0, elapsed=float(t), processes=2) for t in (0, 70, 140)]
-    assert lefts == pytest.approx([1600, 1530, 1460])
-    assert seconds_left(done=0.0, running=400.0, left=3200.0, elapsed=600.0, processes=2) > 2 * lefts[-1]
-    hours = 36_000.0  # of a single cell that was thought to take minutes
-    assert seconds_left(done=0.0, running=300.0, left=300.0, elapsed=hours) > 0.2 * hours
+    def left(elapsed: float) -> float:
+        return seconds_left([*2 * [Work(200.0, elapsed)], *14 * [Work(200.0)]], processes=2)
+
+    assert [left(0.0), left(70.0), left(140.0)] == pytest.approx([1600, 1530, 1460])
+    assert left(600.0) > 2 * left(140.0)
+
+
+@pytest.mark.parametrize("elapsed", [100.0, 1000.0, 36_000.0])
+def test_the_time_left_is_never_shorter_than_what_the_longest_cell_still_needs(elapsed: float) -> None:
+    others = [*50 * [Work(1.0, 1.0, finished=True)], *3 * [Work(1.0)]]
+    alone = seconds_left([Work(300.0, elapsed)], processes=8)
+    assert seconds_left([Work(300.0, elapsed), *others], processes=8) >= 0.9 * alone
+    assert alone >= max(200.0 if elapsed < 200 else 0.0, 0.4 * elapsed)
+    assert seconds_left([*others, Work(500.0)], processes=8) >= 500.0  # one that waits, too
 
 
 @pytest.mark.parametrize(

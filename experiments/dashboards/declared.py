@@ -1,0 +1,129 @@
+"""Every dashboard: which charts an experiment has."""
+
+from __future__ import annotations
+
+from experiments.dashboards.dashboard import Chart, Dashboard, bars, curves
+
+REFERENCES, GROUPS = ("exact", "merged"), (1, 2, 3)
+VARIED = {"weights": "weight of group 2", "draws": "number of draws n", "sizes": "size of group 2"}
+SECOND_WEIGHTS = range(1, 11)  # of the urns, one data set each
+CLUSTERS = range(10)
+SCORES = {
+    "beta_vae": "BetaVAE score",
+    "factor_vae": "FactorVAE score",
+    "mig": "MIG",
+    "dci_disentanglement": "DCI disentanglement",
+    "dci_completeness": "DCI completeness",
+    "dci_informativeness": "DCI informativeness",
+    "sap": "SAP",
+    "modularity": "modularity",
+    "downstream": "downstream accuracy",
+}
+
+
+def _of_references(quantity: str, title: str) -> Chart:
+    return bars(title, *(f"{reference}/{quantity}" for reference in REFERENCES))
+
+
+def _of_groups(series: str, quantity: str, title: str) -> Chart:
+    names = (f"{series}/{reference}/group_{group}/{quantity}" for reference in REFERENCES for group in GROUPS)
+    return curves(f"{title}, urn by urn, {VARIED[series]}", *names)
+
+
+def _of_datasets(quantity: str, title: str) -> Chart:
+    return curves(title, *(f"{quantity}/second_weight={weight}" for weight in SECOND_WEIGHTS))
+
+
+KOLMOGOROV_SMIRNOV = Dashboard(
+    experiments=("kolmogorov_smirnov", "accuracy"),
+    group_by=("conditionals", "sampler", "profile"),
+    sections={
+        "Rejections": [
+            _of_references("rejections_at_0.05", "rejected tests at 0.05"),
+            _of_references("tests", "tests"),
+            _of_references("largest_ks_distance", "largest distance D"),
+            _of_references("smallest_chi_square_p_value", "smallest chi-square p"),
+        ],
+        **{
+            f"Over the {varied}": [
+                _of_groups(series, "ks_distance", "distance D"),
+                _of_groups(series, "ks_p_corrected", "p after Benjamini-Hochberg"),
+            ]
+            for series, varied in VARIED.items()
+        },
+    },
+)
+
+URN = Dashboard(
+    experiments=("urn",),
+    group_by=("estimator", "profile"),
+    sections={
+        "Losses": [
+            _of_datasets("train_loss", "squared loss in training, elements squared"),
+            _of_datasets("validation_loss", "squared loss in validation, elements squared"),
+        ],
+        "Learned log weights": [_of_datasets(f"log_weight_{group}", f"log weight of group {group}") for group in GROUPS],
+        "Recovery": [bars("RMSE of the log weights", "rmse")],
+    },
+)
+
+WEAK_SUPERVISION = Dashboard(
+    experiments=("weak_supervision",),
+    group_by=("method", "shared", "changes"),
+    sections={
+        "Number of independent latents": [
+            curves("E[k-hat], latents", "train/expected_count"),
+            curves("k-hat of one draw, latents", "train/drawn_count"),
+            curves("posterior mean of k (EvidenceHGVAE), latents", "train/posterior_count"),
+            bars("(E[k-hat] - k) squared, test pairs", "test/count_error"),
+            bars("E[k-hat], test pairs", "test/expected_count"),
+        ],
+        "Bound": [
+            curves("bound, nats per image", "train/bound"),
+            curves("reconstruction, nats per image", "train/reconstruction"),
+            curves("divergence, nats per image", "train/divergence"),
+        ],
+        "Weights and temperature": [
+            curves("temperature", "train/temperature"),
+            curves("log weight, independent - shared (HGVAE)", "train/log_weight_difference"),
+            curves("gradient norm of the dense layer (HGVAE)", "train/weights_gradient"),
+            curves("log weight (EvidenceHGVAE)", "train/log_weight"),
+            curves("KL of the drawn sets from their prior, nats (EvidenceHGVAE)", "train/selection_divergence"),
+        ],
+        "Accuracy (Table 1)": [
+            bars("shared latents", "test/shared_accuracy"),
+            bars("independent latents", "test/independent_accuracy"),
+        ],
+    },
+)
+
+CLUSTERING = Dashboard(
+    experiments=("clustering", "clustering_recipe", "clustering_pretraining"),
+    group_by=("experiment_name", "prior", "version"),
+    sections={
+        "Scores": [
+            curves("test accuracy", "epoch/test_accuracy"),
+            curves("test NMI", "epoch/test_nmi"),
+            curves("test ARI", "epoch/test_ari"),
+            bars("at the end", "test/accuracy", "test/nmi", "test/ari"),
+            bars("accuracy of the pretraining's clusters, training digits", "found/accuracy"),
+        ],
+        "Bound": [
+            curves("bound, nats per digit", "train/elbo"),
+            curves("E[log p(x|z)], nats per digit", "train/reconstruction"),
+            curves("E[log p(z|c)] - E[log q(z|x)], nats per digit", "train/latent"),
+            curves("entropy of q(c|x), nats per digit", "train/assignment"),
+            curves("E[log p(c)], nats per digit", "train/prior_term"),
+        ],
+        "Learned weights": [curves("log weight of each cluster", *(f"log_weight/cluster_{k}" for k in CLUSTERS))],
+        "Schedule": [curves("temperature", "epoch/temperature"), curves("learning rate", "epoch/learning_rate")],
+    },
+)
+
+DISENTANGLEMENT = Dashboard(
+    experiments=("disentanglement",),
+    group_by=("method", "shared"),
+    sections={"Scores, 1 is best": [bars(title, f"scores/{score}") for score, title in SCORES.items()]},
+)
+
+DASHBOARDS = (KOLMOGOROV_SMIRNOV, URN, WEAK_SUPERVISION, CLUSTERING, DISENTANGLEMENT)
