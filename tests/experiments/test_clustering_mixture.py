@@ -138,3 +138,26 @@ def test_equal_values_have_moments_above_zero() -> None:
     means, variances = component_moments(values, torch.tensor([0, 0, 0, 1, 1, 1]), 2)
     assert (variances[0] > 0).all() and variances.log().isfinite().all()
     torch.testing.assert_close(means[0], values[0])
+
+
+def test_the_manifold_separates_clusters_that_a_mixture_in_the_embedding_does_not() -> None:
+    """Two interleaved half circles: no mixture of two Gaussians finds them."""
+    source = generator(0)
+    angle = torch.rand(600, generator=source) * torch.pi
+    upper = torch.stack([angle.cos(), angle.sin()], -1)
+    moons = torch.where((torch.arange(600) < 300)[:, None], upper, torch.tensor([1.0, 0.4]) - upper)
+    moons = moons + 0.03 * torch.randn(600, 2, generator=source)
+    order = torch.randperm(600, generator=source)
+    moons, truth = moons[order], (order >= 300).long()
+    mixture = EmbeddingMixture(covariance="full", starts=3, max_digits=600)
+    threads = torch.get_num_threads()
+    places = Manifold(neighbours=10, dimensions=2).fit(moons, seed=0)
+    assert torch.get_num_threads() == threads  # numba would set it for the process, and sums depend on it
+    assert torch.equal(places, Manifold(neighbours=10, dimensions=2).fit(moons, seed=0))
+
+    def agreement(values: Tensor) -> float:
+        same = float((mixture.fit(values, 2, seed=0).assignments == truth).double().mean())
+        return max(same, 1 - same)
+
+    assert agreement(moons) < 0.95
+    assert agreement(places) == 1.0

@@ -18,12 +18,14 @@ from experiments.clustering.pages import WEIGHTS
 from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.clustering.recovery import rank_correlation, recovery
 from experiments.clustering.tables import notes, table_2, weights_tables
-from experiments.common.errors import ExperimentError
-from experiments.common.paper import read_paper
-from experiments.common.tables import Table, spread
+from experiments.results import read_paper
+from experiments.settings import ExperimentError
+from experiments.tables import Table
 from scripts import figures_clustering, tables_clustering
 from tests.experiments.clustering_metrics import PRIORS, true_frequencies, write_block
 from tests.experiments.latex_files import read_tables, special, unbalanced
+
+MERGED = "hypergeometric, merged conditionals"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def edit(path: Path, **columns: object) -> pd.DataFrame:
 def test_blocks_come_largest_first_and_apart(metrics: Path, tmp_path: Path) -> None:
     blocks = read_blocks(metrics)
     assert [(block.profile, block.data) for block in blocks] == [("medium", "mnist"), ("quick", "digits_5000")]
-    assert list(blocks[1].priors) == list(PRIORS)
+    assert blocks[1].priors == [*PRIORS[:3], MERGED, "hypergeometric over assignments"]
     assert list(blocks[0].versions) == ["80", "60"]
     assert set(blocks[0].table("confusion")["run_id"]) == set(blocks[0].metrics["run_id"])
     assert set(blocks[0].table("latent")["version"]) == {"80", "60"}
@@ -89,7 +91,7 @@ def test_table_2_shows_mean_deviation_and_seeds(metrics: Path, quick: Block) -> 
         "3",
     ]
     assert cells(table_2(quick, "test_subsampled", {}), "uniform")[0] == "85.0 ± 1.0"
-    assert "ours: hypergeometric, merged conditionals" in [row[0] for row in table.rows]
+    assert f"ours: {MERGED}" in [row[0] for row in table.rows]
     medium = table_2(read_blocks(metrics)[0], "test", read_paper("table_2"))
     assert cells(medium, "categorical") == ["-"] * 4 + ["81.0", "76.0", "71.0", "1"] * 2
     assert not any(row[0].startswith("ours") for row in medium.rows)
@@ -151,19 +153,13 @@ def test_rank_correlation_with_ties_has_the_stated_ceiling() -> None:
 
 def test_weights_tables(quick: Block) -> None:
     full, _, sixty = weights_tables(quick)
-    assert [row[0] for row in sixty.rows] == list(quick.priors.values())
+    assert [row[0] for row in sixty.rows] == quick.priors
     assert cells(full, "hypergeometric")[1] == "undefined"  # all classes equally frequent
     assert cells(sixty, "uniform")[1:4] == ["undefined", "2.50 ± 0.00", "2.50 ± 0.00"]
     weights = quick.table("weights").query("prior == 'hypergeometric' and version == '60'")
     errors = (weights["learned_frequency"] - weights["true_frequency"]).abs().groupby(weights["seed"]).mean()
     assert cells(sixty, "hypergeometric")[2] == f"{100 * errors.mean():.2f} ± {100 * errors.std():.2f}"
     assert cells(sixty, "hypergeometric")[4:] == ["1.00 ± 0.00", "0.00 ± 0.00", "0.00 ± 0.00"]
-
-
-def test_spread_of_no_one_and_two_values() -> None:
-    assert spread(pd.Series([], dtype=float), 1) == "-"
-    assert spread(pd.Series([2.0]), 1) == "2.0"
-    assert spread(pd.Series([1.0, 3.0]), 2) == "2.00 ± 1.41"
 
 
 def test_all_tables_are_written(metrics: Path, tmp_path: Path) -> None:
@@ -183,7 +179,7 @@ def test_figure_3_shows_truth_mean_and_range(quick: Block) -> None:
     axes = figure.axes[2]  # above at the right: E[x_k] / n at 60 %
     heights = [patch.get_height() for patch in axes.patches]
     np.testing.assert_allclose(heights, true_frequencies(0.6))
-    weights = quick.table("weights").query("prior == 'hypergeometric_merged' and version == '60'")
+    weights = quick.table("weights").query("prior == @MERGED and version == '60'")
     learned = weights.pivot(index="matched_class", columns="seed", values="learned_frequency")
     container = axes.containers[2]  # after the bars and the exact law
     assert container.get_label() == "learned, merged conditionals"

@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from experiments.clustering.priors import CategoricalPrior, HypergeometricPrior, Prior, UniformPrior
+from experiments.clustering.priors import CategoricalPrior, HypergeometricPrior, UniformPrior
 from experiments.clustering.priors.hypergeometric import draw_assignments
 from tests import oracle
 from tests.experiments.clustering_reference import PRIORS, hypergeometric_log_prob, tabulate

@@ -1,8 +1,10 @@
-"""The VaDE's training: loss, learning rate, annealing."""
+"""The VaDE's training: loss, learning rate, annealing, the order of the digits, the time said beforehand."""
 
 from __future__ import annotations
 
+import logging
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from experiments import training as floor
 from experiments.clustering.data import Splits
 from experiments.clustering.training import TrainingSettings, VaDETraining
+from experiments.training import RateEstimate
 from tests.experiments.clustering_fits import BATCH, DIGITS, STEPS, WIDTHS, byte_images, fit, generator
 from tests.experiments.clustering_reference import PRIORS, ReferenceBound, make_vade, parameters_of
 
@@ -82,3 +86,40 @@ def test_the_temperature_falls_exponentially_over_its_share_of_the_steps(share: 
     model.vade.terms = recorded  # type: ignore[method-assign]
     fit(model, 4)
     np.testing.assert_allclose(used, [10 ** -min(step / steps, 1) for step in range(12)], rtol=1e-5)
+
+
+def test_every_epoch_takes_every_digit_once_in_an_order_of_seed_and_epoch() -> None:
+    model = vade_training()
+
+    def order(epoch: int, seed: int) -> list[int]:
+        loader = model.chunks(seed, steps_per_chunk=2)
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        chunks = list(loader)
+        assert [len(chunk) for chunk in chunks] == [2 * BATCH, DIGITS - 2 * BATCH]
+        return torch.cat(chunks).tolist()
+
+    first = order(0, seed=7)
+    assert sorted(first) == list(range(DIGITS))
+    assert order(0, seed=7) == first
+    assert order(1, seed=7) != first
+    assert order(0, seed=8) != first
+
+
+@pytest.mark.parametrize("resumed_at", [0, 1000])
+def test_the_time_left_is_said_once_from_the_rate_after_the_first_chunk(
+    resumed_at: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first chunk takes a minute, the others 50 steps in 2 s each: 25 steps/s."""
+    clock = iter([60.0, 66.0])
+    monkeypatch.setattr(floor.time, "perf_counter", lambda: next(clock))
+    caplog.set_level(logging.INFO, "experiments")
+    training, trainer, estimate = vade_training(), SimpleNamespace(max_epochs=62), RateEstimate()
+    training.steps_per_epoch, training.steps_taken = 100, resumed_at
+    said: list[int] = []
+    for _ in range(10):
+        training.steps_taken += 50
+        estimate.on_train_batch_end(trainer, training)  # type: ignore[arg-type]
+        said.append(len(caplog.messages))
+    assert said == [0, 0, 0] + [1] * 7
+    left = 62 * 100 - 200 - resumed_at
+    assert caplog.messages == [f"  25.0 steps/s: {left / 25 / 60:.1f} minutes for the {left} steps left"]

@@ -1,0 +1,98 @@
+"""Adding is cheap: a prior is a class and a file of configs/prior, new digits are a reader and an entry in SOURCES."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from experiments import configuration
+from experiments.clustering import data, digits_5000
+from experiments.clustering.digits import Digits
+from experiments.clustering.pretraining.manifold import Manifold
+from experiments.clustering.priors import CategoricalPrior
+from scripts import aggregate, figures_clustering, tables_clustering
+from tests.experiments.helpers import launch
+
+PRIOR = f"""\
+# @package _global_
+# Learned probabilities that are pulled towards equal ones.
+prior: smoothed
+experiment:
+  prior:
+    _target_: {__name__}.SmoothedPrior
+    share: 0.3
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_manifold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its library compiles for half a minute; the clusters are looked for in the embedding itself."""
+    monkeypatch.setattr(Manifold, "fit", lambda self, embedding, seed: embedding)
+
+
+class SmoothedPrior(CategoricalPrior):
+    """A mixture of the categorical and the uniform prior."""
+
+    def __init__(self, *, num_clusters: int, share: float) -> None:
+        super().__init__(num_clusters=num_clusters)
+        self.share = share
+
+    def log_probabilities(self, batch_size: int) -> Tensor:
+        learned = self.logits.softmax(-1)
+        return ((1 - self.share) * learned + self.share / self.num_clusters).log()
+
+    def expected_log_prob(self, log_responsibilities: Tensor, gumbel_noise: Tensor, temperature: Tensor) -> Tensor:
+        return (log_responsibilities.exp() * self.log_probabilities(len(gumbel_noise))).sum(-1).mean()
+
+
+def collected(results: Path) -> tuple[str, str, list[str]]:
+    """Table 2, the table of the weights and the names of the figures, as the commands make them of finished runs."""
+    metrics, tables, figures = (str(results / name) for name in ("metrics", "tables", "figures"))
+    aggregate.main(["--results", str(results), "--output", metrics, "--profile", "smoke"])
+    tables_clustering.main(["--metrics", metrics, "--output", tables])
+    figures_clustering.main(["--metrics", metrics, "--output", figures])
+    texts = [(results / "tables" / name).read_text() for name in ("table_2.md", "clustering_weights.md")]
+    return texts[0], texts[1], sorted(path.name for path in (results / "figures").glob("*.png"))
+
+
+def test_a_fourth_prior_runs_and_stands_in_tables_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(configuration.CONFIGS, tmp_path / "configs")
+    (tmp_path / "configs" / "prior" / "smoothed.yaml").write_text(PRIOR)
+    monkeypatch.setattr(configuration, "CONFIGS", tmp_path / "configs")
+    for prior in ("smoothed", "uniform"):
+        launch(f"clustering prior={prior} version=60", tmp_path)
+    table_2, weights, figures = collected(tmp_path)
+    line = next(line for line in table_2.splitlines() if line.startswith("| ours: smoothed"))
+    assert line.count(" - ") == 8, "two of three versions have no run"
+    assert "| smoothed | 1 |" in weights
+    assert {"clustering_history_smoke.png", "clustering_confusion_smoke.png"} <= set(figures)
+
+
+def stripes(directory: Path) -> Digits:
+    """Images of ten kinds, 28 x 28: rows and columns of one position each are white."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(420) % 10
+    images = torch.randint(60, (420, 28, 28), generator=generator, dtype=torch.uint8)
+    for image, label in zip(images, labels):
+        image[2 * label : 2 * label + 3] = 255
+    return Digits(images[:360].flatten(1), labels[:360], images[360:].flatten(1), labels[360:])
+
+
+def test_new_digits_are_read_by_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(data.SOURCES, "stripes", stripes)
+    choice = "profile.clustering.data=stripes"
+    for prior in ("uniform", "hypergeometric"):
+        launch(f"clustering prior={prior} version=60", tmp_path, choice)
+    table_2, _, figures = collected(tmp_path)
+    assert "## Profile smoke, stripes" in table_2
+    assert {f"{name}_smoke_stripes.png" for name in figures_clustering.FIGURES} == set(figures)
+
+
+def test_without_an_entry_the_known_digits_are_named() -> None:
+    assert digits_5000.load in data.SOURCES.values()
+    with pytest.raises(ValueError, match="source must be one of mnist, digits_5000, got 'stripes'"):
+        data.ClusteringData(source="stripes", max_digits=None, subsampled_classes=[0], version="full")
