@@ -42,7 +42,7 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
     Raises:
         ExperimentError: there are no such metrics.
     """
-    history, lines, weights = (read_lines(metrics, name) for name in ("history", "metrics", "weights"))
+    lines, weights, history = (read_lines(metrics, name) for name in ("metrics", "weights", "history"))
     history, *first = (table[table["seed"] == history["seed"].min()] for table in (history, lines, weights))
     return {
         "figure_7": partial(figure_7, history, first[0]),

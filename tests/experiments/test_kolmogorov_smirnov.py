@@ -46,7 +46,10 @@ BASE: dict[str, Any] = {"total_count": 5, "group_sizes": [3, 5, 4], "weights": [
 
 
 def test_a_series_varies_what_it_says() -> None:
-    assert [urn.weights for urn in Series(**BASE, parameter="weight", values=[2, 7]).urns("a")] == [(1, 2, 1), (1, 7, 1)]
+    assert [urn.weights for urn in Series(**BASE, parameter="weight", values=[2, 7]).urns("a")] == [
+        (1, 2, 1),
+        (1, 7, 1),
+    ]
     assert Series(**BASE, parameter="total_count", values=[6]).urns("b")[0].total_count == 6
     assert Series(**BASE, parameter="group_size", values=[9], varied_group=2).urns("c")[0].group_sizes == (3, 5, 9)
 
@@ -175,12 +178,13 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_figures_are_drawn_and_repeat_their_bytes(metrics: Path, tmp_path: Path) -> None:
-    for name in ("first", "again"):
-        figures_kolmogorov_smirnov.main(["--metrics", str(metrics), "--output", str(tmp_path / name)])
-    first, again = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("first", "again"))
-    assert set(first) == FIGURES
-    assert first == again
-    assert min(len(content) for content in first.values()) > 10_000
+    figures_kolmogorov_smirnov.main(["--metrics", str(metrics), "--output", str(tmp_path / "all")])
+    figures_kolmogorov_smirnov.main(["--metrics", str(metrics), "--output", str(tmp_path / "one"), "--figure", "4"])
+    every, one = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("all", "one"))
+    assert set(every) == FIGURES
+    assert set(one) == {"figure_4.png", "figure_4.pdf"}
+    assert {name: every[name] for name in one} == one
+    assert min(len(content) for content in every.values()) > 10_000
 
 
 def test_histograms_are_kept_of_what_the_figures_show(metrics: Path) -> None:
