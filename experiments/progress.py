@@ -63,7 +63,10 @@ class Progress(Callback):
         if self._search:
             self.total = int(config.hydra.sweeper.n_trials)
         else:
-            self.cells = list(_cells(config))
+            try:
+                self.cells = list(_cells(config))
+            except (HydraException, OmegaConfBaseException) as error:  # which Hydra would take for this callback's own
+                sys.exit(f"error: {_in_one_line(error)}")
             self.total = len(self.cells)
             say_finished(self.cells)
             if all(cell.finished for cell in self.cells):
@@ -213,6 +216,11 @@ def _processes(config: DictConfig, cells: int) -> int:
     return max(1, min(limit if limit > 0 else os.cpu_count() or 1, cells))
 
 
+def _in_one_line(error: Exception) -> str:
+    causes = (error, error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else (error,)
+    return ": ".join(str(cause).splitlines()[0].rstrip(".") for cause in causes)
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Ends in a few lines where Hydra or a launcher would end with a stack trace.
@@ -224,8 +232,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        causes = (error, error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else (error,)
-        sys.exit(f"error: {': '.join(str(cause).splitlines()[0] for cause in causes)}")
+        sys.exit(f"error: {_in_one_line(error)}")
     except KeyboardInterrupt:
         if Progress.current is not None:
             Progress.current.cancel()

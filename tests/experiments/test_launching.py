@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher as HydraLauncher
-from omegaconf import OmegaConf
 
-from experiments.common import attempts
-from experiments.common.errors import ExperimentError
-from experiments.common.store import RunDirectory
-from experiments.launching.cell import Cell
-from experiments.launching.kill_test import kill_test, process_tree
-from experiments.launching.launcher import CellLauncher
-from tests.experiments.helpers import CHECKOUT, KS, csv_bytes, environment, launch, run_command
+from experiments.cell_process import run_apart
+from experiments.settings import ExperimentError
+from experiments.store import ATTEMPT, STAGED, RunDirectory, file_digest, find_finished
+from tests.experiments.helpers import CHECKOUT, KS, arguments_of, command, csv_bytes, environment, launch, run_command
 
+SMOKE = ("profile=smoke", "logger=disabled")
+AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
+# Long enough a cell to be hit, and with checkpoints.
+LONG = (*arguments_of(KS), *SMOKE, "experiment.draws=50000", "experiment.batch_size=1000", "experiment.max_settings=3")
 needs_ray = pytest.mark.skipif(find_spec("hydra_plugins.hydra_ray_launcher") is None, reason="needs the extra `ray`")
 
 
@@ -33,29 +32,29 @@ def test_a_launcher_gives_the_results_of_single_runs_and_names_the_cells_that_fa
     launcher: str, tmp_path: Path
 ) -> None:
     results = tmp_path / "many"
-    arguments = [
-        "-m", f"experiment={KS}", "experiment.sampler=sample,best", "seed=0,1", "profile=smoke", "logger=disabled",
-        f"results={results}", f"launcher={launcher}",
-    ]  # fmt: skip
-    done = run_command(*arguments)
+    done = run_command(
+        "-m", *arguments_of(KS), "experiment.temperature=0.5,-1", "seed=0,1", *SMOKE, f"results={results}",
+        f"launcher={launcher}",
+    )  # fmt: skip
     assert done.returncode == 1
-    assert "error: 2 of 4 cells failed:" in done.stderr
-    for seed in (0, 1):
-        reason = "experiment: sampler must be one of sample, straight_through, got 'best'"
-        assert f"{KS} seed {seed} experiment.sampler=best: {reason}" in done.stderr
+    lines = done.stderr[done.stderr.index("error:") :].splitlines()
+    assert lines[0] == "error: 2 of 4 cells failed:"
+    assert lines[3] == AGAIN
+    for line, seed in zip(lines[1:3], (0, 1), strict=True):
+        assert line.startswith(f"  {KS} temperature=-1 seed={seed}: experiment.temperature: ")
         alone = launch(KS, tmp_path / "alone", f"seed={seed}")
-        assert csv_bytes(RunDirectory(results, KS, alone.path.name)) == csv_bytes(alone)
-    assert len(list((results / "runs" / KS).iterdir())) == 2
-    assert "2 of 4 cells finished, 2 failed" in done.stdout
+        assert csv_bytes(RunDirectory(results, alone.row, alone.path.name)) == csv_bytes(alone)
+    assert len(list(find_finished(results))) == 2
+    assert done.stdout.splitlines()[-1] == "2 of 4 cells finished, 2 failed"
 
 
 def test_finished_cells_are_left_out_before_anything_heavy_is_imported(tmp_path: Path) -> None:
     for seed in (0, 1):
         launch(KS, tmp_path, f"seed={seed}")
-    arguments = [f"experiment={KS}", "profile=smoke", "logger=disabled", f"results={tmp_path}"]
+    arguments = [*arguments_of(KS), *SMOKE, f"results={tmp_path}"]
     for several, words in (
         (["-m", "seed=0,1", "launcher=local"], "2 of 2 cells are finished already, skipped"),
-        (["seed=1"], f"{KS} seed 1: finished at commit "),
+        (["seed=1"], f"{KS} seed=1: finished at commit "),
     ):
         program = [sys.executable, "-X", "importtime", "-m", "experiments.run", *several, *arguments]
         done = subprocess.run(program, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, check=True)
@@ -65,150 +64,147 @@ def test_finished_cells_are_left_out_before_anything_heavy_is_imported(tmp_path:
         assert not imported & {"torch", "pytorch_lightning", "pandas", "numpy", "wandb"}
 
 
-def test_killing_processes_loses_no_finished_run(tmp_path: Path) -> None:
-    lines: list[str] = []
-    kill_test(tmp_path, "local", times=1, seed=0, log=lines.append, moments=(3.0, 9.0))
-    assert lines[0].startswith("kill 1: a process below the parent")
-    assert lines[-1] == "the last: status 0, 5 of 5 runs finished"
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["launcher=local"], "launcher=local launches the cells of a multirun: give -m, too"),
+        (["-m", "seed=range(1,1)"], "this command asks for no run: a choice, range or glob in it is empty"),
+        (["-m", "experiment.absent=1,2"], "Could not override 'experiment.absent': Key 'absent' is not in struct"),
+    ],
+)
+def test_a_command_that_can_not_be_meant_is_refused_in_one_line(arguments: list[str], message: str) -> None:
+    done = run_command(*arguments, *arguments_of(KS))
+    assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
 
 
-def test_the_process_tree_holds_this_process_and_its_children() -> None:
-    child = os.fork()
-    if child == 0:
-        signal.pause()
+def test_a_launcher_that_can_not_work_here_is_named_with_what_is_left(tmp_path: Path) -> None:
+    if any((Path(folder) / "srun").exists() for folder in os.environ["PATH"].split(os.pathsep)):
+        pytest.skip("there is a Slurm here")
+    done = run_command("-m", *arguments_of(KS), *SMOKE, f"results={tmp_path}", "launcher=slurm")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith('error: the launcher gave up (Could not detect "srun"')
+    assert lines[1:] == [f"  {KS} seed=0: not started", AGAIN]
+
+
+def children(parent: int) -> Iterator[tuple[int, str]]:
+    """Id and command line of the processes directly below one, by /proc (Linux)."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                yield int(entry.name), (entry / "cmdline").read_text()
+
+
+def descendants(parent: int) -> list[tuple[int, str]]:
+    return [one for child in children(parent) for one in (child, *descendants(child[0]))]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@contextmanager
+def multirun(results: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command("-m", *LONG, f"results={results}", *arguments), cwd=CHECKOUT, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     try:
-        assert child in process_tree(os.getpid())
+        yield process
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
-class Pool(HydraLauncher):
-    """A base launcher that plays a pool: what becomes of a cell is decided by a function of its overrides."""
-
-    def __init__(self, results: Path, fate: Callable[[str], str]) -> None:
-        self.results, self.fate = results, fate
-        self.batches: list[list[str]] = []
-
-    def setup(self, **_: Any) -> None:
-        raise AssertionError
-
-    def run(self, name: str) -> RunDirectory:
-        return RunDirectory(self.results, "room/row", name)
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        names = [overrides[0] for overrides in job_overrides]
-        self.batches.append(names)
-        answers = []
-        for position, name in enumerate(names):
-            run = self.run(name)
-            run.path.mkdir(parents=True, exist_ok=True)
-            fate = self.fate(name)
-            answers.append(JobReturn(status=JobStatus.COMPLETED))
-            if fate == "refuses":
-                raise ExperimentError("no queue here")
-            if fate == "can't write":
-                answers[-1] = JobReturn(status=JobStatus.FAILED, _return_value=ExperimentError("can't be written"))
-                continue
-            try:
-                with attempts.recorded(run):
-                    if fate == "raises":
-                        raise ExperimentError("a bad setting")
-                    if fate == "dies":
-                        raise BrokenPipeError
-                    run.finish({"metrics": pd.DataFrame({"x": [1.0, 3.0]})}, {"commit": "c"}, "")
-            except ExperimentError as error:
-                answers[-1] = JobReturn(status=JobStatus.FAILED, _return_value=error)
-                if fate == "dies":  # as a killed process leaves it, beside one that ran at the same time
-                    neighbours = [name, *names[position + 1 : position + 2]]
-                    for neighbour in neighbours:
-                        path = self.run(neighbour).path
-                        path.mkdir(parents=True, exist_ok=True)
-                        (path / attempts.FILE).write_text('{"failed": false, "reason": ""}')
-                    raise RuntimeError("a worker died. Much more text") from None
-        return answers
+def at_work(results: Path) -> list[Path]:
+    """Folders of the runs that have written a checkpoint."""
+    return [path.parents[1] for path in results.glob("runs/*/*/*/checkpoints/last.ckpt")]
 
 
-def launcher_of(pool: Pool, sweeper: dict[str, Any] | None = None) -> Any:
-    class Launcher(CellLauncher, Pool):  # type: ignore[misc]
-        shared_fate = True
-
-        class _composition:
-            @staticmethod
-            def cell(master: object, overrides: Sequence[str]) -> Cell:
-                return Cell(overrides, run=pool.run(overrides[0]), name=overrides[0], row="room/row", objective="x")
-
-    launcher = Launcher(pool.results, pool.fate)
-    launcher.batches = pool.batches
-    launcher._master = OmegaConf.create({"hydra": {"sweeper": sweeper or {}}})
-    return launcher
-
-
-def test_a_cell_that_dies_twice_is_named_and_all_others_are_done(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pool = Pool(tmp_path, lambda name: {"b": "dies", "e": "raises"}.get(name, "finishes"))
-    names = ["a", "b", "c", "d", "e"]
-    with pytest.raises(SystemExit) as stopped:
-        launcher_of(pool).launch([[name] for name in names], 0)
-    assert str(stopped.value) == (
-        "error: 2 of 5 cells failed:\n  b: its process died, the second time too (a worker died)\n  e: a bad setting"
-    )
-    # After the death: those that ran then, one at a time; then the rest. What raised is not tried again.
-    assert pool.batches == [names, ["b"], ["c"], ["d", "e"]]
-    assert all(pool.run(name).finished() for name in "acd")
-    assert not list(tmp_path.rglob(attempts.FILE))
-    assert capsys.readouterr().out.splitlines()[-1] == "3 of 5 cells finished, 2 failed"
+@pytest.mark.parametrize("launcher", ["serial", "local"])
+def test_a_cell_whose_process_is_killed_is_named_and_all_others_are_done(launcher: str, tmp_path: Path) -> None:
+    with multirun(tmp_path, "seed=0,1,2", f"launcher={launcher}") as process:
+        wait_for(lambda: at_work(tmp_path))
+        victim = next(pid for pid, line in descendants(process.pid) if "experiments.cell_process" in line)
+        os.kill(victim, signal.SIGKILL)
+        output, errors = process.communicate()
+    assert process.returncode == 1
+    lines = errors[errors.index("error:") :].splitlines()
+    assert lines[0] == "error: 1 of 3 cells failed:"
+    assert lines[1].endswith(": its process was killed by SIGKILL (out of memory?)")
+    assert len(list(find_finished(tmp_path))) == 2
+    assert output.splitlines()[-1] == "2 of 3 cells finished, 1 failed"
+    again = run_command("-m", *LONG, f"results={tmp_path}", "seed=0,1,2", f"launcher={launcher}")
+    assert again.returncode == 0
+    assert "continues" in again.stdout
+    assert again.stdout.splitlines()[-1] == "3 of 3 cells finished"
+    assert not list(tmp_path.rglob(ATTEMPT))
 
 
-def test_a_launcher_that_starts_nothing_gives_up(tmp_path: Path) -> None:
-    pool = Pool(tmp_path, lambda name: "refuses")
-    with pytest.raises(SystemExit, match="1 of 1 cells failed:\n  a: no queue here"):
-        launcher_of(pool).launch([["a"]], 0)
-    assert pool.batches == [["a"]]
+def test_a_worker_that_is_killed_costs_a_line_for_each_cell_and_takes_its_own_process_along(tmp_path: Path) -> None:
+    with multirun(tmp_path, "seed=0,1,2", "launcher=local") as process:
+        wait_for(lambda: len(list(tmp_path.rglob(ATTEMPT))) == 2)
+        workers = [pid for pid, line in children(process.pid) if "LokyProcess" in line]
+        own = [pid for pid, _ in children(workers[0])]
+        os.kill(workers[0], signal.SIGKILL)
+        _, errors = process.communicate()
+        wait_for(lambda: not any(Path(f"/proc/{pid}/fd").exists() for pid in own))
+    assert process.returncode == 1
+    lines = errors[errors.index("error:") :].splitlines()
+    assert lines[0].startswith("error: the launcher gave up (A worker process managed by the executor was unexpectedly")
+    assert sorted(line.rpartition(": ")[2] for line in lines[1:-1]) == ["lost", "lost", "not started"]
+    assert lines[-1] == AGAIN
+    assert "Traceback" not in errors
+    assert run_command("-m", *LONG, f"results={tmp_path}", "seed=0,1,2", "launcher=local").returncode == 0
 
 
-def test_an_error_that_a_worker_can_only_answer_is_the_reason_and_not_tried_again(tmp_path: Path) -> None:
-    pool = Pool(tmp_path, lambda name: "can't write" if name == "b" else "finishes")
-    with pytest.raises(SystemExit, match="1 of 2 cells failed:\n  b: can't be written"):
-        launcher_of(pool).launch([["a"], ["b"]], 0)
-    assert pool.batches == [["a", "b"]]
+@pytest.mark.parametrize("launcher", ["serial", "local"])
+def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(launcher: str, tmp_path: Path) -> None:
+    with multirun(tmp_path, "seed=0,1,2", f"launcher={launcher}") as process:
+        wait_for(lambda: at_work(tmp_path))
+        below = [pid for pid, _ in descendants(process.pid)]
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
+    assert process.returncode == 130, errors
+    assert output.splitlines()[-1] == f"interrupted; {AGAIN}"
 
 
-def test_what_another_multirun_failed_at_is_no_failure_of_a_cell_that_is_finished(tmp_path: Path) -> None:
-    run = Pool(tmp_path, lambda name: "finishes").run("a")
-    run.path.mkdir(parents=True)
-    cell = Cell(["a"], run=run)
-    with pytest.raises(ExperimentError), attempts.recorded(run):
-        raise ExperimentError("another process is working on this run")
-    assert cell.failed
-    run.finish({"metrics": pd.DataFrame({"x": [1.0]})}, {}, "")
-    assert not cell.failed
-    refused = ExperimentError("another process is working on this run")
-    cell.settle(JobReturn(status=JobStatus.FAILED, _return_value=refused), "", True)
-    assert cell.reason is None
-    assert not cell.waits
+def finished_hashes(results: Path) -> dict[str, str]:
+    """The hash of every file of every finished run, after checking them against their markers."""
+    runs = [run.path for _, run in find_finished(results)]
+    files = [path for run in runs for path in run.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return {path.relative_to(results).as_posix(): file_digest(path) for path in files if path.name != ATTEMPT}
 
 
-def test_a_sweeper_gets_the_objective_of_finished_cells_and_the_failures_that_it_tolerates(tmp_path: Path) -> None:
-    pool = Pool(tmp_path, lambda name: "raises" if name == "b" else "finishes")
-    first = launcher_of(pool).launch([["a"]], 0)
-    assert [answer.return_value for answer in first] == [2.0]
-    again = launcher_of(pool, {"max_failure_rate": 0.5}).launch([["a"], ["b"], ["a"]], 0)
-    assert pool.batches == [["a"], ["b"]]
-    assert [answer.status for answer in again] == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.COMPLETED]
-    assert again[2].return_value == 2.0
-    with pytest.raises(ExperimentError, match="a bad setting"):
-        _ = again[1].return_value
+def test_killing_any_process_at_random_loses_no_finished_run(tmp_path: Path) -> None:
+    generator, seeds, kept = random.Random(0), "seed=" + ",".join(map(str, range(6))), dict[str, str]()
+    for _ in range(3):
+        with multirun(tmp_path, seeds, "launcher=local") as process:
+            wait_for(lambda: at_work(tmp_path) or process.poll() is not None)
+            time.sleep(generator.uniform(0.0, 3.0))
+            tree = [process.pid, *(pid for pid, _ in descendants(process.pid))]
+            with suppress(ProcessLookupError):
+                os.kill(generator.choice(tree), signal.SIGKILL)
+            time.sleep(1.5)  # for the others to notice
+        now = finished_hashes(tmp_path)
+        assert not {name for name, digest in kept.items() if now.get(name) != digest}
+        kept = now
+    assert run_command("-m", *LONG, f"results={tmp_path}", seeds, "launcher=local").returncode == 0
+    now = finished_hashes(tmp_path)
+    assert not {name for name, digest in kept.items() if now.get(name) != digest}
+    assert sum(name.endswith("/finished.json") and STAGED not in name for name in now) == 6
 
 
-def test_a_forced_cell_counts_as_finished_when_its_marker_is_a_new_one(tmp_path: Path) -> None:
-    run = Pool(tmp_path, lambda name: "finishes").run("a")
-    run.path.mkdir(parents=True)
-    tables = {"metrics": pd.DataFrame({"x": [1.0]})}
-    run.finish(tables, {}, "")
-    assert Cell(["a"], run=run).finished
-    forced = Cell(["a"], run=run, force=True)
-    assert not forced.finished
-    run.finish(tables, {}, "")
-    assert forced.finished
+def test_a_function_runs_apart_and_its_errors_come_back() -> None:
+    first, second = run_apart(os.getpid), run_apart(os.getpid)
+    assert first == second != os.getpid()  # the process is kept
+    with pytest.raises(ExperimentError, match="FileNotFoundError: .* No such file"):
+        run_apart(os.stat, "absent")
+    with pytest.raises(ExperimentError, match="its process ended with status 3"):
+        run_apart(os._exit, 3)
+    assert run_apart(os.getpid) != first
