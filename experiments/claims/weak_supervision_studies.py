@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from experiments.claims.rules import Measurement, too_few
-from experiments.claims.weak_supervision import FILE, METHODS, runs_of
+from experiments.claims.weak_supervision import DATA, FILE, METHODS, runs_of
 from experiments.results import Block, blocks, read_metrics, read_paper
 from experiments.settings import ExperimentError
 from experiments.speed.tables import benchmark_provenance
@@ -26,7 +26,7 @@ def weak_supervision_studies(metrics: Path) -> list[Measurement]:
     """Appendix C.2, each profile and data set by itself, and the benchmark."""
     measured = []
     changed = read_metrics(metrics, FILE, changes=True).query("changes != ''")
-    for block in blocks(read_metrics(metrics, FILE)):
+    for block in blocks(read_metrics(metrics, FILE), DATA):
         measured += [_move_together(block, metrics), *_figure_13(block, _same(changed, block)), _hours(block)]
     return measured + _runtimes(metrics)
 

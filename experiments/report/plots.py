@@ -9,8 +9,9 @@ from experiments.clustering.blocks import Block as ClusteringBlock
 from experiments.report.charts import Chart, Point, Series
 from experiments.results import provenance_of
 from experiments.settings import ExperimentError
-from experiments.weak_supervision.blocks import REFERENCES, independent_factors, label, mean_and_error
 from experiments.weak_supervision.blocks import Block as WeakBlock
+from experiments.weak_supervision.blocks import label, mean_and_error
+from experiments.weak_supervision.methods import REFERENCES
 
 SAMPLER = "straight_through"  # the one that the paper tests
 COMPARISONS = {
@@ -70,12 +71,12 @@ def count_chart(block: WeakBlock) -> Chart:
     Raises:
         ExperimentError: there is no run of a method that estimates it.
     """
-    series, counts = [], [independent_factors(shared) for shared in block.shared]
+    series, counts = [], [block.num_factors - shared for shared in block.shared]
     for method in (method for method in block.methods if method not in REFERENCES):
         runs, points = block.runs(method), []
         for shared, part in runs.groupby("shared"):
             mean, error = mean_and_error(part["expected_count"])
-            count, spread = independent_factors(int(shared)), 0.0 if pd.isna(error) else error
+            count, spread = block.num_factors - int(shared), 0.0 if pd.isna(error) else error
             text = f"{label(method)}: s = {shared}, k = {count}, E[k-hat] = {mean:.2f}"
             text += f" ± {spread:.2f}" if spread else ""
             points.append(Point(count, mean, mean - spread, mean + spread, text))
@@ -85,7 +86,7 @@ def count_chart(block: WeakBlock) -> Chart:
     truth = [Point.at(count, count, f"truth: k = {count}") for count in sorted(counts)]
     series.append(Series("truth", truth, marked=False))
     caption = (
-        f"Estimated number of independent latents E[k-hat] over the true one, k = 7 - s; {block.source}. Mean over the "
+        f"Estimated number of independent latents E[k-hat] over the true one, k = {block.num_factors} - s; {block.source}. Mean over the "
         "seeds and its standard error. A method that finds k lies on the line of the truth; a flat line is the same "
         "answer to every question."
     )
