@@ -1,18 +1,22 @@
 """Blocks of single-sample gradients from this project's library: straight-through and score function."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
+from torch import Generator, Tensor
 
 import mvhg
-from experiments.gradient_study.problems import Problem, functions
+from experiments.gradient_study.problems import Problem
 
-Block = dict[str, torch.Tensor]
+Block = dict[str, Tensor]
 """Function name -> gradients of single samples, shape [block, groups], float64."""
 
 
 def straight_through(
-    problem: Problem, temperature: float, conditionals: str, blocks: int, block: int, generator: torch.Generator
+    problem: Problem, temperature: float, conditionals: str, blocks: int, block: int, generator: Generator
 ) -> Iterator[Block]:
     """Straight-through gradients; every sample has log weights of its own, so the sum's gradient is one per sample."""
     log_weights = torch.tensor(problem.weights).log().expand(block, -1).clone().requires_grad_()
@@ -26,13 +30,13 @@ def straight_through(
         )
         counts = law.rsample(generator=generator)  # [block, groups]
         gradients = {}
-        for name, function in functions(problem.corner).items():
+        for name, function in problem.functions.items():
             (gradient,) = torch.autograd.grad(function(counts).sum(), log_weights, retain_graph=True)
             gradients[name] = gradient.double()
         yield gradients
 
 
-def score_function(problem: Problem, blocks: int, block: int, generator: torch.Generator) -> Iterator[Block]:
+def score_function(problem: Problem, blocks: int, block: int, generator: Generator) -> Iterator[Block]:
     """Score-function gradients (f(x) - b) (x - E[x]); E[x] is exact, b is the mean of f over the block's other samples.
 
     Unbiased, and there is no temperature.
@@ -44,45 +48,35 @@ def score_function(problem: Problem, blocks: int, block: int, generator: torch.G
     for _ in range(blocks):
         counts = law.sample((block,), generator=generator)  # [block, groups]
         gradients = {}
-        for name, function in functions(problem.corner).items():
-            values: torch.Tensor = function(counts)
+        for name, function in problem.functions.items():
+            values: Tensor = function(counts)
             baseline = (values.sum() - values) / (block - 1)
             gradients[name] = (values - baseline).unsqueeze(-1) * (counts - mean)
         yield gradients
 
 
-class Moments:
-    """Mean and spread of single-sample gradients, collected block by block."""
+class Moments(NamedTuple):
+    """Means of the gradients of each block, and of their squares, shape [blocks, groups]."""
 
-    def __init__(self) -> None:
-        self.means: list[torch.Tensor] = []
-        self.squares: list[torch.Tensor] = []
-
-    def add(self, gradients: torch.Tensor) -> None:
-        """Take in one block, shape [block, groups]."""
-        self.means.append(gradients.mean(0))
-        self.squares.append(gradients.square().mean(0))
+    means: Tensor
+    squares: Tensor
 
     @property
-    def mean(self) -> torch.Tensor:
-        return torch.stack(self.means).mean(0)
+    def mean(self) -> Tensor:
+        return self.means.mean(0)
 
     @property
     def standard_error(self) -> float:
         """Of the mean vector: root of the summed variances. From the blocks' means, as samples may share an order."""
-        means = torch.stack(self.means)
-        return float((means.var(0).sum() / len(means)).sqrt())
+        return float((self.means.var(0).sum() / len(self.means)).sqrt())
 
     @property
     def standard_deviation(self) -> float:
         """Of one sample's gradient vector: root of the summed variances."""
-        return float((torch.stack(self.squares).mean(0) - self.mean.square()).sum().clamp(min=0).sqrt())
+        return float((self.squares.mean(0) - self.mean.square()).sum().clamp(min=0).sqrt())
 
 
 def collect(blocks: Iterator[Block]) -> dict[str, Moments]:
     """Moments of each function's gradients over all blocks."""
-    moments: dict[str, Moments] = {}
-    for gradients in blocks:
-        for name, gradient in gradients.items():
-            moments.setdefault(name, Moments()).add(gradient)
-    return moments
+    found = [{name: (part.mean(0), part.square().mean(0)) for name, part in block.items()} for block in blocks]
+    return {name: Moments(*(torch.stack(parts) for parts in zip(*(one[name] for one in found)))) for name in found[0]}

@@ -1,5 +1,7 @@
 """The small urns, their weights and the functions whose expected value is differentiated."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,8 @@ class Problem:
     """One urn with one set of weights.
 
     ``corner`` is the point e of the quadratic f(x) = |x - e|^2. It is far from the mean on purpose: near the mean the
-    exact gradient vanishes and no relative error means anything.
+    exact gradient vanishes and no relative error means anything. ``target`` is the largest relative error of the mean
+    gradient to be reached with exact conditionals at temperature 0.5.
     """
 
     group_sizes: tuple[int, ...]
@@ -20,11 +23,18 @@ class Problem:
     corner: tuple[int, ...]
     weights: tuple[float, ...]
     target: float
-    """Largest relative error of the mean gradient to be reached with exact conditionals at temperature 0.5."""
 
     @property
     def urn(self) -> str:
         return f"m = {', '.join(map(str, self.group_sizes))}; n = {self.total_count}"
+
+    @property
+    def functions(self) -> dict[str, Callable[[Any], Any]]:
+        """The functions of counts [..., 3] -> [...]; they take NumPy arrays and torch tensors alike."""
+        return {
+            "linear": lambda counts: sum(factor * counts[..., i] for i, factor in enumerate(COEFFICIENTS)),
+            "quadratic": lambda counts: sum((counts[..., i] - place) ** 2 for i, place in enumerate(self.corner)),
+        }
 
 
 def problems() -> Iterator[Problem]:
@@ -35,15 +45,3 @@ def problems() -> Iterator[Problem]:
     ):
         for weights in ((1.0, 1.0, 1.0), (1.0, 5.0, 1.0), (1.0, 2.0, 3.0)):
             yield Problem(group_sizes, total_count, corner, weights, target)
-
-
-def functions(corner: tuple[int, ...]) -> dict[str, Callable[[Any], Any]]:
-    """The functions of counts [..., 3] -> [...]; they take NumPy arrays and torch tensors alike."""
-
-    def linear(counts: Any) -> Any:
-        return sum(coefficient * counts[..., i] for i, coefficient in enumerate(COEFFICIENTS))
-
-    def quadratic(counts: Any) -> Any:
-        return sum((counts[..., i] - target) ** 2 for i, target in enumerate(corner))
-
-    return {"linear": linear, "quadratic": quadratic}

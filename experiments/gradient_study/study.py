@@ -1,5 +1,7 @@
 """The study: every urn, set of weights, function, temperature and estimator, as one tidy table."""
 
+from __future__ import annotations
+
 import itertools
 import json
 import subprocess
@@ -16,7 +18,7 @@ import torch
 from experiments.authors import REPOSITORY, check_checkout
 from experiments.gradient_study.enumeration import exact_gradient, merged_gradient
 from experiments.gradient_study.estimators import Moments, collect, score_function, straight_through
-from experiments.gradient_study.problems import Problem, functions, problems
+from experiments.gradient_study.problems import Problem, problems
 from experiments.settings import ExperimentError
 from experiments.training import derive_seed
 
@@ -37,28 +39,20 @@ class Settings:
     seed: int = 0
 
     @classmethod
-    def quick(cls, seed: int = 0) -> "Settings":
+    def quick(cls, seed: int = 0) -> Settings:
         return cls(temperatures=(0.5,), blocks=4, block=250, authors_blocks=4, authors_block=60, seed=seed)
 
 
-def _own_law_gradient(estimator: str, problem: Problem, function: Callable[[Any], Any]) -> np.ndarray | None:
-    """The gradient that the estimator's own law has; None where that law is the exact one."""
-    groups = range(len(problem.weights))
-    orders = {MERGED: [tuple(groups)], AUTHORS: list(itertools.permutations(groups))}.get(estimator)
-    if orders is None:
-        return None
-    log_weights = np.log(problem.weights)
-    return merged_gradient(function, problem.group_sizes, problem.total_count, log_weights, orders)
-
-
-def _rows(
+def _lines(
     estimator: str, problem: Problem, temperature: float | None, samples: int, moments: dict[str, Moments]
 ) -> Iterator[dict[str, Any]]:
-    for name, function in functions(problem.corner).items():
-        exact = exact_gradient(function, problem.group_sizes, problem.total_count, np.log(problem.weights))
+    groups = tuple(range(len(problem.weights)))
+    orders = {MERGED: [groups], AUTHORS: list(itertools.permutations(groups))}.get(estimator)
+    judged = estimator == EXACT and temperature == JUDGED_TEMPERATURE
+    for name, function in problem.functions.items():
+        exact = exact_gradient(function, problem)
+        own = merged_gradient(function, problem, orders) if orders else exact.gradient  # of the estimator's own law
         mean = moments[name].mean.numpy()
-        own = _own_law_gradient(estimator, problem, function)
-        judged = estimator == EXACT and temperature == JUDGED_TEMPERATURE
         error = float(np.linalg.norm(mean - exact.gradient)) / exact.scale
         yield {
             "estimator": estimator,
@@ -72,8 +66,8 @@ def _rows(
             "error": error,
             "standard_error": moments[name].standard_error / exact.scale,
             "standard_deviation": moments[name].standard_deviation / exact.scale,
-            "own_law_error": error if own is None else float(np.linalg.norm(mean - own)) / exact.scale,
-            "law_error": 0.0 if own is None else float(np.linalg.norm(own - exact.gradient)) / exact.scale,
+            "own_law_error": float(np.linalg.norm(mean - own)) / exact.scale,
+            "law_error": float(np.linalg.norm(own - exact.gradient)) / exact.scale,
             "target": problem.target if judged else None,
             "reached": ("yes" if error <= problem.target else "no") if judged else "",
         }
@@ -90,21 +84,18 @@ def authors_moments(path: Path, settings: Settings, cells: list[tuple[Problem, f
         "seed": settings.seed,
         "blocks": settings.authors_blocks,
         "block": settings.authors_block,
-        "cells": [asdict(problem) | {"temperature": temperature} for problem, temperature in cells],
+        "cells": [[temperature, asdict(problem)] for problem, temperature in cells],
     }
     command = [sys.executable, "-m", "experiments.gradient_study.official_worker", json.dumps(job)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ExperimentError(f"the authors' code failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    collected = []
-    for line in done.stdout.strip().splitlines():
-        by_function = {}
-        for name, values in json.loads(line).items():
-            by_function[name] = moments = Moments()
-            moments.means = list(torch.tensor(values["means"], dtype=torch.float64))
-            moments.squares = list(torch.tensor(values["squares"], dtype=torch.float64))
-        collected.append(by_function)
-    return collected
+    lines = [json.loads(line) for line in done.stdout.strip().splitlines()]
+    return [{name: Moments(*_tensors(values)) for name, values in line.items()} for line in lines]
+
+
+def _tensors(values: dict[str, Any]) -> Iterator[torch.Tensor]:
+    return (torch.tensor(values[name], dtype=torch.float64) for name in Moments._fields)
 
 
 def run(settings: Settings, official: Path | None = None, log: Callable[[str], None] = print) -> pd.DataFrame:
@@ -131,17 +122,17 @@ def run(settings: Settings, official: Path | None = None, log: Callable[[str], N
         for estimator in (EXACT, MERGED):
             generator = torch.Generator().manual_seed(derive_seed(settings.seed, index))
             blocks = straight_through(problem, temperature, estimator, settings.blocks, settings.block, generator)
-            rows += _rows(estimator, problem, temperature, samples, collect(blocks))
+            rows += _lines(estimator, problem, temperature, samples, collect(blocks))
         log(f"straight-through: {problem.urn}, weights {problem.weights}, temperature {temperature}")
     for index, problem in enumerate(problems()):
         generator = torch.Generator().manual_seed(derive_seed(settings.seed, len(cells) + index))
         moments = collect(score_function(problem, settings.blocks, settings.block, generator))
-        rows += _rows(SCORE, problem, None, samples, moments)
+        rows += _lines(SCORE, problem, None, samples, moments)
     if official is None:
         log(f"skipped: the authors' code, no --official PATH given (a checkout of {REPOSITORY})")
     else:
         samples = settings.authors_blocks * settings.authors_block
         for (problem, temperature), by_function in zip(cells, authors_moments(official, settings, cells), strict=True):
-            rows += _rows(AUTHORS, problem, temperature, samples, by_function)
+            rows += _lines(AUTHORS, problem, temperature, samples, by_function)
         log("the authors' code: all cells")
     return pd.DataFrame(rows)

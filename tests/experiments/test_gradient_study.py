@@ -19,9 +19,9 @@ from experiments.gradient_study.enumeration import (
     merged_probabilities,
     support,
 )
-from experiments.gradient_study.estimators import Moments, collect, score_function
+from experiments.gradient_study.estimators import collect, score_function
 from experiments.gradient_study.official_worker import seeds_of_all_orders
-from experiments.gradient_study.problems import Problem, functions, problems
+from experiments.gradient_study.problems import Problem, problems
 from experiments.gradient_study.tables import draws_to_beat
 from experiments.settings import ExperimentError
 from scripts import figures_gradient_study, gradient_study
@@ -77,8 +77,8 @@ def test_merging_is_exact_for_equal_weights_only(order: tuple[int, ...]) -> None
 def test_exact_gradient_is_the_slope_of_the_expectation(problem: Problem) -> None:
     log_weights = np.log(problem.weights)
     points = support(problem.group_sizes, problem.total_count)
-    for function in functions(problem.corner).values():
-        exact = exact_gradient(function, problem.group_sizes, problem.total_count, log_weights)
+    for function in problem.functions.values():
+        exact = exact_gradient(function, problem)
         for i, step in enumerate(1e-5 * np.eye(3)):
             upper, lower = (
                 fisher_probabilities(problem.group_sizes, problem.total_count, log_weights + sign * step)
@@ -91,16 +91,15 @@ def test_exact_gradient_is_the_slope_of_the_expectation(problem: Problem) -> Non
 
 def test_merged_gradient_for_equal_weights_has_no_scale_component() -> None:
     # The law doesn't change with the scale of omega: the gradient's components sum to zero.
-    gradient = merged_gradient(functions((3, 0, 2))["linear"], (3, 5, 4), 5, np.log([1.0, 5.0, 1.0]), [(0, 1, 2)])
+    problem = Problem((3, 5, 4), 5, (3, 0, 2), (1.0, 5.0, 1.0), target=0.1)
+    gradient = merged_gradient(problem.functions["linear"], problem, [(0, 1, 2)])
     assert gradient.sum() == pytest.approx(0.0, abs=1e-7)
 
 
 def test_moments() -> None:
-    moments = Moments()
     generator = torch.Generator().manual_seed(0)
     blocks = [2 + 3 * torch.randn(1_000, 2, generator=generator, dtype=torch.float64) for _ in range(20)]
-    for block in blocks:
-        moments.add(block)
+    moments = collect({"f": block} for block in blocks)["f"]
     torch.testing.assert_close(moments.mean, torch.cat(blocks).mean(0))
     assert moments.standard_deviation == pytest.approx(3 * 2**0.5, rel=0.03)
     assert moments.standard_error == pytest.approx(3 * 2**0.5 / 20_000**0.5, rel=0.5)
@@ -109,8 +108,8 @@ def test_moments() -> None:
 def test_score_function_is_unbiased() -> None:
     problem = next(iter(problems()))
     moments = collect(score_function(problem, 20, 2_000, torch.Generator().manual_seed(1)))
-    for name, function in functions(problem.corner).items():
-        exact = exact_gradient(function, problem.group_sizes, problem.total_count, np.log(problem.weights))
+    for name, function in problem.functions.items():
+        exact = exact_gradient(function, problem)
         error = np.linalg.norm(moments[name].mean.numpy() - exact.gradient)
         # 4 standard errors in two free dimensions: a failure rate of 1e-3 for a right estimator, and the seed is fixed.
         assert error < 4 * moments[name].standard_error
