@@ -15,7 +15,7 @@ from typing import Any
 from experiments.digest import Stamp, digest_of
 from experiments.settings import ExperimentError, one_line_errors
 
-ROOMS = ("kolmogorov_smirnov", "urn", "weak_supervision", "clustering", "gradient_study")
+ROOMS = ("kolmogorov_smirnov", "urn", "weak_supervision", "disentanglement", "clustering", "gradient_study")
 PARTS = ("tables", "figures")  # folders below the output, and functions of a room's modules of these names
 REPORT = "report.html"
 

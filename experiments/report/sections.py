@@ -12,7 +12,7 @@ from experiments.clustering import blocks as clustering_blocks
 from experiments.clustering.studies import pretraining_tables, recipe_tables
 from experiments.clustering.tables import METRICS_FILE as CLUSTERING_FILE
 from experiments.clustering.tables import SPLITS, table_2, weights_tables
-from experiments.disentanglement.pages import figure_11_table, scores
+from experiments.disentanglement.tables import figure_11_table, scores
 from experiments.gradient_study import figures as gradient_figures
 from experiments.gradient_study.tables import EXPLANATION, case_table, worst_table
 from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
@@ -25,7 +25,7 @@ from experiments.urn import tables as urn_tables
 from experiments.weak_supervision import blocks as weak_blocks
 from experiments.weak_supervision.ablation import ablation_table
 from experiments.weak_supervision.runtimes import benchmark_file, read_benchmark, table_3
-from experiments.weak_supervision.tables import figure_2_table, table_1
+from experiments.weak_supervision.table_1 import figure_2_table, table_1
 
 WEAK_FILE = "weak_supervision_metrics"
 

@@ -13,7 +13,7 @@ from experiments.settings import ExperimentError
 from experiments.tables import Table
 from experiments.weak_supervision.blocks import CAPTION, Block, means_and_bars
 from experiments.weak_supervision.methods import METHODS
-from experiments.weak_supervision.tables import METRICS_FILE, count_cells
+from experiments.weak_supervision.table_1 import METRICS_FILE, count_cells
 
 AS_DEFINED = ""
 CHANGES = {  # in words, in their order; others are shown as they are

@@ -1,6 +1,10 @@
-"""Figure 2, and the bound over fixed numbers of independent latents, of one block of collected metrics."""
+"""The room's figures: Figure 2, and the bound over fixed numbers of independent latents, are drawn here."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +15,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.figures import COLOURS, add_caption
 from experiments.settings import ExperimentError
-from experiments.weak_supervision.blocks import CAPTION, Block, label, means_and_bars
+from experiments.weak_supervision.ablation import figure_13
+from experiments.weak_supervision.blocks import CAPTION, Block, label, means_and_bars, read_blocks
+from experiments.weak_supervision.figure_pictures import figure_reconstructions, figure_traversals
 from experiments.weak_supervision.methods import REFERENCES
 
 ERRORS = {
@@ -23,6 +29,23 @@ NEAR = 0.5  # of zero: what an estimator of k should reach
 OBJECTIVES = {"per_view": "per view", "joint": "joint"}
 NATS, LOWEST = 0.1, -10.0  # of differences of the bound: drawn linearly below, not drawn under
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
+    """Returns what draws the room's figures, by name: of every profile and data set.
+
+    Raises:
+        ExperimentError: there are no metrics.
+    """
+    drawn = {
+        "figure_2": figure_2,
+        "figure_13": figure_13,
+        "weak_supervision_bounds": figure_profile,
+        "weak_supervision_reconstructions": figure_reconstructions,
+        "weak_supervision_traversals": figure_traversals,
+    }
+    blocks = read_blocks(metrics)
+    return {f"{name}_{block.suffix}": partial(make, block) for block in blocks for name, make in drawn.items()}
 
 
 def figure_2(block: Block) -> Figure:
@@ -53,9 +76,9 @@ def figure_2(block: Block) -> Figure:
     caption = (
         f"Squared error of the number of independent latents against k = {block.num_factors} - s. Left: of its mean "
         "under the method's law; middle: of a single draw per pair; right: of the literal number of shared latents, "
-        f"d - k, against s (the same as on the left where d = {block.num_factors}). Marks: mean over the seeds, bars: its "
-        f"standard error; marks are moved sideways to be seen. Linear below 0.1, logarithmic above; grey line: {NEAR:g}. "
-        f"Where k is given there is no error. {block.described(block.metrics)}"
+        f"d - k, against s (the same as on the left where d = {block.num_factors}). Marks: mean over the seeds, bars: "
+        "its standard error; marks are moved sideways to be seen. Linear below 0.1, logarithmic above; grey line: "
+        f"{NEAR:g}. Where k is given there is no error. {block.described(block.metrics)}"
     )
     add_caption(figure, caption, int(CAPTION * size[0]))
     return figure

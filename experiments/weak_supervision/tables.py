@@ -1,144 +1,112 @@
-"""Table 1 and the numbers of Figure 2, block by block, from the collected metrics."""
+"""The files of Table 1 (Markdown and LaTeX), of the numbers of Figure 2, of the ablations and of Table 3."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
-import pandas as pd
+from experiments.results import read_paper
+from experiments.settings import ExperimentError
+from experiments.tables import Table, floats
+from experiments.weak_supervision.ablation import ablation_runs, ablation_table
+from experiments.weak_supervision.blocks import Block, read_blocks
+from experiments.weak_supervision.runtimes import benchmark_file, read_benchmark, table_3
+from experiments.weak_supervision.table_1 import figure_2_table, notes, table_1
 
-from experiments.results import (
-    Provenance,
-    describe_commits,
-    describe_seconds,
-    ordered,
-    paper_value,
-    provenance_of,
-    spread,
-)
-from experiments.tables import NOTHING, Table
-from experiments.weak_supervision.blocks import ROOM, SHARED, Block, label, listed, mean_and_error
-from experiments.weak_supervision.data.pair_data import SOURCES
-from experiments.weak_supervision.methods import METHODS, PAPER_METHODS
+TABLE_1 = """\
+# Table 1: what the shared and the independent latents tell of the factors
 
-METRICS_FILE = f"{ROOM}_metrics.csv"
-PARTS = {"shared": "S", "independent": "I"}
-ERRORS = {  # column of the metrics -> heading
-    "count_error": "(E[k-hat] - k)^2",
-    "draw_count_error": "one draw: (k-hat - k)^2",
-    "shared_error": "literal: (d - E[k-hat] - s)^2",
-}
+S: shared factors from the shared latents; I: independent factors from each view's independent latents. Logistic
+regression on posterior means; balanced accuracy, adjusted so that guessing scores 0, averaged over the factors. s is
+the number of shared factors of a pair; without any (s = 0) there is no S. "-": no run.
+"""
+FIGURE_2 = """\
+# The numbers of Figure 2
 
+k = 7 - s is the true number of independent factors, k-hat that of independent latents of d. E[k-hat]: the mean under
+the method's law and over the test pairs. "One draw" has the law's own variance in it, whatever the estimator is.
+"Literal": the number of shared latents against s. An active latent's posterior mean varies over the images (variance
+above 0.01). The bound per view counts the divergence of a shared latent in both views, the joint bound once; both on
+test pairs.
+"""
+ABLATION = """\
+# What the methods depend on
 
-def _parts(shared: int) -> list[str]:
-    """What a pair has: without shared factors there is nothing to find in the shared part."""
-    return [part for part in PARTS if part == "independent" or shared > 0]
+Each line changes what it says about the method above it: settings given beside the axes, such as
+`experiment.training.final_temperature=0.1`. Columns as in figure_2.md and table_1.md.
+"""
+TABLE_3 = """\
+# Table 3: what a training step costs
 
-
-def with_error(values: pd.Series, decimals: int) -> str:
-    """Writes mean and standard error of the mean; the mean alone for one value, "-" for none."""
-    if values.empty:
-        return NOTHING
-    mean, error = mean_and_error(values)
-    return f"{mean:.{decimals}f}" + ("" if math.isnan(error) else f" ± {error:.{decimals}f}")
+Ours: median seconds per step, the methods side by side in one run, on the hardware of the benchmark.
+"""
 
 
-def _seeds(runs: pd.DataFrame, shared: Sequence[int]) -> str:
-    """Number of seeds, or the lowest and highest where they differ."""
-    counts = sorted({runs.loc[runs["shared"] == one, "seed"].nunique() for one in shared})
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+def block_markdown(
+    title: str,
+    blocks: list[Block],
+    make: Callable[[Block], Table],
+    explain: Callable[[Block], str] = notes,
+) -> str:
+    """All blocks that the table has runs of, and how their numbers were made.
+
+    Raises:
+        ExperimentError: there is no such block.
+    """
+    parts, reasons = [title], []
+    for block in blocks:
+        try:
+            parts += [f"## {block.heading}\n", make(block).markdown(), explain(block)]
+        except ExperimentError as error:
+            reasons.append(str(error))
+    if len(parts) == 1:
+        raise ExperimentError("; ".join(reasons))
+    return "\n".join(parts)
 
 
-def table_1(block: Block, paper: Mapping[str, Any]) -> Table:
-    """Accuracies on the shared and independent parts for every method and s.
+def tables(metrics: Path) -> dict[str, str]:
+    """Returns the content of the room's files of tables, by name; what there are no runs for is named and left out.
 
     Args:
-        block: One profile on one data set.
-        paper: The paper's numbers.
+        metrics: folder of CSVs; the benchmark's lies beside it.
+
+    Raises:
+        ExperimentError: there is nothing to write.
     """
-    shown = ordered([*SHARED, *block.shared], SHARED)
-    header, rows = ["method"], []
-    provenance: list[Provenance | None] = []
-    for shared in shown:
-        first, *others = (PARTS[part] for part in _parts(shared))
-        header += [f"s = {shared}: {first}", *others]
-    header.append("seeds")
-    for method in ordered([*METHODS, *block.methods], METHODS):
-        runs, cells = block.runs(method), []
-        for shared in shown:
-            of_pairs = runs[runs["shared"] == shared]
-            cells += [spread(of_pairs[f"{part}_accuracy"].dropna(), 3) for part in _parts(shared)]
-        rows.append([label(method), *cells, _seeds(runs, shown)])
-        provenance.append(provenance_of(runs, METRICS_FILE))
-    printed: dict[tuple[str, ...], list[str]] = {}  # methods with the same cells share a line
-    for method, name in PAPER_METHODS.items():
-        printed.setdefault(tuple(_paper_cells(paper[method], shown)), []).append(name)
-    rows += [[f"paper: {', '.join(names)}", *cells, "3"] for cells, names in printed.items()]
-    provenance += [None] * len(printed)
-    title = f"Table 1 on {block.source}: adjusted balanced accuracy, mean ± standard deviation over seeds"
-    return Table(title, header, rows, provenance)
+    files, reasons = dict[str, str](), list[str]()
+    for make in (_table_1, _figure_2, _ablation, _table_3):
+        try:
+            files |= make(metrics)
+        except ExperimentError as error:
+            reasons.append(str(error))
+    if not files:
+        raise ExperimentError("; ".join(dict.fromkeys(reasons)))
+    for reason in reasons:
+        print(f"not written: {reason}")
+    return files
 
 
-def _paper_cells(values: Mapping[int, Mapping[str, Any]], shown: Sequence[int]) -> list[str]:
-    cells = []
-    for shared in shown:
-        for part in _parts(shared):
-            cells.append(paper_value(values.get(shared, {}).get(part), 2) if shared in SHARED else NOTHING)
-    return cells
+def _table_1(metrics: Path) -> dict[str, str]:
+    blocks, paper = read_blocks(metrics), read_paper("table_1")
+    text = block_markdown(TABLE_1, blocks, lambda block: table_1(block, paper))
+    legend = f"\nThe paper's numbers: {paper['place']}; {paper['what']}.\n"
+    return {"table_1.md": text + legend, "table_1.tex": floats(table_1(block, paper) for block in blocks)}
 
 
-def count_cells(runs: pd.DataFrame, errors: Sequence[str]) -> list[str]:
-    """E[k-hat], its errors, the active latents and the bounds of some runs of one method and s."""
-    cells = [with_error(runs[column], 2) for column in ("expected_count", *errors)]
-    cells.append(with_error(runs["active_latents"], 1))
-    return cells + [with_error(runs[f"{bound}_bound"], 2) for bound in ("per_view", "joint")]
+def _figure_2(metrics: Path) -> dict[str, str]:
+    return {"figure_2.md": block_markdown(FIGURE_2, read_blocks(metrics), figure_2_table)}
 
 
-def figure_2_table(block: Block) -> Table:
-    """The numbers of Figure 2, and the bounds, a line for every method and s with a run."""
-    header = ["method", "s", "k", "latents", "E[k-hat]", *ERRORS.values(), "active latents"]
-    header += ["bound, per view", "bound, joint", "seeds"]
-    rows, provenance = [], []
-    for method in block.methods:
-        for shared in block.shared:
-            runs = block.runs(method, shared)
-            if len(runs):
-                cells = [str(shared), str(block.num_factors - shared), listed(runs["latents"])]
-                rows.append([label(method), *cells, *count_cells(runs, list(ERRORS)), str(runs["seed"].nunique())])
-                provenance.append(provenance_of(runs, METRICS_FILE))
-    title = f"Figure 2 on {block.source}: mean ± standard error over seeds; bounds in nats per image"
-    return Table(title, header, rows, provenance)
+def _ablation(metrics: Path) -> dict[str, str]:
+    def explain(block: Block) -> str:
+        return notes(block, ablation_runs(block))
+
+    return {"weak_supervision_ablation.md": block_markdown(ABLATION, read_blocks(metrics), ablation_table, explain)}
 
 
-def notes(block: Block, runs: pd.DataFrame | None = None) -> str:
-    """Says how numbers were made.
-
-    Args:
-        block: One profile on one data set.
-        runs: The runs behind the numbers; None for all that Table 1 and Figure 2 show, and then also which are missing.
-    """
-    missing = {}
-    if runs is None:
-        runs = block.metrics
-        there = set(zip(runs["method"], runs["shared"]))
-        missing = {one: [shared for shared in SHARED if (one, shared) not in there] for one in METHODS}
-    methods = ordered(runs["method"], METHODS)
-    rates = {label(method): listed(runs.loc[runs["method"] == method, "learning_rate"]) for method in methods}
-    each = "; ".join(f"{name} {rate}" for name, rate in rates.items())
-    sizes = listed(runs["image_size"])
-    lines = {
-        "data": f"{SOURCES[block.data].words}, {sizes} x {sizes} pixels",
-        "profile": block.profile,
-        "steps": f"{listed(runs['steps'])} of {listed(runs['batch_size'])} pairs",
-        "learning rate": each if len(set(rates.values())) > 1 else next(iter(rates.values())),
-        "seeds": listed(runs["seed"]),
-        "hardware": ", ".join(sorted(runs["device"].unique())),
-        "time per run": describe_seconds(runs),
-        "commit": describe_commits(runs),
-    }
-    if any(missing.values()):
-        lines["no run"] = "; ".join(
-            f"{label(one)} at s = {listed(shared)}" for one, shared in missing.items() if shared
-        )
-    return "".join(f"- {name}: {text}\n" for name, text in lines.items())
+def _table_3(metrics: Path) -> dict[str, str]:
+    paper = read_paper("table_3")
+    tables = table_3(read_benchmark(benchmark_file(metrics)), paper)
+    legend = f"The paper's numbers: {paper['place']}; {paper['what']}.\n"
+    text = "\n".join([TABLE_3, *(table.markdown() for table in tables), legend])
+    return {"table_3.md": text, "table_3.tex": floats(tables)}

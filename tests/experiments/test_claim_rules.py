@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.common.provenance import provenance_of
-from experiments.verdicts import rules
-from experiments.verdicts.rules import Measurement, judge_by_rule, outcome_of, read_rules, rule_in_words
-from experiments.weak_supervision.mpi3d import SOURCES
+from experiments.claims import rules
+from experiments.claims.pages import summary
+from experiments.claims.rules import Measurement, judge, outcome_of, read_rules, rule_in_words
+from experiments.results import Block
 from tests.experiments.helpers import CHECKOUT
 
 COMPARISONS = ("at_most", "at_least", "below", "above")
@@ -69,20 +69,20 @@ def one_rule(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_other_data_or_budgets_say_nothing_about_the_paper(
     one_rule: dict[str, Any], value: float, profile: str, data: str, outcome: str, verdict: str, reason: str
 ) -> None:
-    measured = Measurement("one", "", [(value, 1.0)], profile=profile, data=data, fills={"shared": 3}, part="s = 3")
-    claim = judge_by_rule(measured)
+    measured = Measurement("one", "", [(value, 1.0)], Block(profile, data, pd.DataFrame()), fills={"shared": 3})
+    claim = judge(measured)
     assert (claim.outcome, claim.verdict, claim.reason) == (outcome, verdict, reason)
     assert claim.claim == "it holds, s = 3"
-    assert claim.key == f"one / s = 3 / {profile}_{data}"
     one_rule["place"] = "ours, Section 1"
-    assert judge_by_rule(measured).verdict == outcome
+    assert judge(measured).verdict == outcome
     one_rule["needs_comparable"] = True
-    assert judge_by_rule(measured).outcome == ("not judged" if verdict == "not comparable" else outcome)
+    assert judge(measured).outcome == ("not judged" if verdict == "not comparable" else outcome)
 
 
 def test_what_is_missing_is_not_judged(one_rule: dict[str, Any]) -> None:
-    claim = judge_by_rule(Measurement("one", "no run", profile="paper", fills={"shared": 3}, missing="no run"))
+    claim = judge(Measurement("one", fills={"shared": 3}, missing="no run"))
     assert (claim.outcome, claim.verdict, claim.reason) == ("not judged", "not comparable", "no run")
+    assert claim.measured == "no run"
     assert claim.provenance is None
 
 
@@ -99,20 +99,21 @@ def test_every_rule_is_whole(key: str) -> None:
     comparable = rule.get("comparable") or {}
     profiles = {path.stem for path in (CHECKOUT / "configs" / "profile").glob("*.yaml")}
     assert set(comparable.get("profiles", [])) <= profiles - {"smoke"}
-    assert set(comparable.get("data", [])) <= {"mnist", *SOURCES}
+    assert set(comparable.get("data", [])) <= {"mnist", "mpi3d_toy"}
     if rule["place"].startswith("ours"):
         assert not comparable
     else:
         assert rule.get("paper") or key in ("table_1_number", "table_3_hgvae", "table_3_ada_vae")
 
 
-def test_provenance_counts_a_run_once_and_says_what_is_dirty() -> None:
-    line = {"row": "a/b", "profile": "quick", "seed": 1, "run_id": "r", "commit": "c" * 40, "dirty": False}
-    line |= {"device": "d", "seconds": 4.0, "torch": "2"}
-    other = line | {"seed": 0, "run_id": "q", "dirty": True, "seconds": None}
-    origin = provenance_of(pd.DataFrame([line, line, other]), "file.csv")
-    assert origin.seeds == (0, 1)
-    assert origin.runs == ("a/b q", "a/b r")
-    assert origin.commits == ("c" * 10, f"{'c' * 10} with changes")
-    assert origin.seconds == "median 4 s over the 1 of 2 runs without interruption"
-    assert dict(origin.lines())["file"] == "file.csv"
+def test_headlines_are_few_and_name_equal_numbers_once() -> None:
+    assert sum(bool(rule.get("headline")) for rule in read_rules().values()) == 6
+    block = Block("paper", "", pd.DataFrame())
+    parts = [("Figure 1", "0 of 30"), ("Figure 9", "0 of 30")]
+    claims = [
+        judge(Measurement("ks_reference", "text", [(0, 6)], block, fills={"where": where, "sampler": "sample"}, part=where, short=short))
+        for where, short in parts
+    ]
+    claims.append(judge(Measurement("ks_family", "text", [(0.5, 1.0)], block, short="p 0.1")))
+    assert [line[1] for line in summary(claims, headlines=True).rows] == ["0 of 30, 2 times"]
+    assert [line[1] for line in summary(claims).rows] == ["Figure 1: 0 of 30; Figure 9: 0 of 30", "p 0.1"]
