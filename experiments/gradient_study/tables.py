@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from experiments.gradient_study.figures import FILE, STYLES, read
 from experiments.results import Provenance, provenance_of
 from experiments.tables import Table
 
+TEMPERATURE = 0.5
 EXPLANATION = """\
 Error of the mean gradient and its standard error, over max(norm of the exact gradient, floor); in brackets the standard
 deviation of one sample's gradient over the same. The exact gradient is by enumeration under the true law; the floor is
@@ -27,18 +29,27 @@ def tables(metrics: Path) -> dict[str, str]:
     Raises:
         ExperimentError: there is no such study.
     """
-    return {"gradient_study.md": markdown(read(metrics))}
-
-
-def markdown(frame: pd.DataFrame, temperature: float = 0.5) -> str:
-    """Every case at one temperature, and the worst case at each.
-
-    Args:
-        frame: the study's table.
-        temperature: one of its temperatures.
-    """
+    study = read(metrics)
     heading = f"# Gradients of E[f(x)] with respect to log omega\n\n{EXPLANATION}\n"
-    return "\n".join([heading, case_table(frame, temperature).markdown(), worst_table(frame).markdown()])
+    return {"gradient_study.md": "\n".join([heading, case_table(study).markdown(), worst_table(study).markdown()])}
+
+
+def case_table(study: pd.DataFrame) -> Table:
+    """Every case at the temperature that is judged."""
+    at = study[(study["temperature"] == TEMPERATURE) | study["temperature"].isna()]
+    estimators = _estimators(at)
+    header = ["urn", "weights", "f", *(STYLES[name][0] for name in estimators)]
+    header += ["from draws", "to reach (exact)", "reached"]
+    lines = []
+    for key, part in at.groupby(["urn", "weights", "function"], sort=False):
+        rows = {row["estimator"]: row for _, row in part.iterrows()}
+        judged = rows["exact"]
+        draws = draws_to_beat(judged, rows["score function"])
+        cells = [*key, *(_cell(rows[name]) for name in estimators), "-" if draws is None else f"{draws:,}"]
+        cells += [f"{100 * judged['target']:.0f} %", judged["reached"]] if pd.notna(judged["target"]) else ["", ""]
+        lines.append(cells)
+    title = f"Temperature {TEMPERATURE:g}; f linear is x_1 - 2 x_2 + x_3 / 2, f quadratic |x - e|^2."
+    return Table(title, header, lines, [_made(study)] * len(lines))
 
 
 def draws_to_beat(straight_through: pd.Series, score_function: pd.Series) -> int | None:
@@ -54,60 +65,29 @@ def draws_to_beat(straight_through: pd.Series, score_function: pd.Series) -> int
     return max(1, math.ceil(extra_variance / squared_bias))
 
 
-def case_table(frame: pd.DataFrame, temperature: float = 0.5) -> Table:
-    """Every case at one temperature.
-
-    Args:
-        frame: the study's table.
-        temperature: one of its temperatures.
-    """
-    at = frame[(frame["temperature"] == temperature) | frame["temperature"].isna()]
-    estimators = _estimators(at)
-    header = ["urn", "weights", "f", *(STYLES[name][0] for name in estimators)]
-    header += ["from draws", "to reach (exact)", "reached"]
-    lines: list[list[str]] = []
-    provenance: list[Provenance] = []
-    for key, part in at.groupby(["urn", "weights", "function"], sort=False):
-        rows = {row["estimator"]: row for _, row in part.iterrows()}
-        judged = rows["exact"]
-        draws = draws_to_beat(judged, rows["score function"])
-        cells = [*key, *(_cell(rows[name]) for name in estimators), "-" if draws is None else f"{draws:,}"]
-        cells += [f"{100 * judged['target']:.0f} %", judged["reached"]] if pd.notna(judged["target"]) else ["", ""]
-        lines.append(cells)
-        provenance.append(_made(part))
-    title = f"Temperature {temperature:g}; f linear is x_1 - 2 x_2 + x_3 / 2, f quadratic |x - e|^2."
-    return Table(title, header, lines, provenance)
-
-
-def worst_table(frame: pd.DataFrame) -> Table:
-    """The worst case at each temperature.
-
-    Args:
-        frame: the study's table.
-    """
-    tempered = frame.dropna(subset="temperature")
+def worst_table(study: pd.DataFrame) -> Table:
+    """The worst case at each temperature."""
+    tempered = study.dropna(subset="temperature")
     temperatures = sorted(tempered["temperature"].unique())
     largest = tempered.groupby(["urn", "estimator", "temperature"])[["error", "standard_deviation"]].max()
-    lines: list[list[str]] = []
-    provenance: list[Provenance] = []
-    for urn in tempered["urn"].unique():
-        for name in _estimators(tempered):
-            rows = [largest.loc[(urn, name, temperature)] for temperature in temperatures]
-            cells = [f"{100 * row['error']:.1f} % ({row['standard_deviation']:.1f})" for row in rows]
-            lines.append([urn, STYLES[name][0], *cells])
-            provenance.append(_made(tempered[(tempered["urn"] == urn) & (tempered["estimator"] == name)]))
+    lines = []
+    for urn, name in product(tempered["urn"].unique(), _estimators(tempered)):
+        rows = [largest.loc[(urn, name, temperature)] for temperature in temperatures]
+        cells = [f"{100 * row['error']:.1f} % ({row['standard_deviation']:.1f})" for row in rows]
+        lines.append([urn, STYLES[name][0], *cells])
     title = "Worst over weights and functions at each temperature, error (standard deviation):"
-    return Table(title, ["urn", "estimator", *(f"{value:g}" for value in temperatures)], lines, provenance)
+    header = ["urn", "estimator", *(f"{value:g}" for value in temperatures)]
+    return Table(title, header, lines, [_made(study)] * len(lines))
 
 
 def _cell(row: pd.Series) -> str:
     return f"{100 * row['error']:.1f} ± {100 * row['standard_error']:.1f} % ({row['standard_deviation']:.1f})"
 
 
-def _estimators(frame: pd.DataFrame) -> list[str]:
-    return [name for name in STYLES if name in set(frame["estimator"])]
+def _estimators(study: pd.DataFrame) -> list[str]:
+    return [name for name in STYLES if name in set(study["estimator"])]
 
 
-def _made(lines: pd.DataFrame) -> Provenance:
+def _made(study: pd.DataFrame) -> Provenance:
     """The study is one run of its own, without an id and without a time."""
-    return replace(provenance_of(lines.assign(changes="", run_id="", seconds=math.nan), FILE), runs=())
+    return replace(provenance_of(study.assign(changes="", run_id="", seconds=math.nan), FILE), runs=())
