@@ -12,6 +12,7 @@ import torch
 from experiments.speed import report
 from experiments.speed.grid import Cell, Grid, cells, measure_grid
 from experiments.speed.measure import comparison, in_turns, memory_growth_mib
+from experiments.speed.pretended_device import pretend, watched
 from experiments.speed.rates import SIZES, TOTAL, WEIGHTS, conditional_laws, precision
 from experiments.speed.steps import METHODS, PRIORS, Steps, measure_steps
 from scripts import benchmark, step_times
@@ -71,6 +72,26 @@ def test_the_reference_of_the_precision_sums_to_one_and_the_library_is_near_it()
     assert first.sum() == pytest.approx(1, abs=1e-12)
     assert second[first > 0].sum(1) == pytest.approx(1, abs=1e-12)
     assert precision(torch.float64) < 1e-12 < precision(torch.float32) < 1e-6
+
+
+def test_the_pretended_device_sees_reads_kernels_and_mixed_devices() -> None:
+    values = pretend(torch.tensor([1.0, 2.0])).requires_grad_(True)
+    with watched() as seen:
+        doubled = (values.unsqueeze(0) * 2).sum()  # a view, which costs nothing, a product and a sum
+        assert (seen.kernels, seen.synchronisations) == (2, 0)
+        doubled.backward()
+        assert seen.synchronisations == 0 and seen.kernels > 2
+        for read in (lambda: float(doubled), lambda: values.detach()[values.detach() > 1], lambda: values.tolist()):
+            before = seen.synchronisations
+            read()
+            assert seen.synchronisations == before + 1
+        torch.full((2,), 3.0, device=values.device)
+        before = seen.synchronisations
+        torch.tensor([1.0], device=values.device)
+        assert seen.synchronisations == before + 1
+        with pytest.raises(RuntimeError, match="same device"):
+            values.detach() + torch.ones(2)
+    assert values.grad is not None
 
 
 def test_the_sampler_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
