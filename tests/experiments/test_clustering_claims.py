@@ -1,4 +1,4 @@
-"""Verdicts on the clustering claims by their fixed rules."""
+"""The claims about clustering by their fixed rules."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.verdicts.claim import Claim
-from experiments.verdicts.clustering import clustering
-from experiments.verdicts.rules import judge_by_rule
-from scripts import verdicts
+from experiments.claims.clustering import clustering
+from experiments.claims.rules import Claim
+from experiments.claims.rules import judge as judge_one
+from scripts import claims
 from tests.experiments.clustering_metrics import write_block
 
 UNIFORM_60 = "the hypergeometric prior is at least as good as the uniform one, 60 %"
@@ -21,8 +21,8 @@ PUBLISHED = "94 % test accuracy"
 
 
 def judge(folder: Path, claim: str) -> Claim:
-    claims = [judge_by_rule(one) for one in clustering(folder)]
-    return next(one for one in claims if claim in f"{one.place}: {one.claim}")
+    found = map(judge_one, clustering(folder))
+    return next(one for one in found if claim in f"{one.place}: {one.claim}")
 
 
 def set_accuracies(folder: Path, prior: str, accuracies: Sequence[float]) -> None:
@@ -30,7 +30,7 @@ def set_accuracies(folder: Path, prior: str, accuracies: Sequence[float]) -> Non
     path = folder / "clustering_metrics.csv"
     table = pd.read_csv(path, dtype={"version": str})
     for seed, accuracy in enumerate(accuracies):
-        chosen = (table["row"] == f"clustering/{prior}_60") & (table["seed"] == seed) & (table["stage"] == "vade")
+        chosen = (table["prior"] == prior) & (table["version"] == "60") & (table["seed"] == seed) & (table["stage"] == "vade")
         table.loc[chosen & (table["split"] == "test"), "accuracy"] = accuracy
     table.to_csv(path, index=False)
 
@@ -62,7 +62,7 @@ def test_paired_differences(
 def test_pairs_need_the_same_seeds_and_two_of_them(tmp_path: Path) -> None:
     write_block(tmp_path, seeds=[0, 1, 2], priors=["uniform"], versions=["60"])
     claim = judge(tmp_path, UNIFORM_60)
-    assert (claim.measured, claim.outcome, claim.verdict) == ("no run", "not judged", "not comparable")
+    assert (claim.measured, claim.outcome, claim.verdict) == ("no run of the hypergeometric prior", "not judged", "not comparable")
     write_block(tmp_path, seeds=[2, 3], priors=["hypergeometric"], versions=["60"])
     verdict = judge(tmp_path, UNIFORM_60)
     assert verdict.outcome == "not judged"
@@ -130,9 +130,21 @@ def test_published_accuracy(tmp_path: Path, accuracy: float, profile: str, data:
 def test_every_block_is_judged_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_block(tmp_path)
     write_block(tmp_path, "medium", "mnist", seeds=[0, 1], accuracy={"hypergeometric": 0.7})
-    verdicts.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
+    claims.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
     capsys.readouterr()
     lines = [line for line in (tmp_path / "verdicts.md").read_text().splitlines() if UNIFORM_60 in line]
     assert [line.split(" | ")[-1].split(", ")[:2] for line in lines] == [["mnist", "medium"], ["digits_5000", "quick"]]
     assert ["not comparable (fails here" in line for line in lines] == [True, False]
     assert ["not comparable (holds here" in line for line in lines] == [False, True]
+
+
+def test_other_readings_priors_and_versions_are_not_judged(tmp_path: Path) -> None:
+    write_block(tmp_path)
+    before = [judge_one(one).measured for one in clustering(tmp_path)]
+    for name in ("metrics", "weights"):
+        path = tmp_path / f"clustering_{name}.csv"
+        table = pd.read_csv(path, dtype={"version": str})
+        others = table[(table["prior"] == "hypergeometric") & (table["version"] == "60")]
+        others = pd.concat([others.assign(prior="dirichlet"), others.assign(version="40")])
+        pd.concat([table, others.assign(run_id=others["run_id"] + "-other")]).to_csv(path, index=False)
+    assert [judge_one(one).measured for one in clustering(tmp_path)] == before
