@@ -7,22 +7,20 @@ from the truth every estimator ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Transform
 
 from experiments.figures import COLOURS, MARKERS, add_caption
 from experiments.urn.tables import ESTIMATORS, lines_of, read_lines, shown
@@ -51,47 +49,16 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
     }
 
 
-def dataset_colours(second_weights: list[float]) -> tuple[dict[float, Any], ScalarMappable]:
-    """A colour per dataset, dark to light, and the mappable for the colour bar."""
-    colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, len(second_weights)))
-    boundaries = np.arange(len(second_weights) + 1) - 0.5
-    mappable = ScalarMappable(BoundaryNorm(boundaries, len(second_weights)), ListedColormap(colours))
-    return dict(zip(second_weights, colours, strict=True)), mappable
-
-
-def add_colour_bar(figure: Figure, axes: Any, mappable: ScalarMappable, second_weights: list[float]) -> None:
-    """One colour bar for all panels, a field per dataset."""
-    bar = figure.colorbar(mappable, ax=axes, ticks=range(len(second_weights)), fraction=0.03, pad=0.03)
-    bar.ax.set_yticklabels([f"{weight:g}" for weight in second_weights])
-    bar.ax.set_title(r"$\omega_{gt,2}$", fontsize=9)
-    bar.ax.grid(False)
-
-
 def figure_7(history: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """Losses over the steps, with the loss at the true weights at the right edge."""
-    second_weights = sorted(history["second_weight"].unique())
-    colours, mappable = dataset_colours(second_weights)
-    figure, axes = plt.subplots(2, 2, figsize=(8.4, 5.6), sharex=True, sharey=True, layout="constrained")
-    for row, (name, title) in enumerate(TRAINED.items()):
-        for column, (quantity, label) in enumerate(
-            {"train_loss": "training loss", "validation_loss": "validation loss"}.items()
-        ):
-            ax: Axes = axes[row, column]
-            for weight, curve in lines_of(history, name).groupby("second_weight"):
-                ax.plot(curve["step"], curve[quantity], color=colours[weight], linewidth=1)
-            for line in lines_of(metrics, name).itertuples():
-                style = {"color": colours[line.second_weight], "markersize": 9, "markeredgewidth": 1.5}
-                value = line.expected_squared_loss_truth
-                ax.plot(1.03, value, marker="_", clip_on=False, transform=_right(ax), **style)
-            ax.set_title(f"{label}, {title}", fontsize=9)
-            ax.set_yscale("log")
-            ax.set_xlim(0, history["step"].max())
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            if column == 0:
-                ax.set_ylabel("squared loss, Eq. 43")
-            if row == 1:
-                ax.set_xlabel("training step")
-    add_colour_bar(figure, axes, mappable, second_weights)
+    losses = {"train_loss": "training loss", "validation_loss": "validation loss"}
+    figure, axes, colours = _curves(history, losses, "squared loss, Eq. 43", 1, figsize=(8.4, 5.6), sharey=True)
+    for ax, (name, _) in zip(axes.flat, product(TRAINED, losses)):
+        ax.set_yscale("log")
+        for line in lines_of(metrics, name).itertuples():
+            style = {"color": colours[line.second_weight], "markersize": 9, "markeredgewidth": 1.5}
+            value = line.expected_squared_loss_truth
+            ax.plot(1.03, value, marker="_", clip_on=False, transform=ax.get_yaxis_transform(), **style)
     mark = Line2D([], [], marker="_", color="0.4", linestyle="", markersize=9, markeredgewidth=1.5)
     _top_legend(figure, [mark], ["expected loss of exact samples at the true weights"], 1)
     caption = (
@@ -104,34 +71,22 @@ def figure_7(history: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
 
 def figure_8(history: pd.DataFrame, weights: pd.DataFrame) -> Figure:
     """Log weights over the steps; at the right, truth and maximum likelihood at the scale where the run ends."""
-    second_weights = sorted(history["second_weight"].unique())
     groups = sorted(weights["group"].unique())
-    colours, mappable = dataset_colours(second_weights)
-    figure, axes = plt.subplots(2, len(groups), figsize=(9.6, 6.4), sharex=True, layout="constrained")
+    titles = {f"log_weight_{group}": rf"$\log\,\omega_{group}$" for group in groups}
+    figure, axes, colours = _curves(history, titles, "estimated log weight", 1.2, figsize=(9.6, 6.4))
     likelihood = lines_of(weights, "maximum_likelihood").set_index(["second_weight", "group"])["log_weight_centred"]
-    for row, (name, title) in enumerate(TRAINED.items()):
-        for column, group in enumerate(groups):
-            ax: Axes = axes[row, column]
-            for weight, curve in lines_of(history, name).groupby("second_weight"):
-                ax.plot(curve["step"], curve[f"log_weight_{group}"], color=colours[weight], linewidth=1.2)
-            ends = lines_of(weights, name)
-            for end in ends[ends["group"] == group].itertuples():
-                scale = end.log_weight - end.log_weight_centred
-                style = {"color": colours[end.second_weight], "transform": _right(ax), "clip_on": False}
-                ax.plot(1.04, end.log_weight_true_centred + scale, marker="<", markersize=5, **style)
-                ax.plot(1.10, likelihood[end.second_weight, group] + scale, marker="+", markersize=7, **style)
-            ax.set_title(rf"$\log\,\omega_{group}$, {title}", fontsize=9)
-            ax.set_xlim(0, history["step"].max())
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            if column == 0:
-                ax.set_ylabel("estimated log weight")
-            if row == 1:
-                ax.set_xlabel("training step")
-    for column in range(len(groups)):  # the same scale for both conditionals, its own for each group
-        limits = [ax.get_ylim() for ax in axes[:, column]]
-        for ax in axes[:, column]:
+    for ax, (name, group) in zip(axes.flat, product(TRAINED, groups)):
+        ends = lines_of(weights, name)
+        for end in ends[ends["group"] == group].itertuples():
+            scale = end.log_weight - end.log_weight_centred
+            # x in shares of the panel, y in data units
+            style = {"color": colours[end.second_weight], "transform": ax.get_yaxis_transform(), "clip_on": False}
+            ax.plot(1.04, end.log_weight_true_centred + scale, marker="<", markersize=5, **style)
+            ax.plot(1.10, likelihood[end.second_weight, group] + scale, marker="+", markersize=7, **style)
+    for column in axes.T:  # the same scale for both conditionals, its own for each group
+        limits = [ax.get_ylim() for ax in column]
+        for ax in column:
             ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-    add_colour_bar(figure, axes, mappable, second_weights)
     marks = [Line2D([], [], marker=marker, color="0.4", linestyle="", markersize=6) for marker in "<+"]
     _top_legend(figure, marks, ["truth", "exact maximum likelihood"], 2)
     caption = (
@@ -140,6 +95,33 @@ def figure_8(history: pd.DataFrame, weights: pd.DataFrame) -> Figure:
     )
     add_caption(figure, caption, 170)
     return figure
+
+
+def _curves(
+    history: pd.DataFrame, quantities: Mapping[str, str], label: str, linewidth: float, **panels: Any
+) -> tuple[Figure, Any, dict[float, Any]]:
+    """Draws a row of panels per conditionals, a column per quantity, with one colour per dataset and a bar of them."""
+    datasets = sorted(history["second_weight"].unique())
+    shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, len(datasets)))  # dark to light
+    colours = dict(zip(datasets, shades))
+    figure, axes = plt.subplots(2, len(quantities), sharex=True, layout="constrained", **panels)
+    for ax, ((name, title), quantity) in zip(axes.flat, product(TRAINED.items(), quantities)):
+        for weight, curve in lines_of(history, name).groupby("second_weight"):
+            ax.plot(curve["step"], curve[quantity], color=colours[weight], linewidth=linewidth)
+        ax.set_title(f"{quantities[quantity]}, {title}", fontsize=9)
+        ax.set_xlim(0, history["step"].max())
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    for ax in axes[:, 0]:
+        ax.set_ylabel(label)
+    for ax in axes[1]:
+        ax.set_xlabel("training step")
+    norm = BoundaryNorm(np.arange(len(datasets) + 1) - 0.5, len(datasets))
+    fields = ScalarMappable(norm, ListedColormap(shades))
+    bar = figure.colorbar(fields, ax=axes, ticks=range(len(datasets)), fraction=0.03, pad=0.03)
+    bar.ax.set_yticklabels([f"{weight:g}" for weight in datasets])
+    bar.ax.set_title(r"$\omega_{gt,2}$", fontsize=9)
+    bar.ax.grid(False)
+    return figure, axes, colours
 
 
 def figure_recovery(metrics: pd.DataFrame, weights: pd.DataFrame) -> Figure:
@@ -184,11 +166,6 @@ def _looks(metrics: pd.DataFrame) -> list[tuple[str, str]]:
 def _source(table: pd.DataFrame) -> str:
     seeds = ", ".join(str(seed) for seed in sorted(table["seed"].unique()))
     return f"Profile {table['profile'].iloc[0]}, seed {seeds}."
-
-
-def _right(ax: Axes) -> Transform:
-    """Transform with x in axes fractions and y in data units, for marks beside the right edge."""
-    return ax.get_yaxis_transform()
 
 
 def _top_legend(figure: Figure, handles: list[Any], labels: list[str], columns: int) -> None:
