@@ -1,7 +1,7 @@
-"""Runs the cells of a multirun in a process of their own, so that one that is killed takes neither others nor a pool with it.
+"""Runs the cells of a multirun in a process of their own, so that one that is killed takes no others with it.
 
-Joblib and Ray give up all cells when one of their workers is killed, for memory say. The worker therefore has a child that
-does the work, imports what is heavy once, and serves until it is killed or the worker ends.
+Joblib and Ray give up all cells when one of their workers is killed, for memory say. The worker therefore has a child
+that does the work, imports what is heavy once, and serves until it is killed or the worker ends.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls a function of a module in the child.
 
     Raises:
-        ExperimentError: the function raised it, or another exception (whose stack trace is logged), or the child was killed.
+        ExperimentError: the function raised it, or another exception (its stack trace is logged), or the child was
+            killed.
     """
     global _child
     child = _child = _child or _Child()

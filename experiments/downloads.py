@@ -1,7 +1,7 @@
 """Downloads by pooch, with mirrors, a progress bar, resume and checksums.
 
-Files grow as ``<name>.part`` and take their names together, when each was found right: a file that is there is whole, and so
-is the set. A file that is there but wrong is refused, never replaced.
+Files grow as ``<name>.part`` and take their names together, when each was found right: a file that is there is whole,
+and so is the set. A file that is there but wrong is refused, never replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
 import filelock
@@ -118,9 +118,7 @@ def _announce(missing: Sequence[Download], directory: Path, title: str) -> None:
     size = sum(file.size for file in missing) - sum(part.stat().st_size for part in parts)
     free = shutil.disk_usage(directory).free
     if size > free:
-        raise ExperimentError(
-            f"{title} needs {readable_size(size)} in {directory}, but {readable_size(free)} are free"
-        )
+        raise ExperimentError(f"{title} needs {readable_size(size)} in {directory}, but {readable_size(free)} are free")
     names = ", ".join(file.name for file in missing)
     logger.info("%s: downloading %s, %s, to %s", title, names, readable_size(max(size, 0)), directory)
 
@@ -184,7 +182,7 @@ def _transfer(url: str, file: Download, part: Path, tries: int) -> None:
 
 
 def _examine(response: requests.Response, file: Download, stream: IO[bytes], position: int) -> None:
-    """Looks at a response before its body is read, so that a page in place of the file costs nothing that has arrived."""
+    """Looks at a response before its body is read: a page in place of the file costs nothing that has arrived."""
     if response.is_redirect or not response.ok:
         return
     response.raw.headers.pop("content-encoding", None)

@@ -61,8 +61,9 @@ def committed_seconds(folder: Path = METRICS) -> dict[Kind, float]:
 def expected_seconds(kinds: Sequence[Kind], known: Mapping[Kind, float]) -> list[float]:
     """Returns what each cell takes beside the others, in seconds of the machine that made the committed results.
 
-    What is not known takes the median of what is nearest to it: the other profiles of its row, the rows of its experiment
-    in this profile, all of its experiment, the other cells. Smoke runs, which others say nothing about, take the same.
+    What is not known takes the median of what is nearest to it: the other profiles of its row, the rows of its
+    experiment in this profile, all of its experiment, the other cells. Smoke runs, which others say nothing about, take
+    the same.
     """
 
     def median_of(fits: Callable[[Kind], bool]) -> float | None:

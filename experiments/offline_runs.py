@@ -1,7 +1,7 @@
-"""The offline runs of W&B under a results folder: which of them are to be uploaded, and what of a broken one is readable.
+"""The offline runs of W&B under a results folder: which are to be uploaded, and what of a broken one is readable.
 
-A killed process leaves a log that ends within a record. `wandb sync` then sends what stands before it, but neither marks
-the part as sent nor goes on to later parts of the same run; so the end that can't be read is cut off before.
+A killed process leaves a log that ends within a record. `wandb sync` then sends what stands before it, but neither
+marks the part as sent nor goes on to later parts of the same run; so the end that can't be read is cut off before.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def cut_unreadable_ends(folders: list[Path]) -> Iterator[str]:
 def end_of_records(content: bytes) -> int:
     """Returns where the last whole record of a W&B log ends.
 
-    The log is LevelDB's: behind a header, records in chunks of a checksum (CRC-32 of type and data), a length, a type and
-    data; the rest of a block that is too short for a chunk is zeros.
+    The log is LevelDB's: behind a header, records in chunks of a checksum (CRC-32 of type and data), a length, a type
+    and data; the rest of a block that is too short for a chunk is zeros.
     """
     position = end = _HEADER if content[:4] == b":W&B" else 0
     while end and position + _HEADER <= len(content):

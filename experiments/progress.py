@@ -1,7 +1,7 @@
 """Says how far a multirun is, what failed and how to go on, under every launcher: a callback of Hydra's.
 
-It lives in the process that was started and asks the results store, where workers, here or on other machines, leave what
-became of their cells. Where all cells are finished nothing is launched, and nothing heavy imported.
+It lives in the process that was started and asks the results store, where workers, here or on other machines, leave
+what became of their cells. Where all cells are finished nothing is launched, and nothing heavy imported.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Progress(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Finds the cells, says which are finished, and begins to watch."""
         Progress.current = self
-        logging.getLogger("hydra").setLevel(logging.WARNING)  # its launchers name every cell, as the cells do themselves
+        logging.getLogger("hydra").setLevel(logging.WARNING)  # its launchers name every cell, as cells do
         self._folder = Path(config.hydra.sweep.dir)
         self._jobs = Path(OmegaConf.select(config, "hydra.launcher.submitit_folder") or self._folder / "none").parent
         self._search = not str(config.hydra.sweeper._target_).endswith("BasicSweeper")
@@ -115,7 +115,8 @@ class Progress(Callback):
         self.stop()
         why = (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0].rstrip(".")
         lost = self._named(lambda cell: cell.reason or (cell.started(self._started) and "lost") or "not started")
-        sys.exit(f"error: the launcher gave up ({why}); {len(lost)} of {self.total} cells are left:{''.join(lost)}\n{AGAIN}")
+        count = f"{len(lost)} of {self.total} cells are left"
+        sys.exit(f"error: the launcher gave up ({why}); {count}:{''.join(lost)}\n{AGAIN}")
 
     def _named(self, state: Callable[[Watched], str | None]) -> list[str]:
         left = [cell for cell in self.cells if not cell.finished]
@@ -179,7 +180,7 @@ def _cells(config: DictConfig) -> Iterator[Watched]:
     loader = GlobalHydra.instance().config_loader()
     params = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True) if config.hydra.sweeper.params else {}
     assert isinstance(params, dict)
-    arguments = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    arguments = [f"{key!s}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
     parser = OverridesParser.create(config_loader=loader)
     [grid] = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)
     if not grid:

@@ -1,8 +1,8 @@
 """Weights & Biases, the only module that imports it.
 
-Offline by default: a run needs no account, and nothing leaves the machine before ``wandb login`` and ``make wandb-sync``.
-A run's id is the run id of the results store and its group the label of its row, so that a relaunch continues the same
-W&B run. Host, user, command line, environment and git remote are not recorded, nor are local paths.
+Offline by default: a run needs no account, and nothing leaves the machine before ``wandb login`` and ``make
+wandb-sync``. A run's id is the run id of the results store and its group the label of its row, so that a relaunch
+continues the same W&B run. Host, user, command line, environment and git remote are not recorded, nor local paths.
 """
 
 from __future__ import annotations

@@ -16,44 +16,36 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import save
-from experiments.weak_supervision import mpi3d, planes
-from experiments.weak_supervision.contact_sheet import contact_sheet
-from experiments.weak_supervision.factors import POSITIONS
-from experiments.weak_supervision.images import SOURCES, FactorImages, load_images
-from experiments.weak_supervision.networks import IMAGE_SIZES
-from experiments.weak_supervision.rendering import Renderer
+from experiments.figures import save
+from experiments.settings import one_line_errors
+from experiments.weak_supervision.data import mpi3d, mpi3d_sim
+from experiments.weak_supervision.data.contact_sheet import contact_sheet
+from experiments.weak_supervision.data.images import FactorImages
+from experiments.weak_supervision.data.mpi3d_factors import POSITIONS
+from experiments.weak_supervision.data.pair_data import SOURCES
+from experiments.weak_supervision.data.renderer import Renderer
 
 
-def load(source: str, options: argparse.Namespace) -> None:
-    """Brings the images into the data folder and says what there is."""
-    images = load_images(
-        source, levels=None, image_size=options.image_size, positions=options.positions, data_directory=options.data
-    )
-    print(f"{source}: {_describe(images)} are ready")
+def load(source: str, options: argparse.Namespace, levels: int | None = None) -> FactorImages:
+    """Brings the images into the data folder."""
+    return SOURCES[source].load(options.image_size, levels, options.positions, options.data)
 
 
 def package() -> None:
     """Renders the planes that are shipped and says what to change in the code when they are new."""
     with Renderer() as renderer:
-        rendered = planes.render_default(renderer)
-    if planes.digest(rendered) == planes.SHA256 and planes.PATH.exists():
-        print(f"{planes.PATH} is up to date (SHA-256 of its planes {planes.SHA256})")
+        rendered = mpi3d_sim.render_default(renderer)
+    if mpi3d_sim.digest(rendered) == mpi3d_sim.SHA256 and mpi3d_sim.PATH.exists():
+        print(f"{mpi3d_sim.PATH} is up to date (SHA-256 of its planes {mpi3d_sim.SHA256})")
         return
-    planes.save(rendered, planes.PATH)
-    print(f"wrote {planes.PATH} ({planes.PATH.stat().st_size:,} bytes)")
-    print(f'set SHA256 in experiments/weak_supervision/planes.py to "{planes.digest(rendered)}"')
+    mpi3d_sim.save(rendered, mpi3d_sim.PATH)
+    print(f"wrote {mpi3d_sim.PATH} ({mpi3d_sim.PATH.stat().st_size:,} bytes)")
+    print(f'set SHA256 in {mpi3d_sim.__file__} to "{mpi3d_sim.digest(rendered)}"')
 
 
 def draw(options: argparse.Namespace) -> None:
     """Draws the contact sheet of a source."""
-    images = load_images(
-        options.source, levels=options.levels, image_size=options.image_size, positions=options.positions,
-        data_directory=options.data,
-    )  # fmt: skip
+    images = load(options.source, options, options.levels)
     for path in save(contact_sheet(images), options.output, f"{options.source}_contact_sheet"):
         print(f"wrote {path}")
 
@@ -78,24 +70,20 @@ def main(arguments: list[str] | None = None) -> None:
     sheet = commands.add_parser("contact-sheet", help="draw a contact sheet")
     sheet.add_argument("--source", choices=SOURCES, default="mpi3d_sim", help="%(default)s")
     sheet.add_argument("--levels", type=int, choices=(4, 6), help="colours and shapes (default: all that there are)")
-    sheet.add_argument("--positions", type=int, default=planes.POSITIONS, help="of each axis (%(default)s)")
+    sheet.add_argument("--positions", type=int, default=mpi3d_sim.DEFAULT_POSITIONS, help="of each axis (%(default)s)")
     sheet.add_argument("--output", type=Path, default=Path("results/local/figures"), help="folder (%(default)s)")
     for command in (fetch, render, sheet):
-        command.add_argument("--image-size", type=int, choices=IMAGE_SIZES, default=64, help="pixels (%(default)s)")
+        command.add_argument("--image-size", type=int, choices=(64, 32), default=64, help="pixels (%(default)s)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
+    with one_line_errors(options.data):
         if options.command == "package":
             package()
         elif options.command == "contact-sheet":
             draw(options)
         else:
             for source in options.source if options.command == "fetch" else ["mpi3d_sim"]:
-                load(source, options)
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
+                print(f"{source}: {_describe(load(source, options))} are ready")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the experiments are run from the checkout
-
-from experiments.common.errors import ExperimentError
-from experiments.common.reproducibility import code_facts
-from experiments.common.tracking import MODES, track
+from experiments.environment import code_facts
+from experiments.settings import ExperimentError, one_line_errors
+from experiments.tracking import MODES, track
 
 FOLDERS = ("tables", "figures", "metrics")
 
@@ -46,7 +43,7 @@ def publish(source: Path, results: Path, mode: str, project: str) -> None:
         seed=None,
         job_type="evaluate",
         tags=["pages"],
-        config={"row": "pages", "room": "pages"},
+        config={"experiment_name": "pages"},
         results=results,
     ) as tracker:
         tracker.log_facts(code_facts())
@@ -65,10 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--mode", choices=[mode for mode in MODES if mode != "disabled"], default="offline")
     parser.add_argument("--project", default="mvhg", help="(%(default)s)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.results):
         publish(options.source, options.results, options.mode, options.project)
-    except ExperimentError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ interrupted run share its id and become one run.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ def sync(results: Path, dry_run: bool = False) -> None:
         print("\n".join(str(folder) for folder in runs.waiting))
     if dry_run or not runs.waiting:
         return
+    os.environ.setdefault("WANDB_DIR", str(results))  # of the client's own notes
     if not logged_in():
         raise ExperimentError("W&B has no key: run `wandb login` (an account is free), then this again")
     require_server()

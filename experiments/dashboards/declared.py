@@ -62,7 +62,7 @@ URN = Dashboard(
             _of_datasets("train_loss", "squared loss in training, elements squared"),
             _of_datasets("validation_loss", "squared loss in validation, elements squared"),
         ],
-        "Learned log weights": [_of_datasets(f"log_weight_{group}", f"log weight of group {group}") for group in GROUPS],
+        "Learned log weights": [_of_datasets(f"log_weight_{one}", f"log weight of group {one}") for one in GROUPS],
         "Recovery": [bars("RMSE of the log weights", "rmse")],
     },
 )
