@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from experiments.clustering.pages import ONLY, contents
+from experiments.clustering.tables import contents
 from experiments.settings import one_line_errors
 from experiments.tables import write
 
@@ -20,10 +20,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder of CSVs (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("results/local/tables"), help="folder (%(default)s)")
     parser.add_argument("--profile", help="take this profile only (default: every one)")
-    parser.add_argument("--only", choices=ONLY, help="write these only (default: what there is)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
-        write(contents(options.metrics, options.profile, options.only), options.output)
+        write(contents(options.metrics, options.profile), options.output)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,6 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments.clustering import digits_5000, mnist
-from experiments.clustering.digits import subsample
 from experiments.settings import ExperimentError, settings
 
 SOURCES = {"mnist": mnist.load, "digits_5000": digits_5000.load}
@@ -98,3 +98,19 @@ class ClusteringData:
                 f"{num_clusters} clusters; raise experiment.data.max_digits or version"
             )
         return Splits(train_images[kept], train_labels[kept], test_images, test_labels, test_kept)
+
+
+def subsample(labels: Tensor, classes: Sequence[int], ratio: float, generator: torch.Generator) -> Tensor:
+    """Keeps ``round(ratio * count)`` digits of each given class, drawn without replacement, and all of the others.
+
+    The order of ``classes`` does not matter, and with the same seed a smaller ratio keeps a subset of a larger one's.
+
+    Returns:
+        Positions of the digits that stay [kept] int64, ascending.
+    """
+    keep = torch.ones(len(labels), dtype=torch.bool)
+    for one in sorted(classes):
+        members = torch.nonzero(labels == one).squeeze(1)
+        order = torch.randperm(len(members), generator=generator)
+        keep[members[order[round(ratio * len(members)) :]]] = False
+    return torch.nonzero(keep).squeeze(1)

@@ -1,21 +1,27 @@
-"""Training on digits that lie on the device, and the order in which it takes them."""
+"""Training on digits that lie on the device, in an order that is a function of seed and epoch alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
+from experiments.context import RunContext
+from experiments.store import readable_checkpoint
 from experiments.training import ChunkedTraining
 
 STEPS_PER_CHUNK = 50
 
 
 class DigitTraining(ChunkedTraining):
-    """Base of the models here; a chunk is a tensor of indices, and a step takes ``batch_size`` of them.
+    """Base of the models here; a step takes ``batch_size`` digits of its chunk.
 
     Args:
         images: [digits, pixels] uint8; they move to the device with the module.
@@ -32,13 +38,19 @@ class DigitTraining(ChunkedTraining):
         self.batch_size = batch_size
         self.register_buffer("images", images, persistent=False)
 
-    def chunks(self, seed: int, steps_per_chunk: int = STEPS_PER_CHUNK) -> DataLoader[Tensor]:
-        """Loader of one epoch's order in chunks of index tensors [steps_per_chunk * batch_size]."""
-        sampler = _ShuffledChunks(len(self.images), steps_per_chunk * self.batch_size, seed)
-        return DataLoader(_Indices(), batch_size=None, sampler=sampler)
+    def chunks(self, seed: int, steps_per_chunk: int = STEPS_PER_CHUNK) -> DataLoader[Any]:
+        """Loader of the chunks' numbers; the order that ``seed`` gives is drawn anew in every epoch."""
+        self.order_seed = seed
+        self.chunk_size = steps_per_chunk * self.batch_size
+        return DataLoader(range(math.ceil(len(self.images) / self.chunk_size)), batch_size=None)  # type: ignore[arg-type]
 
-    def steps(self, chunk: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        for indices in chunk.split(self.batch_size):
+    def on_train_epoch_start(self) -> None:
+        # Seeds of neighbouring runs are far apart, see derive_seed.
+        generator = torch.Generator().manual_seed(self.order_seed + self.current_epoch)
+        self.order = torch.randperm(len(self.images), generator=generator).to(self.device).split(self.chunk_size)
+
+    def steps(self, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices in self.order[chunk].split(self.batch_size):
             yield self.images.index_select(0, indices).float().div_(255), indices
 
     def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,30 +58,30 @@ class DigitTraining(ChunkedTraining):
         raise NotImplementedError
 
 
-class _Indices(Dataset[Tensor]):
-    """Hands the sampler's indices through: the images lie on the device already."""
+def fit(
+    context: RunContext,
+    training: DigitTraining,
+    epochs: int,
+    folder: Path,
+    order_seed: int,
+    checkpoint_every: int,
+    callbacks: Sequence[pl.Callback] = (),
+    **trainer_settings: Any,
+) -> None:
+    """Trains, or goes on from the checkpoint in ``folder``.
 
-    def __getitem__(self, indices: Tensor) -> Tensor:
-        return indices
-
-
-class _ShuffledChunks(Sampler[Tensor]):
-    """The digits in random order, a function of (seed, epoch) alone: a resumed run sees the order of a whole one."""
-
-    def __init__(self, num_digits: int, chunk_size: int, seed: int) -> None:
-        self.num_digits = num_digits
-        self.chunk_size = chunk_size
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before every epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Tensor]:
-        # Seeds of neighbouring runs are far apart, see derive_seed.
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        yield from torch.randperm(self.num_digits, generator=generator).split(self.chunk_size)
-
-    def __len__(self) -> int:
-        return math.ceil(self.num_digits / self.chunk_size)
+    Raises:
+        KeyboardInterrupt: it was stopped from outside.
+    """
+    checkpoint = ModelCheckpoint(
+        folder,
+        filename="last",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+        every_n_epochs=checkpoint_every,
+    )
+    trainer = context.trainer(max_epochs=epochs, callbacks=[checkpoint, *callbacks], **trainer_settings)
+    found = readable_checkpoint(folder / "last.ckpt")
+    trainer.fit(training, training.chunks(order_seed), ckpt_path=found, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt

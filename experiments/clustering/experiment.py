@@ -1,4 +1,4 @@
-"""One cell of Table 2: a prior on a dataset version."""
+"""One cell of Table 2, a prior on a dataset version, and the study of what it starts from."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import logging
 from typing import ClassVar
 
 import pandas as pd
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from experiments.axes import Row
 from experiments.clustering import evaluation
 from experiments.clustering.blocks import is_shown
 from experiments.clustering.data import ClusteringData, Splits
+from experiments.clustering.digit_training import fit
 from experiments.clustering.pretraining.pretraining import Pretrained, Pretraining
 from experiments.clustering.priors import Prior
 from experiments.clustering.scores import score
@@ -63,14 +62,15 @@ class ClusteringExperiment:
             settings=self.training,
             noise_seed=context.generator(NOISE_STREAM).initial_seed(),
         )
-        self._fit(context, model)
+        order_seed, every = context.generator(ORDER_STREAM).initial_seed(), self.checkpoint_every
+        fit(context, model, self.training.max_epochs, context.directory, order_seed, every, [RateEstimate()])
         if self.keep_model:
             context.save_model(model.vade.state_dict())
         return self._tables(context, splits, model.cpu(), at_start)
 
     @staticmethod
     def keep_lines(name: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame | None:
-        """What the collected results keep of a table: the scores alone of a study, and pictures where they are shown."""
+        """What the collected results keep of a table: of a study the scores, and pictures where they are shown."""
         if row.experiment == "clustering":
             return lines if name not in ClusteringExperiment.one_seed_tables or is_shown(name, row.axes) else None
         return lines if name == "metrics" else None
@@ -82,23 +82,6 @@ class ClusteringExperiment:
         vade = self.pretraining.vade(context, self.prior.num_clusters)
         vade.load_state_dict(pretrained.state)
         return splits, pretrained, vade
-
-    def _fit(self, context: RunContext, model: VaDETraining) -> None:
-        callbacks: list[pl.Callback] = [
-            ModelCheckpoint(
-                context.directory,
-                filename="last",
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-                every_n_epochs=self.checkpoint_every,
-            ),
-            RateEstimate(),
-        ]
-        trainer = context.trainer(max_epochs=self.training.max_epochs, callbacks=callbacks)
-        chunks = model.chunks(context.generator(ORDER_STREAM).initial_seed())
-        trainer.fit(model, chunks, ckpt_path=context.checkpoint_path, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
 
     def _tables(
         self, context: RunContext, splits: Splits, model: VaDETraining, at_start: dict[str, Tensor]
@@ -132,3 +115,22 @@ class ClusteringExperiment:
             "generated": evaluation.generated_table(vade, scores.matching, context.generator(GENERATED_STREAM)),
             "latent": evaluation.latent_table(test_means, test_clusters, splits.test_labels),
         }
+
+
+@settings
+class PretrainingStudy(ClusteringExperiment):
+    """Pretrains and scores, and leaves out the training that would follow: what makes the start good?"""
+
+    def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
+        """Returns ``metrics``: one line per stage (``found``: by the mixture; ``start``: by the VaDE) and split."""
+        num_clusters = self.prior.num_clusters
+        splits, pretrained, vade = self.start(context)
+        found = score(pretrained.assignments, splits.train_labels, num_clusters)
+        scores = {"accuracy": found.accuracy, "nmi": found.nmi, "ari": found.ari}
+        first = {"stage": "found", "split": "train", "digits": len(splits.train_labels), **scores}
+        clusters = evaluation.assignments(vade, splits, self.training.batch_size)
+        metrics = pd.DataFrame([first, *evaluation.split_metrics("start", splits, clusters, num_clusters)])
+        metrics["reconstruction_loss"] = pretrained.reconstruction_loss
+        metrics["log_likelihood"] = pretrained.log_likelihood
+        context.log_summary({"found/accuracy": found.accuracy})
+        return {"metrics": metrics}

@@ -114,20 +114,7 @@ def _grid(
     height: float,
     sharey: Any,
 ) -> Figure:
-    """A column per version and a row per quantity, each drawn by ``panel`` from the version's lines.
-
-    Args:
-        block: where the lines are from.
-        lines: with ``version``.
-        panel: draws into axes a version's lines and a quantity.
-        quantities: columns of the lines -> label of the row's axis.
-        below: label of the horizontal axis.
-        legend: labels in their order.
-        legend_columns: of the legend.
-        caption: without the source of the numbers.
-        height: inches.
-        sharey: which panels have the vertical axis in common.
-    """
+    """A column per version and a row per quantity (column of the lines -> label), each drawn by ``panel``."""
     versions = {key: name for key, name in block.versions.items() if (lines["version"] == key).any()}
     size = (1.2 + 3.1 * len(versions), height)
     figure, axes = plt.subplots(

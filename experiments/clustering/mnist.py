@@ -11,11 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from experiments.clustering.digits import Digits
 from experiments.downloads import Download, download, part_of
 from experiments.settings import ExperimentError
+
+
+class Digits(NamedTuple):
+    """What the reader of a data set returns: images [N, 784] uint8, row by row, and labels [N] int64, 0 to 9."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
 
 
 class IdxFile(NamedTuple):
@@ -55,7 +63,6 @@ FILES = (
     ),
 )  # fmt: skip
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://yann.lecun.com/exdb/mnist/")
-UNSIGNED_BYTE = 0x08  # the code of the element type in the third byte of an IDX header
 
 
 def load(directory: Path) -> Digits:
@@ -66,14 +73,13 @@ def load(directory: Path) -> Digits:
             ``MNIST/raw/``; if there is none at all, they are downloaded into ``mnist/``.
 
     Raises:
-        ExperimentError: a file that is missing, truncated, altered or no IDX file; no network.
+        ExperimentError: a file that is missing, truncated, altered or another one; no network.
     """
     paths = _find(directory)
     if not paths:
         _download(directory / "mnist")
         paths = _find(directory)
-    arrays = [torch.from_numpy(_read(file, paths[file.name])) for file in FILES]
-    train_images, train_labels, test_images, test_labels = arrays
+    train_images, train_labels, test_images, test_labels = (_read(file, paths[file.name]) for file in FILES)
     return Digits(train_images.flatten(1), train_labels.long(), test_images.flatten(1), test_labels.long())
 
 
@@ -111,54 +117,27 @@ def _download(folder: Path) -> None:
     download(files, folder, title="MNIST", alternative=alternative)
 
 
-def _read(file: IdxFile, path: Path) -> NDArray[np.uint8]:
+def _read(file: IdxFile, path: Path) -> Tensor:
+    """The array of a file: two zero bytes, type code, number of dimensions, the dimensions, the elements."""
     content = _read_bytes(path)
-    array = _parse_idx(content, path, file.shape)
+    header = 4 + 4 * len(file.shape)
+    expected = header + prod(file.shape)
+    if len(content) != expected:
+        what = "is truncated" if len(content) < expected else "is another file"
+        raise ExperimentError(f"{path} {what}: {len(content):,} bytes, expected {expected:,}; get the file again")
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != file.md5:
         raise ExperimentError(f"{path} was altered: it has the size of MNIST's file, not its content")
-    return array
+    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=header).reshape(file.shape).copy())
 
 
 def _read_bytes(path: Path) -> bytes:
     """The content of a plain file, or the decompressed content of one whose name ends in ``.gz``."""
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise ExperimentError(f"{path} can't be read ({error.strerror})") from None
-    if path.suffix != ".gz":
-        return content
-    try:
-        return gzip.decompress(content)
+        return gzip.decompress(content) if path.suffix == ".gz" else content
     except EOFError:
         raise ExperimentError(f"{path} is truncated: its gzip stream ends early; get the file again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise ExperimentError(f"{path} is not a sound gzip file ({error}); get the file again") from None
-
-
-def _parse_idx(content: bytes, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The array of an uncompressed IDX file of unsigned bytes; it owns its memory.
-
-    Format: two zero bytes, type code, number of dimensions, the dimensions as big-endian 32-bit integers, the elements.
-    """
-    dimensions = len(shape)
-    header = 4 + 4 * dimensions
-    magic = bytes((0, 0, UNSIGNED_BYTE, dimensions))
-    if content[:4] != magic:
-        raise ExperimentError(
-            f"{path} is not an IDX file of {dimensions}-dimensional unsigned bytes: "
-            f"it starts with {content[:4].hex(' ') or 'nothing'}, expected {magic.hex(' ')}"
-        )
-    if len(content) < header:
-        raise ExperimentError(f"{path} is truncated: it ends within its header of {header} bytes; get the file again")
-    found = tuple(int(size) for size in np.frombuffer(content, dtype=">u4", count=dimensions, offset=4))
-    if found != shape:
-        raise ExperimentError(f"{path} has the wrong size: its header says {_times(found)}, expected {_times(shape)}")
-    expected = header + prod(shape)
-    if len(content) != expected:
-        what = "is truncated" if len(content) < expected else "has bytes after its end"
-        raise ExperimentError(f"{path} {what}: {len(content):,} bytes, expected {expected:,}; get the file again")
-    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape).copy()
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    except OSError as error:
+        raise ExperimentError(f"{path} can't be read ({error.strerror})") from None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments import configuration
 from experiments.clustering import data, digits_5000
-from experiments.clustering.digits import Digits
+from experiments.clustering.mnist import Digits
 from experiments.clustering.pretraining.manifold import Manifold
 from experiments.clustering.priors import CategoricalPrior
 from scripts import aggregate, figures_clustering, tables_clustering

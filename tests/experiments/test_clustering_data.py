@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from experiments.clustering import digits_5000, mnist
-from experiments.clustering.data import ClusteringData, Splits
-from experiments.clustering.digits import subsample
+from experiments.clustering.data import ClusteringData, Splits, subsample
 from experiments.clustering.mnist import IdxFile
 from experiments.downloads import MIRROR, Download, part_of
 from experiments.settings import ExperimentError
@@ -85,13 +84,10 @@ IMAGES = "train-images-idx3-ubyte"
     ("damage", "message"),
     [
         (lambda data: data[:-1], r"is truncated: 9,423 bytes, expected 9,424"),
-        (lambda data: data[:10], r"is truncated: it ends within its header of 16 bytes"),
-        (lambda data: data + b"\0", r"has bytes after its end: 9,425 bytes, expected 9,424"),
+        (lambda data: data + b"\0", r"is another file: 9,425 bytes, expected 9,424"),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), r"was altered: it has the size of MNIST's file, not its con"),
-        (lambda data: b"", r"is not an IDX file of 3-dimensional unsigned bytes: it starts with nothing"),
-        (lambda data: b"<html>", r"is not an IDX file .*: it starts with 3c 68 74 6d, expected 00 00 08 03"),
-        (lambda data: b"\0\0\x0d" + data[3:], r"is not an IDX file .*: it starts with 00 00 0d 03"),
-        (lambda data: idx(np.zeros((12, 32, 32), np.uint8)), r"wrong size: .* 12 x 32 x 32, expected 12 x 28 x 28"),
+        (lambda data: b"<html>", r"is truncated: 6 bytes, expected 9,424"),
+        (lambda data: idx(np.zeros((12, 32, 32), np.uint8)), r"is another file: 12,304 bytes, expected 9,424"),
     ],
 )
 @pytest.mark.parametrize("compressed", [False, True])
@@ -148,7 +144,7 @@ def test_one_of_four_missing_is_no_reason_to_download(
     part_of(gone).touch()
     called = []
     monkeypatch.setattr(mnist, "download", lambda *args, **kwargs: called.append(gone.write_bytes(b"")))
-    with pytest.raises(ExperimentError, match=r"it starts with nothing"):
+    with pytest.raises(ExperimentError, match=r"is truncated"):
         mnist.load(tmp_path)
     assert len(called) == 1
 

@@ -14,10 +14,9 @@ import pytest
 
 from experiments.clustering.blocks import Block, read_blocks
 from experiments.clustering.figures import figure_3, figure_history
-from experiments.clustering.pages import WEIGHTS
 from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.clustering.recovery import rank_correlation, recovery
-from experiments.clustering.tables import notes, table_2, weights_tables
+from experiments.clustering.tables import WEIGHTS, notes, table_2, weights_tables
 from experiments.results import read_paper
 from experiments.settings import ExperimentError
 from experiments.tables import Table

@@ -16,7 +16,7 @@ import torch
 from experiments.clustering import data as data_module
 from experiments.clustering import mnist
 from experiments.clustering.data import SOURCES, ClusteringData, Splits
-from experiments.clustering.digits import Digits
+from experiments.clustering.mnist import Digits
 from experiments.clustering.pretraining import pretraining
 from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.pretraining.pretraining import Pretraining

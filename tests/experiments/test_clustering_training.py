@@ -88,21 +88,21 @@ def test_the_temperature_falls_exponentially_over_its_share_of_the_steps(share: 
     np.testing.assert_allclose(used, [10 ** -min(step / steps, 1) for step in range(12)], rtol=1e-5)
 
 
-def test_every_epoch_takes_every_digit_once_in_an_order_of_seed_and_epoch() -> None:
-    model = vade_training()
-
-    def order(epoch: int, seed: int) -> list[int]:
-        loader = model.chunks(seed, steps_per_chunk=2)
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        chunks = list(loader)
-        assert [len(chunk) for chunk in chunks] == [2 * BATCH, DIGITS - 2 * BATCH]
-        return torch.cat(chunks).tolist()
-
-    first = order(0, seed=7)
-    assert sorted(first) == list(range(DIGITS))
-    assert order(0, seed=7) == first
-    assert order(1, seed=7) != first
-    assert order(0, seed=8) != first
+@pytest.mark.parametrize("steps_per_chunk", [1, 2, 50])
+def test_every_epoch_takes_every_digit_once_in_an_order_of_seed_and_epoch(steps_per_chunk: int) -> None:
+    """Whatever the size of the chunks, so that it may change without a change of the numbers."""
+    taken: list[list[int]] = []
+    for seed in (7, 8):
+        model = vade_training()
+        step = model.step_loss
+        model.step_loss = lambda images, indices: (taken.append(indices.tolist()), step(images, indices))[1]
+        fit(model, 2, steps_per_chunk, order_seed=seed)
+    assert [len(indices) for indices in taken] == [BATCH, BATCH, DIGITS - 2 * BATCH] * 4
+    orders = [sum(taken[first : first + STEPS], []) for first in range(0, len(taken), STEPS)]
+    assert all(sorted(order) == list(range(DIGITS)) for order in orders)
+    first, second = (torch.randperm(DIGITS, generator=generator(7 + epoch)).tolist() for epoch in (0, 1))
+    assert orders[:2] == [first, second]
+    assert orders[2] == second, "seeds of runs are far apart, those of epochs follow each other"
 
 
 @pytest.mark.parametrize("resumed_at", [0, 1000])

@@ -129,14 +129,14 @@ def text(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (absent_group, r"layer encoder2: its group is absent"),
-        (absent_array, r"layer encoder2: the array encoder2_b is absent"),
-        (group_for_array, r"layer encoder2: the array encoder2_b is absent"),
+        (absent_group, r"weights.h5 can't be read as an HDF5 file of Keras 1 or 2 \(.*encoder2"),
+        (absent_array, r"weights.h5 can't be read as an HDF5 file of Keras 1 or 2 \(.*encoder2_b"),
+        (group_for_array, r"weights.h5 can't be read as an HDF5 file of Keras 1 or 2 \("),
         (no_bias, r"layer encoder2: found shapes \[\(5, 5\)\], expected \[\(5, 5\), \(5,\)\]"),
-        (no_layer_names, r"weights.h5 has no attribute layer_names: not a weights file of Keras"),
-        (no_weight_names, r"weights.h5, layer encoder2 has no attribute weight_names"),
+        (no_layer_names, r"weights.h5 can't be read as an HDF5 file of Keras 1 or 2 \(.*layer_names"),
+        (no_weight_names, r"weights.h5 can't be read as an HDF5 file of Keras 1 or 2 \(.*weight_names"),
         (not_finite, r"layer encoder2: not all weights are finite"),
-        (text, r"weights.h5 can't be read as an HDF5 file of Keras \("),
+        (text, r"weights.h5 can't be read as an HDF5 file of Keras 1 or 2 \("),
     ],
 )
 def test_a_damaged_file_is_refused(

@@ -62,9 +62,9 @@ def load_autoencoder_weights(path: Path, widths: Sequence[int]) -> list[tuple[Te
     expected = [*pairwise(widths), *pairwise(reversed(widths))]
     try:
         with h5py.File(path, "r") as file:
-            layers = _layers(file, path)
+            layers = _layers(file)
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # what h5py raises for damaged files
-        raise ExperimentError(f"{path} can't be read as an HDF5 file of Keras ({error})") from None
+        raise ExperimentError(f"{path} can't be read as an HDF5 file of Keras 1 or 2 ({error})") from None
     if len(layers) != len(expected):
         names = ", ".join(name for name, _ in layers) or "none"
         raise ExperimentError(f"{path} has {len(layers)} layers with weights ({names}), expected {len(expected)}")
@@ -80,27 +80,17 @@ def load_autoencoder_weights(path: Path, widths: Sequence[int]) -> list[tuple[Te
     return pairs
 
 
-def _layers(file: h5py.File, path: Path) -> list[tuple[str, list[NDArray[np.float32]]]]:
+def _layers(file: h5py.File) -> list[tuple[str, list[NDArray[np.float32]]]]:
     """Name and arrays of every layer with weights, in the order of the model."""
-    # A file of the whole model holds the weights one group further down.
-    root = file.get("model_weights", file)
+    root = file.get("model_weights", file)  # a file of the whole model holds them one group further down
     layers = []
-    for name in _names(root, "layer_names", path):
-        if name not in root:
-            raise ExperimentError(f"{path}, layer {name}: its group is absent")
-        group = root[name]
-        weights = _names(group, "weight_names", path)
-        absent = [weight for weight in weights if not isinstance(group.get(weight), h5py.Dataset)]
-        if absent:
-            raise ExperimentError(f"{path}, layer {name}: the array {absent[0]} is absent")
+    for name in _names(root.attrs["layer_names"]):
+        weights = [root[name][weight] for weight in _names(root[name].attrs["weight_names"])]
         if weights:
-            layers.append((name, [np.array(group[weight], dtype=np.float32) for weight in weights]))
+            layers.append((name, [np.array(weight[()], dtype=np.float32) for weight in weights]))
     return layers
 
 
-def _names(group: h5py.Group, attribute: str, path: Path) -> list[str]:
-    if attribute not in group.attrs:
-        where = "" if group.name in ("/", "/model_weights") else f", layer {group.name.rpartition('/')[2]}"
-        raise ExperimentError(f"{path}{where} has no attribute {attribute}: not a weights file of Keras 1 or 2")
-    # Bytes from Keras 1 and 2, text from some of its relatives.
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]
+def _names(values: Sequence[bytes | str]) -> list[str]:
+    """Bytes from Keras 1 and 2, text from some of its relatives."""
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in values]

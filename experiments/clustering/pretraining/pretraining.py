@@ -13,11 +13,10 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from experiments.clustering.data import Splits
-from experiments.clustering.digit_training import DigitTraining
+from experiments.clustering.digit_training import DigitTraining, fit
 from experiments.clustering.networks import Autoencoder
 from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.pretraining.cache import cached, key_of
@@ -30,7 +29,6 @@ from experiments.clustering.priors import UniformPrior
 from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
 from experiments.settings import ExperimentError, NonNegative, NonNegativeInt, Positive, PositiveInt, settings
-from experiments.store import readable_checkpoint
 
 log = logging.getLogger("experiments")
 PIXELS, ORIGINAL_WIDTHS = 784, [784, 500, 500, 2000, 10]
@@ -226,14 +224,8 @@ def embed(autoencoder: Autoencoder, images: Tensor, part_size: int = 5000) -> Te
 
 
 def _fit(context: RunContext, training: DigitTraining, epochs: int, folder: Path, name: str) -> None:
-    """Trains, or goes on from the checkpoint in ``folder``, which is removed in the end."""
-    checkpoint = ModelCheckpoint(
-        folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False, every_n_epochs=2
-    )
-    trainer = context.trainer(max_epochs=epochs, callbacks=[checkpoint], logger=False)
+    """Trains without a trace in the logs; the checkpoint is removed in the end."""
     log.info("  pretraining, %s: %d epochs of %d steps", name, epochs, training.steps_per_epoch)
-    chunks = training.chunks(context.generator(ORDER_STREAM).initial_seed())
-    trainer.fit(training, chunks, ckpt_path=readable_checkpoint(folder / "last.ckpt"), weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    order_seed = context.generator(ORDER_STREAM).initial_seed()
+    fit(context, training, epochs, folder, order_seed, checkpoint_every=2, logger=False)
     shutil.rmtree(folder, ignore_errors=True)  # there is none after fewer epochs than between two checkpoints
