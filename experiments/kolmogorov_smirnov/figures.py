@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,23 +23,14 @@ from experiments.settings import ExperimentError
 SAMPLER = "straight_through"  # the differentiable formulation, which the paper tests
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a figure of the paper shows.
-
-    Attributes:
-        series: Name of the series.
-        symbol: The varied parameter in formulas.
-        groups: Groups, from 1, whose histograms are shown.
-        tests: Whether distances and p-values are shown.
-        urn: The fixed parameters, for the caption.
-    """
+class Plan(NamedTuple):
+    """What a figure of the paper shows."""
 
     series: str
-    symbol: str
-    groups: tuple[int, ...]
-    tests: bool
-    urn: str
+    symbol: str  # of the varied parameter
+    groups: tuple[int, ...]  # from 1, whose histograms are shown
+    tests: bool  # whether distances and p-values are shown
+    urn: str  # the fixed parameters, for the caption
 
 
 WEIGHTS_URN = r"$m = (200, 200, 200)$, $n = 180$, $\omega = (1, \omega_2, 1)$"
