@@ -1,16 +1,26 @@
-"""Kernels and synchronisations of the library's calls, as a GPU would see them, and whether they compile whole."""
+"""Kernels and synchronisations of the library's calls, as a GPU would see them, and whether they compile whole.
+
+In a process of its own, ``python -m experiments.speed.device_view``: torch takes a new device only before its first
+backward pass, and other tools stumble over it.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
 import mvhg
+from experiments.settings import ExperimentError
 from experiments.speed.pretended_device import pretend, watched
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 Law, StraightThrough = mvhg.MultivariateHypergeometric, mvhg.MultivariateHypergeometricStraightThrough
 
 
@@ -80,7 +90,23 @@ def measure_device_view(log: Callable[[str], None]) -> pd.DataFrame:
     Returns:
         A line per call: urn, temperature, call, kernels, the most that are wanted, synchronisations, and of selections
         whether the draw compiles whole.
+
+    Raises:
+        ExperimentError: the process failed; with the last line of its errors.
     """
+    command = [sys.executable, "-W", "ignore", "-m", "experiments.speed.device_view"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ExperimentError(f"device view: {done.stderr.strip().splitlines()[-1]}")
+    table = pd.DataFrame(json.loads(done.stdout.strip().splitlines()[-1]))
+    for line in table.itertuples():
+        asked = f"{line.kernels} kernels, {line.synchronisations} synchronisations"
+        log(f"{line.urn}, temperature {line.temperature:g}, {line.call}: {asked}")
+    return table
+
+
+def count_calls() -> list[dict[str, Any]]:
+    """The lines of ``measure_device_view``."""
     lines = []
     for name, case in CASES.items():
         log_weights = 0.3 * torch.randn(case.shape, generator=torch.Generator().manual_seed(0))
@@ -98,6 +124,8 @@ def measure_device_view(log: Callable[[str], None]) -> pd.DataFrame:
                 line |= {"wanted": f"<= {case.kernels}" if selection else ""}
                 line |= {"synchronisations": seen.synchronisations}
                 lines.append(line | {"compiles": ("yes" if compiles(case, temperature) else "no") if selection else ""})
-                asked = f"{seen.kernels} kernels, {seen.synchronisations} synchronisations"
-                log(f"{name}, temperature {temperature:g}, {call}: {asked}")
-    return pd.DataFrame(lines)
+    return lines
+
+
+if __name__ == "__main__":
+    print(json.dumps(count_calls()))
