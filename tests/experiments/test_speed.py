@@ -78,6 +78,7 @@ def test_the_reference_of_the_precision_sums_to_one_and_the_library_is_near_it()
 
 PRETENDED = """
 import torch
+from experiments.speed.pretended_device import pretend, watched
 
 with watched() as seen:
     values = pretend(torch.tensor([1.0, 2.0])).requires_grad_(True)
@@ -110,7 +111,8 @@ assert values.grad.inner.tolist() == [2.0, 2.0]
 
 def test_the_pretended_device_sees_reads_kernels_and_mixed_devices() -> None:
     # In a process of its own: torch takes a new device only before its first backward pass.
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PRETENDED], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-W", "ignore", "-c", PRETENDED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1000:]
 
 
