@@ -86,7 +86,7 @@ def run_id(plain: Mapping[str, Any], row: Row) -> str:
     Paths, logger, launcher, ``force`` and hardware don't enter; experiment, axes, the profile's name, the seed, the
     experiment's settings and the trainer's do.
     """
-    decisive = {"experiment": row.experiment, "axes": dict(row.axes), **_decisive(plain)}
+    decisive = {"row": [row.experiment, dict(row.axes)], **_decisive(plain)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
 
 

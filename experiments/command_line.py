@@ -50,6 +50,8 @@ def check_command_line(arguments: Sequence[str]) -> None:
 
 def _check_choices(group: str, value: str) -> None:
     known = choices(group)
+    if value.startswith("["):
+        raise ExperimentError(f"{group}={value}: a run takes one; several with commas, and -m, make several runs")
     if _NAMES.fullmatch(value):
         for name in value.split(","):
             if name not in known and name != "null":

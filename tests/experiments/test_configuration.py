@@ -1,15 +1,20 @@
-"""A run's id is the hash of what decides its numbers."""
+"""Axes, changes and run ids: where a run stands, and what decides its numbers."""
 
 from __future__ import annotations
 
 import pytest
 
-from experiments.common.configuration import check_overrides, resolve, run_id
-from tests.experiments.helpers import KS, compose
+from experiments.axes import Row, changes_of, run_id
+from experiments.configuration import CONFIGS, axes_of, choices, experiments
+from experiments.settings import ExperimentError
+from tests.experiments.helpers import KS, cell, compose
+
+HGVAE = "weak_supervision method=hgvae shared=3"
+RATE = "training.learning_rate"
 
 
 def identify(*overrides: str) -> str:
-    return run_id(resolve(compose(KS, *overrides)), KS)
+    return cell(KS, *overrides).run.path.name
 
 
 @pytest.mark.parametrize(
@@ -23,23 +28,95 @@ def identify(*overrides: str) -> str:
         "trainer.enable_progress_bar=true",
         "tags=[mine]",
         "profile.urn.epochs=99",
+        "experiment.significance=0.05",
     ],
 )
-def test_places_hardware_and_other_rooms_do_not_enter(override: str) -> None:
+def test_places_hardware_and_other_experiments_do_not_enter(override: str) -> None:
     assert identify(override) == identify()
 
 
-@pytest.mark.parametrize("override", ["seed=1", "profile=smoke", "experiment.dtype=float64", "+trainer.max_epochs=2"])
+@pytest.mark.parametrize("override", ["seed=1", "profile=smoke", "experiment.draws=10", "+trainer.max_epochs=2"])
 def test_what_decides_the_numbers_enters(override: str) -> None:
     assert identify(override) != identify()
 
 
-def test_the_row_enters() -> None:
-    plain = resolve(compose(KS))
-    assert run_id(plain, "a/b") != run_id(plain, "a/c")
+def test_experiment_and_axes_enter_and_a_whole_number_is_the_same_with_and_without_decimals() -> None:
+    plain = cell(KS).plain
+    ids = [run_id(plain, row) for row in (Row("a", {"x": 1}), Row("b", {"x": 1}), Row("a", {"x": 2}))]
+    assert len(set(ids)) == 3
+    whole, decimal = (cell("urn", f"experiment.temperature={number}") for number in ("2", "2.0"))
+    assert whole.run.path == decimal.run.path
+    assert whole.row == decimal.row
 
 
-def test_overrides_that_change_numbers_are_kept() -> None:
-    neutral = [f"experiment={KS}", "seed=2", "results=x", "logger.project=mine", "trainer.devices=2", "force=true"]
-    changing = ["experiment.draws=10", "+trainer.max_epochs=3", "trainer.deterministic=false"]
-    assert check_overrides([*neutral, *changing]) == changing
+@pytest.mark.parametrize("experiment", experiments())
+def test_an_experiment_names_its_axes_and_the_command_that_runs_it(experiment: str) -> None:
+    composed = compose(experiment)
+    assert composed.axes == axes_of(experiment)
+    row = cell(experiment).row
+    assert set(row.axes) <= set(axes_of(experiment))
+    assert row.label == " ".join([experiment, *(f"{axis}={value}" for axis, value in row.axes.items())])
+    text = (CONFIGS / "experiment" / f"{experiment}.yaml").read_text()
+    assert f"#   python -m experiments.run -m experiment={experiment}" in text
+
+
+AXES = ("method", "prior", "estimator", "series", "recipe")  # those with a file for each value
+
+
+@pytest.mark.parametrize(("axis", "value"), [(axis, value) for axis in AXES for value in choices(axis)])
+def test_a_choice_of_an_axis_sets_the_axis(axis: str, value: str) -> None:
+    having = [name for name in experiments() if axis in axes_of(name)]
+    assert having
+    for name in having:
+        assert compose(f"{name} {axis}={value}")[axis] == value
+
+
+def test_an_axis_without_meaning_is_left_out() -> None:
+    assert cell("clustering prior=uniform version=80").row.axes == {"prior": "uniform", "version": 80}
+    merged = cell("clustering prior=hypergeometric conditionals=merged").row
+    assert merged.axes == {"prior": "hypergeometric", "version": "full", "conditionals": "merged", "reading": "counts"}
+    assert merged.folder == "clustering/prior=hypergeometric,version=full,conditionals=merged,reading=counts"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (["seed=2", "results=x", "logger.project=mine", "force=true", "trainer=gpu", "experiment.max_minutes=3"], ""),
+        (["profile=smoke", "profile.weak_supervision.data=mpi3d_toy"], ""),
+        (["experiment.training.final_temperature=0.01"], ""),  # its own
+        (["profile.urn.epochs=3"], ""),  # not read
+        (["experiment.training.final_temperature=1.0"], "training.final_temperature=1"),
+        (["experiment.model.objective=joint", "experiment.model.beta=2"], "model.beta=2 model.objective=joint"),
+        (["experiment.training.learning_rate=${profile.weak_supervision.higher_learning_rate}"], f"{RATE}=0.003"),
+        (["profile.weak_supervision.steps=100"], "profile.weak_supervision.steps=100"),
+        (["+trainer.max_epochs=3", "trainer.deterministic=false"], "trainer.deterministic=false trainer.max_epochs=3"),
+    ],
+)
+def test_changes_are_the_settings_given_that_are_not_the_runs_own(overrides: list[str], changes: str) -> None:
+    made = cell(HGVAE, *overrides)
+    assert made.row.changes == changes
+    assert made.row.label == " ".join([HGVAE, *([changes] if changes else [])])
+    assert made.row.folder == "weak_supervision/method=hgvae,shared=3"
+
+
+RATE = "training.learning_rate"
+
+
+@pytest.mark.parametrize("override", ["+experiment.extra=1", "+surprise=1", "~seed"])
+def test_keys_cannot_be_added_or_removed(override: str) -> None:
+    with pytest.raises(ExperimentError, match="keys can't be added or removed"):
+        changes_of({"axes": []}, [override])
+
+
+def test_an_axis_has_one_value() -> None:
+    with pytest.raises(ExperimentError, match=r"sampler must be one name or integer, got \['a', 'b'\]"):
+        cell("kolmogorov_smirnov sampler=[a,b]")
+    with pytest.raises(ExperimentError, match="sampler must be one name or integer, got '../a'"):
+        cell("kolmogorov_smirnov sampler=../a")
+
+
+def test_a_trained_run_is_that_of_the_same_command() -> None:
+    settings = ["experiment.model.num_latents=7", "profile.weak_supervision.steps=9"]
+    for more in ([], ["seed=2"], ["profile=smoke"], settings):
+        trained = cell(HGVAE, *more).run.path.name
+        assert cell("disentanglement method=hgvae shared=3", *more).plain["experiment"]["trained_run"] == trained

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.common.configuration import resolve
-from experiments.common.credentials import refuse_credentials
-from experiments.common.errors import ExperimentError
+from experiments.configuration import resolve
+from experiments.credentials import refuse_credentials
+from experiments.settings import ExperimentError
 from tests.experiments.helpers import KS, compose, run_command
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -47,7 +47,7 @@ def test_what_only_resembles_one_is_not(config: dict[str, object]) -> None:
 
 
 def test_the_command_line_says_it_in_one_line() -> None:
-    done = run_command(f"experiment={KS}", f"logger.project={KEY}")
+    done = run_command("experiment=urn", f"logger.project={KEY}")
     assert done.returncode == 1
     assert done.stderr.startswith("error: logger.project looks like a credential")
     assert KEY not in done.stdout + done.stderr

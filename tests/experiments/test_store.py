@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -15,12 +16,11 @@ import pytest
 import torch
 
 import mvhg
-from experiments.common.errors import ExperimentError
-from experiments.common.objective import objective
-from experiments.common.reproducibility import project_version
-from experiments.common.skipping import log_skipped
-from experiments.common.store import RunDirectory, find_finished, write_atomically
-from tests.experiments.helpers import KS, csv_bytes, launch
+from experiments.environment import project_version
+from experiments.run import log_skipped
+from experiments.settings import ExperimentError
+from experiments.store import Attempt, RunDirectory, find_finished, write_atomically
+from tests.experiments.helpers import KS, cell, csv_bytes, launch
 
 TABLE = pd.DataFrame({"value": [0.1, 2.0]})
 
@@ -47,7 +47,7 @@ def test_a_finished_run_is_skipped_and_forced_on_demand(tmp_path: Path, caplog: 
 def test_a_run_says_where_its_numbers_come_from(tmp_path: Path) -> None:
     run = launch(KS, tmp_path, "experiment.batch_size=500")
     facts = json.loads((run.path / "environment.json").read_text())
-    assert facts["overrides"] == ["experiment.batch_size=500"]
+    assert "changes: batch_size=500\n" in (run.path / "config.yaml").read_text()
     assert facts["resumed"] is False
     assert facts["seconds"] > 0
     assert facts["peak_memory_mib"] > 0
@@ -62,9 +62,9 @@ def test_a_run_of_another_version_is_skipped_and_named(
 ) -> None:
     caplog.set_level(logging.INFO)
     run.finish({"metrics": TABLE}, {"commit": "0123456789abcdef", **made_by}, "")
-    log_skipped(run, seed=3)
+    log_skipped(dataclasses.replace(cell(KS, "seed=3"), run=run))
     words = f"finished by version {named} (this is {mvhg.__version__}), skipped; force=true runs it again"
-    assert (words if named else "room/row seed 3: finished at commit 0123456789, skipped") in caplog.text
+    assert (words if named else f"{KS} seed=3: finished at commit 0123456789, skipped") in caplog.text
 
 
 def test_the_version_is_read_without_importing_the_library() -> None:
@@ -74,8 +74,7 @@ def test_the_version_is_read_without_importing_the_library() -> None:
 @pytest.mark.parametrize("column", ["value", "metrics.value"])
 def test_an_objective_is_the_mean_of_a_column(column: str, run: RunDirectory) -> None:
     run.finish({"metrics": TABLE}, {}, "")
-    assert objective(run, column) == pytest.approx(1.05)
-    assert objective(run, None) is None
+    assert run.mean_of(column) == pytest.approx(1.05)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +84,9 @@ def test_an_objective_is_the_mean_of_a_column(column: str, run: RunDirectory) ->
 def test_an_objective_that_is_not_there_is_named(column: str, message: str, run: RunDirectory) -> None:
     run.finish({"metrics": TABLE.assign(name="a")}, {}, "")
     with pytest.raises(ExperimentError, match=f"objective={column}: .*{message}"):
-        objective(run, column)
+        run.mean_of(column)
     with pytest.raises(ExperimentError, match="no column of numbers"):
-        objective(run, "name")
+        run.mean_of("name")
 
 
 def test_files_of_a_finished_run_are_checked(run: RunDirectory) -> None:
@@ -218,3 +217,15 @@ def test_a_forced_run_killed_anywhere_loses_no_result(tmp_path: Path, monkeypatc
         assert run.model.read_text() == f"{commit} model"
         assert [row for row, _ in find_finished(tmp_path / str(deadly))] == ["a/b"]
     assert seen == {"old", "new"}
+
+
+def test_an_attempt_says_how_far_a_run_came_and_is_forgotten(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path, "room/row", "abc")
+    assert run.attempt() is None
+    run.write_attempt(Attempt(failed=True, reason="no space"))
+    assert run.attempt() == Attempt(failed=True, reason="no space")
+    run.forget_attempt()
+    assert not run.path.exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExperimentError, match="can't be written"):
+        RunDirectory(tmp_path / "file", "a", "b").write_attempt(Attempt(failed=False))
