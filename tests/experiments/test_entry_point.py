@@ -10,27 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common.command_line import check_results_folder
-from experiments.common.errors import ExperimentError
+from experiments.command_line import check_command_line, check_results_folder
+from experiments.configuration import experiments
+from experiments.settings import ExperimentError
 from tests.experiments.helpers import CHECKOUT, KS, command, csv_bytes, environment, launch, run_command
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([f"experiment={KS}", "no_such_key=1"], "Could not override 'no_such_key'"),
-        ([f"experiment={KS}", "profile=huge"], "error: profile=huge: there is no such choice; choose from medium"),
-        ([f"experiment={KS}", "launcher=moon"], "error: launcher=moon: there is no such choice; choose from local"),
-        (["experiment=urn/exakt"], "error: experiment=urn/exakt: there is no such row; near it: urn/exact"),
-        ([f"experiment={KS}", "hydra/launcher=joblib"], "error: hydra/launcher=joblib: choose with launcher=serial"),
-        ([], "error: choose a row with experiment=ROOM/ROW, one of: clustering/categorical_60"),
-        ([f"experiment={KS}", "profile=smoke", "experiment.sampler=best"], "sampler must be one of sample, straight_"),
+        ("experiment=urn no_such_key=1", "Could not override 'no_such_key'"),
+        ("experiment=urn shared=3", "error: shared=3: experiment=urn has no axis shared; its axes: estimator"),
+        ("experiment=weak_supervision/hgvae_s3", "is now: experiment=weak_supervision method=hgvae shared=3"),
+        ("", "error: choose an experiment with experiment=NAME, one of: accuracy, clustering"),
+        ("experiment=urn profile=smoke experiment.temperature=0", "temperature: input should be greater than 0, got 0"),
     ],
 )
-def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(
-    arguments: list[str], message: str, tmp_path: Path
-) -> None:
-    done = run_command(*arguments, f"results={tmp_path}")
+def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(arguments: str, message: str, tmp_path: Path) -> None:
+    done = run_command(*arguments.split(), f"results={tmp_path}")
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -38,18 +35,83 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "experiment=urn profile=huge",
+            "profile=huge: there is no such choice; choose from medium, paper, quick, smoke",
+        ),
+        ("experiment=urn launcher=moon", "launcher=moon: there is no such choice; choose from local"),
+        ("experiment=urn hydra/launcher=joblib", "hydra/launcher=joblib: choose with launcher=serial"),
+        ("experiment=urm", "experiment=urm: there is no such experiment; near it: urn"),
+        ("experiment=table", f"experiment=table: there is no such experiment; choose from {', '.join(experiments())}"),
+        ("method=hgvae", "choose an experiment with experiment=NAME"),
+        (
+            "experiment=urn estimator=best",
+            "estimator=best: there is no such choice; choose from exact, maximum_likelihood",
+        ),
+        ("experiment=clustering prior=uniform,zipf", "prior=zipf: there is no such choice; choose from categorical"),
+        ("experiment=accuracy series=draws", "series=draws: experiment=accuracy has no axis series; its axes: sampler"),
+        ("experiment=accuracy,urn sampler=sample", "sampler=sample: experiment=urn has no axis sampler"),
+        (
+            "experiment=clustering prior=uniform reading=counts",
+            "reading=counts: prior=uniform has no axis reading; prior=",
+        ),
+        ("experiment=kolmogorov_smirnov series=[draws,sizes]", "series=[draws,sizes]: a run takes one"),
+    ],
+)
+def test_names_are_checked_before_hydra_starts(arguments: str, message: str) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        check_command_line(arguments.split())
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "now"),
+    [
+        ("kolmogorov_smirnov/accuracy_sample", "experiment=accuracy sampler=sample"),
+        (
+            "kolmogorov_smirnov/draws_merged_straight_through",
+            "experiment=kolmogorov_smirnov series=draws conditionals=merged sampler=straight_through",
+        ),
+        ("urn/squared_loss_optimum", "experiment=urn estimator=squared_loss_optimum"),
+        ("disentanglement/evidence_hgvae_s5", "experiment=disentanglement method=evidence_hgvae shared=5"),
+        (
+            "clustering/hypergeometric_merged_60",
+            "experiment=clustering prior=hypergeometric conditionals=merged version=60",
+        ),
+        ("clustering/uniform_full", "experiment=clustering prior=uniform version=full"),
+        ("clustering_recipe/paper", "experiment=clustering_recipe recipe=paper"),
+        (
+            "weak_supervision_ablation/joint_bound",
+            "experiment=weak_supervision method=hgvae shared=3 experiment.model.objective=joint",
+        ),
+        (
+            "urn/exact,urn/merged",
+            "experiment=urn estimator=exact; experiment=urn estimator=merged",
+        ),
+    ],
+)
+def test_a_row_of_earlier_versions_gets_the_command_that_runs_it(name: str, now: str) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        check_command_line([f"experiment={name}"])
+    assert str(caught.value) == f"experiment={name} is now: {now}"
+    if ";" not in now:
+        check_command_line(now.split())
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("+experiment.extra=1", "keys can't be added or removed"),
         ("+surprise=1", "keys can't be added or removed"),
-        ("experiment.conditionals=approximate", "conditionals must be one of exact, merged, got 'approximate'"),
-        ("experiment.draws=0", "draws must be an integer of at least 1, got 0"),
-        ("experiment.draws=many", "draws must be an integer of at least 1, got 'many'"),
-        ("experiment.temperature=0", "temperature must be above 0, got 0"),
-        ("experiment.references=[truth]", "references must be one of exact, merged, got 'truth'"),
-        ("experiment.series.weights.parameter=colour", "series.weights.parameter must be one of weight, total_count"),
-        ("experiment.series.weights.varied_group=3", "series.weights.varied_group must be in 0..2, got 3"),
-        ("experiment.series.weights.values=[]", "series.weights.values must not be empty"),
+        ("conditionals=approximate", "experiment.conditionals: input should be 'exact' or 'merged', got 'approximate'"),
+        ("experiment.draws=0", "experiment.draws: input should be greater than 0, got 0"),
+        ("experiment.draws=many", "experiment.draws: input should be a valid integer, got 'many'"),
+        ("experiment.references=[truth]", "experiment.references.0: input should be 'exact' or 'merged', got 'truth'"),
+        ("experiment.series.weights.parameter=colour", "experiment.series.weights.parameter: input should be 'weight'"),
+        ("experiment.series.weights.varied_group=3", "varied_group must be in 0..2, got 3"),
+        ("experiment.series.weights.values=[]", "values must not be empty"),
         ("seed=-1", "seed must be an integer of at least 0, got -1"),
         ("seed=one", "seed must be an integer of at least 0, got 'one'"),
         ("threads=0", "threads must be an integer of at least 1 or null, got 0"),
@@ -64,10 +126,6 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(
 )
 def test_an_unknown_value_is_refused_by_name(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ExperimentError) as caught:
-        if override.startswith("+"):
-            from experiments.common.configuration import check_overrides
-
-            check_overrides([override])
         launch(KS, tmp_path, override)
     assert message in str(caught.value)
 
@@ -75,7 +133,7 @@ def test_an_unknown_value_is_refused_by_name(override: str, message: str, tmp_pa
 def test_several_machines_are_refused_and_a_chosen_device_is_not(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=r"got trainer\.devices=1 and trainer\.num_nodes=2"):
         launch(KS, tmp_path, "+trainer.num_nodes=2")
-    with pytest.raises(ExperimentError, match="draws must be"):  # what is looked at after the trainer
+    with pytest.raises(ExperimentError, match="draws: input should be greater"):  # what is looked at after the trainer
         launch(KS, tmp_path, "trainer.devices=[1]", "experiment.draws=0")
 
 
@@ -87,10 +145,13 @@ def test_a_results_folder_that_cannot_be_written_is_reported_before_any_work(tmp
 
 def test_a_multirun_writes_one_folder_per_seed_and_nothing_else(tmp_path: Path) -> None:
     before = set(CHECKOUT.iterdir())
-    done = run_command("-m", f"experiment={KS}", "profile=smoke", "logger=disabled", "seed=0,1", f"results={tmp_path}")
+    axes = ["experiment=kolmogorov_smirnov", "sampler=sample,straight_through", "seed=0,1"]
+    done = run_command("-m", *axes, "profile=smoke", "logger=disabled", f"results={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "runs" / KS).iterdir())) == 2
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"kolmogorov_smirnov", ".multirun"}
+    for sampler in ("sample", "straight_through"):
+        folder = f"kolmogorov_smirnov/series=weights,conditionals=exact,sampler={sampler}"
+        assert len(list((tmp_path / "runs" / folder).glob("*/finished.json"))) == 2
+    assert {path.name for path in (tmp_path / "runs").iterdir()} <= {"kolmogorov_smirnov", ".multirun"}
     # What other tests and tools that run at the same time leave in a checkout.
     tools = {".pytest_cache", ".mypy_cache", ".ruff_cache", "__pycache__", "build", "dist", "mvhg.egg-info"}
     assert {path.name for path in CHECKOUT.iterdir()} - {path.name for path in before} <= tools
@@ -103,9 +164,9 @@ SLOW_ENOUGH = ["experiment.draws=50000", "experiment.batch_size=1000", "experime
 def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_one(
     how: signal.Signals, tmp_path: Path
 ) -> None:
-    row = "kolmogorov_smirnov/weights_exact_straight_through"
+    row = "kolmogorov_smirnov sampler=straight_through"
     overrides = [*SLOW_ENOUGH, "experiment.references=[exact]"]
-    arguments = [f"experiment={row}", "profile=smoke", "logger=disabled", f"results={tmp_path}", *overrides]
+    arguments = [*f"experiment={row}".split(), "profile=smoke", "logger=disabled", f"results={tmp_path}", *overrides]
     process = subprocess.Popen(
         command(*arguments),
         cwd=CHECKOUT,
@@ -126,7 +187,7 @@ def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
     assert ("the same command continues from the last checkpoint" in said) == (how != signal.SIGKILL)
     assert "Traceback" not in said
-    [folder] = (tmp_path / "runs" / row).iterdir()
+    [folder] = (tmp_path / "runs").glob("kolmogorov_smirnov/*/*")
     assert not (folder / "finished.json").exists()
     assert not list(folder.glob("*.csv"))
 
