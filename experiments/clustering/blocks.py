@@ -39,14 +39,14 @@ def is_shown(name: str, axes: Mapping[str, Any]) -> bool:
     return str(axes["version"]) == LATENT_VERSION and prior in PAPER_PRIORS if name == "latent" else prior in WEIGHTED
 
 
-def read_lines(metrics: Path, name: str, profile: str | None = None) -> pd.DataFrame:
+def read_lines(metrics: Path, name: str) -> pd.DataFrame:
     """Reads ``<metrics>/clustering_<name>.csv``, runs with changed settings left out and the priors in words.
 
     Raises:
         ExperimentError: the file isn't there or holds no such run.
     """
     text = dict.fromkeys(["version", *_OWN_AXES], str)  # 80 and 60 would be numbers where "full" is missing
-    table = read_metrics(metrics, f"clustering_{name}", profile=profile, dtype=text)
+    table = read_metrics(metrics, f"clustering_{name}", dtype=text)
     words = [prior_in_words(axes) for axes in table[["prior", *_OWN_AXES]].to_dict("records")]
     return table.assign(prior=words).drop(columns=_OWN_AXES)
 
@@ -109,17 +109,10 @@ class Block:
         return table[table["run_id"].isin(self.metrics["run_id"])]
 
 
-def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
-    """Reads the blocks with a run.
-
-    Args:
-        metrics: folder of the CSVs.
-        profile: profile to take; None for every one.
-
-    Returns:
-        A block for every profile and data set, the largest first.
+def read_blocks(metrics: Path) -> list[Block]:
+    """Returns a block for every profile and data set with a run, the largest first.
 
     Raises:
         ExperimentError: there is none.
     """
-    return [Block(metrics, *part) for part in blocks(read_lines(metrics, "metrics", profile), DATA)]
+    return [Block(metrics, *part) for part in blocks(read_lines(metrics, "metrics"), DATA)]

@@ -1,8 +1,10 @@
-"""Figure 3, and what happened over the epochs, of one block of collected metrics."""
+"""The room's figures: Figure 3, what happened over the epochs, and pictures of single runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,38 +14,39 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.clustering.blocks import PRIORS, WEIGHTED, Block
+from experiments.clustering.blocks import PRIORS, WEIGHTED, Block, read_blocks
+from experiments.clustering.pictures import (
+    CAPTION,
+    figure_confusion,
+    figure_digits,
+    figure_latent,
+    select,
+    source,
+)
 from experiments.figures import COLOURS, MARKERS, add_caption
-from experiments.results import describe_seeds, ordered
-from experiments.settings import ExperimentError
+from experiments.results import ordered
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-CAPTION = 17.5  # characters per inch
 PERCENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g} %")
 
 
-def style(prior: str, block: Block) -> dict[str, Any]:
-    """Colour, marker and line of a prior: the known ones have their own in every figure."""
-    place = list(dict.fromkeys([*PRIORS, *block.priors])).index(prior) % len(COLOURS)
-    return {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": LINES[place]}
+def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
+    """Returns what draws the room's figures, by name: of every profile and data set.
 
-
-def select(block: Block, table: str, priors: Collection[str]) -> pd.DataFrame:
-    """Returns a table's lines of some priors.
+    The data stand in a name where they are not the profile's own: figure_3_quick, figure_3_quick_mnist.
 
     Raises:
-        ExperimentError: there are none.
+        ExperimentError: there is no run.
     """
-    lines = block.table(table)
-    lines = lines[lines["prior"].isin(priors)]
-    if lines.empty:
-        raise ExperimentError(f"the metrics hold no run of {' or '.join(priors)} at {block.source}")
-    return lines
-
-
-def source(block: Block, lines: pd.DataFrame) -> str:
-    """Profile, data and seeds of a figure's lines, the last sentence of its caption."""
-    return f"{block.heading}, {describe_seeds(lines)}."
+    drawn = {
+        "figure_3": figure_3,
+        "clustering_confusion": figure_confusion,
+        "clustering_digits": figure_digits,
+        "clustering_latent": figure_latent,
+        "clustering_history": figure_history,
+    }
+    blocks = read_blocks(metrics)
+    return {f"{name}_{block.suffix}": partial(make, block) for block in blocks for name, make in drawn.items()}
 
 
 def figure_3(block: Block) -> Figure:
@@ -100,6 +103,12 @@ def figure_history(block: Block) -> Figure:
     )
     columns = min(3, len(priors))
     return _grid(block, history, panel, quantities, "epoch", priors, columns, caption, height=5.4, sharey="row")
+
+
+def style(prior: str, block: Block) -> dict[str, Any]:
+    """Colour, marker and line of a prior: the known ones have their own in every figure."""
+    place = list(dict.fromkeys([*PRIORS, *block.priors])).index(prior) % len(COLOURS)
+    return {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": LINES[place]}
 
 
 def _grid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,12 +12,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.clustering.blocks import LATENT_VERSION, PAPER_PRIORS, WEIGHTED, Block
-from experiments.clustering.figures import CAPTION, select, source
 from experiments.clustering.scores import NUM_CLASSES, UNMATCHED
 from experiments.figures import CLASS_COLOURS, add_caption
+from experiments.results import describe_seeds
 from experiments.settings import ExperimentError
 
+CAPTION = 17.5  # characters per inch
 SIDE, GAP = 28, 1  # pixels: of an image, around it
+
+
+def select(block: Block, table: str, priors: Collection[str]) -> pd.DataFrame:
+    """Returns a table's lines of some priors.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    lines = block.table(table)
+    lines = lines[lines["prior"].isin(priors)]
+    if lines.empty:
+        raise ExperimentError(f"the metrics hold no run of {' or '.join(priors)} at {block.source}")
+    return lines
+
+
+def source(block: Block, lines: pd.DataFrame) -> str:
+    """Profile, data and seeds of a figure's lines, the last sentence of its caption."""
+    return f"{block.heading}, {describe_seeds(lines)}."
 
 
 def _lowest_seed(table: pd.DataFrame) -> pd.DataFrame:

@@ -58,12 +58,8 @@ estimates without ties can reach.
 """
 
 
-def contents(metrics: Path, profile: str | None = None) -> dict[str, str]:
+def tables(metrics: Path) -> dict[str, str]:
     """Returns the files by name: Table 2 (Markdown, LaTeX), the learned weights, and the studies where they were run.
-
-    Args:
-        metrics: folder of CSVs.
-        profile: profile to take of Table 2 and the weights; None for every one.
 
     Raises:
         ExperimentError: there is no run.
@@ -74,16 +70,16 @@ def contents(metrics: Path, profile: str | None = None) -> dict[str, str]:
         files["clustering_recipe.md"] = "\n".join([STUDIES, *(table.markdown() for table in studies)])
     if studies and not (metrics / METRICS_FILE).is_file():
         return files
-    paper, tables, weights, latex = read_paper("table_2"), [TABLE_2], [WEIGHTS], []
-    for block in read_blocks(metrics, profile):
+    paper, text, weights, latex = read_paper("table_2"), [TABLE_2], [WEIGHTS], []
+    for block in read_blocks(metrics):
         heading = f"## {block.heading}\n"
         of_splits = [table_2(block, split, paper) for split in SPLITS]
-        tables += [heading, *(table.markdown() for table in of_splits), notes(block)]
+        text += [heading, *(table.markdown() for table in of_splits), notes(block)]
         weights += [heading, *(table.markdown() for table in weights_tables(block))]
         latex += of_splits
-    tables.append(f"The paper's numbers: {paper['place']}; {paper['what']}.\n")
+    text.append(f"The paper's numbers: {paper['place']}; {paper['what']}.\n")
     return files | {
-        "table_2.md": "\n".join(tables),
+        "table_2.md": "\n".join(text),
         "table_2.tex": floats(latex),
         "clustering_weights.md": "\n".join(weights),
     }

@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 
 from experiments.clustering.blocks import Block, read_blocks
-from experiments.clustering.figures import figure_3, figure_history
+from experiments.clustering.figures import figure_3, figure_history, figures
 from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.clustering.recovery import rank_correlation, recovery
-from experiments.clustering.tables import WEIGHTS, notes, table_2, weights_tables
+from experiments.clustering.tables import WEIGHTS, notes, table_2, tables, weights_tables
+from experiments.figures import draw
 from experiments.results import read_paper
 from experiments.settings import ExperimentError
 from experiments.tables import Table
-from scripts import figures_clustering, tables_clustering
 from tests.experiments.clustering_metrics import PRIORS, true_frequencies, write_block
 from tests.experiments.latex_files import read_tables, special, unbalanced
 
@@ -38,7 +38,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick(metrics: Path) -> Block:
-    return read_blocks(metrics, "quick")[0]
+    return read_blocks(metrics)[1]
 
 
 def cells(table: Table, name: str) -> list[str]:
@@ -59,22 +59,25 @@ def test_blocks_come_largest_first_and_apart(metrics: Path, tmp_path: Path) -> N
     assert set(blocks[0].table("confusion")["run_id"]) == set(blocks[0].metrics["run_id"])
     assert set(blocks[0].table("latent")["version"]) == {"80", "60"}
     for data in ("digits_5000", "mnist"):
-        write_block(
-            tmp_path, "quick", data, seeds=[0], priors=["uniform"], versions=["80"]
-        )  # versions look like numbers
+        write_block(tmp_path, "quick", data, seeds=[0], priors=["uniform"], versions=["80"])  # looks like a number
     assert [block.suffix for block in read_blocks(tmp_path)] == ["quick_mnist", "quick"]
     assert all(list(block.versions.values()) == ["80 %"] for block in read_blocks(tmp_path))
 
 
-def test_missing_metrics_are_named(metrics: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match=r"clustering_metrics.csv does not exist: run the experiment"):
-        read_blocks(tmp_path)
-    with pytest.raises(ExperimentError, match="holds no run of the profile paper"):
-        read_blocks(metrics, "paper")
-    with pytest.raises(SystemExit, match=r"error: .*clustering_metrics.csv holds no run of the profile paper"):
-        tables_clustering.main(["--metrics", str(metrics), "--output", str(tmp_path), "--profile", "paper"])
-    with pytest.raises(SystemExit, match=r"error: .*clustering_metrics.csv does not exist"):
-        figures_clustering.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
+def test_missing_metrics_are_named(tmp_path: Path) -> None:
+    for pages in (tables, figures):
+        with pytest.raises(ExperimentError, match=r"clustering_metrics.csv does not exist: run the experiment"):
+            pages(tmp_path)
+
+
+def test_runs_with_changed_settings_stand_in_no_table(tmp_path: Path) -> None:
+    write_block(tmp_path, seeds=[0])
+    path = tmp_path / "clustering_metrics.csv"
+    table = pd.read_csv(path, dtype={"version": str})
+    changed = table.assign(changes="training.learning_rate=0.1", run_id=table["run_id"] + "changed", accuracy=0.1)
+    pd.concat([table, changed]).to_csv(path, index=False)
+    (block,) = read_blocks(tmp_path)
+    assert not block.metrics["run_id"].str.endswith("changed").any()
 
 
 def test_table_2_shows_mean_deviation_and_seeds(metrics: Path, quick: Block) -> None:
@@ -161,16 +164,16 @@ def test_weights_tables(quick: Block) -> None:
     assert cells(sixty, "hypergeometric")[4:] == ["1.00 ± 0.00", "0.00 ± 0.00", "0.00 ± 0.00"]
 
 
-def test_all_tables_are_written(metrics: Path, tmp_path: Path) -> None:
-    tables_clustering.main(["--metrics", str(metrics), "--output", str(tmp_path)])
-    text, latex = (tmp_path / "table_2.md").read_text(), (tmp_path / "table_2.tex").read_text()
-    assert re.findall("^## (.*)$", text, re.MULTILINE) == ["Profile medium, MNIST", "Profile quick, 5,000-digit subset"]
-    assert text.count("not legible") == 2 * 9
+def test_all_tables_are_made(metrics: Path) -> None:
+    made = tables(metrics)
+    assert set(made) == {"table_2.md", "table_2.tex", "clustering_weights.md"}
+    headings = re.findall("^## (.*)$", made["table_2.md"], re.MULTILINE)
+    assert headings == ["Profile medium, MNIST", "Profile quick, 5,000-digit subset"]
+    assert made["table_2.md"].count("not legible") == 2 * 9
+    latex = made["table_2.tex"]
     assert (unbalanced(latex), special(latex)) == ([], [])
     assert [{table.columns, *map(len, table.rows)} for table in read_tables(latex)] == [{13}] * 4
-    assert (tmp_path / "clustering_weights.md").read_text().count("undefined") > 1
-    tables_clustering.main(["--metrics", str(metrics), "--output", str(tmp_path), "--profile", "quick"])
-    assert "MNIST" not in (tmp_path / "clustering_weights.md").read_text()
+    assert made["clustering_weights.md"].count("undefined") > 1
 
 
 def test_figure_3_shows_truth_mean_and_range(quick: Block) -> None:
@@ -229,15 +232,10 @@ def test_generated_digits_stand_in_the_line_of_their_class(tmp_path: Path) -> No
 
 
 def test_figures_are_the_same_bytes_every_time(metrics: Path, tmp_path: Path) -> None:
-    arguments = ["--metrics", str(metrics), "--profile", "medium", "--output"]
-    figures_clustering.main([*arguments, str(tmp_path / "one")])
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == sorted(
-        f"{name}_medium.{suffix}" for name in figures_clustering.FIGURES for suffix in ("png", "pdf")
-    )
-    for name in ("figure_3", "clustering_latent"):
-        figures_clustering.main([*arguments, str(tmp_path / "two"), "--figure", name])
-    again = list((tmp_path / "two").iterdir())
+    made = {name: page for name, page in figures(metrics).items() if name.endswith("_medium")}
+    first = draw(made, tmp_path / "one")
+    assert len(first) == 2 * 5
+    again = draw({name: made[name] for name in ("figure_3_medium", "clustering_latent_medium")}, tmp_path / "two")
     assert len(again) == 4
     for path in again:
         assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
@@ -245,10 +243,10 @@ def test_figures_are_the_same_bytes_every_time(metrics: Path, tmp_path: Path) ->
 
 def test_a_figure_without_runs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_block(tmp_path, seeds=[0], priors=["uniform"], versions=["full"])
-    arguments = ["--metrics", str(tmp_path), "--output", str(tmp_path / "figures")]
-    figures_clustering.main(arguments)
+    made = figures(tmp_path)
+    draw(made, tmp_path / "figures")
     printed = capsys.readouterr().out
     assert "not drawn: figure_3_quick: the metrics hold no run of hypergeometric or" in printed
     assert "not drawn: clustering_latent_quick: the metrics hold no run of the version 60" in printed
-    with pytest.raises(SystemExit, match="error: nothing to draw: figure_3_quick: the metrics hold no run of"):
-        figures_clustering.main([*arguments, "--figure", "figure_3"])
+    with pytest.raises(ExperimentError, match="nothing to draw: figure_3_quick: the metrics hold no run of"):
+        draw({"figure_3_quick": made["figure_3_quick"]}, tmp_path / "figures")
