@@ -1,150 +1,115 @@
-"""From finished runs to CSVs, figures and verdicts."""
+"""Reading the collected results: lines by profile and changes, blocks, provenance, the paper's numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from experiments.common.errors import ExperimentError
-from experiments.common.figures import read_table
-from experiments.verdicts.kolmogorov_smirnov import chance, family_wise, rejections
-from experiments.verdicts.rules import judge_by_rule
-from experiments.verdicts.urn import urn
-from scripts import aggregate, figures_kolmogorov_smirnov, verdicts
-from tests.experiments.helpers import launch
-
-ROWS = [
-    f"kolmogorov_smirnov/{series}_{conditionals}_straight_through"
-    for series in ("weights", "draws", "sizes")
-    for conditionals in ("merged", "exact")
-]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Finished smoke runs of every row that the figures need, aggregated into ``metrics``."""
-    folder = tmp_path_factory.mktemp("results")
-    for row in ROWS:
-        launch(row, folder)
-    launch(ROWS[0], folder, "experiment.batch_size=100")  # not the row as it is defined
-    aggregate.main(["--results", str(folder), "--output", str(folder / "metrics"), "--profile", "smoke"])
-    return folder
-
-
-def test_every_line_says_where_it_comes_from(results: Path) -> None:
-    metrics = pd.read_csv(results / "metrics" / "kolmogorov_smirnov_metrics.csv")
-    assert set(metrics["row"]) == set(ROWS)
-    assert metrics.groupby("row")["run_id"].nunique().eq(1).all()
-    columns = ["row", "profile", "seed", "run_id", "commit", "dirty", "device", "seconds", "torch"]
-    assert metrics[columns].notna().all(axis=None)
-    assert len(metrics) == len(ROWS) * 2 * 2 * 3  # urns, references, groups
-
-
-def test_changed_and_smoke_runs_are_left_out(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    aggregate.main(["--results", str(results), "--output", str(tmp_path), "--profile", "smoke"])
-    assert "(run with experiment.batch_size=100)" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="error: no finished run under"):
-        aggregate.main(["--results", str(results), "--output", str(tmp_path)])
-    with pytest.raises(SystemExit, match="error: no finished run of profile paper"):
-        aggregate.main(["--results", str(results), "--output", str(tmp_path), "--profile", "paper"])
-
-
-def test_aggregating_twice_gives_the_same_bytes(results: Path, tmp_path: Path) -> None:
-    aggregate.main(["--results", str(results), "--output", str(tmp_path), "--profile", "smoke"])
-    for path in (results / "metrics").iterdir():
-        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
-
-
-def test_figures_are_the_same_bytes_every_time(results: Path, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        arguments = ["--metrics", str(results / "metrics"), "--output", str(tmp_path / name)]
-        figures_kolmogorov_smirnov.main([*arguments, "--figure", "1"])
-    for suffix in ("png", "pdf"):
-        one, two = (tmp_path / name / f"figure_1.{suffix}" for name in ("one", "two"))
-        assert one.stat().st_size > 10_000
-        assert one.read_bytes() == two.read_bytes()
-
-
-def test_all_figures_are_drawn(results: Path, tmp_path: Path) -> None:
-    figures_kolmogorov_smirnov.main(["--metrics", str(results / "metrics"), "--output", str(tmp_path)])
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"figure_{number}.{suffix}" for number in (1, 4, 9, 10) for suffix in ("png", "pdf")
-    }
-
-
-def test_missing_metrics_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"error: .*kolmogorov_smirnov_metrics.csv does not exist"):
-        figures_kolmogorov_smirnov.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"error: .* holds no metrics of kolmogorov_smirnov, urn"):
-        verdicts.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
-
-
-def test_the_largest_profile_and_the_lowest_seed_are_read(tmp_path: Path) -> None:
-    table = pd.DataFrame({"profile": ["smoke", "quick", "quick", "other"], "seed": [0, 2, 1, 0]})
-    table = table.assign(row="a/b", run_id="1")
-    table.to_csv(tmp_path / "room_metrics.csv", index=False)
-    assert read_table(tmp_path, "room_metrics")[["profile", "seed"]].to_numpy().tolist() == [["quick", 1]]
-    assert len(read_table(tmp_path, "room_metrics", every_seed=True)) == 2
-    table[3:].to_csv(tmp_path / "room_metrics.csv", index=False)
-    with pytest.raises(ExperimentError, match="holds no run of the profiles paper, medium, quick, smoke"):
-        read_table(tmp_path, "room_metrics")
-
-
-def test_verdicts_are_printed_and_written(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    verdicts.main(["--metrics", str(results / "metrics"), "--output", str(tmp_path)])
-    printed, written = capsys.readouterr().out, (tmp_path / "verdicts.md").read_text()
-    assert "Figure 1" in printed
-    assert written.count("\n| ") >= 10
-    assert "not comparable (not judged here: no run)" in written  # the rows of the distribution's own sampler
-
-
-ORIGIN = {"profile": "paper", "seed": 0, "row": "a/b", "run_id": "1", "dirty": False, "seconds": 1.0}
-ORIGIN |= {"commit": "123456789012", "device": "d", "torch": "2.0"}
-
-
-@pytest.mark.parametrize(
-    ("rejected", "rule", "verdict"),
-    [
-        (0, "ks_reference", "reproduced"),
-        (6, "ks_reference", "close"),
-        (7, "ks_reference", "not reproduced"),
-        (6, "ks_law", "reproduced"),
-        (7, "ks_law", "not reproduced"),
-    ],
+from experiments.results import (
+    axes_columns,
+    blocks,
+    describe_seconds,
+    describe_seeds,
+    ordered,
+    paper_value,
+    provenance_of,
+    read_left_out,
+    read_metrics,
+    read_paper,
+    spread,
 )
-def test_rejections_are_judged_by_the_fixed_rule(rejected: int, rule: str, verdict: str) -> None:
-    part = pd.DataFrame(
-        {"rejected": [True] * rejected + [False] * (30 - rejected), "ks_distance": 0.01, "ks_detectable": 0.009}
-    ).assign(draws=50_000, **ORIGIN)
-    assert chance(30) == 6
-    measured = rejections(rule, part, {"where": "Figure 1", "sampler": "sample"}, "sample")
-    assert judge_by_rule(measured).verdict == verdict
+from experiments.settings import ExperimentError
+
+FACTS = {"commit": "123456789012", "dirty": False, "device": "d", "seconds": 2.0, "torch": "2.0"}
 
 
-def test_one_small_p_value_decides_the_family() -> None:
-    p_values = {"ks_p_value": [0.5] * 99, "chi_square_p_value": [0.5] * 98 + [float("nan")]}
-    truth = pd.DataFrame(p_values).assign(**ORIGIN)
-    assert judge_by_rule(family_wise(truth)).verdict == "holds"
-    truth.loc[0, "chi_square_p_value"] = 0.009 / 197
-    assert judge_by_rule(family_wise(truth)).verdict == "fails"
+def line(**values: Any) -> dict[str, Any]:
+    origin = {
+        "prior": "uniform",
+        "version": 60,
+        "reading": "",
+        "changes": "",
+        "profile": "quick",
+        "seed": 0,
+        "run_id": "01",
+    }
+    return origin | values | FACTS
 
 
-def test_the_worst_data_set_of_the_urn_decides(tmp_path: Path) -> None:
-    row = ORIGIN | {"rmse_standard_errors": 1.0, "expected_squared_loss_truth": 10.0, "second_weight": 1}
-    merged, loss = row | {"row": "urn/merged"}, "model_squared_loss"
+@pytest.fixture
+def metrics(tmp_path: Path) -> Path:
     lines = [
-        merged | {"rmse": 0.05, loss: 10.1, "expected_squared_loss": 10.1},
-        merged | {"rmse": 0.2, loss: 11.0, "expected_squared_loss": 13.0},
-        row | {"row": "urn/maximum_likelihood", "rmse": 0.01, loss: 10.0, "expected_squared_loss": 10.0},
+        line(prior="hypergeometric", reading="counts", data="small", seed=1),
+        line(data="large"),
+        line(data="small", profile="paper", run_id="2"),
+        line(data="small", changes="steps=3", seed=2),
     ]
-    pd.DataFrame(lines).to_csv(tmp_path / "urn_metrics.csv", index=False)
-    assert [judge_by_rule(one).verdict for one in urn(tmp_path)] == [
-        "close",  # the log weights
-        "close",  # the loss of the merged law
-        "not reproduced",  # the same weights in the exact law
-        "not comparable",
-        "not comparable",
-        "holds",
-    ]
+    pd.DataFrame(lines).to_csv(tmp_path / "room_metrics.csv", index=False)
+    return tmp_path
+
+
+def test_lines_of_changed_runs_are_asked_for(metrics: Path) -> None:
+    table = read_metrics(metrics, "room_metrics", dtype={"version": str})
+    assert table["changes"].tolist() == ["", "", ""]
+    assert table["reading"].tolist() == ["counts", "", ""]
+    assert table["version"].tolist() == ["60", "60", "60"]
+    assert table["run_id"].tolist() == ["01", "01", "2"]
+    assert axes_columns(table) == ["prior", "version", "reading"]
+    assert read_metrics(metrics, "room_metrics", changes=True)["changes"].tolist() == ["", "", "", "steps=3"]
+    assert read_metrics(metrics, "room_metrics", profile="quick")["profile"].tolist() == ["quick", "quick"]
+
+
+def test_what_cannot_be_read_is_named(metrics: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"room_metrics.csv holds no run of the profile huge"):
+        read_metrics(metrics, "room_metrics", profile="huge")
+    with pytest.raises(ExperimentError, match=r"urn_metrics.csv does not exist: run the experiment and"):
+        read_metrics(metrics, "urn_metrics")
+    (metrics / "urn_metrics.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ExperimentError, match=r"urn_metrics.csv has no column changes, profile, seed, run_id"):
+        read_metrics(metrics, "urn_metrics")
+    (metrics / "urn_metrics.csv").write_bytes(b"\xff\xfe,\x00\n")
+    with pytest.raises(ExperimentError, match=r"urn_metrics.csv can't be read"):
+        read_metrics(metrics, "urn_metrics")
+
+
+def test_blocks_begin_with_the_largest_profile_and_known_data(metrics: Path) -> None:
+    table = read_metrics(metrics, "room_metrics", changes=True)
+    shown = [(block.profile, block.data, len(block.lines)) for block in blocks(table, ["small", "large"])]
+    assert shown == [("paper", "small", 1), ("quick", "small", 2), ("quick", "large", 1)]
+    assert [block.data for block in blocks(table.drop(columns="data"))] == ["", ""]
+    assert ordered(["b", "new", "a"], ["a", "b"]) == ["a", "b", "new"]
+
+
+def test_provenance_says_what_made_the_numbers(metrics: Path) -> None:
+    table = read_metrics(metrics, "room_metrics", changes=True)
+    made = provenance_of(table, "room_metrics.csv")
+    assert made.seeds == (0, 1)  # lines of one run count once
+    assert made.runs == (
+        "prior=hypergeometric version=60 reading=counts 01",
+        "prior=uniform version=60 2",
+    )
+    assert made.data == "small"
+    assert made.commits == ("1234567890",)
+    assert dict(made.lines())["time per run"] == "median 2 s over the 2 of 2 runs without interruption"
+    changed = provenance_of(table[table["changes"] != ""].assign(dirty=True), "x")
+    assert changed.runs == ("prior=uniform version=60 steps=3 01",)
+    assert changed.commits == ("1234567890 with changes",)
+    assert describe_seconds(table.assign(seconds=float("nan"))) == "not known"
+    assert describe_seeds(table) == "seeds 0, 1, 2"
+    assert describe_seeds(table[:1]) == "seed 1"
+
+
+def test_means_and_the_papers_numbers_in_words() -> None:
+    assert [spread(pd.Series(values, dtype=float), 2) for values in ([], [1], [1, 3])] == ["-", "1.00", "2.00 ± 1.41"]
+    assert paper_value([0.5, None], 1) == "0.5 ± not legible"
+    assert paper_value(None, 1) == "not legible"
+    assert read_paper("table_2")
+
+
+def test_what_was_left_out_is_a_line_each(tmp_path: Path) -> None:
+    assert read_left_out(tmp_path) == []
+    (tmp_path / "left_out.csv").write_text("run,reason\nruns/a/b/1,not finished\n")
+    assert read_left_out(tmp_path) == ["runs/a/b/1: not finished"]
