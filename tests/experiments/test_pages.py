@@ -1,17 +1,18 @@
-"""Pages from committed files: the same bytes again, nothing drawn twice, the README's summary."""
+"""Pages from committed files: the same bytes again, nothing drawn twice, the summaries of README and documentation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from experiments.common.errors import ExperimentError
-from experiments.pages.digest import Stamp, digest_of
-from experiments.verdicts.judge import measure
-from experiments.verdicts.pages import END, START, replace_between_markers, summary
-from scripts import pages, verdicts
+from experiments.claims.judge import judge_all
+from experiments.claims.pages import END, START, replace_between_markers, summary
+from experiments.digest import Stamp, digest_of
+from experiments.settings import ExperimentError
+from scripts import claims, pages
 from tests.experiments.clustering_metrics import write_block
 from tests.experiments.helpers import CHECKOUT
 
@@ -34,12 +35,10 @@ def test_the_committed_pages_come_from_the_committed_metrics(tmp_path: Path) -> 
         assert [name for name in made if made[name] != committed[name]] == []
 
 
-def test_the_readme_shows_the_committed_results() -> None:
-    readme = (CHECKOUT / "README.md").read_text()
-    measured, _ = measure(RESULTS / "metrics")
-    text = summary(measured).markdown().strip()
-    assert readme == replace_between_markers(CHECKOUT / "README.md", text)
-    assert text in readme
+@pytest.mark.parametrize(("file", "headlines"), [("README.md", True), ("docs/reproduction.md", False)])
+def test_readme_and_documentation_show_the_committed_results(file: str, headlines: bool) -> None:
+    text = summary(judge_all(RESULTS / "metrics")[0], headlines).markdown().strip()
+    assert (CHECKOUT / file).read_text() == replace_between_markers(CHECKOUT / file, text)
 
 
 @pytest.mark.parametrize("text", ["", f"{START}\n", f"{END}\n{START}\n", f"{START}\n{START}\n{END}\n"])
@@ -48,14 +47,27 @@ def test_a_file_without_markers_is_left_alone(tmp_path: Path, text: str) -> None
     path = tmp_path / "page.md"
     path.write_text(text)
     with pytest.raises(SystemExit, match=r"error: .*page.md needs one line <!-- results:start -->"):
-        verdicts.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "out"), "--readme", str(path)])
+        claims.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "out"), "--readme", str(path)])
     assert path.read_text() == text
 
 
-def test_what_stands_around_the_markers_stays(tmp_path: Path) -> None:
-    path = tmp_path / "page.md"
-    path.write_text(f"before\n{START}\nold\n{END}\nafter\n")
-    assert replace_between_markers(path, "new") == f"before\n{START}\nnew\n{END}\nafter\n"
+def test_summary_and_headlines_go_between_the_markers_of_their_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_block(tmp_path, versions=["60"])
+    files = {name: tmp_path / f"{name}.md" for name in ("claims", "readme")}
+    for path in files.values():
+        path.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
+    claims.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "out"), *options])
+    assert "claims are judged" in capsys.readouterr().out
+    written, headlines = (path.read_text() for path in files.values())
+    for text in (written, headlines):
+        assert text.startswith(f"before\n{START}\n| claim |")
+        assert text.endswith(f"|\n{END}\nafter\n")
+        assert "the hypergeometric prior is at least as good as the others" in text
+    assert "the categorical prior is below the uniform one" in written
+    assert "the categorical prior is below the uniform one" not in headlines
 
 
 def test_nothing_is_drawn_twice(
@@ -63,44 +75,42 @@ def test_nothing_is_drawn_twice(
 ) -> None:
     metrics, output = tmp_path / "metrics", tmp_path / "local"
     write_block(metrics, versions=["60"], priors=["uniform", "hypergeometric"])
-    arguments = ["--metrics", str(metrics), "--output", str(output)]
     drawn: list[Path] = []
 
-    def write_all(metrics: Path, output: Path, report: bool) -> list[str]:
-        assert report
+    def write_pages(metrics: Path, output: Path) -> list[str]:
         drawn.append(output)
         (output / "tables").mkdir(exist_ok=True)
         (output / "tables" / "table.md").write_text("a table")
-        return ["figures_urn: no runs"]
+        return ["figures of urn: no runs"]
 
-    monkeypatch.setattr(pages, "write_all", write_all)
-    pages.main(arguments)
-    assert "not made: figures_urn: no runs" in capsys.readouterr().out
-    pages.main(arguments)
-    assert len(drawn) == 1
-    (output / "tables" / "table.md").write_text("somebody wrote into it")
-    pages.main(arguments)
-    assert len(drawn) == 2
+    monkeypatch.setattr(pages, "write_pages", write_pages)
+
+    def times(change: Callable[[], object] = lambda: None) -> int:
+        change()
+        pages.main(["--metrics", str(metrics), "--output", str(output), "--no-report"])
+        return len(drawn)
+
+    assert times() == 1
+    assert "not made: figures of urn: no runs" in capsys.readouterr().out
+    assert times() == 1
+    assert "up to date" in capsys.readouterr().out
+    assert times(lambda: (output / "tables" / "table.md").write_text("somebody wrote into it")) == 2
     path = metrics / "clustering_metrics.csv"
-    path.write_text(path.read_text().replace("0.", "0.1", 1))
-    pages.main(arguments)
-    assert len(drawn) == 3
-    (output / ".pages.json").write_text("{")
-    pages.main(arguments)
-    assert len(drawn) == 4
+    assert times(lambda: path.write_text(path.read_text().replace("0.", "0.1", 1))) == 3
+    assert times(lambda: (output / ".pages.json").write_text("{")) == 4
 
 
 def test_the_digest_sees_metrics_and_benchmarks(tmp_path: Path) -> None:
-    metrics = tmp_path / "metrics"
+    metrics, benchmark = tmp_path / "metrics", tmp_path / "benchmark"
     metrics.mkdir()
-    digests = [digest_of(metrics)]
+    digests = [digest_of(metrics, benchmark)]
     (metrics / "urn_metrics.csv").write_text("a\n1\n")
-    digests.append(digest_of(metrics))
-    (tmp_path / "benchmark").mkdir()
-    (tmp_path / "benchmark" / "one.csv").write_text("b\n2\n")
-    digests.append(digest_of(metrics))
+    digests.append(digest_of(metrics, benchmark))
+    benchmark.mkdir()
+    (benchmark / "one.csv").write_text("b\n2\n")
+    digests.append(digest_of(metrics, benchmark))
     assert len(set(digests)) == 3
-    assert digest_of(metrics) == digests[-1]
+    assert digest_of(metrics, benchmark) == digests[-1]
     assert not Stamp(tmp_path / "none.json", digests[-1]).is_current()
 
 
@@ -111,12 +121,12 @@ def test_a_folder_without_metrics_is_named(tmp_path: Path) -> None:
 
 def test_a_broken_file_of_one_room_leaves_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_block(tmp_path, versions=["60"])
-    (tmp_path / "urn_metrics.csv").write_bytes(b"row,profile\n\xff\xfe,\x00\n")
-    verdicts.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
+    (tmp_path / "urn_metrics.csv").write_bytes(b"estimator,profile\n\xff\xfe,\x00\n")
+    claims.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
     printed, written = capsys.readouterr().out, (tmp_path / "verdicts.md").read_text()
     assert "left out: urn: " in printed
     assert "**Left out** of these numbers" in written
     assert "urn_metrics.csv can't be read" in written
-    (tmp_path / "clustering_metrics.csv").write_text("row,profile,seed\na,b,1\n")
+    (tmp_path / "clustering_metrics.csv").write_text("prior,changes,profile,seed\na,,b,1\n")
     with pytest.raises(ExperimentError, match=r"clustering_metrics.csv has no column run_id"):
-        measure(tmp_path)
+        judge_all(tmp_path)

@@ -14,11 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from experiments.common.provenance import Provenance
+from experiments.claims.judge import judge_all
 from experiments.report.charts import BOTTOM, HEIGHT, TOP, Chart, Point, Series
 from experiments.report.sources import Sources
-from experiments.verdicts.judge import measure
-from experiments.verdicts.rules import judge_by_rule
+from experiments.results import Provenance, read_metrics
 from scripts import report
 from tests.experiments.helpers import CHECKOUT
 
@@ -91,7 +90,7 @@ def small_page(folder: Path) -> str:
 
 
 def test_every_row_says_where_it_comes_from(committed: str) -> None:
-    page, claims = Page(committed), [judge_by_rule(one) for one in measure(METRICS)[0]]
+    page, claims = Page(committed), judge_all(METRICS)[0]
     assert len(page.rows) > len(claims) + 150
     for links in page.rows[len(claims) :]:
         assert len(links) == 1
@@ -106,14 +105,13 @@ def test_every_row_says_where_it_comes_from(committed: str) -> None:
 def test_the_sources_hold_the_runs_of_the_metrics(committed: str) -> None:
     words = "".join(Page(committed).words)
     for room in ("urn", "clustering", "weak_supervision", "kolmogorov_smirnov", "disentanglement"):
-        metrics = pd.read_csv(METRICS / f"{room}_metrics.csv", dtype={"run_id": str})
-        for line in metrics.drop_duplicates("run_id").itertuples():
-            assert f"{line.row} {line.run_id}" in words
+        runs = set(read_metrics(METRICS, f"{room}_metrics", changes=True)["run_id"])
+        assert [run for run in sorted(runs) if f" {run}" not in words] == []
 
 
 def test_every_claim_is_on_the_page(committed: str) -> None:
     words = re.sub(r"\s+", " ", "".join(Page(committed).words))
-    for claim in [judge_by_rule(one) for one in measure(METRICS)[0]]:
+    for claim in judge_all(METRICS)[0]:
         measured = claim.measured.replace("k-hat", "k\u0302").replace("^2", "²")
         assert measured in words
         assert claim.reason in words
@@ -174,7 +172,7 @@ def test_a_smoke_page_says_so_loudly(small: Path) -> None:
 
 def test_runs_that_were_left_out_are_shown(small: Path) -> None:
     assert 'id="left-out"' not in small_page(small)
-    (small / "metrics" / "left_out.csv").write_text('run,reason\nurn/exact seed 3,"damaged: <file>, run it again"\n')
+    (small / "metrics" / "left_out.csv").write_text('run,reason\nurn estimator=exact seed 3,"damaged: <file>, run it again"\n')
     page = small_page(small)
     assert "damaged: &lt;file&gt;, run it again" in page
     assert 'id="left-out"' in page
@@ -190,16 +188,14 @@ def test_bad_input_is_one_line(tmp_path: Path, small: Path) -> None:
 
 def test_equal_sources_share_a_number() -> None:
     sources = Sources()
-    made = Provenance("quick", "drawn", (0, 1), "a processor", "3 s", ("abc",), "2.13.0", ("urn/exact 1",), "f.csv")
+    made = Provenance("quick", "drawn", (0, 1), "a processor", "3 s", ("abc",), "2.13.0", ("estimator=exact 1",), "f.csv")
     assert [sources.number(made), sources.number(None, "Table 1"), sources.number(made)] == [1, 2, 1]
-    first, second = sources.all()
-    assert first.facts == tuple(made.lines())
-    assert second.facts == (("from the paper", "Table 1"),)
+    assert sources.all() == [tuple(made.lines()), (("from the paper", "Table 1"),)]
 
 
 @pytest.mark.parametrize("logarithmic", [False, True])
 def test_a_chart_has_larger_values_higher_and_its_marks_inside(logarithmic: bool) -> None:
-    points = [Point(x, y, y, y, "") for x, y in ((1, 0.01), (2, 0.1), (3, 1.0))]
+    points = [Point.at(x, y, "") for x, y in ((1, 0.01), (2, 0.1), (3, 1.0))]
     chart = Chart("key", "", "", "", [Series("one", points)], [(1, "1"), (3, "3")], logarithmic)
     low, middle, high = (chart.y(point.y) for point in points)
     assert HEIGHT - BOTTOM >= low > middle > high >= TOP

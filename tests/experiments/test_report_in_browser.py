@@ -116,7 +116,7 @@ def test_the_panel_opens_by_touch_on_a_row_and_lies_on_the_screen(browser: Chrom
     assert left >= 0
     assert right <= 360
     assert bottom <= 801
-    assert "urn/exact" in browser.evaluate("document.getElementById('panel').textContent")
+    assert "estimator=exact" in browser.evaluate("document.getElementById('panel').textContent")
 
 
 def test_claims_are_filtered(opened: Chromium) -> None:
