@@ -1,32 +1,47 @@
-"""What the aggregator takes of runs on several data sets: seeds, pictures, times."""
+"""What the aggregator takes of runs: axes and changes as columns, kinds, seeds, large tables, times."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import mvhg
 from experiments.aggregation.runs import select_runs
-from experiments.common.store import RunDirectory
-from experiments.weak_supervision.kept_pictures import read_pictures
-from experiments.weak_supervision.traversals import pack
+from experiments.axes import Row
+from experiments.store import RunDirectory
 from scripts import aggregate
 from tests.experiments.helpers import KS, launch
 
-ROW = "clustering/hypergeometric_60"
+FOLDER = "clustering/prior=uniform,version=60"
 METRICS = "clustering_metrics.csv"
 
 
-def configuration(profile: str, seed: int, data: str | None) -> str:
-    room = f"{{data: {{source: {data}}}}}" if data else "{data: none}"
-    return f"profile: {{name: {profile}}}\nseed: {seed}\nexperiment: {room}\n"
+class Room:
+    """Stands for an experiment whose pictures are large, and shown of some rows alone."""
+
+    one_seed_tables: ClassVar[tuple[str, ...]] = ("generated",)
+
+    @staticmethod
+    def keep_lines(table: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame | None:
+        """No pictures of the version 80; of 60, the first."""
+        if table != "generated":
+            return lines
+        return None if row.axes.get("version") == "80" else lines.head(1)
+
+
+def configuration(folder: str, profile: str, seed: int, data: str | None, changes: str = "") -> str:
+    experiment, _, pairs = folder.partition("/")
+    axes = dict(pair.split("=") for pair in pairs.split(","))
+    lines = [f"{axis}: '{value}'" for axis, value in axes.items()]
+    names = ["prior", "version", "conditionals"] if experiment == "clustering" else list(axes)
+    source = f"{{data: {{source: {data}}}, _target_: {__name__}.Room}}" if data else f"{{_target_: {__name__}.Room}}"
+    lines += [f"axes: [{', '.join(names)}]", f"profile: {{name: {profile}}}", f"seed: {seed}", f"experiment: {source}"]
+    return "\n".join([*lines, f"changes: '{changes}'"])
 
 
 def finish(
@@ -34,51 +49,74 @@ def finish(
     run_id: str,
     seed: int,
     data: str | None = "mnist",
-    row: str = ROW,
+    folder: str = FOLDER,
+    changes: str = "",
     more: Mapping[str, pd.DataFrame] | None = None,
     **facts: Any,
 ) -> None:
     """A finished run as the entry point leaves it."""
-    config = configuration("medium", seed, data)
-    environment = {"commit": "a", "dirty": False, "device": "b", "seconds": 5.0, "resumed": False, "overrides": []}
+    config = configuration(folder, "medium", seed, data, changes)
+    environment = {"commit": "a", "dirty": False, "device": "b", "seconds": 5.0, "resumed": False}
     environment |= {"packages": {"torch": "2"}} | facts
-    column = {} if data is None else {"data": [data]}
     tables = {
-        "metrics": pd.DataFrame({"version": ["60"], **column, "accuracy": [0.5]}),
+        "metrics": pd.DataFrame({"accuracy": [0.5]}),
         "confusion": pd.DataFrame({"cluster": [0, 1], "digits": [3, 4]}),
-        "generated": pd.DataFrame({"pixels": ["AAAA"]}),
-        "latent": pd.DataFrame({"x": [0.25]}),
+        "generated": pd.DataFrame({"pixels": ["AAAA", "BBBB"]}),
     }
-    run = RunDirectory(results, row, run_id)
+    run = RunDirectory(results, folder, run_id)
     run.path.mkdir(parents=True)
     tables |= dict(more or {})
     run.finish(tables, environment, config)
 
 
-def begin(results: Path, run_id: str, profile: str, seed: int) -> None:
+def begin(results: Path, run_id: str, profile: str, seed: int, changes: str = "") -> None:
     """A run that was stopped while it worked."""
-    run = RunDirectory(results, ROW, run_id)
+    run = RunDirectory(results, FOLDER, run_id)
     run.checkpoints.mkdir(parents=True)
-    run.new_config.write_text(configuration(profile, seed, "mnist"))
+    run.new_config.write_text(configuration(FOLDER, profile, seed, "mnist", changes))
 
 
 def collect(results: Path, *arguments: str) -> dict[str, pd.DataFrame]:
     output = results / "metrics"
     aggregate.main(["--results", str(results), "--output", str(output), *arguments])
-    return {path.name: pd.read_csv(path) for path in output.iterdir()}
+    return {path.name: pd.read_csv(path) for path in output.glob("*.csv")}
 
 
-def test_the_same_row_on_other_data_is_another_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_axes_changes_profile_data_and_seed_tell_runs_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(tmp_path, "one", 2)
     finish(tmp_path, "two", 1, "digits_5000")
-    finish(tmp_path, "three", 1)
+    finish(tmp_path, "three", 10)
+    finish(tmp_path, "four", 2, changes="training.steps=3")
+    finish(tmp_path, "five", 2, folder="clustering/prior=hypergeometric,version=60,conditionals=merged")
     tables = collect(tmp_path)
     assert "left out" not in capsys.readouterr().out
-    cells = tables[METRICS][["data", "seed"]].to_numpy().tolist()
-    assert cells == [["digits_5000", 1], ["mnist", 1], ["mnist", 2]]  # sorted, not in the order of their making
-    confusion = tables["clustering_confusion.csv"]
-    assert list(confusion.columns) == ["row", "profile", "seed", "run_id", "data", "cluster", "digits"]
-    assert confusion.groupby("data")["seed"].unique().map(list).to_dict() == {"digits_5000": [1], "mnist": [1, 2]}
+    metrics = tables[METRICS].fillna("")
+    names = ["prior", "version", "conditionals", "changes", "profile", "data", "seed", "run_id", "accuracy"]
+    assert list(metrics.columns) == [*names, "commit", "dirty", "device", "seconds", "torch"]
+    lines = metrics[["prior", "conditionals", "changes", "data", "seed"]].to_numpy().tolist()
+    assert lines == [  # sorted, not in the order of their making
+        ["hypergeometric", "merged", "", "mnist", 2],
+        ["uniform", "", "", "digits_5000", 1],
+        ["uniform", "", "", "mnist", 2],
+        ["uniform", "", "", "mnist", 10],
+        ["uniform", "", "training.steps=3", "mnist", 2],
+    ]
+    assert list(tables["clustering_confusion.csv"].columns) == [*names[:-1], "cluster", "digits"]
+
+
+def test_a_run_that_repeats_its_axes_is_refused(tmp_path: Path) -> None:
+    finish(tmp_path, "one", 1, more={"metrics": pd.DataFrame({"version": [60], "data": ["mnist"]})})
+    with pytest.raises(SystemExit, match="error: .*metrics.csv repeats the columns data, version"):
+        collect(tmp_path)
+
+
+def test_a_run_of_before_there_were_axes_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(tmp_path, "one", 1)
+    run = RunDirectory(tmp_path, "urn/exact", "old")
+    run.path.mkdir(parents=True)
+    run.finish({"metrics": pd.DataFrame({"a": [1]})}, {}, "seed: 0\n")
+    assert set(collect(tmp_path)) == {METRICS, "clustering_confusion.csv", "clustering_generated.csv"}
+    assert "left out: runs/urn/exact/old (made before experiments had axes)" in capsys.readouterr().out
 
 
 def test_a_second_run_of_the_same_cell_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,53 +126,33 @@ def test_a_second_run_of_the_same_cell_is_left_out(tmp_path: Path, capsys: pytes
     assert "older than" in capsys.readouterr().out
 
 
-def test_pictures_of_the_lowest_seed_only(tmp_path: Path) -> None:
+def test_of_large_tables_the_lowest_seed_is_taken_and_what_the_experiment_keeps(tmp_path: Path) -> None:
     for run, (seed, data) in enumerate([(3, "mnist"), (1, "mnist"), (2, "digits_5000"), (4, "digits_5000")]):
         finish(tmp_path, str(run), seed, data)
-    finish(tmp_path, "other", 7, row="clustering/hypergeometric_80")
-    finish(tmp_path, "hidden", 0, row="clustering/uniform_80")
+    finish(tmp_path, "other", 7, folder="clustering/prior=categorical,version=60")
+    finish(tmp_path, "hidden", 0, folder="clustering/prior=uniform,version=80")
     tables = collect(tmp_path)
-    for name in ("generated", "latent"):
-        table = tables[f"clustering_{name}.csv"]
-        shown = [[ROW, "digits_5000", 2], [ROW, "mnist", 1]]
-        if name == "generated":  # the latent space is shown at 60 % alone
-            shown.append(["clustering/hypergeometric_80", "mnist", 7])
-        assert table[["row", "data", "seed"]].to_numpy().tolist() == shown
+    table = tables["clustering_generated.csv"]
+    shown = [["categorical", "mnist", 7], ["uniform", "digits_5000", 2], ["uniform", "mnist", 1]]
+    assert table[["prior", "data", "seed"]].to_numpy().tolist() == shown
+    assert set(table["pixels"]) == {"AAAA"}
     assert len(tables[METRICS]) == 6
     chosen = collect(tmp_path, "--seeds", "3,4,7")["clustering_generated.csv"]  # the lowest of those asked for
     assert sorted(chosen["seed"]) == [3, 4, 7]
-
-
-def test_of_the_image_pairs_only_shown_pictures_are_kept(tmp_path: Path) -> None:
-    picture = pack(torch.full((1, 16, 16, 3), 100, dtype=torch.uint8))
-    more = {
-        "traversals": picture.assign(rank=0, latent=3, activity=1.0, step=0, value=-2.0),
-        "reconstructions": picture.assign(pair=0, view=0, kind="original"),
-    }
-    rows = ("weak_supervision/hgvae_s3", "weak_supervision/hgvae_s1", "weak_supervision_ablation/joint_bound")
-    for seed in (5, 4):
-        for number, row in enumerate(rows):
-            finish(tmp_path, f"{number}-{seed}", seed, "mpi3d_sim", row, more=more)
-    tables = collect(tmp_path)
-    assert len(tables["weak_supervision_metrics.csv"]) == 4
-    traversals, reconstructions = (tables[f"weak_supervision_{name}.csv"] for name in more)
-    assert traversals[["row", "data", "seed", "latent"]].to_numpy().tolist() == [[rows[0], "mpi3d_sim", 4, 3]]
-    assert reconstructions[["row", "seed", "kind"]].to_numpy().tolist() == [[rows[1], 4, "original"]]
-    assert read_pictures(traversals).tolist() == np.full((1, 16, 16, 3), 100).tolist()
-    assert not {f"weak_supervision_ablation_{name}.csv" for name in more} & set(tables)
     newer = tmp_path / "newer"
-    finish(newer, "3-3", 3, "mpi3d_sim", rows[0], more=more)
+    finish(newer, "newer", 0)
     aggregate.main(["--results", str(newer), "--output", str(tmp_path / "metrics"), "--keep"])
-    assert pd.read_csv(tmp_path / "metrics" / "weak_supervision_traversals.csv")["seed"].tolist() == [3]
+    kept = pd.read_csv(tmp_path / "metrics" / "clustering_generated.csv")
+    assert kept[kept["prior"] == "uniform"][["data", "seed"]].to_numpy().tolist() == [["digits_5000", 4], ["mnist", 0]]
 
 
 def test_one_data_set_may_be_asked_for(tmp_path: Path) -> None:
     finish(tmp_path, "one", 1)
     finish(tmp_path, "two", 1, "digits_5000")
-    finish(tmp_path, "three", 1, None, row="other/row")  # has no choice of data
+    finish(tmp_path, "three", 1, None, folder="urn/estimator=mine")  # has no choice of data
     tables = collect(tmp_path, "--data", "mnist")
     assert list(tables[METRICS]["data"]) == ["mnist"]
-    assert "data" not in tables["other_metrics.csv"]
+    assert "data" not in tables["urn_metrics.csv"]
     with pytest.raises(SystemExit, match="error: no finished run of profile paper with the data mnist under"):
         collect(tmp_path, "--data", "mnist", "--profile", "paper")
 
@@ -156,14 +174,16 @@ def test_lines_of_runs_that_are_gone_are_kept_on_demand(tmp_path: Path) -> None:
     assert after[1] == before[1]
     assert after[4] == before[3]
     assert table.loc[1, "seconds"] == 7.0
-    assert pd.read_csv(older / "metrics" / "clustering_latent.csv")["run_id"].tolist() == ["three", "five"]
+    assert pd.read_csv(older / "metrics" / "clustering_generated.csv")["run_id"].tolist() == ["three", "five"]
     again = (older / "metrics" / METRICS).read_bytes()
     aggregate.main([*arguments, "--keep"])
     assert (older / "metrics" / METRICS).read_bytes() == again
     aggregate.main(arguments)
     assert len(pd.read_csv(older / "metrics" / METRICS)) == 2
     (older / "metrics" / METRICS).write_text("a,b\n1,2\n")
-    with pytest.raises(SystemExit, match="error: .*clustering_metrics.csv has no column row, profile, seed, run_id"):
+    with pytest.raises(
+        SystemExit, match="error: .*clustering_metrics.csv has no column changes, profile, seed, run_id"
+    ):
         aggregate.main([*arguments, "--keep"])
 
 
@@ -180,30 +200,30 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     for name, seed in (("changed", 1), ("marker", 2), ("facts", 3), ("newer", 4), ("dirty", 5)):
         facts = {"newer": {"version": "99.0"}, "dirty": {"dirty": True}}.get(name, {})
         finish(tmp_path, name, seed, **facts)
-    folder = tmp_path / "runs" / ROW
-    (folder / "changed" / "metrics.csv").write_text("version,accuracy\n60,0.9\n")
+    folder = tmp_path / "runs" / FOLDER
+    (folder / "changed" / "metrics.csv").write_text("accuracy\n0.9\n")
     (folder / "marker" / "finished.json").write_text("{")
     (folder / "facts" / "environment.json").unlink()
     (folder / "empty" / "checkpoints").mkdir(parents=True)
-    begin(tmp_path, "stopped", "medium", 6)
+    begin(tmp_path, "stopped", "medium", 6, changes="a=1")
     begin(tmp_path, "meaningless", "smoke", 6)  # of a profile that is not asked for
     tables = collect(tmp_path)
     assert tables[METRICS]["seed"].tolist() == [0, 5]
     printed = capsys.readouterr().out
     assert "warning: 6 runs are left out" in printed
-    assert f"warning: runs/{ROW}/dirty was made with changes that are in no commit" in printed
+    assert f"warning: runs/{FOLDER}/dirty was made with changes that are in no commit" in printed
     assert dict(tables["left_out.csv"].to_numpy().tolist()) == {
-        f"runs/{ROW}/changed": "metrics.csv was changed after the run wrote it; force=true runs this row again",
-        f"runs/{ROW}/marker": "finished.json is damaged; force=true runs this row again",
-        f"runs/{ROW}/facts": "environment.json is missing; force=true runs this row again",
-        f"runs/{ROW}/newer": f"made by version 99.0, and this is {mvhg.__version__}; force=true runs it again",
-        f"runs/{ROW}/stopped": "not finished: it failed, was stopped, or is still running",
-        f"runs/{ROW}/empty": "not finished: it was stopped before it began",
+        f"runs/{FOLDER}/changed": "metrics.csv was changed after the run wrote it; force=true runs it again",
+        f"runs/{FOLDER}/marker": "finished.json is damaged; force=true runs it again",
+        f"runs/{FOLDER}/facts": "environment.json is missing; force=true runs it again",
+        f"runs/{FOLDER}/newer": f"made by version 99.0, and this is {mvhg.__version__}; force=true runs it again",
+        f"runs/{FOLDER}/stopped": "a=1: not finished: it failed, was stopped, or is still running",
+        f"runs/{FOLDER}/empty": "not finished: it was stopped before it began",
     }
     of_the_profile = dict(select_runs(tmp_path, "smoke").problems)
-    assert f"runs/{ROW}/meaningless" in of_the_profile
-    assert f"runs/{ROW}/stopped" not in of_the_profile
-    assert f"runs/{ROW}/stopped" not in dict(select_runs(tmp_path, None, frozenset({0, 5})).problems)
+    assert f"runs/{FOLDER}/meaningless" in of_the_profile
+    assert f"runs/{FOLDER}/stopped" not in of_the_profile
+    assert f"runs/{FOLDER}/stopped" not in dict(select_runs(tmp_path, None, frozenset({0, 5})).problems)
     for name in ("changed", "marker", "facts", "newer", "empty", "stopped"):
         shutil.rmtree(folder / name)
     assert "left_out.csv" not in collect(tmp_path)
@@ -220,29 +240,39 @@ def test_keep_keeps_what_was_left_out_of_folders_that_are_not_there_and_forgets_
     left_out = tmp_path / "metrics" / "left_out.csv"
     assert [Path(run).name for run in pd.read_csv(left_out)["run"]] == ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
     for run_id in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
-        shutil.rmtree(here / "runs" / ROW / run_id, ignore_errors=True)
+        shutil.rmtree(here / "runs" / FOLDER / run_id, ignore_errors=True)
         finish(here, run_id, 6)
         aggregate.main(["--results", str(here), *arguments])
     assert not left_out.exists()
 
 
-def test_of_studies_only_the_scores_are_kept(tmp_path: Path) -> None:
-    finish(tmp_path, "one", 0, row="clustering_recipe/whole")
-    assert list(collect(tmp_path)) == ["clustering_recipe_metrics.csv"]
-
-
-def test_settings_that_are_the_rows_own_leave_it_the_row(tmp_path: Path) -> None:
-    launch(KS, tmp_path, "experiment.sampler=sample")
+def test_real_runs_are_collected_once_and_again_when_something_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(KS, tmp_path)
+    launch(KS, tmp_path, "experiment.significance=0.05")  # its own: the same run
     launch(KS, tmp_path, "experiment.batch_size=7")
-    tables = collect(tmp_path, "--profile", "smoke")
-    assert tables["kolmogorov_smirnov_metrics.csv"]["run_id"].nunique() == 1
+    table = collect(tmp_path, "--profile", "smoke")["kolmogorov_smirnov_metrics.csv"]
+    assert table.groupby("run_id")["changes"].first().fillna("").tolist().count("batch_size=7") == 1
+    assert table["run_id"].nunique() == 2
+    before = {path.name: path.read_bytes() for path in (tmp_path / "metrics").iterdir()}
+    capsys.readouterr()
+    collect(tmp_path, "--profile", "smoke")
+    assert "the metrics of 2 runs are up to date" in capsys.readouterr().out
+    (tmp_path / "metrics" / "kolmogorov_smirnov_metrics.csv").write_text("damaged")
+    collect(tmp_path, "--profile", "smoke")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "metrics").iterdir()} == before
+    with pytest.raises(SystemExit, match="error: no finished run under"):
+        collect(tmp_path)
+    with pytest.raises(SystemExit, match="error: no finished run of profile paper"):
+        collect(tmp_path, "--profile", "paper")
 
 
 def test_lines_of_runs_that_broke_do_not_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(tmp_path, "one", 1)
-    finish(tmp_path, "two", 2, row="clustering_recipe/whole")
+    finish(tmp_path, "two", 2, folder="clustering_recipe/version=whole")
     collect(tmp_path)
-    (tmp_path / "runs" / "clustering_recipe" / "whole" / "two" / "metrics.csv").write_text("a\n1\n")
+    (tmp_path / "runs" / "clustering_recipe" / "version=whole" / "two" / "metrics.csv").write_text("a\n1\n")
     other = tmp_path / "metrics" / "somebodys_own.csv"
     other.write_text("a\n1\n")
     assert collect(tmp_path, "--keep")["clustering_recipe_metrics.csv"].empty
