@@ -1,1 +1,0 @@
-"""What every experiment shares: results store, tracking, reproducibility, run context."""

@@ -1,1 +1,0 @@
-from experiments.authors import *  # noqa: F403 - until nobody imports this

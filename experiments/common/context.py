@@ -1,1 +1,0 @@
-from experiments.context import *  # noqa: F403 - until nobody imports this

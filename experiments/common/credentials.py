@@ -1,1 +1,0 @@
-from experiments.credentials import *  # noqa: F403 - until nobody imports this

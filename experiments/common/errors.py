@@ -1,1 +1,0 @@
-from experiments.settings import ExperimentError as ExperimentError

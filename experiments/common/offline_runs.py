@@ -1,1 +1,0 @@
-from experiments.offline_runs import *  # noqa: F403 - until nobody imports this

@@ -1,1 +1,0 @@
-from experiments.settings import one_line_errors as one_line_errors

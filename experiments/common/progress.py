@@ -1,1 +1,0 @@
-from experiments.training import RateEstimate as RateEstimate
