@@ -75,7 +75,7 @@ def read_tables(text: str) -> list[LatexTable]:
         start = _group(text, begin.end())
         table = LatexTable(count_columns(text[begin.end() + 1 : start - 1]), [])
         for line in text[start : text.index(rf"\end{{{begin[1]}}}", start)].strip().splitlines():
-            if RULE.fullmatch(line) or line.startswith(r"\caption{"):
+            if RULE.fullmatch(line) or line.startswith((r"\caption{", r"\caption[]{")):
                 continue
             assert line.endswith(r" \\"), line
             cells = re.split(r"(?<!\\) & ", line.removesuffix(r" \\"))

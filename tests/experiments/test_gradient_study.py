@@ -20,11 +20,12 @@ from experiments.gradient_study.enumeration import (
     support,
 )
 from experiments.gradient_study.estimators import collect, score_function
+from experiments.gradient_study.figures import read
 from experiments.gradient_study.official_worker import seeds_of_all_orders
 from experiments.gradient_study.problems import Problem, problems
 from experiments.gradient_study.tables import draws_to_beat
 from experiments.settings import ExperimentError
-from scripts import figures_gradient_study, gradient_study
+from scripts import gradient_study, pages
 
 # A differentiable function with the authors' call signature. Its counts are no integers: only the plumbing is tested.
 STAND_IN = """
@@ -158,7 +159,7 @@ def test_figure_and_table_come_from_the_csv_alone(tmp_path: Path) -> None:
     gradient_study.main(["--quick", "--output", str(tmp_path)])
     contents = []
     for name in ("first", "again"):
-        figures_gradient_study.main(["--metrics", str(tmp_path / "metrics"), "--output", str(tmp_path / name)])
+        pages.write_pages(tmp_path / "metrics", tmp_path / name)
         contents.append({path.name: path.read_bytes() for path in (tmp_path / name).glob("*/*")})
     assert set(contents[0]) == {"gradient_study.png", "gradient_study.pdf", "gradient_study.md"}
     assert contents[0] == contents[1]
@@ -168,11 +169,10 @@ def test_figure_and_table_come_from_the_csv_alone(tmp_path: Path) -> None:
 
 
 def test_a_study_that_is_not_there_or_damaged_is_one_line(tmp_path: Path) -> None:
-    arguments = ["--metrics", str(tmp_path), "--output", str(tmp_path)]
-    with pytest.raises(SystemExit, match="does not exist: run `make gradient-study` first"):
-        figures_gradient_study.main(arguments)
+    with pytest.raises(ExperimentError, match="does not exist: run `make gradient-study` first"):
+        read(tmp_path)
     (tmp_path / "gradient_study.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(SystemExit, match="lacks the columns"):
-        figures_gradient_study.main(arguments)
+    with pytest.raises(ExperimentError, match="lacks the columns"):
+        read(tmp_path)
     with pytest.raises(SystemExit, match="root of a checkout"):
         gradient_study.main(["--quick", "--output", str(tmp_path), "--official", str(tmp_path)])

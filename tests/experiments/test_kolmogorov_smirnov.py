@@ -21,7 +21,7 @@ from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from experiments.tracking import Tracker
-from scripts import aggregate, figures_kolmogorov_smirnov
+from scripts import aggregate, pages
 from tests.experiments.helpers import launch
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -178,9 +178,9 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_figures_are_drawn_and_repeat_their_bytes(metrics: Path, tmp_path: Path) -> None:
-    figures_kolmogorov_smirnov.main(["--metrics", str(metrics), "--output", str(tmp_path / "all")])
-    figures_kolmogorov_smirnov.main(["--metrics", str(metrics), "--output", str(tmp_path / "one"), "--figure", "4"])
-    every, one = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("all", "one"))
+    pages.write_pages(metrics, tmp_path / "all")
+    pages.write_pages(metrics, tmp_path / "one", only=["figure_4"])
+    every, one = ({path.name: path.read_bytes() for path in (tmp_path / name).glob("*/*")} for name in ("all", "one"))
     assert set(every) == FIGURES
     assert set(one) == {"figure_4.png", "figure_4.pdf"}
     assert {name: every[name] for name in one} == one
@@ -203,5 +203,5 @@ def test_a_fourth_series_is_a_line_of_the_table(metrics: Path) -> None:
 
 
 def test_missing_metrics_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"error: .*kolmogorov_smirnov_metrics.csv does not exist"):
-        figures_kolmogorov_smirnov.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
+    with pytest.raises(ExperimentError, match=r"(?s)figure_1 could be .*kolmogorov_smirnov_metrics.csv does not exist"):
+        pages.write_pages(tmp_path, tmp_path, only=["figure_1"])

@@ -17,7 +17,7 @@ from experiments.training import derive_seed
 from experiments.urn.model import UrnModel
 from experiments.urn.problem import UrnProblem
 from experiments.urn.recovery import DATA_STREAM, fit_each
-from scripts import aggregate, figures_urn
+from scripts import aggregate, pages
 from tests.experiments.helpers import csv_bytes, launch
 
 TRAINED = ("urn estimator=merged", "urn estimator=exact")
@@ -71,20 +71,15 @@ def test_figures_and_table_show_a_fifth_estimator_and_repeat_their_bytes(
     aggregate.main(["--results", str(results), "--profile", "smoke", "--output", str(metrics)])
     folders = [tmp_path / "first", tmp_path / "again"]
     for folder in folders:
-        figures_urn.main(["--metrics", str(metrics), "--output", str(folder), "--tables", str(folder)])
+        pages.write_pages(metrics, folder)
     names = {f"{name}.{kind}" for name in ("figure_7", "figure_8", "urn_recovery") for kind in ("png", "pdf")}
-    first, again = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    first, again = ({path.name: path.read_bytes() for path in folder.glob("*/*")} for folder in folders)
     assert set(first) == names | {"urn_recovery.md"}
     assert first == again
-    lines = [line.split(" | ") for line in (folders[0] / "urn_recovery.md").read_text().splitlines()[2:]]
+    lines = [line.split(" | ") for line in first["urn_recovery.md"].decode().splitlines()[2:]]
     assert lines[0][-1] == "fifth |"
     assert [line[0] for line in lines[2:]] == ["| 1", "| 2"]
     assert all(line[-1] == f"{line[3]} |" for line in lines[2:])  # the same as maximum likelihood
-
-
-def test_figures_without_metrics_end_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"^error: .*urn_metrics.csv does not exist"):
-        figures_urn.main(["--metrics", str(tmp_path)])
 
 
 @pytest.mark.parametrize("row", TRAINED)
