@@ -86,9 +86,9 @@ def count_chart(block: WeakBlock) -> Chart:
     truth = [Point.at(count, count, f"truth: k = {count}") for count in sorted(counts)]
     series.append(Series("truth", truth, marked=False))
     caption = (
-        f"Estimated number of independent latents E[k-hat] over the true one, k = {block.num_factors} - s; {block.source}. Mean over the "
-        "seeds and its standard error. A method that finds k lies on the line of the truth; a flat line is the same "
-        "answer to every question."
+        f"Estimated number of independent latents E[k-hat] over the true one, k = {block.num_factors} - s; "
+        f"{block.source}. Mean over the seeds and its standard error. A method that finds k lies on the line of the "
+        "truth; a flat line is the same answer to every question."
     )
     key, ticks = f"chart-counts-{block.suffix}", [(count, str(count)) for count in sorted(counts)]
     return Chart(key, caption, "true number of independent factors, k", "estimate, E[k-hat]", series, ticks)

@@ -111,7 +111,17 @@ def test_headlines_are_few_and_name_equal_numbers_once() -> None:
     block = Block("paper", "", pd.DataFrame())
     parts = [("Figure 1", "0 of 30"), ("Figure 9", "0 of 30")]
     claims = [
-        judge(Measurement("ks_reference", "text", [(0, 6)], block, fills={"where": where, "sampler": "sample"}, part=where, short=short))
+        judge(
+            Measurement(
+                "ks_reference",
+                "text",
+                [(0, 6)],
+                block,
+                fills={"where": where, "sampler": "sample"},
+                part=where,
+                short=short,
+            )
+        )
         for where, short in parts
     ]
     claims.append(judge(Measurement("ks_family", "text", [(0.5, 1.0)], block, short="p 0.1")))

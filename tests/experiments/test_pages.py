@@ -26,7 +26,7 @@ def pinned(package: str) -> str:
 
 
 def test_the_committed_pages_come_from_the_committed_metrics(tmp_path: Path) -> None:
-    pages.main(["--metrics", str(RESULTS / "metrics"), "--output", str(tmp_path)])
+    pages.main(["--metrics", str(RESULTS / "metrics"), "--output", str(tmp_path), "--no-report"])
     parts = ["tables"] + (["figures"] if version("matplotlib") == pinned("matplotlib") else [])
     for part in parts:
         committed = {path.name: path.read_bytes() for path in (RESULTS / part).iterdir() if path.name not in OF_ITS_OWN}

@@ -50,14 +50,6 @@ def test_nothing_goes_wrong_and_nothing_is_asked_for(opened: Chromium) -> None:
     print(f"first contentful paint after {paint:.0f} ms")
 
 
-def test_every_row_leads_to_its_source(opened: Chromium) -> None:
-    rows = "[...document.querySelectorAll('tbody tr:not(.room)')]"
-    assert opened.evaluate(f"{rows}.length") > 200
-    lost = opened.evaluate(f"{rows}.filter(r => !r.querySelector('a.source')).map(r => r.textContent)")
-    assert [row for row in lost if "no run" not in row] == []
-    assert opened.evaluate("[...document.querySelectorAll('a.source')].every(a => document.querySelector(a.hash))")
-
-
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
 def test_the_page_never_scrolls_sideways(browser: Chromium, page: Path, width: int) -> None:
     browser.look(width)
