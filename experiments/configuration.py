@@ -77,5 +77,5 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
         raise ExperimentError(
             f"a run takes one device of one machine, got trainer.devices={devices} and trainer.num_nodes={nodes}; "
             "give trainer.devices=1 or one index in brackets, trainer.devices=[1]; "
-            "several devices take a run each: configs/launcher/README.md"
+            "several devices take a run each: docs/many_machines.md"
         )

@@ -172,7 +172,7 @@ def test_the_conda_environment_parses_and_agrees() -> None:
 
 
 PAGES_WITH_COMMANDS = ["README.md", "results/README.md", "data/README.md", "CHANGELOG.md"]
-PAGES_WITH_COMMANDS += ["configs/launcher/README.md", "configs/logger/README.md", "experiments/report/page.html.j2"]
+PAGES_WITH_COMMANDS += ["docs/many_machines.md", "docs/wandb.md", "experiments/report/page.html.j2"]
 
 
 def make(*arguments: str) -> str:
