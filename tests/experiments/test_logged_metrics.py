@@ -8,24 +8,24 @@ from collections import defaultdict
 import pandas as pd
 import pytest
 
-from experiments.common.configuration import CONFIGS, build_experiment, resolve
-from experiments.common.tracking import STEP
-from experiments.dashboards.all import DASHBOARDS
 from experiments.dashboards.dashboard import Dashboard
-from tests.experiments.helpers import CHECKOUT, compose, launch
+from experiments.dashboards.declared import DASHBOARDS
+from experiments.settings import build
+from experiments.tracking import STEP
+from tests.experiments.helpers import CHECKOUT, cell, launch
 from tests.experiments.wandb_files import history, summary, the_file
 
 # Without manifold and guided epochs, which log nothing: they take most of a smoke run.
 FAST = ("experiment.pretraining.manifold=null", "experiment.pretraining.guided_epochs=0")
 ROWS: dict[str, tuple[str, ...]] = {
-    "kolmogorov_smirnov/weights_exact_sample": (),
-    "kolmogorov_smirnov/draws_exact_sample": (),
-    "kolmogorov_smirnov/sizes_exact_sample": (),
-    "urn/exact": ("profile.urn.datasets=10",),
-    "weak_supervision/hgvae_s3": (),
-    "weak_supervision/evidence_hgvae_s3": (),
-    "clustering/hypergeometric_full": FAST,
-    "clustering_pretraining/no_guidance": FAST,
+    "kolmogorov_smirnov series=weights sampler=sample": (),
+    "kolmogorov_smirnov series=draws sampler=sample": (),
+    "kolmogorov_smirnov series=sizes sampler=sample": (),
+    "urn estimator=exact": ("profile.urn.datasets=10",),
+    "weak_supervision method=hgvae shared=3": (),
+    "weak_supervision method=evidence_hgvae shared=3": (),
+    "clustering prior=hypergeometric": FAST,
+    "clustering_pretraining recipe=no_guidance": FAST,
 }
 SECTIONS = {
     "Kolmogorov-Smirnov tests": "kolmogorov_smirnov",
@@ -45,7 +45,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         run = launch(row, results, "logger=offline", *overrides)
         file = the_file(results, run.path.name)
         found = {name for record in history(file) for name in record["item"]} | set(summary(file)["summary"])
-        room = row.split("/")[0].removesuffix("_pretraining")
+        room = row.split()[0].removesuffix("_pretraining")
         names[room] |= {name for name in found if not name.startswith("_") and name != STEP}
     # Running these needs TensorFlow; committed scores have the names.
     scores = pd.read_csv(CHECKOUT / "results" / "metrics" / "disentanglement_metrics.csv")["score"]
@@ -56,7 +56,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 def documented() -> dict[str, list[str]]:
     """Names of the page's tables, by experiment."""
     names: dict[str, list[str]] = defaultdict(list)
-    text = (CONFIGS / "logger" / "README.md").read_text()
+    text = (CHECKOUT / "docs" / "wandb.md").read_text()
     for section in text.partition("## What is logged")[2].split("\n### ")[1:]:
         title, _, body = section.partition("\n")
         for line in body.splitlines():
@@ -88,7 +88,7 @@ def test_a_dashboard_shows_what_is_logged(dashboard: Dashboard, logged: dict[str
 
 def test_every_headline_metric_is_logged(logged: dict[str, set[str]]) -> None:
     for row, overrides in ROWS.items():
-        experiment = build_experiment(resolve(compose(row, "profile=smoke", *overrides))["experiment"])
-        room = row.split("/")[0].removesuffix("_pretraining")
+        experiment = build(cell(row, "profile=smoke", *overrides).plain["experiment"])
+        room = row.split()[0].removesuffix("_pretraining")
         assert set(getattr(experiment, "headline_metrics", {})) <= logged[room], row
 

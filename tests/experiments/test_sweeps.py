@@ -9,24 +9,28 @@ from typing import Any, cast
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.aggregation.runs import select_runs
-from experiments.common.configuration import CONFIGS, build_experiment, check_overrides, resolve
-from tests.experiments.helpers import compose, run_command
+from experiments.axes import changes_of
+from experiments.cell import cell_of
+from experiments.configuration import CONFIGS, compose, resolve
+from experiments.settings import build
+from experiments.store import find_finished
+from tests.experiments.helpers import run_command
 
-ROW = "weak_supervision/hgvae_s3"
+ROW = "weak_supervision method=hgvae shared=3"
 SWEEPS = sorted(path.stem for path in (CONFIGS / "sweep").glob("*.yaml"))
 WANDB_SWEEPS = sorted((CONFIGS / "wandb_sweep").glob("*.yaml"))
 GRIDS = {
     "final_temperature": [0.01, 0.1, 1.0],
     "learning_rate": [0.0001, 0.001, 0.003],  # lower, own and higher of the profile smoke
 }
+OWN = {"final_temperature": 0.01, "learning_rate": 0.001}
 
 
 def swept(results: Path, name: str) -> list[float]:
     """The values of the setting in the finished runs."""
-    files = sorted((results / "runs" / ROW).glob("*/config.yaml"))
-    assert all((file.parent / "finished.json").is_file() for file in files)
-    return sorted(OmegaConf.load(file).experiment.training[name] for file in files)
+    runs = [run for _, run in find_finished(results)]
+    assert {run.row for run in runs} == {"weak_supervision/method=hgvae,shared=3"}
+    return sorted(OmegaConf.load(run.path / "config.yaml").experiment.training[name] for run in runs)
 
 
 def launch_sweep(name: str, results: Path, *overrides: str) -> str:
@@ -41,13 +45,12 @@ def test_there_are_grids_searches_and_wandb_sweeps_of_the_same_settings() -> Non
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_a_grid_runs_every_value_and_stays_out_of_the_tables(name: str, tmp_path: Path) -> None:
-    launch_sweep(name, tmp_path)
+def test_a_grid_runs_every_value_and_all_but_the_own_one_are_changes(name: str, tmp_path: Path) -> None:
+    text = launch_sweep(name, tmp_path)
     assert swept(tmp_path, name) == GRIDS[name]
-    changed = len(GRIDS[name]) - 1  # one of the values is the row's own
-    selection = select_runs(tmp_path, "smoke")
-    assert len(selection.unwanted) == changed
-    assert [cell.row for cell in selection.runs] == [ROW]
+    started = {line.partition(" seed=0 starts")[0] for line in text.splitlines() if " starts " in line}
+    others = [value for value in GRIDS[name] if value != OWN[name]]
+    assert started == {ROW, *(f"{ROW} training.{name}={value:g}" for value in others)}
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -57,7 +60,7 @@ def test_a_search_maximises_the_bound_in_training(name: str, tmp_path: Path) -> 
     assert len(set(values)) == 2
     assert min(GRIDS[name]) <= values[0] < values[1] <= max(GRIDS[name])
     bounds = {}
-    for folder in (tmp_path / "runs" / ROW).iterdir():
+    for folder in (run.path for _, run in find_finished(tmp_path)):
         lines = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
         column = lines[0].index("bound")
         mean = sum(float(line[column]) for line in lines[1:]) / len(lines[1:])
@@ -75,6 +78,16 @@ def test_the_same_search_passes_its_finished_trials_and_goes_on(tmp_path: Path) 
     assert set(first) < set(swept(tmp_path, "final_temperature"))
 
 
+def test_a_trial_that_fails_is_told_and_the_search_goes_on(tmp_path: Path) -> None:
+    setting = "experiment.training.final_temperature=interval(-2.0, 0.5)"
+    text = launch_sweep("final_temperature_search", tmp_path, "hydra.sweeper.n_trials=4", setting)
+    assert "Best parameters" in text
+    failed = [line for line in text.splitlines() if line.startswith(f"  {ROW} training.final_temperature=-")]
+    assert 0 < len(failed) == 4 - len(swept(tmp_path, "final_temperature"))
+    assert all("experiment.training.final_temperature: " in line for line in failed)
+    assert f"{len(failed)} of 4 cells failed:" in text
+
+
 @pytest.mark.parametrize("name", [f"{name}_search" for name in GRIDS])
 def test_no_search_looks_at_a_test_score(name: str) -> None:
     text = (CONFIGS / "sweep" / f"{name}.yaml").read_text()
@@ -82,8 +95,8 @@ def test_no_search_looks_at_a_test_score(name: str) -> None:
 
 
 def test_what_a_sweep_changes_is_kept_and_its_name_is_not() -> None:
-    changed = "experiment.training.final_temperature=0.1"
-    assert check_overrides([changed, "sweep=final_temperature"]) == [changed]
+    overrides = ["sweep=final_temperature", "experiment.training.final_temperature=0.1"]
+    assert changes_of(resolve(compose(*overrides)), overrides) == "training.final_temperature=0.1"
 
 
 @pytest.mark.parametrize("path", WANDB_SWEEPS, ids=lambda path: path.stem)
@@ -96,13 +109,13 @@ def test_a_wandb_sweep_starts_runs_of_the_entry_point(path: Path) -> None:
     command = [part.replace("$!{", "${") for part in sweep["command"]]
     assert command[:4] == ["${env}", "${interpreter}", "-m", "experiments.run"]
     assert command[-1] == "${args_no_hyphens}"
-    overrides = [part for part in command[4:-1] if not part.startswith("experiment=")]
-    assert f"experiment={ROW}" in command
     key = f"experiment.training.{path.stem}"
     assert sweep["parameters"][key]["values"] == GRIDS[path.stem]
     for value in sweep["parameters"][key]["values"]:
         others = [f"{name}={one['values'][0]}" for name, one in sweep["parameters"].items() if name != key]
-        config = resolve(compose(ROW, *overrides, *others, f"{key}={json.dumps(value)}"))
-        assert config["experiment"]["training"][path.stem] == value
-        assert config["logger"]["mode"] == "online"
-        build_experiment(config["experiment"])
+        overrides = [*command[4:-1], *others, f"{key}={json.dumps(value)}"]
+        cell = cell_of(compose(*overrides), "weak_supervision", overrides)
+        assert cell.row.label.startswith(ROW)
+        assert cell.plain["experiment"]["training"][path.stem] == value
+        assert cell.plain["logger"]["mode"] == "online"
+        build(cell.plain["experiment"])

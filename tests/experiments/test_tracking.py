@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from experiments.common.configuration import JOB_TYPES, resolve, rows
-from experiments.common.errors import ExperimentError
-from experiments.common.offline_runs import find_offline_runs
-from experiments.common.tracking import track, tracked_config
-from tests.experiments.helpers import CHECKOUT, KS, compose, launch
+from experiments.configuration import JOB_TYPES, axes_of, experiments
+from experiments.offline_runs import find_offline_runs
+from experiments.settings import ExperimentError
+from experiments.tracking import track, tracked_config
+from tests.experiments.helpers import CHECKOUT, KS, cell, launch
 from tests.experiments.wandb_files import history, inspect, records, the_file
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -44,9 +44,12 @@ def test_the_offline_file_holds_the_logged_history(tmp_path: Path) -> None:
     assert started["job_type"] == "sample"
     assert started["run_id"] == run.path.name
     assert started["project"] == "mvhg"
-    assert started["tags"] == ["figure-1", "figure-4", "section-5.1"]
+    assert {"figure-1", "section-5.1"} <= set(started["tags"])
+    assert started["display_name"] == f"{KS} seed=0"
     summary = json.loads(inspect(file, "--summary"))
     assert summary["config"]["experiment"]["sampler"] == "sample"
+    columns = {"experiment_name": "kolmogorov_smirnov", "series": "weights", "conditionals": "exact", "changes": ""}
+    assert columns.items() <= summary["config"].items()
     assert "exact/largest_ks_distance" in json.dumps(summary)
     defined = {record["metric"].get("name") for record in records(file) if record["type"] == "metric"}
     assert "weights/exact/group_2/ks_distance" in defined
@@ -61,7 +64,7 @@ def settings(results: Path, **changed: Any) -> dict[str, Any]:
     return {
         "mode": "offline",
         "project": "mvhg",
-        "row": "room/row",
+        "row": "urn estimator=exact",
         "run_id": "abc",
         "seed": 0,
         "job_type": "train",
@@ -114,7 +117,7 @@ def test_neither_a_key_nor_the_machine_and_its_user_are_written(
 
 
 def test_a_finished_run_logs_its_tables_and_its_model_without_copying_them(tmp_path: Path) -> None:
-    run = launch("weak_supervision/label_vae_s3", tmp_path / "results", "logger=offline")
+    run = launch("weak_supervision method=label_vae shared=3", tmp_path / "results", "logger=offline")
     file = the_file(tmp_path / "results")
     artifacts = [record["artifact"] for record in records(file) if record["type"] == "artifact"]
     logged = {(artifact["type"], artifact["name"]) for artifact in artifacts}
@@ -124,23 +127,23 @@ def test_a_finished_run_logs_its_tables_and_its_model_without_copying_them(tmp_p
     assert files == {run.model, *run.path.glob("*.csv")}
 
 
-def test_every_row_says_what_it_is_grouped_by() -> None:
-    for row in rows():
-        if row.startswith("disentanglement/"):
-            continue  # below; composing them takes long
-        config = resolve(compose(row, "profile=smoke"))
-        logged = tracked_config(config, row)
-        assert logged["row"] == row
-        assert logged["room"] == row.split("/")[0]
-        assert logged["profile"] == "smoke"
-        assert logged["job_type"] in JOB_TYPES
-        assert any(tag.startswith(("section-", "appendix-")) for tag in logged["tags"]), row
-        if row.startswith("weak_supervision/"):
-            assert row == f"weak_supervision/{logged['method']}_s{logged['shared']}"
-        assert not {"results", "data_directory", "logger"} & set(logged)
-    scores = resolve(compose("disentanglement/evidence_hgvae_s5"))
-    logged = tracked_config(scores, "disentanglement/evidence_hgvae_s5")
-    assert (logged["method"], logged["shared"], logged["job_type"]) == ("evidence_hgvae", 5, "evaluate")
+@pytest.mark.parametrize("name", experiments())
+def test_an_experiment_s_axes_are_columns_to_group_by_and_no_place_is_logged(name: str) -> None:
+    one = cell(name, "profile=smoke", "results=/somewhere", "data_directory=/elsewhere")
+    logged = tracked_config(one.plain, one.row)
+    assert set(one.row.axes) == set(axes_of(name)) & set(logged)
+    assert dict(one.row.axes).items() <= logged.items()
+    assert (logged["experiment_name"], logged["changes"], logged["profile"], logged["seed"]) == (name, "", "smoke", 0)
+    assert logged["job_type"] in JOB_TYPES
+    assert any(tag.startswith(("section-", "appendix-")) for tag in logged["tags"])
+    assert "/somewhere" not in json.dumps(logged)
+    assert "/elsewhere" not in json.dumps(logged)
+
+
+def test_changes_are_a_column_and_part_of_the_group() -> None:
+    one = cell("urn estimator=exact", "experiment.learning_rate=0.5")
+    assert tracked_config(one.plain, one.row)["changes"] == "learning_rate=0.5"
+    assert one.row.label == "urn estimator=exact learning_rate=0.5"
 
 
 def test_online_without_a_key_the_run_does_not_start(tmp_path: Path) -> None:
@@ -160,7 +163,8 @@ def test_a_run_that_starts_over_supersedes_what_was_logged_and_one_that_goes_on_
     log(False)
     runs = find_offline_runs(tmp_path)
     assert (len(runs.waiting), len(runs.superseded)) == (1, 2)
-    assert runs.waiting[0].name > max(folder.name for folder in runs.superseded)
+    last = runs.waiting[0].name.removeprefix("offline-run")
+    assert last > max(folder.name.removeprefix("superseded-run") for folder in runs.superseded)
 
 
 def test_only_one_module_imports_wandb() -> None:
@@ -170,4 +174,4 @@ def test_only_one_module_imports_wandb() -> None:
         for path in (CHECKOUT / folder).rglob("*.py")
         if "import wandb" in path.read_text()
     ]
-    assert importing == ["experiments/common/tracking.py"]
+    assert importing == ["experiments/tracking.py"]
