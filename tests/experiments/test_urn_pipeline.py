@@ -69,14 +69,14 @@ def test_figures_and_table_show_a_fifth_estimator_and_repeat_their_bytes(
     launch("urn estimator=fifth", results)
     metrics = tmp_path / "metrics"
     aggregate.main(["--results", str(results), "--profile", "smoke", "--output", str(metrics)])
-    folders = [tmp_path / "first", tmp_path / "again"]
-    for folder in folders:
-        pages.write_pages(metrics, folder)
+    pages.write_pages(metrics, tmp_path / "all")
+    pages.write_pages(metrics, tmp_path / "one", only=["urn_recovery"])
+    every, one = ({path.name: path.read_bytes() for path in (tmp_path / name).glob("*/*")} for name in ("all", "one"))
     names = {f"{name}.{kind}" for name in ("figure_7", "figure_8", "urn_recovery") for kind in ("png", "pdf")}
-    first, again = ({path.name: path.read_bytes() for path in folder.glob("*/*")} for folder in folders)
-    assert set(first) == names | {"urn_recovery.md"}
-    assert first == again
-    lines = [line.split(" | ") for line in first["urn_recovery.md"].decode().splitlines()[2:]]
+    assert set(every) == names | {"urn_recovery.md"}
+    assert set(one) == {"urn_recovery.png", "urn_recovery.pdf", "urn_recovery.md"}
+    assert {name: every[name] for name in one} == one
+    lines = [line.split(" | ") for line in every["urn_recovery.md"].decode().splitlines()[2:]]
     assert lines[0][-1] == "fifth |"
     assert [line[0] for line in lines[2:]] == ["| 1", "| 2"]
     assert all(line[-1] == f"{line[3]} |" for line in lines[2:])  # the same as maximum likelihood
