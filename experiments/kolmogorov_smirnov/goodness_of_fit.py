@@ -64,12 +64,7 @@ def against_sample(counts: Integers, reference: Integers, significance: float) -
 
 
 def pool(expected: Floats, minimum: float = MIN_EXPECTED) -> Integers:
-    """Returns a bin number per value: neighbours are joined until each bin expects at least ``minimum``.
-
-    Args:
-        expected: Expected counts of the values in order [values].
-        minimum: Smallest expected count of a bin.
-    """
+    """Returns a bin number per value: neighbours are joined until each bin's expected counts reach the minimum."""
     bins = np.zeros(len(expected), dtype=np.int64)
     current, mass = 0, 0.0
     for value, count in enumerate(expected):

@@ -36,11 +36,6 @@ def exact_marginals(total_count: int, group_sizes: Sequence[int], weights: Seque
     """Returns P(X_i = x) for x = 0..m_i, one array per group, of the multivariate noncentral hypergeometric law.
 
     P(X_i = x) is proportional to C(m_i, x) omega_i^x times the sum over the other groups' terms that add up to n - x.
-
-    Args:
-        total_count: Number of draws n.
-        group_sizes: Sizes m.
-        weights: Positive weights omega.
     """
     terms = [_log_terms(size, weight) for size, weight in zip(group_sizes, weights, strict=True)]
     marginals = []
@@ -63,20 +58,10 @@ def draw_merged(
     draws: int,
     generator: np.random.Generator,
 ) -> Integers:
-    """Draws from the paper's merged conditionals with SciPy, in the order in which the groups stand.
+    """Draws counts [draws, groups] from the paper's merged conditionals, in the order in which the groups stand.
 
     Group i is drawn from the univariate law against one group that merges all later ones: size sum m_j, weight
     sum omega_j m_j / sum m_j over j > i.
-
-    Args:
-        total_count: Number of draws n.
-        group_sizes: Sizes m.
-        weights: Positive weights omega.
-        draws: Number of vectors.
-        generator: NumPy's source of randomness.
-
-    Returns:
-        Counts [draws, groups].
     """
     sizes, omega = np.asarray(group_sizes), np.asarray(weights, dtype=np.float64)
     remaining = np.full(draws, total_count)

@@ -11,23 +11,14 @@ from experiments.settings import NonNegativeInt, settings
 
 @dataclass(frozen=True)
 class Urn:
-    """One urn of a series.
-
-    Attributes:
-        series: Name of the series.
-        parameter: What the series varies.
-        value: Its value here.
-        total_count: Number of draws n.
-        group_sizes: Sizes m, one per group.
-        weights: Weights omega, one per group.
-    """
+    """One urn of a series."""
 
     series: str
-    parameter: str
-    value: float
-    total_count: int
-    group_sizes: tuple[int, ...]
-    weights: tuple[float, ...]
+    parameter: str  # what the series varies
+    value: float  # of the parameter
+    total_count: int  # number of draws n
+    group_sizes: tuple[int, ...]  # m
+    weights: tuple[float, ...]  # omega
 
     def describe(self) -> dict[str, Any]:
         """Returns the columns that identify this urn in a table of its series."""

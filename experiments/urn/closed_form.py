@@ -63,10 +63,7 @@ def _tables(
 def squared_loss_optimum(problem: UrnProblem, target_mean: Tensor, target_variance: Tensor) -> Tensor:
     """Log weights [datasets, groups] (mean 0) that minimise the expected squared loss, by BFGS from equal weights.
 
-    Args:
-        problem: The urn.
-        target_mean: E X_D, [datasets, groups].
-        target_variance: Sum over the groups of Var(X_D,c), [datasets].
+    The targets are E X_D [datasets, groups] and the sum over the groups of Var(X_D,c) [datasets].
 
     Raises:
         RuntimeError: the optimizer did not converge.

@@ -29,16 +29,9 @@ def fit_each(problem: UrnProblem, counts: Tensor) -> tuple[Tensor, Tensor]:
 def expected_squared_loss(
     problem: UrnProblem, log_weights: Tensor, target_mean: Tensor, target_variance: Tensor
 ) -> Tensor:
-    """E|X_D - X|^2 for X from the exact law.
+    """E|X_D - X|^2 [...] for X from the exact law under log weights [..., groups], differentiable in them.
 
-    Args:
-        problem: The urn.
-        log_weights: Of the model, [..., groups].
-        target_mean: E X_D, [..., groups].
-        target_variance: Sum over the groups of Var(X_D,c), [...].
-
-    Returns:
-        [...], differentiable in ``log_weights``.
+    The targets are E X_D [..., groups] and the sum over the groups of Var(X_D,c) [...].
     """
     law = problem.law(log_weights)
     return target_variance + law.variance.sum(-1) + (law.mean - target_mean).square().sum(-1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.results import blocks, provenance_of, read_metrics
+from experiments.results import blocks, ordered, provenance_of, read_metrics
 from experiments.settings import ExperimentError
 from experiments.tables import Table
 
@@ -42,8 +42,7 @@ def tables(metrics: Path) -> dict[str, str]:
 
 def shown(metrics: pd.DataFrame) -> list[str]:
     """Returns the estimators that have runs, the known ones first."""
-    found = set(metrics["estimator"])
-    return [name for name in ESTIMATORS if name in found] + sorted(found - set(ESTIMATORS))
+    return ordered(metrics["estimator"], ESTIMATORS)
 
 
 def lines_of(table: pd.DataFrame, estimator: str) -> pd.DataFrame:

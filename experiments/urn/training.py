@@ -100,10 +100,7 @@ class UrnTraining:
 def data_loaders(splits: UrnSplits, batch_size: int, order_seed: int) -> tuple[Loader, Loader]:
     """Returns the loaders of training and validation, batches [batch, datasets, groups] of float32 counts.
 
-    Args:
-        splits: Observed counts of every dataset.
-        batch_size: Training samples per step and dataset; validation uses one batch.
-        order_seed: Seed of the order of the training samples, a new one in every epoch.
+    The training samples come in a new order in every epoch; validation uses one batch.
     """
     train, validation = (TensorDataset(part.transpose(0, 1).contiguous().to(torch.float32)) for part in splits)
     # Used with a single replica: its order is a function of (seed, epoch) alone, so that a resumed run sees the same
