@@ -1,6 +1,5 @@
 # `make` lists the targets. Everything below sets itself up: the only needs are python3 (3.10-3.13, with venv), make and
 # a package index. The commands are those that you may type yourself: experiments, their axes, settings.
-
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -22,15 +21,10 @@ READY := .venv/.ready
 endif
 
 RESULTS = $(or $(MVHG_RESULTS_DIR),results)
-SMOKE := results/local/smoke
-# Smoke runs mean nothing: their tables and figures stay apart.
-LOCAL = $(if $(filter smoke,$(PROFILE)),$(SMOKE),results/local)
+LOCAL = results/local$(if $(filter smoke,$(PROFILE)),/smoke)# smoke runs mean nothing: they stay apart
 REPORT ?= $(if $(filter smoke,$(PROFILE)),$(LOCAL),results)
 AGGREGATE = $(PY) -m scripts.aggregate --results $(RESULTS) --profile $(PROFILE) --seeds $(SEEDS)
-# From finished runs to pages.
 MAKE_PAGES = $(AGGREGATE) $(KEEP) --output $(LOCAL)/metrics && $(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL)
-
-# Several processes at once, each on one thread.
 PARALLEL := $(if $(findstring launcher=,$(ARGS)),,$(if $(filter-out 1,$(JOBS)),launcher=local hydra.launcher.n_jobs=$(JOBS)))
 RUN = $(PY) -m experiments.run -m $(PARALLEL) results=$(RESULTS) profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
 KS = $(RUN) experiment=kolmogorov_smirnov series=weights,draws,sizes conditionals=merged,exact
@@ -41,7 +35,7 @@ PAIRS = $(addprefix profile.weak_supervision.data=,$(DATA))
 WEAK = $(RUN) $(PAIRS) experiment=weak_supervision
 ABLATION = $(WEAK) shared=3
 TABLE_1 := method=label_vae,ada_vae,hgvae,evidence_hgvae shared=0,1,3,5
-RATES := $${profile.weak_supervision.lower_learning_rate},$${profile.weak_supervision.higher_learning_rate}
+RATES := experiment.training.learning_rate=$${profile.weak_supervision.lower_learning_rate},$${profile.weak_supervision.higher_learning_rate}
 
 .PHONY: $(shell grep -oE '^[a-z0-9-]+:' $(MAKEFILE_LIST) | sort -u | tr -d ':')
 help: ## This list
@@ -54,22 +48,18 @@ help: ## This list
 	@echo "  PY=python takes the active environment instead of .venv; TORCH=... another build of torch for .venv (GPU);"
 	@echo "  ARGS='trainer=gpu logger=disabled' goes to every run; OFFICIAL=FOLDER is a checkout of the authors' code;"
 	@echo "  DATA=mnist|digits_5000 for clustering, DATA=mpi3d_sim|mpi3d_toy|mpi3d_realistic|mpi3d_real for weak supervision"
-	@echo "  (default: the profile's); JOBS=2 runs at once; MVHG_DATA_DIR=FOLDER is where data files lie;"
-	@echo "  clustering-studies takes SEEDS=100,101."
+	@echo "  (default: the profile's); JOBS=2 runs at once; MVHG_DATA_DIR=FOLDER is where data files lie."
 
+INSTALL = .venv/bin/python -m pip install --quiet --constraint $@.txt --editable
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet "$(TORCH)"
-	grep -v '^torch==' constraints.txt > .venv/constraints.txt
-	.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt --editable '.[experiments,renderer,dev]'
-	@touch $@
+	grep -v '^torch==' constraints.txt > $@.txt
+	$(INSTALL) '.[experiments,renderer,dev]' && touch $@
 # On demand: TensorFlow takes as much room as everything else, and Ray needs older versions of three packages.
-.venv/.ray: OLDER := |cloudpickle|joblib|python-dateutil
-.venv/.%: .venv/.ready
-	grep -vE '^(torch$(OLDER))==' constraints.txt > .venv/constraints-$*.txt
-	.venv/bin/python -m pip install --quiet --constraint .venv/constraints-$*.txt --editable '.[experiments,$*]'
-	@touch $@
-
+.venv/.disentanglement .venv/.ray: .venv/.%: .venv/.ready
+	grep -vE '^(torch|cloudpickle|joblib|python-dateutil)==' constraints.txt > $@.txt
+	$(INSTALL) '.[experiments,$*]' && touch $@
 install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 1.7 GB)
 install-disentanglement: $(if $(READY),.venv/.disentanglement) ## What Figure 11 needs beside the rest: TensorFlow and disentanglement-lib (2 GB)
 install-ray: $(if $(READY),.venv/.ray) ## What launcher=ray needs beside the rest (500 MB)
@@ -85,7 +75,6 @@ reproduce: $(READY) ## Tables 1, 2, Figures 1-4, 7-10, verdicts, report; one see
 	$(CLUSTERING) prior=hypergeometric reading=assignments
 	$(WEAK) $(TABLE_1)
 	$(MAKE_PAGES)
-
 reproduce-fig1: ## Kolmogorov-Smirnov test over the weight of group 2 (a minute)
 reproduce-fig4: ## The histograms of groups 1 and 3 that belong to Figure 1 (a minute)
 reproduce-fig9: ## Kolmogorov-Smirnov test over the number of draws (a minute)
@@ -107,22 +96,19 @@ reproduce-fig3: $(READY) ## Learned cluster weights beside class frequencies, ex
 reproduce-table1: $(READY) ## Weak supervision: accuracy on shared and independent latents (15 minutes a seed)
 	$(WEAK) $(TABLE_1)
 	$(MAKE_PAGES) --only table_1
-reproduce-fig2: $(READY) ## Weak supervision: error of the number of independent latents, and bounds (25 minutes a seed)
-	$(WEAK) $(TABLE_1)
+reproduce-fig2: reproduce-table1 ## Weak supervision: error of the number of independent latents, and bounds (25 minutes a seed)
 	$(WEAK) method=fixed_k,fixed_k_joint shared=0,1,3,5
 	$(MAKE_PAGES) --only figure_2 weak_supervision
-reproduce-fig11: install-disentanglement ## Disentanglement scores of the models of Table 1 (5 minutes a seed and Table 1's time)
-	$(WEAK) $(TABLE_1)
+reproduce-fig11: install-disentanglement reproduce-table1 ## Disentanglement scores of the models of Table 1 (5 minutes a seed and Table 1's time)
 	$(RUN) $(PAIRS) experiment=disentanglement $(TABLE_1)
 	$(MAKE_PAGES) --only figure_11
 # Training may stop at the largest temperature: it is named, and the figure is drawn without it.
 reproduce-fig13: $(READY) ## HGVAE over the final temperature and the learning rate (5 minutes a seed)
 	-$(ABLATION) method=hgvae experiment.training.final_temperature=0.01,0.1,1
-	$(ABLATION) method=hgvae 'experiment.training.learning_rate=$(RATES)'
+	$(ABLATION) method=hgvae '$(RATES)'
 	$(MAKE_PAGES) --only figure_13 weak_supervision_ablation
 weak-supervision-studies: reproduce-fig13 ## Why HGVAE does not find k, and what EvidenceHGVAE needs (15 minutes a seed)
-	$(ABLATION) method=hgvae experiment.model.objective=per_view,joint
-	$(ABLATION) method=hgvae experiment.model.objective=joint experiment.model.num_latents=7
+	$(ABLATION) method=hgvae experiment.model.objective=joint experiment.model.num_latents=10,7
 	$(ABLATION) method=hgvae experiment.model.sort_scores=log_divergence
 	$(ABLATION) method=hgvae experiment.model.weights_learning_rate_factor=0.01
 	$(ABLATION) method=evidence_hgvae experiment.model.objective=joint,per_view
@@ -138,7 +124,7 @@ clustering-studies: $(READY) ## What makes the clusters good: pretraining and re
 	$(MAKE_PAGES) --only clustering_recipe
 
 smoke: PROFILE = smoke
-smoke: RESULTS = $(SMOKE)
+smoke: RESULTS = $(LOCAL)
 smoke: $(READY) ## The whole chain in little: every experiment, tables, figures, report; means nothing (2 minutes)
 	$(KS) sampler=straight_through
 	$(URN)
@@ -147,29 +133,21 @@ smoke: $(READY) ## The whole chain in little: every experiment, tables, figures,
 	$(WEAK) shared=3 method=label_vae,ada_vae,hgvae,evidence_hgvae,fixed_k_joint
 	$(ABLATION) method=hgvae experiment.training.learning_rate=0.003
 	$(MAKE_PAGES)
-test: $(READY) .venv/.docs ## Tests (10 minutes)
-	$(PY) -m pytest -n 2 --dist worksteal
-lint: $(READY) ## Style (seconds)
-	$(PY) -m ruff check .
-typecheck: $(READY) ## Types (seconds)
-	$(PY) -m mypy
-docs: $(READY) .venv/.docs ## The documentation as pages, in results/local/site (seconds)
-	$(PY) -m mkdocs build
 
-benchmark: $(READY) ## Speed, memory and precision beside the authors' code (OFFICIAL=FOLDER) and BiasedUrn (R)
-	$(PY) -m scripts.benchmark $(addprefix --official ,$(OFFICIAL))
-benchmark-clustering: $(READY) ## Steps per second of the VaDE's training
-	$(PY) -m scripts.step_times clustering $(ARGS)
-benchmark-weak-supervision: $(READY) ## Seconds per step of the VAEs of image pairs beside each other
-	$(PY) -m scripts.step_times weak_supervision --output $(LOCAL)/benchmark $(ARGS)
+test: $(READY); $(PY) -m pytest -n 2 --dist worksteal ## Tests (10 minutes)
+lint: $(READY); $(PY) -m ruff check . ## Style (seconds)
+typecheck: $(READY); $(PY) -m mypy ## Types (seconds)
+docs: $(READY); $(PY) -m mkdocs build ## The documentation as pages, in results/local/site (seconds)
+benchmark: $(READY); $(PY) -m scripts.benchmark $(addprefix --official ,$(OFFICIAL)) ## Speed, memory and precision beside the authors' code (OFFICIAL=FOLDER) and BiasedUrn (R)
+benchmark-clustering: $(READY); $(PY) -m scripts.step_times clustering $(ARGS) ## Steps per second of the VaDE's training
+benchmark-weak-supervision: $(READY); $(PY) -m scripts.step_times weak_supervision --output $(LOCAL)/benchmark $(ARGS) ## Seconds per step of the VAEs of image pairs beside each other
 gradient-study: $(READY) ## Bias and variance of the straight-through gradient over the temperature
 	$(PY) -m scripts.gradient_study $(addprefix --official ,$(OFFICIAL))
 	$(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL) --only gradient_study
 update-results: $(READY) ## Rewrites the committed results/ from the finished runs of PROFILE (on purpose only)
 	$(AGGREGATE) --keep --output results/metrics
 	$(PY) -m scripts.pages --metrics results/metrics --output results --no-report --readme README.md --claims docs/reproduction.md
-report: $(READY) ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
-	$(PY) -m scripts.report --metrics $(REPORT)/metrics --output $(LOCAL)/report.html
+report: $(READY); $(PY) -m scripts.report --metrics $(REPORT)/metrics --output $(LOCAL)/report.html ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
 wandb-sync: ## Uploads the offline runs that Weights & Biases does not have yet (needs `wandb login`)
 wandb-publish: ## Logs the tables and figures of results/ to Weights & Biases as one run, offline (5 s)
 dashboard: ## Weights & Biases dashboards as JSON (ARGS='--push --entity NAME' makes them there; 5 s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -13,9 +14,11 @@ import pytest
 from omegaconf import OmegaConf
 from packaging.markers import Marker
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import mvhg
-from experiments.common.configuration import rows
+from experiments.command_line import check_command_line
+from experiments.configuration import choices, experiments
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,14 +42,14 @@ ASKED_FOR = (
 def requirements() -> dict[str, Requirement]:
     """Every requirement of the library and its extras by name."""
     lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
-    return {requirement.name.lower(): requirement for requirement in map(Requirement, lines)}
+    return {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, lines)}
 
 
 def pins() -> dict[str, tuple[str, Marker | None]]:
     """Version and marker of every line of constraints.txt by name."""
     lines = (CHECKOUT / "constraints.txt").read_text().splitlines()
     parsed = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    return {one.name.lower(): (str(one.specifier).removeprefix("=="), one.marker) for one in parsed}
+    return {canonicalize_name(one.name): (str(one.specifier).removeprefix("=="), one.marker) for one in parsed}
 
 
 @pytest.fixture(scope="module")
@@ -210,28 +213,35 @@ def planned(*targets: str, settings: tuple[str, ...] = ()) -> str:
     return "".join(make("--dry-run", target, "PY=python", *settings) for target in targets)
 
 
-def names(text: str, row: str) -> bool:
-    return re.search(rf"[=,]{row}(,|\s)", text) is not None
+def commands(text: str) -> list[dict[str, str]]:
+    """What the runs of some planned commands are given, by key."""
+    lines = [shlex.split(line) for line in text.splitlines() if "experiments.run" in line]
+    return [dict(word.split("=", 1) for word in line if "=" in word) for line in lines]
 
 
-# Rooms whose rows `make reproduce` leaves to targets of their own.
+# Experiments that `make reproduce` leaves to targets of their own.
 ELSEWHERE = {
-    "clustering_pretraining": ["clustering-studies"],
-    "clustering_recipe": ["clustering-studies"],
-    "disentanglement": ["reproduce-fig11"],
-    "weak_supervision_ablation": ["weak-supervision-studies"],
+    "clustering_pretraining": "clustering-studies",
+    "clustering_recipe": "clustering-studies",
+    "disentanglement": "reproduce-fig11",
 }
 
 
-def test_make_reproduce_and_other_targets_run_every_row() -> None:
-    plans = {room: planned(*targets) for room, targets in ELSEWHERE.items()}
-    main, references = planned("reproduce"), planned("reproduce-fig2")
-    for row in rows():
-        room = row.split("/")[0]
-        if room == "weak_supervision" and "/fixed_k" in row:
-            assert names(references, row), row
-        else:
-            assert names(plans.get(room, main), row), row
+@pytest.mark.parametrize("experiment", experiments())
+def test_make_reproduce_and_other_targets_run_every_experiment_and_every_choice(experiment: str) -> None:
+    planned_here = commands(planned(ELSEWHERE.get(experiment, "reproduce"), "reproduce-fig2"))
+    given = [command for command in planned_here if command["experiment"] == experiment]
+    assert given
+    for axis in ("method", "prior", "estimator", "series"):
+        values = {value for command in given for value in command.get(axis, "").split(",") if value}
+        assert not values or experiment == "disentanglement" or values == set(choices(axis))
+    for command in given:
+        check_command_line([f"{key}={value}" for key, value in command.items()])
+
+
+def test_the_studies_run_every_recipe() -> None:
+    given = commands(planned("clustering-studies"))
+    assert {recipe for command in given for recipe in command["recipe"].split(",")} == set(choices("recipe"))
 
 
 def test_make_takes_profile_seeds_and_data_to_the_rooms_that_have_them() -> None:
@@ -246,8 +256,13 @@ def test_make_takes_profile_seeds_and_data_to_the_rooms_that_have_them() -> None
             assert "joblib" not in line
     for data, taken in (("mpi3d_toy", "weak_supervision"), ("mnist", "clustering"), ("typo", "clustering")):
         plan = planned("reproduce", settings=(f"DATA={data}",))
-        assert re.findall(r"profile\.(\w+)\.data=(\w+)", plan) == [(taken, data)]
-    figure_13 = planned("reproduce-fig13")
-    assert names(figure_13, "weak_supervision/hgvae_s3")
-    assert names(figure_13, "weak_supervision_ablation/learning_rate_low")
-    assert "joint_bound" not in figure_13
+        assert set(re.findall(r"profile\.(\w+)\.data=(\w+)", plan)) == {(taken, data)}
+
+
+def test_figure_13_is_made_of_changes_of_one_row() -> None:
+    given = commands(planned("reproduce-fig13"))
+    assert all(command["experiment"] == "weak_supervision" and command["shared"] == "3" for command in given)
+    key = "experiment.training.{}".format
+    assert [command.get(key("final_temperature")) for command in given] == ["0.01,0.1,1", None]
+    assert key("learning_rate") in given[1]
+    assert "model.objective" not in planned("reproduce-fig13")
