@@ -9,42 +9,42 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
-from experiments.common.configuration import build_experiment, resolve
-from experiments.common.context import RunContext
-from experiments.common.errors import ExperimentError
-from experiments.common.reproducibility import derive_seed
-from experiments.common.store import RunDirectory
-from experiments.common.tracking import Tracker
+from experiments.context import RunContext
 from experiments.disentanglement import experiment
 from experiments.disentanglement.experiment import DisentanglementScores, encode_all
 from experiments.disentanglement.representations import GridRepresentations
 from experiments.disentanglement.scores import disentanglement_scores
+from experiments.settings import ExperimentError, build
+from experiments.store import RunDirectory
+from experiments.tracking import Tracker
+from experiments.training import derive_seed
 from experiments.weak_supervision.classification import downstream_accuracy
-from experiments.weak_supervision.experiment import WeakSupervision
+from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.group_vae import GroupVAE
-from experiments.weak_supervision.images import FactorImages
-from tests.experiments.helpers import compose
+from tests.experiments.helpers import cell
 
-ROW, RUN = "weak_supervision/hgvae_s3", "0123456789ab"
+AXES = {"method": "hgvae", "shared": 3}
+FOLDER, RUN = "weak_supervision/method=hgvae,shared=3", "0123456789ab"
 SMALL = ("profile=smoke", "experiment.data.levels=4", "experiment.model.num_latents=4")
-TRAINED: dict[str, Any] = resolve(compose(ROW, *SMALL))["experiment"]
+
+
+def make_row(**settings: Any) -> DisentanglementScores:
+    section = cell("disentanglement method=hgvae shared=3", *SMALL).plain["experiment"]
+    made = build(section | {"trained_run": RUN, "num_samples": 600, "dci_samples": 40} | settings)
+    assert isinstance(made, DisentanglementScores)
+    return made
 
 
 @pytest.fixture(scope="module")
 def images() -> FactorImages:
-    trained = build_experiment(TRAINED)
-    assert isinstance(trained, WeakSupervision)
-    return trained.data.load_images(Path("nowhere"))
+    return make_row().data.load_images(Path("nowhere"))
 
 
 def make_model() -> GroupVAE:
-    trained = build_experiment(TRAINED)
-    assert isinstance(trained, WeakSupervision)
     torch.manual_seed(3)
-    return trained.model()
+    return make_row().model()
 
 
 def encode_one_by_one(model: GroupVAE, images: FactorImages, indices: list[int]) -> Tensor:
@@ -54,24 +54,19 @@ def encode_one_by_one(model: GroupVAE, images: FactorImages, indices: list[int])
         return torch.cat([model.encode(picture[None])[0] for picture in pictures])
 
 
-def finish_trained_run(results: Path) -> GroupVAE:
+def finish_trained_run(results: Path, weights: bool = True) -> GroupVAE:
     model = make_model()
-    run = RunDirectory(results, ROW, RUN)
+    run = RunDirectory(results, FOLDER, RUN)
     with run.claim():
-        torch.save(model.state_dict(), run.new_model)
-        config = OmegaConf.to_yaml(OmegaConf.create({"experiment": TRAINED}))
-        run.finish({"metrics": pd.DataFrame({"method": ["hgvae"]})}, {}, config)
+        if weights:
+            torch.save(model.state_dict(), run.new_model)
+        run.finish({"metrics": pd.DataFrame({"method": ["hgvae"]})}, {}, "experiment: {}\n")
     return model
 
 
 def make_context(results: Path, seed: int = 0) -> RunContext:
-    run = RunDirectory(results, "disentanglement/hgvae_s3", "ba9876543210")
-    return RunContext(seed, run, Tracker(None), {"accelerator": "cpu"}, data_directory=results / "data")
-
-
-def make_row(**settings: Any) -> DisentanglementScores:
-    defaults = {"row": ROW, "trained_run": RUN, "profile": "quick", "data": {"source": "mpi3d_sim"}}
-    return DisentanglementScores(**(defaults | {"num_samples": 600, "dci_samples": 40} | settings))
+    run = RunDirectory(results, "disentanglement/method=hgvae,shared=3", "ba9876543210")
+    return RunContext(seed, run, Tracker(None), {"accelerator": "cpu"}, results / "data", AXES)
 
 
 @pytest.fixture
@@ -107,9 +102,8 @@ def test_a_row_scores_the_trained_model(
     indices = [3, 1000, 4000]
     represented = torch.from_numpy(data.represent(torch.tensor(indices).numpy())).float()
     assert torch.allclose(represented, encode_one_by_one(model, images, indices), atol=1e-5)
-    columns = ["method", "shared", "data", "trained_run", "score", "value", "samples"]
-    assert metrics.columns.tolist() == columns
-    assert metrics[columns[:4]].drop_duplicates().to_numpy().tolist() == [["hgvae", 3, "mpi3d_sim", RUN]]
+    assert metrics.columns.tolist() == ["trained_run", "score", "value", "samples"]
+    assert set(metrics["trained_run"]) == {RUN}
     assert metrics["score"].tolist() == ["mig", "downstream"]
     assert metrics["samples"].tolist() == [600, 600]
     assert metrics["value"].between(-0.2, 1).all()
@@ -124,9 +118,9 @@ def test_the_downstream_classifier_is_scored_on_images_that_training_has_not_see
     model = finish_trained_run(tmp_path)
     calls: list[tuple[Tensor, ...]] = []
 
-    def record(*parts: Tensor) -> float:
+    def record(names: tuple[str, ...], *parts: Tensor) -> float:
         calls.append(parts)
-        return downstream_accuracy(*parts)
+        return downstream_accuracy(names, *parts)
 
     monkeypatch.setattr(experiment, "downstream_accuracy", record)
     make_row(num_samples=100_000).run(make_context(tmp_path))  # more than there are: all
@@ -143,32 +137,28 @@ def test_the_downstream_classifier_is_scored_on_images_that_training_has_not_see
 def test_what_is_said_when_the_model_is_not_there(
     tmp_path: Path, scored: list[tuple[GridRepresentations, dict[str, int]]]
 ) -> None:
-    command = f"python -m experiments.run experiment={ROW} profile=quick seed=2"
-    with pytest.raises(ExperimentError, match=f"has no finished run .*first run: {command}$"):
+    command = "first run: python -m experiments.run experiment=weak_supervision method=hgvae shared=3 seed=2"
+    with pytest.raises(ExperimentError, match=f"has no finished run .*{command}"):
         make_row().run(make_context(tmp_path, seed=2))
+    finish_trained_run(tmp_path, weights=False)
+    with pytest.raises(ExperimentError, match=r"holds no model.pt.*force=true"):
+        make_row().run(make_context(tmp_path))
+    (RunDirectory(tmp_path, FOLDER, RUN).path / "model.pt").write_bytes(b"half a file")
+    with pytest.raises(ExperimentError, match=r"model.pt can't be read"):
+        make_row().run(make_context(tmp_path))
     assert not scored
 
 
-def test_a_run_on_other_data_is_refused(
-    tmp_path: Path, scored: list[tuple[GridRepresentations, dict[str, int]]]
-) -> None:
-    finish_trained_run(tmp_path)
-    with pytest.raises(ExperimentError, match="was trained on mpi3d_sim, not on data.source mpi3d_toy"):
-        make_row(data={"source": "mpi3d_toy"}).run(make_context(tmp_path))
+def test_the_id_of_the_trained_run_is_that_of_the_same_command() -> None:
+    for changes in ((), ("seed=3", "experiment.training.steps=40"), ("profile.weak_supervision.data=mpi3d_toy",)):
+        asked = cell("disentanglement method=hgvae shared=3", *changes).plain["experiment"]["trained_run"]
+        assert asked == cell("weak_supervision method=hgvae shared=3", *changes).run.path.name
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_samples": 10}, "num_samples must be an integer of at least 20, got 10"),
-        ({"dci_samples": 0}, "dci_samples must be an integer of at least 20, got 0"),
-        ({"data": {}}, "data must hold source alone, got nothing"),
-        ({"data": {"source": "mpi3d_sim", "levels": "4"}}, "data must hold source alone, got source, levels"),
-    ],
-)
-def test_a_setting_out_of_range_is_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_row(**settings)
+@pytest.mark.parametrize("setting", ["num_samples", "dci_samples"])
+def test_too_few_samples_are_refused(setting: str) -> None:
+    with pytest.raises(ExperimentError, match=f"experiment.{setting}: input should be greater than or equal to 20"):
+        make_row(**{setting: 10})
 
 
 @pytest.mark.skipif(

@@ -15,19 +15,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.common.errors import ExperimentError
 from experiments.disentanglement import scores, shims
 from experiments.disentanglement.representations import GridRepresentations
 from experiments.disentanglement.scores import disentanglement_scores
 from experiments.disentanglement.shims import load_metrics
-from experiments.weak_supervision.factors import FactorGrid
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.data.images import FactorGrid
+from experiments.weak_supervision.data.mpi3d_factors import FACTORS
 from tests.experiments.helpers import CHECKOUT, environment
 
 INSTALLED = importlib.util.find_spec("disentanglement_lib") is not None
 needs_the_extra = pytest.mark.skipif(
     not INSTALLED, reason="disentanglement_lib is not installed: pip install -e '.[disentanglement]'"
 )
-GRID = FactorGrid((3, 4, 2, 3, 3, 4, 4))
+GRID = FactorGrid(FACTORS, (3, 4, 2, 3, 3, 4, 4))
 SCORES = [
     "beta_vae",
     "factor_vae",
@@ -153,7 +154,7 @@ def test_a_latent_per_factor_scores_high_and_a_rotation_of_it_lower() -> None:
 @needs_the_extra
 def test_noise_scores_nothing() -> None:
     """A standard error is 0.013 at most, of an accuracy of 1,000 examples: chance passes 0.06 once in 10^5."""
-    grid = FactorGrid((6, 6, 2, 3, 3, 8, 8))  # large: images that are drawn twice would be recognised by their noise
+    grid = FactorGrid(FACTORS, (6, 6, 2, 3, 3, 8, 8))  # large: images that are drawn twice would be recognised by their noise
     low = score(torch.randn(grid.num_images, 5, generator=torch.Generator().manual_seed(0)), grid=grid)
     for name in ("mig", "sap", "dci_disentanglement", "dci_completeness"):
         assert low[name] < 0.06, name
@@ -280,11 +281,4 @@ def test_the_numbers_of_images_are_the_grids_and_factors_are_uniform() -> None:
 )
 def test_an_unfit_representation_is_refused(sizes: tuple[int, ...], means: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GridRepresentations(FactorGrid(sizes), means)
-
-
-@pytest.mark.parametrize("setting", ["num_samples", "dci_samples"])
-def test_too_few_samples_are_refused(setting: str) -> None:
-    data = GridRepresentations(GRID, all_factors().double())
-    with pytest.raises(ValueError, match=f"{setting} must be an integer of at least 20, got 19"):
-        disentanglement_scores(data, seed=0, **{setting: 19})
+        GridRepresentations(FactorGrid(FACTORS, sizes), means)

@@ -16,14 +16,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from experiments.common import downloads
-from experiments.common.errors import ExperimentError
-from experiments.weak_supervision import image_file, image_writer, images, mpi3d
-from experiments.weak_supervision.factors import FactorGrid
-from experiments.weak_supervision.image_file import read_record
-from experiments.weak_supervision.images import FactorImages, load_images
+from experiments import downloads
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.data import image_file, image_writer, mpi3d, mpi3d_factors
+from experiments.weak_supervision.data.image_file import read_record
+from experiments.weak_supervision.data.images import FactorGrid, FactorImages
+from experiments.weak_supervision.data.mpi3d_factors import FACTORS, require_positions
 
-TODAY, OLDER = FactorGrid((6, 6, 1, 1, 1, 2, 4)), FactorGrid((4, 4, 1, 1, 1, 2, 4))
+TODAY, OLDER = (FactorGrid(FACTORS, (levels, levels, 1, 1, 1, 2, 4)) for levels in (6, 4))
 
 
 def random_images(grid: FactorGrid, side: int = 64, seed: int = 0) -> NDArray[np.uint8]:
@@ -38,13 +38,13 @@ def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mpi3d, "LAYOUTS", (TODAY, OLDER))
     monkeypatch.setattr(mpi3d, "BLOCK", 50)
     monkeypatch.setattr(mpi3d, "MIRRORS", ())
-    monkeypatch.setattr(images, "POSITIONS", 2)  # of the short axes here; 1 and 2 divide both
+    monkeypatch.setattr(mpi3d_factors, "POSITIONS", 2)  # of the short axes here; 1 and 2 divide both
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.delenv(downloads.MIRROR, raising=False)
 
 
 def load(folder: Path, source: str = "mpi3d_toy", levels: int | None = None, image_size: int = 64) -> FactorImages:
-    return load_images(source, levels=levels, image_size=image_size, positions=2, data_directory=folder)
+    return mpi3d.load(source, image_size, levels, 2, folder)
 
 
 def full(loaded: FactorImages) -> NDArray[np.uint8]:
@@ -139,12 +139,8 @@ def test_four_levels_of_todays_file(tmp_path: Path) -> None:
     by_factor = IMAGES.reshape(*TODAY.sizes, 64, 64, 3)[[1, 2, 3, 4]][:, [0, 1, 3, 5]][:, :, :, :, :, :, 1::2]
     np.testing.assert_array_equal(full(loaded), by_factor.reshape(-1, 64, 64, 3))
     assert loaded.images.shape[0] == TODAY.num_images  # no copy was made
-    in_memory = loaded.to_memory()
-    assert in_memory.grid == loaded.grid and in_memory.rows is None
-    np.testing.assert_array_equal(in_memory.images.numpy(), full(loaded))
     index = torch.tensor([3, 0, 3])
-    assert torch.equal(loaded.gather(index), in_memory.gather(index))
-    assert torch.equal(in_memory.gather(index), in_memory.images.index_select(0, index))
+    np.testing.assert_array_equal(loaded.gather(index).numpy(), full(loaded)[[3, 0, 3]])
 
 
 def test_an_older_file_is_read_as_what_it_is(tmp_path: Path) -> None:
@@ -329,24 +325,12 @@ def test_no_network_is_one_line_with_three_ways_on(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"source": "mpi3d"}, "unknown images 'mpi3d'; there are mpi3d_sim, mpi3d_toy, mpi3d_realistic, mpi3d_real"),
-        ({"levels": 5}, "levels must be 4, 6 or null"),
-        ({"image_size": 28}, "image_size must be 64 or 32, got 28"),
-        ({"positions": 3}, "positions must divide the 40 of an axis: 1, 2, 4, 5, 8, 10, 20, 40; got 3"),
-        ({"positions": 0}, "positions must divide"),
-        ({"positions": 8.0}, "positions must divide"),
-    ],
-)
-def test_values_that_are_not_on_offer_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], message: str
-) -> None:
-    monkeypatch.setattr(images, "POSITIONS", 40)
-    settings = {"source": "mpi3d_sim", "levels": None, "image_size": 64, "positions": 8} | changes
+@pytest.mark.parametrize("positions", [3, 0, 80])
+def test_positions_that_do_not_divide_an_axis_are_named(monkeypatch: pytest.MonkeyPatch, positions: int) -> None:
+    monkeypatch.setattr(mpi3d_factors, "POSITIONS", 40)
+    message = f"positions must divide the 40 of an axis: 1, 2, 4, 5, 8, 10, 20, 40; got {positions}"
     with pytest.raises(ExperimentError, match=message):
-        load_images(data_directory=tmp_path, **settings)  # type: ignore[arg-type]
+        require_positions(positions)
 
 
 def test_images_that_do_not_fit_their_grid_are_refused() -> None:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.common.errors import ExperimentError
-from experiments.weak_supervision import image_writer, planes, rendering, scene, simulation
-from experiments.weak_supervision.images import FactorImages, load_images
-from experiments.weak_supervision.rendering import Renderer
-from experiments.weak_supervision.scene import Geometry
-from experiments.weak_supervision.thinning import thinned
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.data import image_writer, mpi3d_sim, scene
+from experiments.weak_supervision.data import renderer as renderer_module
+from experiments.weak_supervision.data.images import FactorImages
+from experiments.weak_supervision.data.mpi3d_factors import thinned
+from experiments.weak_supervision.data.renderer import Renderer
+from experiments.weak_supervision.data.scene import Geometry
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,11 @@ def renderer() -> Iterator[Renderer]:
 
 
 def load(folder: Path, image_size: int = 64) -> FactorImages:
-    return load_images("mpi3d_sim", levels=None, image_size=image_size, positions=1, data_directory=folder)
+    return mpi3d_sim.load(image_size, None, 1, folder)
 
 
 def test_the_shipped_planes_are_what_the_renderer_makes(renderer: Renderer) -> None:
-    shipped, axis = planes.load(), thinned(40, 8)
+    shipped, axis = mpi3d_sim.load_planes(), thinned(40, 8)
     generator = torch.Generator().manual_seed(0)
     flat = shipped.reshape(-1, *shipped.shape[-3:])
     for number in torch.randperm(len(flat), generator=generator)[:150].tolist():
@@ -115,7 +116,7 @@ def test_an_interrupted_rendering_is_resumed_and_never_half_used(
     renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, blocks: int
 ) -> None:
     expected = load(tmp_path / "whole").images
-    monkeypatch.setattr(simulation, "BLOCK", 9)
+    monkeypatch.setattr(mpi3d_sim, "BLOCK", 9)
     note, left = image_writer._note, blocks
 
     def interrupt(*arguments: object) -> None:
@@ -141,7 +142,7 @@ def test_rendered_images_of_another_version_or_shape_are_refused(
     load(tmp_path)
     path = tmp_path / "mpi3d_sim" / "mpi3d_sim_1x1_64.npy"
     with monkeypatch.context() as patch:
-        patch.setattr(simulation, "ARM", simulation.ARM + 1)
+        patch.setattr(mpi3d_sim, "ARM", mpi3d_sim.ARM + 1)
         with pytest.raises(ExperimentError, match=r"1x1_64.npy was not rendered by this version .*move it away"):
             load(tmp_path)
     content = bytearray(path.read_bytes())
@@ -170,7 +171,7 @@ def test_a_missing_renderer_is_named_with_its_extra(tmp_path: Path, monkeypatch:
     with pytest.raises(ExperimentError, match=r"needs panda3d: pip install -e '.\[renderer\]'"):
         load(tmp_path)
     assert not list((tmp_path / "mpi3d_sim").glob("*.npy*"))
-    default = load_images("mpi3d_sim", levels=None, image_size=32, positions=8, data_directory=tmp_path)
+    default = mpi3d_sim.load(32, None, 8, tmp_path)
     assert default.grid.num_images == 41_472  # needs no renderer
 
 
@@ -180,6 +181,6 @@ def test_a_missing_system_library_is_named_with_its_package(monkeypatch: pytest.
         loadPrcFileData=lambda *_: None, GraphicsEngine=SimpleNamespace(getGlobalPtr=lambda: None),
         GraphicsPipeSelection=selection,
     )  # fmt: skip
-    monkeypatch.setattr(rendering, "_panda3d", lambda: core)
+    monkeypatch.setattr(renderer_module, "_panda3d", lambda: core)
     with pytest.raises(ExperimentError, match=r"needs the system library libX11.so.6 .*apt-get install libx11-6"):
         Renderer()

@@ -12,14 +12,13 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 from torch.nn.functional import one_hot
 
-from experiments.common.errors import ExperimentError
-from experiments.weak_supervision import planes, scene
-from experiments.weak_supervision.composition import compose, halve
-from experiments.weak_supervision.contact_sheet import contact_sheet, value_names
-from experiments.weak_supervision.factors import FACTORS, FactorGrid
-from experiments.weak_supervision.images import FactorImages, load_images
-from experiments.weak_supervision.planes import PATH, SHAPE
-from experiments.weak_supervision.solids import Mesh, box, frustum, sphere
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.data import mpi3d_sim, scene
+from experiments.weak_supervision.data.contact_sheet import contact_sheet, value_names
+from experiments.weak_supervision.data.images import FactorGrid, FactorImages
+from experiments.weak_supervision.data.mpi3d_factors import FACTORS
+from experiments.weak_supervision.data.mpi3d_sim import PATH, SHAPE, compose, halve
+from experiments.weak_supervision.data.solids import Mesh, box, frustum, sphere
 
 # Mean absolute difference of two images, in grey levels of 255 over all pixels and channels, that neighbouring values
 # of a factor make at least, in every context; and on average over contexts. An object covers 2-10 % of an image.
@@ -48,7 +47,7 @@ def large() -> FactorImages:
 
 def load(image_size: int, levels: int | None = None) -> FactorImages:
     nowhere = Path("no folder is needed")
-    return load_images("mpi3d_sim", levels=levels, image_size=image_size, positions=8, data_directory=nowhere)
+    return mpi3d_sim.load(image_size, levels, 8, nowhere)
 
 
 def test_the_default_grid(images: FactorImages, large: FactorImages) -> None:
@@ -62,7 +61,7 @@ def test_the_default_grid(images: FactorImages, large: FactorImages) -> None:
 
 
 def test_every_image_is_its_planes_in_its_colours(large: FactorImages) -> None:
-    stored = planes.load().astype(np.int64)
+    stored = mpi3d_sim.load_planes().astype(np.int64)
     generator = torch.Generator().manual_seed(1)
     for index in torch.randperm(large.grid.num_images, generator=generator)[:200]:
         colour, shape, size, camera, background, horizontal, vertical = large.grid.factors_of(index).tolist()
@@ -115,7 +114,7 @@ def test_pixels_tell_the_values_of_every_factor(images: FactorImages) -> None:
 
 
 def test_planes_share_each_pixel_and_show_every_object_whole() -> None:
-    stored = planes.load()
+    stored = mpi3d_sim.load_planes()
     assert stored.sum(axis=-3, dtype=np.uint16).max() <= 255  # what the colouring's 16 bits need
     thing = stored[..., 0, :, :]
     assert (thing > 0).sum(axis=(-2, -1)).min() >= 40  # of 4,096 pixels: 3 x 3 of 32x32 images
@@ -127,14 +126,14 @@ def test_four_levels_are_those_of_the_older_mpi3d_files(images: FactorImages) ->
     four = load(32, levels=4)
     assert four.grid.sizes == (4, 4, 2, 3, 3, 8, 8)
     by_factor = images.images.unflatten(0, images.grid.sizes)[[1, 2, 3, 4]][:, [0, 1, 3, 5]]
-    assert torch.equal(four.to_memory().images, by_factor.flatten(end_dim=6))
+    assert torch.equal(four.gather(torch.arange(four.grid.num_images)), by_factor.flatten(end_dim=6))
     assert [list(scene.COLOURS)[value] for value in (1, 2, 3, 4)] == ["green", "red", "blue", "brown"]
     assert [list(scene.SHAPES)[value] for value in (0, 1, 3, 5)] == ["cone", "cube", "hexagonal", "sphere"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered", "another"])
 def test_a_damaged_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    path = tmp_path / "planes.npz"
+    path = tmp_path / "mpi3d_sim.npz"
     if damage == "truncated":
         path.write_bytes(PATH.read_bytes()[:-1000])
     elif damage == "altered":
@@ -142,10 +141,10 @@ def test_a_damaged_package_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         content[500_000] ^= 1
         path.write_bytes(content)
     elif damage == "another":
-        planes.save(np.zeros(SHAPE, np.uint8), path)
-    monkeypatch.setattr(planes, "PATH", path)
-    with pytest.raises(ExperimentError, match=r"planes.npz (is missing or damaged|was altered).*check it out again"):
-        planes.load()
+        mpi3d_sim.save(np.zeros(SHAPE, np.uint8), path)
+    monkeypatch.setattr(mpi3d_sim, "PATH", path)
+    with pytest.raises(ExperimentError, match=r"mpi3d_sim.npz (is missing or damaged|was altered).*check it out again"):
+        mpi3d_sim.load_planes()
 
 
 def volume(mesh: Mesh) -> float:
@@ -183,7 +182,7 @@ def test_the_sphere_is_a_sphere() -> None:
 
 @pytest.mark.parametrize("sizes", [(6, 6, 2, 3, 3, 8, 8), (4, 4, 2, 3, 3, 40, 5)])
 def test_the_contact_sheet_shows_each_factor_alone(sizes: tuple[int, ...]) -> None:
-    grid = FactorGrid(sizes)
+    grid = FactorGrid(FACTORS, sizes)
     numbers = torch.arange(grid.num_images)
     coded = torch.stack([numbers // 256**place % 256 for place in range(3)], dim=1).to(torch.uint8)
     figure = contact_sheet(FactorImages("mpi3d_toy", grid, coded[:, None, None].expand(-1, 2, 2, -1)))

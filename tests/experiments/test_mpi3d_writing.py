@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from experiments.common.errors import ExperimentError
-from experiments.weak_supervision import image_writer
-from experiments.weak_supervision.image_file import inspect, open_map, read_record, record_of, verify
-from experiments.weak_supervision.image_writer import Plan, write_images
+from experiments.settings import ExperimentError
+from experiments.weak_supervision.data import image_writer
+from experiments.weak_supervision.data.image_file import inspect, open_map, read_record, record_of, verify
+from experiments.weak_supervision.data.image_writer import Plan, write_images
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 4, 4, 3), np.uint8)
 PLAN = Plan("sampling", "sample 1", IMAGES.shape, block=5, rate=10, memory=1e6)

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from experiments.weak_supervision import evaluation as evaluation_module
-from experiments.weak_supervision.encoded import EncodedPairs
+from experiments.weak_supervision.classification import EncodedPairs
+from experiments.weak_supervision.data.mpi3d_factors import FACTORS
+from experiments.weak_supervision.data.pairs import PairSampler
 from experiments.weak_supervision.evaluation import (
     Evaluated,
     active_latents,
@@ -19,7 +21,6 @@ from experiments.weak_supervision.evaluation import (
     evaluate,
 )
 from experiments.weak_supervision.group_vae import OBJECTIVES, GroupVAE, Terms
-from experiments.weak_supervision.pairs import PairSampler
 from tests.experiments import weak_supervision_reference as reference
 from tests.experiments.weak_supervision_fits import LATENTS, METHODS, generator, make_images, make_model
 
@@ -51,7 +52,7 @@ def evaluated(model: GroupVAE, pairs: int = PAIRS) -> Evaluated:
 
 
 def test_all_that_is_said_of_a_model_is_what_the_formulas_say() -> None:
-    model = trained(num_independent=3)
+    model = trained(shared=4)
     result, parameters = evaluated(model), reference.parameters_of(model)
     source = generator()
     pairs = SAMPLER.sample(PAIRS, source)
@@ -107,8 +108,8 @@ def test_methods_see_the_same_pairs_and_decide_as_a_whole(method: str) -> None:
 def test_the_profile_at_a_models_own_k_is_its_bound() -> None:
     profile = bound_profile(trained("hgvae"), IMAGES, SAMPLER, PAIRS, generator())
     assert profile["independent"].tolist() == list(range(LATENTS + 1))
-    for count in (0, 3, LATENTS):
-        own = bound_columns(evaluated(trained(num_independent=count)))  # the same networks
+    for count in (0, 3, 7):
+        own = bound_columns(evaluated(trained(shared=7 - count)))  # the same networks
         for objective in OBJECTIVES:
             # In single precision, batch by batch.
             assert profile.loc[count, objective] == pytest.approx(own[f"{objective}_bound"], rel=1e-6)
@@ -120,9 +121,8 @@ def test_the_profile_at_a_models_own_k_is_its_bound() -> None:
 def made_up(count: list[float], expected: list[float], latents: int = LATENTS) -> Evaluated:
     pairs = len(count)
     factors = torch.zeros(pairs, 2, 7, dtype=torch.int64)
-    encoded = EncodedPairs(
-        torch.zeros(pairs, 2, latents), torch.ones(pairs, latents).bool(), factors, torch.zeros(pairs, 7).bool()
-    )
+    means, independent = torch.zeros(pairs, 2, latents), torch.ones(pairs, latents).bool()
+    encoded = EncodedPairs(FACTORS, means, independent, factors, torch.zeros(pairs, 7).bool())
     bounds = tuple(Terms(torch.tensor(-100.0), torch.tensor(value)) for value in (7.0, 4.0))
     return Evaluated(encoded, torch.tensor(count), torch.tensor(expected), bounds, encoded.means, torch.zeros(latents))
 

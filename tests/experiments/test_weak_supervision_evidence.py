@@ -11,9 +11,8 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor
 
-from experiments.weak_supervision.evidence import log_bayes_factor, subset_posterior
-from experiments.weak_supervision.evidence_hgvae import EvidenceHGVAE
 from experiments.weak_supervision.group_vae import Context
+from experiments.weak_supervision.methods.evidence_hgvae import EvidenceHGVAE, log_bayes_factor, subset_posterior
 
 SETTINGS: dict[str, Any] = {
     "num_latents": 5, "image_size": 32, "objective": "joint", "tolerance": 0.4, "weight_learning_rate_factor": 1.0,
@@ -166,10 +165,10 @@ def test_rotation_finds_the_axes_along_which_pairs_agree() -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"tolerance": -0.1}, "model.tolerance"),
-        ({"weight_learning_rate_factor": 0}, "model.weight_learning_rate_factor"),
-        ({"rotation_learning_rate_factor": math.nan}, "model.rotation_learning_rate_factor"),
-        ({"selection_prior": "flat"}, "model.selection_prior must be one of learned, even"),
+        ({"tolerance": -0.1}, "tolerance"),
+        ({"weight_learning_rate_factor": 0}, "weight_learning_rate_factor"),
+        ({"rotation_learning_rate_factor": math.nan}, "rotation_learning_rate_factor"),
+        ({"selection_prior": "flat"}, "selection_prior\n +Input should be 'learned' or 'even'"),
     ],
 )
 def test_bad_settings_are_named(change: dict[str, Any], message: str) -> None:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from experiments.weak_supervision.gaussians import AVERAGES, DIVERGENCES, average, divergence, kl_to_prior
+from experiments.weak_supervision.group_vae import Average, Divergence, average, divergence, kl_to_prior
 from tests.experiments.weak_supervision_fits import make_posteriors
 from tests.experiments.weak_supervision_reference import normal_divergence, symmetric_divergence
 
+AVERAGES: tuple[Average, ...] = ("arithmetic", "product_of_experts")
+DIVERGENCES: tuple[Divergence, ...] = ("symmetric", "one_sided")
 MEAN, LOG_VARIANCE = make_posteriors(20, 4, dtype=torch.float64)
 VARIANCE = LOG_VARIANCE.exp().numpy()
 

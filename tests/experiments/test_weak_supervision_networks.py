@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.weak_supervision.networks import Decoder, Encoder
 from tests.experiments.weak_supervision_fits import generator, make_model
 from tests.experiments.weak_supervision_reference import decode, encode, parameters_of
 
@@ -93,10 +92,3 @@ def test_weights_start_uniform_within_glorots_bounds_and_biases_at_zero(size: in
 def fits(weights: Tensor, bound: float) -> bool:
     largest = weights.abs().max().item()
     return 0.98 * bound < largest <= bound * (1 + 1e-6)
-
-
-@pytest.mark.parametrize("network", [Encoder, Decoder])
-@pytest.mark.parametrize("size", [0, 16, 128, True, None, "64"])
-def test_other_image_sizes_are_refused(network: type[Encoder] | type[Decoder], size: object) -> None:
-    with pytest.raises(ValueError, match="image_size must be one of 64, 32, got"):
-        network(10, size)  # type: ignore[arg-type]

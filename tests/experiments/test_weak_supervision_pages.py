@@ -12,19 +12,21 @@ import pandas as pd
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from experiments.common.errors import ExperimentError
-from experiments.common.paper import paper_value, read_paper
-from experiments.common.tables import Table
-from experiments.disentanglement.pages import figure_11, figure_11_table, score_notes
+from experiments.disentanglement.figures import figure_11
+from experiments.disentanglement.tables import figure_11_table, score_notes
+from experiments.disentanglement.tables import tables as score_tables
+from experiments.figures import draw
+from experiments.results import paper_value, read_paper
+from experiments.settings import ExperimentError
+from experiments.tables import Table
 from experiments.weak_supervision.ablation import ablation_runs, ablation_table, figure_13
 from experiments.weak_supervision.blocks import Block, read_blocks
-from experiments.weak_supervision.figures import figure_2, figure_profile, relative_bounds
-from experiments.weak_supervision.kept_pictures import kept_pictures, read_pictures
-from experiments.weak_supervision.pictures import figure_reconstructions, figure_traversals
+from experiments.weak_supervision.figure_pictures import figure_reconstructions, figure_traversals
+from experiments.weak_supervision.figures import figure_2, figure_profile, figures, relative_bounds
+from experiments.weak_supervision.pictures import kept_pictures, unpack
 from experiments.weak_supervision.runtimes import paper_ratio, read_benchmark, table_3
-from experiments.weak_supervision.tables import figure_2_table, notes, table_1
-from experiments.weak_supervision.traversals import unpack
-from scripts import figures_weak_supervision, tables_weak_supervision
+from experiments.weak_supervision.table_1 import figure_2_table, notes, table_1
+from experiments.weak_supervision.tables import tables
 from tests.experiments.latex_files import read_tables, special, unbalanced
 from tests.experiments.weak_supervision_metrics import run_tables, write_ablations, write_block, write_scores
 
@@ -59,9 +61,6 @@ def test_blocks_come_largest_first_and_apart(metrics: Path, tmp_path: Path) -> N
     assert quick.methods[-3:] == ["evidence_hgvae", "fixed_k", "fixed_k_joint"]
     assert paper.shared == [1, 3]
     assert set(paper.table("profile")["run_id"]) == set(paper.metrics["run_id"])
-    assert paper.missing["label_vae"] == [0, 5]
-    assert paper.missing["ada_vae"] == [0, 1, 3, 5]
-    assert not quick.missing
     write_block(tmp_path, "paper", "mpi3d_sim", methods=["ada_vae"], pairs=[0])
     assert [block.suffix for block in read_blocks(tmp_path)] == ["paper_mpi3d_sim"]
 
@@ -71,16 +70,6 @@ def test_a_stand_in_is_named_as_one(metrics: Path) -> None:
     assert paper.heading == "Profile paper, mpi3d (toy)"
     assert quick.heading == "Profile quick, mpi3d_sim, a rendered stand-in"
     assert quick.budget == "32 x 32 pixels, 2,000 steps of 32 pairs"
-
-
-def test_a_row_of_somebodys_own_is_shown(tmp_path: Path) -> None:
-    write_block(tmp_path, methods=["ada_vae"], pairs=[3])
-    path = tmp_path / "weak_supervision_metrics.csv"
-    path.write_text(path.read_text().replace("weak_supervision/ada_vae_s3", "weak_supervision/ada_vae_one_sided_s3"))
-    [block] = read_blocks(tmp_path)
-    assert block.methods == ["ada_vae_one_sided"]
-    assert "ours: ada_vae_one_sided" in [row[0] for row in table_1(block, read_paper("table_1")).rows]
-    plt.close(figure_2(block))
 
 
 def test_table_1_shows_mean_and_deviation_beside_the_papers_line(metrics: Path, quick: Block) -> None:
@@ -170,14 +159,15 @@ def test_ablations_stand_below_the_method_they_change(quick: Block) -> None:
         "HGVAE: final temperature 0.1",
         "HGVAE: final temperature 1",
         "HGVAE: joint bound",
-        "HGVAE: three times the learning rate",
-        "HGVAE: a tenth of the learning rate",
+        "HGVAE: learning rate 0.003",
+        "HGVAE: learning rate 0.0001",
+        "HGVAE: model.sort_noise=0.5",
     ]
     assert {row[1] for row in table.rows} == {"3"}
     assert cells(table, "HGVAE: joint bound")[3] == "5.50 ± 0.50"
     text = notes(quick, ablation_runs(quick))
     assert "- learning rate: 0.0001, 0.001, 0.003\n" in text
-    assert "over the 12 of 12 runs" in text
+    assert "over the 14 of 14 runs" in text
     assert "no run" not in text
 
 
@@ -185,39 +175,42 @@ def test_figure_11_table(quick: Block) -> None:
     table = figure_11_table(quick)
     assert table.title.endswith("; examples to fit on: 5,000, of DCI 1,000")
     assert "32 x 32 pixels, 2,000 steps of 32 pairs" in table.title
-    assert score_notes(quick).startswith("- seeds: 0, 1\n- hardware: a processor\n- time per run: median 30 s over")
+    assert score_notes(quick).startswith("- seeds: 0, 1\n- hardware: a processor\n- time per run: median 100 s over")
     assert len(table.header) == 2 + 9 + 1
     assert cells(table, "AdaVAE", "5") == [*["0.155 ± 0.007"] * 9, "2"]  # (k + 1) / 20, and half a hundredth
 
 
-def test_all_tables_are_written(metrics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tables_weak_supervision.main(["--metrics", str(metrics), "--output", str(tmp_path)])
-    assert "not written: table_3: " in capsys.readouterr().out
-    text, latex = (tmp_path / "table_1.md").read_text(), (tmp_path / "table_1.tex").read_text()
+def test_all_tables_are_written(metrics: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = tables(metrics) | score_tables(metrics)
+    assert "not written: " in capsys.readouterr().out  # there is no benchmark
+    text, latex = files["table_1.md"], files["table_1.tex"]
     headings = ["Profile paper, mpi3d (toy)", "Profile quick, mpi3d_sim, a rendered stand-in"]
     assert re.findall("^## (.*)$", text, re.MULTILINE) == headings
     assert "Section 5.2, Table 1" in text
     assert (unbalanced(latex), special(latex)) == ([], [])
     assert [{table.columns, *map(len, table.rows)} for table in read_tables(latex)] == [{9}] * 2
     for name in ("figure_11", "weak_supervision_ablation"):  # made of one block alone
-        assert re.findall("^## (.*)$", (tmp_path / f"{name}.md").read_text(), re.MULTILINE) == headings[1:]
-    benchmark = tmp_path / "benchmark.csv"
+        assert re.findall("^## (.*)$", files[f"{name}.md"], re.MULTILINE) == headings[1:]
+
+
+def test_a_benchmark_alone_gives_table_3(tmp_path: Path) -> None:
+    (tmp_path / "benchmark").mkdir()
+    benchmark = tmp_path / "benchmark" / "weak_supervision.csv"
     benchmark.write_text("side,size,batch,seconds_per_step\nlabel_vae,64,64,0.2\n")
-    arguments = ["--metrics", str(tmp_path / "none"), "--output", str(tmp_path), "--benchmark", str(benchmark)]
-    tables_weak_supervision.main([*arguments, "--only", "table_3"])
-    assert "0.2000" in (tmp_path / "table_3.md").read_text()
+    files = tables(tmp_path / "metrics")
+    assert list(files) == ["table_3.md", "table_3.tex"]
+    assert "0.2000" in files["table_3.md"]
 
 
 def test_missing_metrics_are_named(metrics: Path, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"error: nothing to write: table_1: .*weak_supervision_metrics.csv does not"):
-        tables_weak_supervision.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"error: .*weak_supervision_metrics.csv holds no run of the profile medium"):
-        figures_weak_supervision.main(["--metrics", str(metrics), "--output", str(tmp_path), "--profile", "medium"])
-    arguments = ["--metrics", str(metrics), "--output", str(tmp_path), "--profile", "paper"]
-    with pytest.raises(SystemExit, match="error: the metrics hold no disentanglement scores at profile paper, mpi3d"):
-        tables_weak_supervision.main([*arguments, "--only", "figure_11"])
-    with pytest.raises(SystemExit, match="error: nothing to draw: figure_13_paper: the metrics hold no ablation at"):
-        figures_weak_supervision.main([*arguments, "--figure", "figure_13"])
+    for make in (tables, figures, score_tables):
+        with pytest.raises(ExperimentError, match=r"weak_supervision_metrics.csv does not exist"):
+            make(tmp_path)
+    paper = read_blocks(metrics, "paper")[0]
+    with pytest.raises(ExperimentError, match="holds no run of the profile paper"):
+        figure_11_table(paper)
+    with pytest.raises(ExperimentError, match="the metrics hold no ablation at profile paper, mpi3d"):
+        figure_13(paper)
 
 
 def bars(container: ErrorbarContainer) -> tuple[np.ndarray, np.ndarray]:
@@ -283,15 +276,13 @@ def test_figure_13_changes_one_setting_at_a_time(quick: Block) -> None:
 
 
 def test_kept_pictures_are_those_shown() -> None:
-    tables = run_tables("hgvae", 3, 0, size=16)
-    assert kept_pictures("weak_supervision/hgvae_s1", "traversals", tables["traversals"]).empty
-    assert kept_pictures("weak_supervision_ablation/joint_bound", "traversals", tables["traversals"]).empty
-    assert kept_pictures("weak_supervision/hgvae_s3", "reconstructions", tables["reconstructions"]).empty
-    kept = kept_pictures("weak_supervision/hgvae_s3", "traversals", tables["traversals"])
+    lines = run_tables("hgvae", 3, 0, size=16)
+    assert kept_pictures("traversals", "hgvae", 1, lines["traversals"]).empty
+    assert kept_pictures("traversals", "", 3, lines["traversals"]).empty  # with changed settings
+    assert kept_pictures("reconstructions", "hgvae", 3, lines["reconstructions"]).empty
+    kept = kept_pictures("traversals", "hgvae", 3, lines["traversals"])
     assert sorted(kept["rank"].unique()) == list(range(7))  # of ten
-    whole = unpack(tables["traversals"][tables["traversals"]["rank"] < 7])
-    assert np.abs(read_pictures(kept).astype(int) - whole).max() <= 2
-    assert not {"pixels", "height", "width"} & set(kept)
+    assert len(kept_pictures("reconstructions", "hgvae", 5, lines["reconstructions"])) == 16
 
 
 def grid_shades(image: np.ndarray, size: int) -> np.ndarray:
@@ -318,7 +309,7 @@ def test_reconstructions_stand_below_their_originals(tmp_path: Path) -> None:
 
 def unpack_first(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Grey values by kind."""
-    values = unpack(table)[:, 0, 0, 0].astype(int)
+    values = unpack(table["jpeg"])[:, 0, 0, 0].astype(int)
     return {kind: values[(table["kind"] == kind).to_numpy()] for kind in ("original", "reconstruction")}
 
 
@@ -336,21 +327,18 @@ def test_traversals_are_ordered_by_activity(quick: Block) -> None:
 
 
 def test_figures_are_the_same_bytes_every_time(metrics: Path, tmp_path: Path) -> None:
-    arguments = ["--metrics", str(metrics), "--profile", "quick", "--output"]
-    figures_weak_supervision.main([*arguments, str(tmp_path / "one")])
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    expected = [f"{name}_quick.{suffix}" for name in figures_weak_supervision.FIGURES for suffix in ("png", "pdf")]
-    assert names == sorted(expected)
-    for name in ("figure_2", "weak_supervision_traversals"):
-        figures_weak_supervision.main([*arguments, str(tmp_path / "two"), "--figure", name])
-    for path in (tmp_path / "two").iterdir():
+    drawn = {name: make for name, make in figures(metrics).items() if name.endswith("_quick")}
+    paths = draw(drawn, tmp_path / "one")
+    assert len(paths) == 2 * len(drawn) == 10
+    again = {name: drawn[name] for name in ("figure_2_quick", "weak_supervision_traversals_quick")}
+    for path in draw(again, tmp_path / "two"):
         assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
 
 
 def test_a_block_without_pictures_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_block(tmp_path, methods=["fixed_k"], pairs=[0], seeds=[0])
-    figures_weak_supervision.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "figures")])
+    draw(figures(tmp_path), tmp_path / "figures")
     printed = capsys.readouterr().out
-    assert "not drawn: figure_2_quick: the metrics hold no run of LabelVAE or" in printed
+    assert "not drawn: figure_2_quick: the metrics hold no run of a method that estimates k" in printed
     assert "not drawn: weak_supervision_traversals_quick: the metrics hold no pictures of HGVAE or" in printed
     assert "wrote" in printed

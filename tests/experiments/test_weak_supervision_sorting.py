@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from experiments.weak_supervision.neural_sort import gumbel_like, neural_sort
+from experiments.weak_supervision.methods.hgvae import gumbel_like, neural_sort
 from tests.experiments.weak_supervision_fits import generator
 from tests.experiments.weak_supervision_reference import neural_sort as reference
 

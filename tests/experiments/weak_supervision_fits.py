@@ -1,30 +1,22 @@
-"""Tiny images, models and trainings of image pairs for the tests.
-
-As a script, one of several processes that train together (Lightning finds its rank in the environment):
-
-    python -m tests.experiments.weak_supervision_fits PROCESSES FOLDER METHOD...
-"""
+"""Tiny images, models and trainings of image pairs for the tests."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from experiments.weak_supervision.ada_vae import AdaVAE
-from experiments.weak_supervision.factors import FactorGrid
-from experiments.weak_supervision.fixed_k import FixedK
+from experiments.weak_supervision.data.images import FactorGrid, FactorImages
+from experiments.weak_supervision.data.mpi3d_factors import FACTORS
+from experiments.weak_supervision.data.pairs import PairSampler
 from experiments.weak_supervision.group_vae import Context, GroupVAE
-from experiments.weak_supervision.hgvae import HGVAE
-from experiments.weak_supervision.images import FactorImages
-from experiments.weak_supervision.label_vae import LabelVAE
-from experiments.weak_supervision.pairs import PairSampler
+from experiments.weak_supervision.methods.ada_vae import AdaVAE
+from experiments.weak_supervision.methods.fixed_k import FixedK
+from experiments.weak_supervision.methods.hgvae import HGVAE
+from experiments.weak_supervision.methods.label_vae import LabelVAE
 from experiments.weak_supervision.training import PairTraining, TrainingSettings
 
 SIZES = (3, 2, 2, 2, 2, 3, 4)  # 576 images
@@ -33,7 +25,7 @@ METHODS: dict[str, Callable[..., GroupVAE]] = {
     "label_vae": LabelVAE,
     "ada_vae": AdaVAE,
     "hgvae": HGVAE,
-    "fixed_k": lambda **settings: FixedK(**{"num_independent": 3} | settings),
+    "fixed_k": lambda **settings: FixedK(**{"shared": 4} | settings),
 }
 SETTINGS: dict[str, Any] = {
     "steps": 20,
@@ -60,7 +52,7 @@ def make_model(method: str = "hgvae", image_size: int = 32, seed: int = 0, **set
 
 def make_images(sizes: tuple[int, ...] = SIZES, image_size: int = 32) -> FactorImages:
     """Every value of a factor adds a pattern of its own, so that there is something to learn."""
-    grid = FactorGrid(sizes)
+    grid = FactorGrid(FACTORS, sizes)
     factors = grid.factors_of(torch.arange(grid.num_images))
     total = torch.zeros(grid.num_images, image_size, image_size, 3)
     for position, size in enumerate(sizes):
@@ -113,35 +105,16 @@ def make_training(
     )
 
 
-def fit(training: PairTraining, processes: int = 1, **trainer: Any) -> pl.Trainer:
+def fit(training: PairTraining, **trainer: Any) -> pl.Trainer:
     chosen = pl.Trainer(
         max_epochs=training.settings.epochs,
         accelerator="cpu",
-        devices=processes,
-        strategy="auto" if processes == 1 else "ddp",
-        use_distributed_sampler=False,
+        devices=1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         **trainer,
     )
-    chosen.fit(training, training.loader(processes))
+    chosen.fit(training, training.loader())
     return chosen
-
-
-def record(training: RecordedTraining) -> dict[str, Any]:
-    """What several processes must agree on, and with one."""
-    weights = {name: value.double().sum().item() for name, value in training.model.named_parameters()}
-    return {"steps": training.recorded, "history": training.history, "weights": weights}
-
-
-def main(processes: int, folder: Path, methods: list[str]) -> None:
-    for method in methods:
-        training = make_training(method)
-        rank = fit(training, processes).global_rank
-        (folder / f"{method}_{rank}.json").write_text(json.dumps(record(training)))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.weak_supervision.blocks import METHODS
-from experiments.weak_supervision.kept_pictures import kept_pictures
-from experiments.weak_supervision.traversals import pack
+from experiments.axes import Row
+from experiments.weak_supervision.experiment import WeakSupervision
+from experiments.weak_supervision.methods import METHODS
+from experiments.weak_supervision.pictures import pack
 
 SHARED = (0, 1, 3, 5)
 RUN = {"commit": "a" * 40, "dirty": False, "device": "a processor", "torch": "2.13.0"}
@@ -36,9 +37,8 @@ def run_tables(method: str, shared: int, seed: int, size: int = 32) -> dict[str,
     learned = method not in ("label_vae", "fixed_k", "fixed_k_joint")
     count = expected_count(method, shared) + (0.1 * (-1) ** seed if learned else 0.0)
     true_count = 7 - shared
-    facts = {"method": method, "variant": None, "shared": shared, "data": "mpi3d_sim"}
     independent = 0.1 + 0.05 * list(METHODS).index(method) + 0.01 * seed
-    metrics = facts | BUDGET | {
+    metrics = BUDGET | {
         "latents": latents,
         "expected_count": count,
         "drawn_count": round(count),
@@ -63,8 +63,8 @@ def run_tables(method: str, shared: int, seed: int, size: int = 32) -> dict[str,
     history = {"epoch": [1, 2], "bound": [-1600.0, -1500.0 - seed], "expected_count": [5.0, count]}
     return {
         "metrics": pd.DataFrame([metrics]),
-        "profile": pd.DataFrame(profile).assign(**facts),
-        "history": pd.DataFrame(history).assign(**facts),
+        "profile": pd.DataFrame(profile),
+        "history": pd.DataFrame(history),
         "traversals": _traversals(latents, size, random),
         "reconstructions": _reconstructions(size, seed, random),
     }
@@ -80,7 +80,7 @@ def _traversals(latents: int, size: int, random: np.random.Generator) -> pd.Data
     table = pd.DataFrame(lines, columns=["rank", "latent", "activity", "step", "value"])
     # As bright as the latent's number, so that a test sees which picture stands where.
     shades = torch.tensor(20 * table["latent"].to_numpy(), dtype=torch.uint8)
-    return table.join(pack(shades[:, None, None, None].expand(-1, size, size, 3)))
+    return table.assign(jpeg=pack(shades[:, None, None, None].expand(-1, size, size, 3)))
 
 
 def _reconstructions(size: int, seed: int, random: np.random.Generator) -> pd.DataFrame:
@@ -90,19 +90,24 @@ def _reconstructions(size: int, seed: int, random: np.random.Generator) -> pd.Da
     originals = np.random.default_rng(seed).integers(0, 100, 8)
     shades = np.stack([originals, random.integers(150, 250, 8)], 1).ravel()
     pictures = torch.tensor(shades, dtype=torch.uint8)[:, None, None, None].expand(-1, size, size, 3)
-    return table.join(pack(pictures))
+    return table.assign(jpeg=pack(pictures))
 
 
-def _origin(row: str, profile: str, data: str, seed: int) -> dict[str, Any]:
-    return {"row": row, "profile": profile, "seed": seed, "run_id": f"{row}-{profile}-{data}-{seed}"}
+def _origin(method: str, shared: int, profile: str, data: str, seed: int, changes: str = "") -> dict[str, Any]:
+    """The columns that the aggregation puts before a run's own."""
+    run_id = f"{method}-{shared}-{changes}-{profile}-{data}-{seed}"
+    axes = {"method": method, "shared": shared, "changes": changes}
+    return axes | {"profile": profile, "data": data, "seed": seed, "run_id": run_id}
 
 
-def _append(folder: Path, name: str, tables: list[pd.DataFrame]) -> None:
+def _append(folder: Path, name: str, origin: dict[str, Any], table: pd.DataFrame) -> None:
     path = folder / f"{name}.csv"
     folder.mkdir(exist_ok=True, parents=True)
+    more = RUN | {"seconds": 100.0 + origin["seed"]} if name.endswith("_metrics") else {}
+    table = table.reset_index(drop=True).assign(**more)
+    table = pd.concat([pd.DataFrame([origin], index=table.index), table], axis=1)
     old = [pd.read_csv(path)] if path.exists() else []
-    both = [table.dropna(axis=1, how="all") for table in [*old, *tables] if len(table)]  # pandas warns of empty columns
-    pd.concat(both).to_csv(path, index=False)
+    pd.concat([*old, table]).to_csv(path, index=False)
 
 
 def write_block(
@@ -115,22 +120,14 @@ def write_block(
     size: int = 32,
 ) -> None:
     """Adds a block of runs to the CSVs of a folder."""
-    parts: dict[str, list[pd.DataFrame]] = {}
     for method in methods:
         for shared in pairs:
+            row = Row("weak_supervision", {"method": method, "shared": shared})
             for seed in seeds:
-                row = f"weak_supervision/{method}_s{shared}"
                 for name, table in run_tables(method, shared, seed, size).items():
-                    if name in ("traversals", "reconstructions"):
-                        table = kept_pictures(row, name, table).iloc[: 0 if seed != min(seeds) else None]
-                    if table.empty:
-                        continue
-                    origin = _origin(row, profile, data, seed) | {"data": data}
-                    more = RUN | {"seconds": 100.0 + seed} if name == "metrics" else {}
-                    table = table.reset_index(drop=True).assign(**origin, **more)
-                    parts.setdefault(name, []).append(table)
-    for name, tables in parts.items():
-        _append(folder, f"weak_supervision_{name}", tables)
+                    kept = WeakSupervision.keep_lines(name, row, table)
+                    if len(kept) and (seed == min(seeds) or name not in WeakSupervision.one_seed_tables):
+                        _append(folder, f"weak_supervision_{name}", _origin(method, shared, profile, data, seed), kept)
 
 
 def write_ablations(
@@ -138,36 +135,30 @@ def write_ablations(
 ) -> None:
     """Adds HGVAE, s = 3, at two more final temperatures and learning rates, and with another bound."""
     changes: dict[str, dict[str, Any]] = {
-        "final_temperature_1": {"final_temperature": 1.0, "variant": "final temperature 1"},
-        "final_temperature_0_1": {"final_temperature": 0.1, "variant": "final temperature 0.1"},
-        "learning_rate_high": {"learning_rate": 0.003, "variant": "three times the learning rate"},
-        "learning_rate_low": {"learning_rate": 0.0001, "variant": "a tenth of the learning rate"},
-        "joint_bound": {"variant": "joint bound"},
+        "training.final_temperature=1": {"final_temperature": 1.0},
+        "training.final_temperature=0.1": {"final_temperature": 0.1},
+        "training.learning_rate=0.003": {"learning_rate": 0.003},
+        "training.learning_rate=0.0001": {"learning_rate": 0.0001},
+        "model.objective=joint": {},
+        "model.sort_noise=0.5": {},  # which no dictionary knows
     }
-    for number, (name, change) in enumerate(changes.items()):
-        row = f"weak_supervision_ablation/{name}"
+    for number, (change, columns) in enumerate(changes.items()):
         for seed in seeds:
-            tables, origin = run_tables("hgvae", 3, seed), _origin(row, profile, data, seed) | {"data": data}
-            metrics = tables["metrics"].assign(**change, **origin, **RUN, seconds=100.0)
-            metrics["count_error"] = 1.0 + number + seed
-            history = tables["history"].assign(**origin)
-            history["bound"] -= 10.0 * number
-            _append(folder, "weak_supervision_ablation_metrics", [metrics])
-            _append(folder, "weak_supervision_ablation_history", [history])
+            tables, origin = run_tables("hgvae", 3, seed), _origin("hgvae", 3, profile, data, seed, change)
+            metrics = tables["metrics"].assign(**columns, count_error=1.0 + number + seed)
+            history = tables["history"].assign(bound=lambda table, number=number: table["bound"] - 10.0 * number)
+            _append(folder, "weak_supervision_metrics", origin, metrics)
+            _append(folder, "weak_supervision_history", origin, history)
 
 
 def write_scores(
     folder: Path, profile: str = "quick", data: str = "mpi3d_sim", seeds: Iterable[int] = (0, 1)
 ) -> None:
     """Adds disentanglement scores of four methods; the value of seed s is s/100 above (k + method's number) / 20."""
-    lines = []
     for number, method in enumerate(("label_vae", "ada_vae", "hgvae", "evidence_hgvae")):
         for shared in SHARED:
             for seed in seeds:
-                facts = _origin(f"disentanglement/{method}_s{shared}", profile, data, seed)
-                facts |= {"method": method, "shared": shared, "data": data, **RUN, "seconds": 30.0}
-                for score in SCORES:
-                    value = (7 - shared + number) / 20 + seed / 100
-                    samples = 1000 if score.startswith("dci") else 5000
-                    lines.append(facts | {"score": score, "value": value, "samples": samples})
-    _append(folder, "disentanglement_metrics", [pd.DataFrame(lines)])
+                value = (7 - shared + number) / 20 + seed / 100
+                samples = [1000 if score.startswith("dci") else 5000 for score in SCORES]
+                table = pd.DataFrame({"score": SCORES, "value": value, "samples": samples})
+                _append(folder, "disentanglement_metrics", _origin(method, shared, profile, data, seed), table)
