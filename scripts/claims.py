@@ -16,19 +16,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.claims.judge import judge_all
-from experiments.claims.pages import (
-    MEANINGLESS,
-    claims_latex,
-    claims_markdown,
-    is_smoke,
-    replace_between_markers,
-    summary,
-)
 from experiments.claims.rules import NOT_JUDGED, Claim
-from experiments.results import read_left_out
+from experiments.claims.summary import MEANINGLESS, is_smoke, summary, write_claims
 from experiments.settings import one_line_errors
-from experiments.store import write_atomically
 
 WIDTH = 120  # characters, where no terminal says how many
 
@@ -56,15 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def write(metrics: Path, output: Path, options: argparse.Namespace) -> None:
     """Writes and prints the claims."""
-    claims, problems = judge_all(metrics)
-    left_out = [*read_left_out(metrics), *problems]
-    output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "verdicts.md", claims_markdown(claims, left_out))
-    write_atomically(output / "verdicts.tex", claims_latex(claims))
-    for path, headlines in ((options.claims, False), (options.readme, True)):
-        if path:
-            text = summary(claims, headlines).markdown().strip()
-            write_atomically(path, replace_between_markers(path, text))
+    claims, left_out = write_claims(metrics, output, documentation=options.claims, readme=options.readme)
     show(claims)
     for line in left_out:
         print(f"left out: {line}")

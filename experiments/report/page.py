@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from experiments.claims.judge import judge_by_room
+from experiments.claims.summary import judge_by_room
 from experiments.report.charts import HEIGHT, WIDTH
 from experiments.report.section import Inputs
 from experiments.report.sections import sections

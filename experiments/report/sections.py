@@ -18,7 +18,7 @@ from experiments.gradient_study.tables import EXPLANATION, case_table, worst_tab
 from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
 from experiments.report.plots import count_chart, distance_chart, weights_chart
 from experiments.report.section import Inputs, Section
-from experiments.results import Provenance, provenance_of, read_metrics, read_paper
+from experiments.results import provenance_of, read_paper
 from experiments.settings import ExperimentError
 from experiments.speed.tables import benchmark_provenance, comparison_table
 from experiments.urn import tables as urn_tables
@@ -106,7 +106,10 @@ def _weak_supervision(inputs: Inputs) -> Section:
         captions = {name: f"{caption} {block.heading}." for name, caption in captions.items()}
         section.add_pictures(inputs.figures, captions, made, ending)
         caption = f"Figure 13: HGVAE over the final temperature and the learning rate. {block.heading}."
-        section.add_pictures(inputs.figures, {"figure_13": caption}, _figure_13(inputs, block), ending)
+        lines = block.table("metrics", changes=True).query("method == 'hgvae' and shared == 3")
+        changed = lines["changes"].str.fullmatch(r"(training\.(final_temperature|learning_rate)=\S+)?")
+        made = provenance_of(lines[changed], f"{WEAK_FILE}.csv")
+        section.add_pictures(inputs.figures, {"figure_13": caption}, made, ending)
         section.add("ablations", partial(ablation_table, block))
     file = benchmark_file(inputs.metrics)
     section.add(
@@ -115,15 +118,6 @@ def _weak_supervision(inputs: Inputs) -> Section:
         runtimes["place"],
     )
     return section
-
-
-def _figure_13(inputs: Inputs, block: weak_blocks.Block) -> Provenance:
-    """Of what compares HGVAE's runs with those at other temperatures and learning rates."""
-    lines = read_metrics(inputs.metrics, WEAK_FILE, changes=True)
-    here = (lines["profile"] == block.profile) & (lines["data"] == block.data)
-    lines = lines[here & (lines["method"] == "hgvae") & (lines["shared"] == 3)]
-    changed = lines["changes"].str.fullmatch(r"training\.(final_temperature|learning_rate)=\S+")
-    return provenance_of(lines[changed | (lines["changes"] == "")], f"{WEAK_FILE}.csv")
 
 
 def _disentanglement(inputs: Inputs) -> Section:

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from experiments.claims import rules
-from experiments.claims.pages import summary
 from experiments.claims.rules import Measurement, judge, outcome_of, read_rules, rule_in_words
+from experiments.claims.summary import summary
 from experiments.results import Block
 from tests.experiments.helpers import CHECKOUT
 

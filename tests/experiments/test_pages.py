@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims.judge import judge_all
-from experiments.claims.pages import END, START, replace_between_markers, summary
-from experiments.digest import Stamp, digest_of
+from experiments.claims.summary import END, START, judge_all, replace_between_markers, summary
 from experiments.settings import ExperimentError
 from scripts import claims, pages
 from tests.experiments.clustering_metrics import write_block
@@ -98,20 +96,9 @@ def test_nothing_is_drawn_twice(
     path = metrics / "clustering_metrics.csv"
     assert times(lambda: path.write_text(path.read_text().replace("0.", "0.1", 1))) == 3
     assert times(lambda: (output / ".pages.json").write_text("{")) == 4
-
-
-def test_the_digest_sees_metrics_and_benchmarks(tmp_path: Path) -> None:
-    metrics, benchmark = tmp_path / "metrics", tmp_path / "benchmark"
-    metrics.mkdir()
-    digests = [digest_of(metrics, benchmark)]
-    (metrics / "urn_metrics.csv").write_text("a\n1\n")
-    digests.append(digest_of(metrics, benchmark))
-    benchmark.mkdir()
-    (benchmark / "one.csv").write_text("b\n2\n")
-    digests.append(digest_of(metrics, benchmark))
-    assert len(set(digests)) == 3
-    assert digest_of(metrics, benchmark) == digests[-1]
-    assert not Stamp(tmp_path / "none.json", digests[-1]).is_current()
+    (tmp_path / "benchmark").mkdir()
+    assert times(lambda: (tmp_path / "benchmark" / "one.csv").write_text("b\n2\n")) == 5
+    assert times() == 5
 
 
 def test_a_folder_without_metrics_is_named(tmp_path: Path) -> None:

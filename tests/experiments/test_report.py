@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from experiments.claims.judge import judge_all
+from experiments.claims.summary import judge_all
 from experiments.report.charts import BOTTOM, HEIGHT, TOP, Chart, Point, Series
 from experiments.report.sources import Sources
 from experiments.results import Provenance, read_metrics

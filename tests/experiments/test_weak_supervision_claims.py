@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -30,7 +31,7 @@ WORSE = (100.0, 100.0, 100.0)
 
 
 def add_runs(
-    folder: Path, methods: Iterable[str], seeds: Iterable[int], pairs: Iterable[int] = (3,), **more: float | str
+    folder: Path, methods: Iterable[str], seeds: Iterable[int], pairs: Iterable[int] = (3,), **more: Any
 ) -> None:
     """Adds runs; ``more`` are columns other than the usual."""
     path = folder / "weak_supervision_metrics.csv"
@@ -56,7 +57,7 @@ def everything(folder: Path) -> list[Claim]:
 
 
 def shifted(*differences: float) -> tuple[float, ...]:
-    """Values beside ``BASE``; of three differences a step apart the standard error of the mean is 1 / sqrt(3) = 0.577."""
+    """Values beside ``BASE``; the standard error of the mean of three differences a step apart is 1 / sqrt(3)."""
     return tuple(one + other for one, other in zip(BASE, differences, strict=True))
 
 
@@ -134,7 +135,7 @@ def test_every_s_is_judged_and_no_unknown_method(tmp_path: Path) -> None:
 def test_figure_13_compares_a_change_with_the_same_seeds(folder: Path) -> None:
     assert not any("temperature" in judge(one).claim for one in weak_supervision_studies(folder))
 
-    def change(changes: str, **more: float) -> None:
+    def change(changes: str, **more: Any) -> None:
         add_runs(folder, ["hgvae"], seeds=[0, 1], changes=changes, **more)
 
     change("training.final_temperature=0.1", expected_count=4.3)

@@ -1,14 +1,28 @@
-"""The claims as Markdown, LaTeX, and as the summaries that README and documentation show."""
+"""All claims of a folder of metrics, judged: as Markdown, LaTeX, and as the summaries of README and documentation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from experiments.claims.rules import NOT_COMPARABLE, NOT_JUDGED, Claim, read_rules, rule_in_words
-from experiments.results import PROFILES
+from experiments.claims.clustering import clustering
+from experiments.claims.kolmogorov_smirnov import kolmogorov_smirnov
+from experiments.claims.rules import NOT_COMPARABLE, NOT_JUDGED, Claim, Measurement, judge, read_rules, rule_in_words
+from experiments.claims.urn import urn
+from experiments.claims.weak_supervision import weak_supervision
+from experiments.claims.weak_supervision_studies import weak_supervision_studies
+from experiments.results import PROFILES, read_left_out
 from experiments.settings import ExperimentError
+from experiments.store import write_atomically
 from experiments.tables import NOTHING, Table, longtables
+
+# Room -> what measures its claims, in the order of the paper.
+ROOMS: dict[str, tuple[Callable[[Path], list[Measurement]], ...]] = {
+    "kolmogorov_smirnov": (kolmogorov_smirnov,),
+    "urn": (urn,),
+    "weak_supervision": (weak_supervision, weak_supervision_studies),
+    "clustering": (clustering,),
+}
 
 HEADER = ("claim", "paper", "ours", "difference", "seeds", "verdict", "data, profile, hardware, time")
 WIDTHS = (0.203, 0.118, 0.192, 0.114, 0.07, 0.163, 0.14)  # of these columns, shares of the line
@@ -21,6 +35,73 @@ Each claim is judged by a rule that stands in `experiments/claims/rules.yaml`; t
 the paper is reproduced, close or not reproduced only where data and budget are the paper's; elsewhere it is not
 comparable, and the brackets say whether it holds on what was run. Claims of our own ("ours") hold or fail there.
 """
+
+
+def write_claims(
+    metrics: Path, output: Path, *, documentation: Path | None = None, readme: Path | None = None
+) -> tuple[list[Claim], list[str]]:
+    """Writes ``<output>/verdicts.md`` and ``verdicts.tex``.
+
+    Args:
+        metrics: Folder of the CSVs.
+        output: Folder.
+        documentation: Markdown file whose summary is rewritten between its markers.
+        readme: The same for the headlines alone.
+
+    Returns:
+        The claims, and what they leave out and why.
+
+    Raises:
+        ExperimentError: there is nothing to judge, or a file has no markers.
+    """
+    claims, problems = judge_all(metrics)
+    left_out = [*read_left_out(metrics), *problems]
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / "verdicts.md", claims_markdown(claims, left_out))
+    write_atomically(output / "verdicts.tex", claims_latex(claims))
+    for path, headlines in ((documentation, False), (readme, True)):
+        if path:
+            text = summary(claims, headlines).markdown().strip()
+            write_atomically(path, replace_between_markers(path, text))
+    return claims, left_out
+
+
+def judge_by_room(metrics: Path) -> tuple[dict[str, list[Claim]], list[str]]:
+    """Judges every claim of the rooms whose metrics are there.
+
+    Args:
+        metrics: Folder of the aggregator's CSVs.
+
+    Returns:
+        Room -> its claims, in the order of the paper's sections, and what could not be judged and why.
+    """
+    claims: dict[str, list[Claim]] = {}
+    problems = []
+    for room, functions in ROOMS.items():
+        if not (metrics / f"{room}_metrics.csv").is_file():
+            continue
+        for measure in functions:
+            name = measure.__name__.replace("_", " ")
+            try:
+                claims[room] = [*claims.get(room, []), *map(judge, measure(metrics))]
+            except ExperimentError as error:
+                problems.append(f"{name}: {error}")
+            except KeyError as error:
+                problems.append(f"{name}: the metrics have no column {error}")
+    return claims, problems
+
+
+def judge_all(metrics: Path) -> tuple[list[Claim], list[str]]:
+    """Judges every claim of all rooms.
+
+    Raises:
+        ExperimentError: there is nothing to judge.
+    """
+    claims, problems = judge_by_room(metrics)
+    if not any(claims.values()):
+        reason = f" ({'; '.join(problems)})" if problems else ""
+        raise ExperimentError(f"{metrics} holds no metrics of {', '.join(ROOMS)}{reason}")
+    return [one for some in claims.values() for one in some], problems
 
 
 def claims_markdown(claims: Sequence[Claim], left_out: Sequence[str] = ()) -> str:
