@@ -120,17 +120,19 @@ def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> str:
     own = resolve(compose(*neutral))
     if _decisive(own) == _decisive(plain):
         return ""
-    values = {key: _canonical(OmegaConf.select(OmegaConf.create(plain), key)) for key in sorted(changing)}
-    without = {key: _canonical(OmegaConf.select(OmegaConf.create(own), key)) for key in changing}
-    return " ".join(
-        f"{key.removeprefix('experiment.')}={_text(value)}" for key, value in values.items() if value != without[key]
-    )
+    with_them, without = OmegaConf.create(dict(plain)), OmegaConf.create(own)
+    words = []
+    for key in sorted(changing):
+        value = _canonical(OmegaConf.select(with_them, key))
+        if value != _canonical(OmegaConf.select(without, key)):
+            words.append(f"{key.removeprefix('experiment.')}={_text(value)}")
+    return " ".join(words)
 
 
 def _is_neutral(key: str, axes: Sequence[str]) -> bool:
-    hardware = [f"trainer.{name}" for name in _HARDWARE]
-    bookkeeping = key.split(".")[-1] in _BOOKKEEPING
-    return key in (*_NEUTRAL, *axes, *hardware) or key.startswith("logger.") or bool(_DATA.fullmatch(key)) or bookkeeping
+    if key in (*_NEUTRAL, *axes, *(f"trainer.{name}" for name in _HARDWARE)):
+        return True
+    return key.startswith("logger.") or key.split(".")[-1] in _BOOKKEEPING or _DATA.fullmatch(key) is not None
 
 
 def _decisive(plain: Mapping[str, Any]) -> dict[str, Any]:

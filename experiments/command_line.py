@@ -26,8 +26,8 @@ def check_command_line(arguments: Sequence[str]) -> None:
         arguments: The command line without the program's name.
 
     Raises:
-        ExperimentError: there is no such experiment or choice, an experiment lacks an axis that is given, or the launcher
-            isn't installed or not one of the project's.
+        ExperimentError: there is no such experiment or choice, an experiment lacks an axis that is given, or the
+            launcher isn't installed or not one of the project's.
     """
     given = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
     for key, value in given.items():

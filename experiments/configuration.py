@@ -25,13 +25,13 @@ def experiments() -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """Returns what a group of the configuration can be; empty if there is no such group. ``_name`` is shared by some."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.name.startswith("_"))
+    """Returns what a group of the configuration can be; empty if there is no such group."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if path.name[0] != "_")  # _x: shared
 
 
 def axes_of(experiment: str) -> list[str]:
     """Returns the axes of an experiment, as its file names them."""
-    return list(OmegaConf.load(CONFIGS / "experiment" / f"{experiment}.yaml")["axes"])
+    return list(OmegaConf.select(OmegaConf.load(CONFIGS / "experiment" / f"{experiment}.yaml"), "axes"))
 
 
 def compose(*overrides: str) -> DictConfig:

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 
 class Experiment(Protocol):
-    """What ``experiment._target_`` names: settings come through the constructor (keyword-only), ``run`` does the work.
+    """What ``experiment._target_`` names: settings come through the constructor, by keyword; ``run`` does the work.
 
     Three things are optional:
 
     - ``headline_metrics``: name of a logged metric -> which of its values the W&B summary keeps (``min``, ``max``,
       ``mean`` or ``last``);
     - ``one_seed_tables``, of the class: names of the large tables of which the collected results take the lowest seed;
-    - ``keep_lines(table: str, row: Row, lines: DataFrame) -> DataFrame | None``, static: which lines of a run's table the
-      collected results take; None or an empty frame for none.
+    - ``keep_lines(table: str, row: Row, lines: DataFrame) -> DataFrame | None``, static: which lines of a run's table
+      the collected results take; None or an empty frame for none.
     """
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns tidy tables by name; ``metrics`` is required.
 
-        Tables don't repeat the axes, which the collected results put before, and hold nothing that depends on the clock.
+        Tables don't repeat the axes, which the collected results put before, and hold nothing of the clock.
         """
         ...
 

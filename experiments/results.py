@@ -1,7 +1,7 @@
 """The collected results, as tables, figures, claims and the report read them: lines of CSVs, and where each comes from.
 
-A CSV of results/metrics begins with the axes of its experiment, then ``changes``, ``profile``, ``data`` where there is a
-choice, ``seed`` and ``run_id``; what the runs returned follows.
+A CSV of results/metrics begins with the axes of its experiment, then ``changes``, ``profile``, ``data`` where there is
+a choice, ``seed`` and ``run_id``; what the runs returned follows.
 """
 
 from __future__ import annotations
@@ -78,7 +78,12 @@ class Provenance:
 
 
 def read_metrics(
-    metrics: Path, name: str, *, profile: str | None = None, changes: bool = False, dtype: Mapping[str, Any] | None = None
+    metrics: Path,
+    name: str,
+    *,
+    profile: str | None = None,
+    changes: bool = False,
+    dtype: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Reads a table of the collected results.
 

@@ -44,8 +44,8 @@ def main(config: DictConfig) -> float | None:
     """Runs one cell for Hydra.
 
     Returns:
-        The mean of the column that ``objective`` names; None without one. In a multirun also None where the cell failed:
-        why stands in its ``attempt.json``, for the process that launched it.
+        The mean of the column that ``objective`` names; None without one, and in a multirun where the cell failed: why
+        stands in its ``attempt.json``, for the process that launched it.
     """
     context = HydraConfig.get()
     experiment, overrides = str(context.runtime.choices["experiment"]), list(context.overrides.task)
@@ -72,9 +72,11 @@ def run_one_of_many(config: DictConfig, experiment: str, overrides: list[str]) -
         run.forget_attempt()
         return value
     except Exception as error:
+        reason = str(error)
         if not isinstance(error, ExperimentError):
             log.exception("%s", " ".join(overrides))
-        reason = " ".join((str(error) if isinstance(error, ExperimentError) else f"{type(error).__name__}: {error}").split())
+            reason = f"{type(error).__name__}: {error}"
+        reason = " ".join(reason.split())
         log.error("failed: %s: %s", " ".join(overrides), reason)
         if run is not None:
             run.write_attempt(Attempt(failed=True, reason=reason))

@@ -5,8 +5,8 @@
         steps: PositiveInt
         divergence: Literal["one_sided", "symmetric"] = "one_sided"
 
-Values are taken as they are: 1.5 is no integer, "3" no number and true no 1. A check of several settings together stands
-in ``__post_init__`` and raises a ValueError.
+Values are taken as they are: 1.5 is no integer, "3" no number and true no 1. A check of several settings together
+stands in ``__post_init__`` and raises a ValueError.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import hydra
 from hydra.errors import InstantiationException
@@ -37,13 +37,13 @@ _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary
 
 
 class ExperimentError(Exception):
-    """Something the user can put right (a configuration, a folder, a damaged file): shown as one line, without a trace."""
+    """Something the user can put right, a configuration, a folder or a damaged file: shown as one line."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
 def settings(cls: type[T]) -> type[T]:
     """Makes a class a frozen dataclass whose keyword arguments are checked against their types."""
-    return dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)
+    return cast(type[T], dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls))
 
 
 def build(section: Mapping[str, Any], name: str = "experiment") -> Any:

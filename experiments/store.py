@@ -1,10 +1,10 @@
 """The results store: one folder per run, written so that a killed process never leaves half a result.
 
-``<results>/runs/<experiment>/<axes>/<run id>/`` holds ``config.yaml``, one ``<table>.csv`` per table, ``environment.json``,
-``checkpoints/`` and, written last, ``finished.json`` with the hash of every other file. A run is finished when that
-marker is there; it is replaced only by another finished run. ``attempt.json`` tells a process that launched it how far a
-run came, since a killed process says nothing itself. Whether a run is finished is asked of hundreds at once, so pandas and
-torch are imported where they are used.
+``<results>/runs/<experiment>/<axes>/<run id>/`` holds ``config.yaml``, one ``<table>.csv`` per table,
+``environment.json``, ``checkpoints/`` and, written last, ``finished.json`` with the hash of every other file. A run is
+finished when that marker is there; it is replaced only by another finished run. ``attempt.json`` tells the process that
+launched it how far a run came, since a killed process says nothing itself. Whether a run is finished is asked of
+hundreds at once, so pandas and torch are imported where they are used.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def find_finished(results: Path) -> Iterator[tuple[str, RunDirectory]]:
 
 
 def find_runs(results: Path) -> Iterator[tuple[str, RunDirectory]]:
-    """Yields (folder of the row, run) of every run that was ever started, in the order of their names; nothing is checked."""
+    """Yields (folder of the row, run) of every run that was ever started, by name; nothing is checked."""
     runs = results / "runs"
     found = {path.parent for name in ("checkpoints", FINISHED) for path in runs.rglob(name)}
     folders = {path for path in found if path.name != STAGED}

@@ -1,9 +1,9 @@
 """The id of the finished run of a model that another experiment starts from.
 
 A configuration asks for it by ``${trained_run:EXPERIMENT}``. That is the id of the run that the same command makes of
-``experiment=EXPERIMENT``: with the same values of its axes, the same settings where both have them, and the same profile,
-seed and trainer. So it is part of the asking run's settings, and of its own id: a model that is trained differently is
-scored again. Importing this module makes it known to configurations.
+``experiment=EXPERIMENT``: with the same values of its axes, the same settings where both have them, and the same
+profile, seed and trainer. So it is part of the asking run's settings, and of its own id: a model that is trained
+differently is scored again. Importing this module makes it known to configurations.
 """
 
 from __future__ import annotations

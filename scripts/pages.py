@@ -1,7 +1,7 @@
 """Writes every table, figure and claim and the report from a folder of collected metrics; names what has no runs.
 
-Nothing is drawn again while metrics, code and the versions of the drawing packages are the same. With --only some of the
-tables and figures, such as `--only table_1 figure_2`: those of that name, or whose name begins with it.
+Nothing is drawn again while metrics, code and the versions of the drawing packages are the same. With --only some of
+the tables and figures, such as `--only table_1 figure_2`: those of that name, or whose name begins with it.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def test_axes_changes_profile_data_and_seed_tell_runs_apart(tmp_path: Path, caps
 
 def test_a_run_that_repeats_its_axes_is_refused(tmp_path: Path) -> None:
     finish(tmp_path, "one", 1, more={"metrics": pd.DataFrame({"version": [60], "data": ["mnist"]})})
-    with pytest.raises(SystemExit, match="error: .*metrics.csv repeats the columns data, version"):
+    with pytest.raises(SystemExit, match="error: .*metrics.csv repeats data, version"):
         collect(tmp_path)
 
 
