@@ -2,7 +2,7 @@
 
 A line begins with the axes of its run, the settings changed on the command line, profile, data and seed. Of several
 runs of the same kind the newest is taken. One that is broken, unfinished or of another version is left out: these also
-stand in <output>/left_out.csv, which the tables show. The code, machine and time of a run stand in the metrics table (no
+stand in <output>/left_out.csv, which the tables show. Code, machine and time of a run stand in the metrics table (no
 time where a run was interrupted: only its last part was measured). Of large tables the lowest seed is taken alone.
 """
 

@@ -64,7 +64,7 @@ def _with_origin(origin: Origin, run: RunDirectory, name: str, table: pd.DataFra
     table, facts = table.reset_index(drop=True), run.environment()
     before = {**origin.columns, "run_id": run.path.name}
     if doubled := sorted(set(before) & set(table)):
-        raise ExperimentError(f"{run.path / name}.csv repeats {', '.join(doubled)}, which the collected table has anyway")
+        raise ExperimentError(f"{run.path / name}.csv repeats {', '.join(doubled)}, which the collected table has")
     after = {fact: facts[fact] for fact in PROVENANCE} if name == "metrics" else {}
     if after:
         after |= {"seconds": math.nan if facts["resumed"] else facts["seconds"], "torch": facts["packages"]["torch"]}
