@@ -43,13 +43,6 @@ class Recorder(pl.Callback):
         return {name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
 
-def order_of(model: DigitTraining, seed: int, steps_per_chunk: int) -> Tensor:
-    """The digits in the order in which the steps of the first epoch take them."""
-    chunks = list(model.chunks(seed, steps_per_chunk))
-    model.on_train_epoch_start()
-    return torch.cat([indices for chunk in chunks for _, indices in model.steps(chunk)])
-
-
 def fit(model: DigitTraining, epochs: int, steps_per_chunk: int = 1, order_seed: int = 0) -> Recorder:
     recorder = Recorder()
     trainer = pl.Trainer(

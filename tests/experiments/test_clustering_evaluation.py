@@ -14,8 +14,10 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
+from experiments.axes import Row
 from experiments.clustering import evaluation
 from experiments.clustering.data import Splits
+from experiments.clustering.experiment import ClusteringExperiment
 from experiments.clustering.scores import UNMATCHED, ClusterScores, score
 from tests.experiments.clustering_reference import (
     PRIORS,
@@ -175,3 +177,25 @@ def test_the_sign_of_the_view_does_not_depend_on_the_solver(monkeypatch: pytest.
 
     monkeypatch.setattr(torch.linalg, "svd", turned)
     pd.testing.assert_frame_equal(evaluation.latent_table(*case), first)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "axes", "changes", "kept"),
+    [
+        ("clustering", {"prior": "uniform", "version": 60}, "", {"latent"}),
+        ("clustering", {"prior": "uniform", "version": "full"}, "", set()),
+        ("clustering", {"prior": "hypergeometric", "version": 80, "reading": "counts"}, "", {"generated"}),
+        ("clustering", {"prior": "hypergeometric", "version": 60, "reading": "counts"}, "", {"generated", "latent"}),
+        ("clustering", {"prior": "hypergeometric", "version": 60, "reading": "assignments"}, "", {"generated"}),
+        ("clustering", {"prior": "hypergeometric", "version": 60}, "training.max_epochs=3", set()),
+        ("clustering_recipe", {"recipe": "whole"}, "", set()),
+    ],
+)
+def test_pictures_are_collected_where_a_figure_shows_them(
+    experiment: str, axes: dict[str, Any], changes: str, kept: set[str]
+) -> None:
+    row, lines = Row(experiment, axes, changes), pd.DataFrame({"x": [1]})
+    found = {name for name in ("generated", "latent") if ClusteringExperiment.keep_lines(name, row, lines) is not None}
+    assert found == kept
+    assert ClusteringExperiment.keep_lines("metrics", row, lines) is lines
+    assert (ClusteringExperiment.keep_lines("weights", row, lines) is lines) == (experiment == "clustering")

@@ -15,7 +15,7 @@ from experiments.clustering.pretraining.guided import GuidedTraining
 from experiments.clustering.pretraining.mixture import component_moments
 from experiments.clustering.priors import UniformPrior
 from experiments.clustering.vade import VaDE
-from tests.experiments.clustering_fits import BATCH, WIDTHS, byte_images, fit, generator, order_of
+from tests.experiments.clustering_fits import BATCH, WIDTHS, byte_images, fit, generator
 from tests.experiments.clustering_reference import Parameters, ReferenceBound, make_vade, parameters_of
 
 
@@ -80,21 +80,6 @@ def test_the_loss_of_a_guided_step_is_the_bound_with_given_clusters_and_the_sepa
     expected = guided_terms(parameters_of(model.vade), model.images[indices], model.assignments[indices].numpy(), noise)
     np.testing.assert_allclose(terms.detach(), [expected[name] for name in model.term_names], rtol=1e-4, atol=1e-5)
     assert loss.item() == pytest.approx(-expected["elbo"] - weight * expected["separation"], rel=1e-4)
-
-
-def test_guided_epochs_take_every_digit_with_its_own_cluster() -> None:
-    """At learning rate 0 the history holds the means over steps of the terms of the shuffled digits."""
-    model = guided(make_vade(UniformPrior(num_clusters=3), WIDTHS), learning_rate=0.0)
-    order = order_of(model, seed=1, steps_per_chunk=2)
-    assert order.tolist() != sorted(order.tolist())
-    fit(model, 1, steps_per_chunk=2, order_seed=1)
-    source, p, steps = generator(), parameters_of(model.vade), []
-    for indices in order.split(BATCH):
-        noise = model.vade.draw_noise(len(indices), source)
-        steps.append(guided_terms(p, model.images[indices], model.assignments[indices].numpy(), noise))
-    for name in model.term_names:
-        mean = np.mean([terms[name] for terms in steps])
-        assert model.history[0][name] == pytest.approx(mean, rel=1e-4, abs=1e-5), name
 
 
 def test_the_guided_learning_rate_falls_to_a_tenth_by_a_half_cosine() -> None:

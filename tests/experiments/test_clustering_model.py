@@ -120,28 +120,6 @@ def test_gradients_reach_every_parameter_and_equal_finite_differences(prior: str
         assert found == pytest.approx(expected, abs=5e-4 * float(np.linalg.norm(gradient))), name
 
 
-def test_the_gradient_of_the_mixture_is_that_of_its_densities() -> None:
-    mixture = GaussianMixture(3, 2, 1e-4).double()
-    draw = generator(7)
-    means, log_variances, latents, variances = (
-        torch.empty(shape, dtype=torch.float64).normal_(generator=draw).requires_grad_()
-        for shape in ((3, 2), (3, 2), (4, 2), (4, 2))
-    )
-
-    def density(means: Tensor, log_variances: Tensor, *arguments: Tensor) -> Tensor:
-        method = "log_density" if len(arguments) == 1 else "expected_log_density"
-        state = {"means": means, "raw_log_variances": log_variances}
-        mixture.forward = getattr(mixture, method)  # type: ignore[method-assign]
-        return torch.func.functional_call(mixture, state, arguments)
-
-    assert torch.autograd.gradcheck(density, (means, log_variances, latents))
-    assert torch.autograd.gradcheck(density, (means, log_variances, latents, variances))
-    expected = stats.norm.logpdf(
-        latents.detach().numpy()[:, None], means.detach().numpy(), np.exp(log_variances.detach().numpy() / 2)
-    ).sum(-1)
-    np.testing.assert_allclose(density(means, log_variances, latents).detach(), expected, rtol=1e-12)
-
-
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_same_noise_gives_the_same_bound_at_any_temperature(prior: str) -> None:
     """The temperature smooths the gradient of the draw, never its value."""

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from experiments.clustering import data as data_module
-from experiments.clustering import mnist
 from experiments.clustering.data import SOURCES, ClusteringData, Splits
 from experiments.clustering.mnist import Digits
 from experiments.clustering.pretraining import pretraining
@@ -187,13 +186,6 @@ def test_given_weights_take_the_place_of_the_autoencoder(
 def test_a_row_runs_on_mnist(tmp_path: Path) -> None:
     settings = (*FAST, "profile.clustering.data=mnist", f"data_directory={os.environ['MVHG_DATA_DIR']}")
     assert launch(UNIFORM, tmp_path, *settings).finished() is not None
-
-
-def test_without_the_files_and_the_network_mnist_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MVHG_MIRROR", "http://127.0.0.1:9")
-    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/",), raising=True)
-    with pytest.raises(ExperimentError, match="digits_5000"):
-        launch(UNIFORM, tmp_path, *FAST, "profile.clustering.data=mnist", f"data_directory={tmp_path}/none")
 
 
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
