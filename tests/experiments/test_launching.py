@@ -107,9 +107,10 @@ def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
 
 
 @contextmanager
-def multirun(results: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def multirun(results: Path, *arguments: str, path: str = "") -> Iterator[subprocess.Popen[str]]:
+    environ = environment() | {"PATH": path + os.environ["PATH"]}
     process = subprocess.Popen(
-        command("-m", *LONG, f"results={results}", *arguments), cwd=CHECKOUT, env=environment(), text=True,
+        command("-m", *LONG, f"results={results}", *arguments), cwd=CHECKOUT, env=environ, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:
@@ -172,6 +173,22 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(launcher: str, tmp_path
         wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
     assert process.returncode == 130, errors
     assert output.splitlines()[-1] == f"interrupted; {AGAIN}"
+
+
+def test_ctrl_c_takes_the_jobs_out_of_slurm_s_queue(tmp_path: Path) -> None:
+    programs = {"srun": "", "sbatch": "Submitted batch job 4711", "sacct": "JobID|State|NodeList"}
+    for name, answer in (programs | {"scancel": ""}).items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} $@ >> {tmp_path}/called\necho '{answer}'\n")
+        (tmp_path / name).chmod(0o755)
+    with multirun(tmp_path / "results", "seed=0,1", "launcher=slurm", path=f"{tmp_path}{os.pathsep}") as process:
+        wait_for(lambda: list(tmp_path.rglob("4711_1_submitted.pkl")))
+        time.sleep(2.0)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.splitlines()[-1] == f"interrupted; {AGAIN}"
+    [cancelled] = [line for line in (tmp_path / "called").read_text().splitlines() if line.startswith("scancel")]
+    assert {"4711_0", "4711_1"} <= set(cancelled.split()[1:]) <= {"4711", "4711_0", "4711_1"}
 
 
 def finished_hashes(results: Path) -> dict[str, str]:

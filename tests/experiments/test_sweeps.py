@@ -53,8 +53,8 @@ def test_a_grid_runs_every_value_and_all_but_the_own_one_are_changes(name: str, 
     assert started == {ROW, *(f"{ROW} training.{name}={value:g}" for value in others)}
 
 
-@pytest.mark.parametrize("name", GRIDS)
-def test_a_search_maximises_the_bound_in_training(name: str, tmp_path: Path) -> None:
+def test_a_search_maximises_the_bound_in_training(tmp_path: Path) -> None:
+    name = "learning_rate"
     text = launch_sweep(f"{name}_search", tmp_path, "hydra.sweeper.n_trials=2")
     values = swept(tmp_path, name)
     assert len(set(values)) == 2
@@ -79,13 +79,13 @@ def test_the_same_search_passes_its_finished_trials_and_goes_on(tmp_path: Path) 
 
 
 def test_a_trial_that_fails_is_told_and_the_search_goes_on(tmp_path: Path) -> None:
-    setting = "experiment.training.final_temperature=interval(-2.0, 0.5)"
-    text = launch_sweep("final_temperature_search", tmp_path, "hydra.sweeper.n_trials=4", setting)
+    setting = "experiment.training.final_temperature=interval(-1.5, 1.0)"
+    text = launch_sweep("final_temperature_search", tmp_path, "hydra.sweeper.n_trials=2", setting)
     assert "Best parameters" in text
     failed = [line for line in text.splitlines() if line.startswith(f"  {ROW} training.final_temperature=-")]
-    assert 0 < len(failed) == 4 - len(swept(tmp_path, "final_temperature"))
+    assert 0 < len(failed) == 2 - len(swept(tmp_path, "final_temperature"))
     assert all("experiment.training.final_temperature: " in line for line in failed)
-    assert f"{len(failed)} of 4 cells failed:" in text
+    assert f"{len(failed)} of 2 cells failed:" in text
 
 
 @pytest.mark.parametrize("name", [f"{name}_search" for name in GRIDS])
