@@ -91,4 +91,3 @@ def test_every_headline_metric_is_logged(logged: dict[str, set[str]]) -> None:
         experiment = build(cell(row, "profile=smoke", *overrides).plain["experiment"])
         room = row.split()[0].removesuffix("_pretraining")
         assert set(getattr(experiment, "headline_metrics", {})) <= logged[room], row
-
