@@ -45,6 +45,7 @@ class Progress(Callback):
     def __init__(self) -> None:
         self.cells: list[Watched] = []
         self.total = 0
+        self._most = 0  # cells that were seen at work at once
         self._search = False  # whether the cells come one by one, from a search
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -143,7 +144,8 @@ class Progress(Callback):
         if failed:
             parts.append(f"{failed} failed")
         if finished + failed < self.total:
-            parts.append(f"about {in_words(seconds_left(work, self._processes))} left")
+            self._most = max(self._most, sum(not one.finished and one.elapsed is not None for one in work))
+            parts.append(f"about {in_words(seconds_left(work, self._most or self._processes))} left")
         return ", ".join(parts)
 
     def _watch(self) -> None:
@@ -209,7 +211,7 @@ def _cells(config: DictConfig) -> Iterator[Watched]:
 
 
 def _processes(config: DictConfig, cells: int) -> int:
-    """How many cells run at a time, as far as the configuration says."""
+    """How many cells will run at a time, as far as the configuration says."""
     keys = ("n_jobs", "array_parallelism")
     limits = [OmegaConf.select(config, f"hydra.launcher.{key}") for key in keys]
     everything = cells if "submitit" in str(config.hydra.launcher._target_) else 1
