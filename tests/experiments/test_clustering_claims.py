@@ -11,7 +11,6 @@ import pytest
 from experiments.claims.clustering import clustering
 from experiments.claims.rules import Claim
 from experiments.claims.rules import judge as judge_one
-from scripts import claims
 from tests.experiments.clustering_metrics import write_block
 
 UNIFORM_60 = "the hypergeometric prior is at least as good as the uniform one, 60 %"
@@ -123,17 +122,6 @@ def test_published_accuracy(tmp_path: Path, accuracy: float, profile: str, data:
     result = judge(tmp_path, PUBLISHED)
     assert result.verdict == verdict
     assert result.measured == f"{100 * accuracy + 1:.1f} %, 1000 epochs"
-
-
-def test_every_block_is_judged_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_block(tmp_path)
-    write_block(tmp_path, "medium", "mnist", seeds=[0, 1], accuracy={"hypergeometric": 0.7})
-    claims.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
-    capsys.readouterr()
-    lines = [line for line in (tmp_path / "verdicts.md").read_text().splitlines() if UNIFORM_60 in line]
-    assert [line.split(" | ")[-1].split(", ")[:2] for line in lines] == [["mnist", "medium"], ["digits_5000", "quick"]]
-    assert ["not comparable (fails here" in line for line in lines] == [True, False]
-    assert ["not comparable (holds here" in line for line in lines] == [False, True]
 
 
 def test_other_readings_priors_and_versions_are_not_judged(tmp_path: Path) -> None:
