@@ -129,7 +129,7 @@ smoke: $(READY) ## The whole chain in little: every experiment, tables, figures,
 	$(KS) sampler=straight_through
 	$(URN)
 	$(RUN) experiment=clustering version=60 prior=uniform,categorical,hypergeometric
-	$(RUN) experiment=clustering_recipe,clustering_pretraining recipe=whole
+	$(RUN) experiment=clustering_recipe,clustering_pretraining
 	$(WEAK) shared=3 method=label_vae,ada_vae,hgvae,evidence_hgvae,fixed_k_joint
 	$(ABLATION) method=hgvae experiment.training.learning_rate=0.003
 	$(MAKE_PAGES)

@@ -81,13 +81,15 @@ def _new_command(name: str) -> str | None:
 
 def _check_axes(given: Mapping[str, str], chosen: Sequence[str]) -> None:
     every = {axis for name in experiments() for axis in axes_of(name)}
-    for axis in every & set(given):
+    for axis in sorted(every & set(given)):
         for name in chosen:
             axes = axes_of(name)
             if axis not in axes:
                 raise ExperimentError(
                     f"{axis}={given[axis]}: experiment={name} has no axis {axis}; its axes: {', '.join(axes)}"
                 )
+        if len(chosen) > 1 and "," not in given[axis]:  # Hydra would apply it before it knows the experiment
+            raise ExperimentError(f"{axis}={given[axis]} with several experiments: give each a command of its own")
         _check_choices(axis, given[axis]) if choices(axis) else _check_meaning(axis, given, axes_of(chosen[0]))
 
 

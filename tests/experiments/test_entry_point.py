@@ -53,6 +53,7 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(arguments: str, 
         ("experiment=clustering prior=uniform,zipf", "prior=zipf: there is no such choice; choose from categorical"),
         ("experiment=accuracy series=draws", "series=draws: experiment=accuracy has no axis series; its axes: sampler"),
         ("experiment=accuracy,urn sampler=sample", "sampler=sample: experiment=urn has no axis sampler"),
+        ("experiment=clustering_recipe,clustering_pretraining recipe=whole", "give each a command of its own"),
         (
             "experiment=clustering prior=uniform reading=counts",
             "reading=counts: prior=uniform has no axis reading; prior=",
