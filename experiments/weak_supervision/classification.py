@@ -88,7 +88,7 @@ class _Fit(NamedTuple):
     converged: bool
 
 
-def subset_accuracies(train: EncodedPairs, test: EncodedPairs, *, max_iterations: int = MAX_ITERATIONS) -> pd.DataFrame:
+def subset_accuracies(train: EncodedPairs, test: EncodedPairs) -> pd.DataFrame:
     """Scores shared factors on the shared part, and independent factors on each view's independent part.
 
     A classifier is fitted and scored on those pairs alone in which its factor is shared (or independent). Its features
@@ -98,7 +98,6 @@ def subset_accuracies(train: EncodedPairs, test: EncodedPairs, *, max_iterations
     Args:
         train: pairs to fit on.
         test: pairs to score on, of images that ``train`` has not.
-        max_iterations: of the logistic regression's optimiser.
 
     Returns:
         A line for every factor and part that occur: ``factor``, ``part`` (``shared`` or ``independent``), ``view`` (0
@@ -120,7 +119,6 @@ def subset_accuracies(train: EncodedPairs, test: EncodedPairs, *, max_iterations
             fit = _fit(
                 _Split(encoded.train[chosen.train], encoded.test[chosen.test]),
                 _Split(labels.train[chosen.train], labels.test[chosen.test]),
-                max_iterations,
                 f"{factor} from the {part} latents",
             )
             pairs = {"train_pairs": int(chosen.train.sum()), "test_pairs": int(chosen.test.sum())}
@@ -150,8 +148,6 @@ def downstream_accuracy(
     train_factors: Tensor,
     test_means: Tensor,
     test_factors: Tensor,
-    *,
-    max_iterations: int = MAX_ITERATIONS,
 ) -> float:
     """Scores the whole representation of single images, averaged over the factors (Figure 11).
 
@@ -161,7 +157,6 @@ def downstream_accuracy(
         train_factors: int64 [images, factors].
         test_means: [images, latents], posterior means to score on.
         test_factors: int64 [images, factors].
-        max_iterations: of the logistic regression's optimiser.
 
     Returns:
         The mean over the factors that take two values in both splits; NaN if none does.
@@ -172,7 +167,6 @@ def downstream_accuracy(
         _fit(
             features,
             _Split(train_labels[:, position], test_labels[:, position]),
-            max_iterations,
             f"{factor} from all latents",
         )
         for position, factor in enumerate(names)
@@ -187,7 +181,7 @@ def _array(tensor: Tensor) -> npt.NDArray[Any]:
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
 
 
-def _fit(features: _Split, labels: _Split, max_iterations: int, what: str) -> _Fit:
+def _fit(features: _Split, labels: _Split, what: str) -> _Fit:
     """Fits on the training pairs and scores on the test pairs."""
     if min(len(np.unique(labels.train)), len(np.unique(labels.test))) < 2:
         log.warning(
@@ -197,7 +191,7 @@ def _fit(features: _Split, labels: _Split, max_iterations: int, what: str) -> _F
             len(labels.test),
         )
         return _Fit(math.nan, 0, False)
-    classifier = LogisticRegression(max_iter=max_iterations)
+    classifier = LogisticRegression(max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         classifier.fit(features.train, labels.train)

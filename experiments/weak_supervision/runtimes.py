@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,11 @@ def read_benchmark(path: Path) -> pd.DataFrame:
     """Reads the benchmark.
 
     Args:
-        path: CSV with ``side``, ``size`` (pixels), ``batch`` (pairs) and ``seconds_per_step``. There may be ``device``;
-            and ``ratio``, to LabelVAE, which is computed where it is missing.
+        path: CSV with ``side``, ``size`` (pixels), ``batch`` (pairs), ``seconds_per_step`` and ``ratio``, to LabelVAE;
+            there may be ``device``.
 
     Returns:
-        A line per side, device, image size and batch size, with those columns.
+        Those columns, a line per side, device, image size and batch size.
 
     Raises:
         ExperimentError: it isn't there, or has no such columns.
@@ -42,15 +41,11 @@ def read_benchmark(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ExperimentError(f"{path} does not exist: run `make reproduce-table3` first")
     table = pd.read_csv(path)
-    needed = ["side", "size", "batch", "seconds_per_step"]
+    table = table.assign(device=table["device"].fillna("") if "device" in table else "")
+    needed = [*SETTING, "side", "seconds_per_step", "ratio"]
     if absent := [name for name in needed if name not in table]:
         raise ExperimentError(f"{path} has no column {', '.join(absent)}: run `make reproduce-table3` again")
-    table = table.assign(**{name: value for name, value in (("device", ""), ("ratio", math.nan)) if name not in table})
-    table["device"] = table["device"].fillna("")
-    reference = table[table["side"] == REFERENCE].groupby(SETTING)["seconds_per_step"].first()
-    ratio = table["seconds_per_step"] / reference.reindex(pd.MultiIndex.from_frame(table[SETTING])).to_numpy()
-    table["ratio"] = table["ratio"].fillna(ratio)
-    return table[[*SETTING, "side", "seconds_per_step", "ratio"]]
+    return table[needed]
 
 
 def describe_setting(device: str, size: int, batch: int) -> str:

@@ -32,7 +32,6 @@ class TrainingSettings:
         final_temperature: reached after ``annealing_steps``, by an exponential (paper C.2.3).
         annealing_steps: see there.
         compile: compile encoder and decoder with ``torch.compile``.
-        images_on_device: whether all images move to the device; null: where half of its free memory holds them.
     """
 
     steps: PositiveInt
@@ -44,7 +43,6 @@ class TrainingSettings:
     final_temperature: Positive
     annealing_steps: PositiveInt
     compile: bool
-    images_on_device: bool | None
 
     def __post_init__(self) -> None:
         for larger, smaller in (("steps", "epoch_steps"), ("epoch_steps", "chunk_steps")):
@@ -97,7 +95,7 @@ class PairTraining(ChunkedTraining):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self.sampler = self.sampler.to(self.device)
-        self.images = self.images.placed(self.device, self.settings.images_on_device)
+        self.images = self.images.placed(self.device)
 
     def loader(self) -> DataLoader[int]:
         """Loader of one epoch: the numbers of its chunks."""

@@ -25,7 +25,7 @@ from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.group_vae import GroupVAE
 from tests.experiments.helpers import cell
 
-AXES = {"method": "hgvae", "shared": 3}
+AXES: dict[str, str | int] = {"method": "hgvae", "shared": 3}
 FOLDER, RUN = "weak_supervision/method=hgvae,shared=3", "0123456789ab"
 SMALL = ("profile=smoke", "experiment.data.levels=4", "experiment.model.num_latents=4")
 

@@ -154,7 +154,9 @@ def test_a_latent_per_factor_scores_high_and_a_rotation_of_it_lower() -> None:
 @needs_the_extra
 def test_noise_scores_nothing() -> None:
     """A standard error is 0.013 at most, of an accuracy of 1,000 examples: chance passes 0.06 once in 10^5."""
-    grid = FactorGrid(FACTORS, (6, 6, 2, 3, 3, 8, 8))  # large: images that are drawn twice would be recognised by their noise
+    grid = FactorGrid(
+        FACTORS, (6, 6, 2, 3, 3, 8, 8)
+    )  # large: images that are drawn twice would be recognised by their noise
     low = score(torch.randn(grid.num_images, 5, generator=torch.Generator().manual_seed(0)), grid=grid)
     for name in ("mig", "sap", "dci_disentanglement", "dci_completeness"):
         assert low[name] < 0.06, name

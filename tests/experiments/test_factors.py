@@ -29,12 +29,6 @@ def test_published_sizes() -> None:
     assert FULL.factors_of(torch.tensor(FULL.num_images - 1)).tolist() == [5, 5, 1, 2, 2, 39, 39]
 
 
-@pytest.mark.parametrize("sizes", [(6, 6, 2, 3, 3, 40), (6, 6, 2, 3, 3, 40, 0), (6, 6, 2, 3, 3, 40, 2.0)])
-def test_other_sizes_are_refused(sizes: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="sizes must hold one positive integer for each of colour, "):
-        FactorGrid(FACTORS, sizes)
-
-
 @pytest.mark.parametrize("kept", [1, 2, 4, 5, 8, 10, 20, 40])
 def test_thinned_positions_are_even_and_as_far_from_both_ends(kept: int) -> None:
     positions = thinned(40, kept)

@@ -336,9 +336,9 @@ def test_positions_that_do_not_divide_an_axis_are_named(monkeypatch: pytest.Monk
 def test_images_that_do_not_fit_their_grid_are_refused() -> None:
     stored = torch.from_numpy(IMAGES)
     for wrong in (stored[:-1], stored.float(), stored[..., 0]):
-        with pytest.raises(ValueError, match="needs 288 images of uint8"):
+        with pytest.raises(ValueError, match="need 288 images of uint8"):
             FactorImages("mpi3d_toy", TODAY, wrong)
-    with pytest.raises(ValueError, match="needs 128 images"):
+    with pytest.raises(ValueError, match="need 128 images"):
         FactorImages("mpi3d_toy", OLDER, stored, torch.arange(127))
 
 

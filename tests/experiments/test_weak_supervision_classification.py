@@ -14,6 +14,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from experiments.weak_supervision import classification
 from experiments.weak_supervision.classification import (
     EncodedPairs,
     average_accuracies,
@@ -219,9 +220,12 @@ def test_constant_features_score_zero() -> None:
     assert average_accuracies(table)[1] == 0
 
 
-def test_a_fit_that_did_not_converge_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fit_that_did_not_converge_is_named(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classification, "MAX_ITERATIONS", 2)
     with caplog.at_level(logging.WARNING, "experiments"):
-        table = subset_accuracies(make_pairs(TRAIN, 3, 0), make_pairs(TEST, 3, 10), max_iterations=2)
+        table = subset_accuracies(make_pairs(TRAIN, 3, 0), make_pairs(TEST, 3, 10))
     assert not table["converged"].any()
     assert (table["iterations"] == 2).all()
     assert caplog.records[0].getMessage() == (

@@ -16,7 +16,7 @@ from experiments.weak_supervision.methods.evidence_hgvae import EvidenceHGVAE, l
 
 SETTINGS: dict[str, Any] = {
     "num_latents": 5, "image_size": 32, "objective": "joint", "tolerance": 0.4, "weight_learning_rate_factor": 1.0,
-    "rotation_learning_rate_factor": 1.0, "selection_prior": "learned",
+    "rotation_learning_rate_factor": 1.0,
 }  # fmt: skip
 
 
@@ -168,7 +168,6 @@ def test_rotation_finds_the_axes_along_which_pairs_agree() -> None:
         ({"tolerance": -0.1}, "tolerance"),
         ({"weight_learning_rate_factor": 0}, "weight_learning_rate_factor"),
         ({"rotation_learning_rate_factor": math.nan}, "rotation_learning_rate_factor"),
-        ({"selection_prior": "flat"}, "selection_prior\n +Input should be 'learned' or 'even'"),
     ],
 )
 def test_bad_settings_are_named(change: dict[str, Any], message: str) -> None:

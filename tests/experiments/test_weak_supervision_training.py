@@ -139,21 +139,19 @@ def test_images_go_to_a_device_whole_where_half_of_its_memory_holds_them(monkeyp
     size = images.grid.num_images * 32 * 32 * 3
     device = torch.device("meta")
 
-    def placed(free: int, on_device: bool | None, source: FactorImages = images) -> str:
+    def placed(free: int, source: FactorImages = images) -> str:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
-        return str(source.placed(device, on_device).images.device)
+        return str(source.placed(device).images.device)
 
-    assert placed(2 * size, None) == "meta"
-    assert placed(2 * size - 1, None) == "cpu"
-    assert placed(0, True) == "meta"
-    assert placed(10 * size, False) == "cpu"
-    assert images.placed(torch.device("cpu"), True) is images
+    assert placed(2 * size) == "meta"
+    assert placed(2 * size - 1) == "cpu"
+    assert images.placed(torch.device("cpu")) is images
     # Images in another order, or more than the grid's, are put into its order on the way.
     order = torch.arange(images.grid.num_images).flip(0)
     turned = FactorImages("turned", images.grid, torch.cat([images.images.flip(0), images.images]), order)
-    moved = turned.placed(device, True)
+    assert placed(2 * size, turned) == "meta"
+    moved = turned.placed(device)
     assert moved.rows is None and len(moved.images) == images.grid.num_images
-    assert placed(2 * size, None, turned) == "meta"
     views = load_batch(turned, torch.tensor([[5], [9]]), torch.device("cpu"))
     torch.testing.assert_close(views, load_batch(images, torch.tensor([[5], [9]]), torch.device("cpu")))
 
@@ -266,7 +264,6 @@ def test_the_loader_gives_a_chunk_at_a_time() -> None:
         ({"learning_rate": 0}, "learning_rate\n +Input should be greater than 0"),
         ({"final_temperature": math.inf}, "final_temperature\n +Input should be a finite number"),
         ({"compile": "yes"}, "compile\n +Input should be a valid boolean"),
-        ({"images_on_device": 1}, "images_on_device\n +Input should be a valid boolean"),
     ],
 )
 def test_settings_that_are_not_allowed_are_named(settings: dict[str, Any], message: str) -> None:

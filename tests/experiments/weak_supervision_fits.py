@@ -37,7 +37,6 @@ SETTINGS: dict[str, Any] = {
     "final_temperature": 0.01,
     "annealing_steps": 12,
     "compile": False,
-    "images_on_device": None,
 }
 
 

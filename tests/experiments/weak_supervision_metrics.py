@@ -19,8 +19,8 @@ SHARED = (0, 1, 3, 5)
 RUN = {"commit": "a" * 40, "dirty": False, "device": "a processor", "torch": "2.13.0"}
 BUDGET = {"image_size": 32, "steps": 2000, "batch_size": 32, "learning_rate": 0.001, "final_temperature": 0.01}
 HISTORY = (500, 1000)  # epochs' last bounds
-SCORES = ("beta_vae", "factor_vae", "mig", "sap", "modularity", "dci_disentanglement", "dci_completeness")
-SCORES += ("dci_informativeness", "downstream")
+SCORES = ["beta_vae", "factor_vae", "mig", "sap", "modularity", "dci_disentanglement", "dci_completeness"]
+SCORES += ["dci_informativeness", "downstream"]
 
 
 def expected_count(method: str, shared: int) -> float:

@@ -9,24 +9,26 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class FactorGrid:
     """Row-major numbering of all combinations of the factors' values: the last factor varies fastest.
 
     Args:
         names: of the factors.
         sizes: number of values of each.
-
-    Raises:
-        ValueError: not one positive integer per factor.
     """
 
-    def __init__(self, names: tuple[str, ...], sizes: tuple[int, ...]) -> None:
-        if len(sizes) != len(names) or not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise ValueError(f"sizes must hold one positive integer for each of {', '.join(names)}, got {sizes!r}")
-        self.names = tuple(names)
-        self.sizes = tuple(sizes)
-        self.num_images = math.prod(self.sizes)
-        self._strides = tuple(math.prod(self.sizes[position + 1 :]) for position in range(len(self.sizes)))
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def num_images(self) -> int:
+        """Number of combinations."""
+        return math.prod(self.sizes)
+
+    @property
+    def _strides(self) -> list[int]:
+        return [math.prod(self.sizes[position + 1 :]) for position in range(len(self.sizes))]
 
     def index_of(self, factors: Tensor) -> Tensor:
         """Returns the image that shows given values.
@@ -51,15 +53,6 @@ class FactorGrid:
         strides, sizes = index.new_tensor(self._strides), index.new_tensor(self.sizes)
         return torch.div(index.unsqueeze(-1), strides, rounding_mode="floor") % sizes
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FactorGrid) and (self.names, self.sizes) == (other.names, other.sizes)
-
-    def __hash__(self) -> int:
-        return hash((self.names, self.sizes))
-
-    def __repr__(self) -> str:
-        return f"FactorGrid({' x '.join(map(str, self.sizes))})"
-
 
 @dataclass(frozen=True)
 class FactorImages:
@@ -81,7 +74,7 @@ class FactorImages:
         count = self.images.shape[0] if self.rows is None else self.rows.shape[0]
         if count != self.grid.num_images or self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(
-                f"{self.grid} needs {self.grid.num_images} images of uint8 [height, width, 3], got {count} of "
+                f"{self.grid.sizes} need {self.grid.num_images} images of uint8 [height, width, 3], got {count} of "
                 f"{self.images.dtype} {tuple(self.images.shape[1:])}"
             )
 
@@ -96,14 +89,12 @@ class FactorImages:
         """
         return self.images.index_select(0, index if self.rows is None else self.rows[index])
 
-    def placed(self, device: torch.device, on_device: bool | None) -> FactorImages:
-        """Returns all images on a GPU, if asked to or (None) where they take at most half of its free memory."""
+    def placed(self, device: torch.device) -> FactorImages:
+        """Returns all images on a GPU where they take at most half of its free memory; else as they are."""
         if device.type == "cpu":
             return self
         size = math.prod(self.images.shape[1:]) * self.grid.num_images
-        if on_device is None:
-            on_device = 2 * size <= torch.cuda.mem_get_info(device)[0]
-        if not on_device:
+        if 2 * size > torch.cuda.mem_get_info(device)[0]:
             return self
         images = self.images if self.rows is None else self.images.index_select(0, self.rows)
         return FactorImages(self.name, self.grid, images.to(device))

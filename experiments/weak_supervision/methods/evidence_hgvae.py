@@ -9,7 +9,7 @@ law's mean is then the posterior's, and a latent that says nothing counts as the
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,6 @@ class EvidenceHGVAE(GroupVAE):
         tolerance: see ``log_bayes_factor``.
         weight_learning_rate_factor: of the log weight's learning rate on the training's.
         rotation_learning_rate_factor: of the rotation's; 0: the axes stay as they are.
-        selection_prior: ``learned``, or ``even``, which draws sets as if both kinds had the same weight.
         settings: of ``GroupVAE``.
     """
 
@@ -45,14 +44,12 @@ class EvidenceHGVAE(GroupVAE):
         tolerance: NonNegative,
         weight_learning_rate_factor: Positive,
         rotation_learning_rate_factor: NonNegative,
-        selection_prior: Literal["learned", "even"],
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.tolerance = tolerance
         self.weight_learning_rate_factor = weight_learning_rate_factor
         self.rotation_learning_rate_factor = rotation_learning_rate_factor
-        self.selection_prior = selection_prior
         self.log_weight = nn.Parameter(torch.zeros(()))  # of independent marbles; shared ones have 0
         self.generator_of_rotation = nn.Parameter(torch.zeros(self.num_latents, self.num_latents))
 
@@ -63,10 +60,9 @@ class EvidenceHGVAE(GroupVAE):
         with torch.autocast(self.log_weight.device.type, enabled=False):
             return torch.matrix_exp(self.generator_of_rotation - self.generator_of_rotation.T)
 
-    def law(self, log_weight: Tensor | None = None) -> MultivariateHypergeometric:
-        """The law of the numbers (independent, shared), with the learned log weight or another one."""
-        size, log_weight = self.num_latents, self.log_weight if log_weight is None else log_weight
-        log_weights = torch.stack([log_weight, torch.zeros_like(log_weight)])
+    def law(self) -> MultivariateHypergeometric:
+        """The law of the numbers (independent, shared) with the learned log weight."""
+        size, log_weights = self.num_latents, torch.stack([self.log_weight, torch.zeros_like(self.log_weight)])
         group_sizes = torch.tensor([size, size], device=log_weights.device)
         return MultivariateHypergeometric(size, group_sizes, log_weights=log_weights, validate_args=False)
 
@@ -100,11 +96,8 @@ class EvidenceHGVAE(GroupVAE):
         log_odds = -log_bayes_factor(turned, log_variance.detach(), self.tolerance)
         law = self.law()
         posterior = subset_posterior(log_odds, self.log_prior(law))
-        drawn = posterior
-        if self.selection_prior == "even" and not context.hard:
-            drawn = posterior.under(self.log_prior(self.law(torch.zeros_like(self.log_weight))))
         uniform = torch.rand(len(log_odds), self.num_latents + 1, generator=context.generator, device=mean.device)
-        independent = drawn.draw(uniform)
+        independent = posterior.draw(uniform)
         with torch.no_grad():
             sizes = torch.arange(self.num_latents + 1, device=mean.device)
             posterior_count = (posterior.log_counts.exp() * sizes).sum(-1)
@@ -166,14 +159,6 @@ class SubsetPosterior(NamedTuple):
     partial: Tensor
     log_odds: Tensor
 
-    def under(self, log_prior: Tensor) -> SubsetPosterior:
-        """The posterior of the same evidence under another prior [latents + 1] of each single set by its size."""
-        joint = self.partial[-1] + log_prior
-        total = torch.logsumexp(joint, -1)
-        # The odds are relative to all latents being shared, a likelihood that depends on the axes; take it out.
-        evidence = total - self.log_odds.sum(-1)
-        return SubsetPosterior(evidence, joint - total.unsqueeze(-1), self.partial, self.log_odds)
-
     def draw(self, uniform: Tensor) -> Tensor:
         """Sets drawn from the posterior, [pairs, latents] of 0 and 1.
 
@@ -209,4 +194,8 @@ def subset_posterior(log_odds: Tensor, log_prior: Tensor) -> SubsetPosterior:
         shifted = torch.cat([row.new_full((pairs, 1), _IMPOSSIBLE), row[:, :-1]], dim=1)
         row = torch.logaddexp(row, shifted + log_odds[:, latent : latent + 1])
         rows.append(row)
-    return SubsetPosterior(row[:, 0], row, torch.stack(rows), log_odds).under(log_prior)
+    joint = row + log_prior
+    total = torch.logsumexp(joint, -1)
+    # The odds are relative to all latents being shared, a likelihood that depends on the axes; take it out.
+    evidence = total - log_odds.sum(-1)
+    return SubsetPosterior(evidence, joint - total.unsqueeze(-1), torch.stack(rows), log_odds)
