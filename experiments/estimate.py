@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -47,9 +48,9 @@ def committed_seconds(folder: Path = METRICS) -> dict[Kind, float]:
     """Returns the median seconds of the runs of every kind in the committed results."""
     seconds: dict[Kind, dict[str, float]] = defaultdict(dict)
     for path in sorted(folder.glob("*_metrics.csv")):
-        with path.open(newline="") as file:
-            for line in csv.DictReader(file):
-                if line.get("seconds") and "changes" in line:
+        with suppress(OSError, ValueError, KeyError, csv.Error), path.open(newline="") as file:
+            for line in csv.DictReader(file):  # a broken table costs its part of the estimate and no more
+                if line.get("seconds"):
                     experiment = path.name.removesuffix("_metrics.csv")
                     names = list(line)
                     axes = [f"{axis}={line[axis]}" for axis in names[: names.index("changes")] if line[axis]]

@@ -46,8 +46,7 @@ class Watched:
     @classmethod
     def of(cls, cell: Cell) -> Watched:
         """Returns the view of a cell, and forgets why it failed before."""
-        attempt = cell.run.attempt()
-        if attempt is not None and attempt.failed:
+        if _failure(cell.run) is not None:
             cell.run.forget_attempt()
         kind = Kind(cell.row.experiment, cell.row.label, cell.profile)
         watched = cls(cell.name, kind, cell.run, cell.plain["force"])
@@ -92,8 +91,7 @@ class Watched:
         """Why it failed; None as long as it did not, and where another multirun has finished it since."""
         if self.refusal is not None or self.finished:
             return self.refusal
-        attempt = self.run.attempt()
-        return attempt.reason if attempt is not None and attempt.failed else None
+        return _failure(self.run)
 
     def started(self, earliest: float) -> float | None:
         """Returns since when it runs; None if it doesn't, or if what was begun earlier was given up."""
@@ -110,6 +108,15 @@ class Watched:
             return float(self.run.environment()["seconds"])
         except (OSError, ValueError, KeyError):
             return 0.0
+
+
+def _failure(run: RunDirectory) -> str | None:
+    """Why the last attempt failed; None if it did not, or if what it left can't be read."""
+    try:
+        attempt = run.attempt()
+    except (OSError, ValueError, KeyError):
+        return None
+    return attempt.reason if attempt is not None and attempt.failed else None
 
 
 def say_finished(cells: Sequence[Watched]) -> None:

@@ -75,3 +75,9 @@ def test_the_time_left_is_never_shorter_than_what_the_longest_cell_still_needs(e
 )
 def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"seconds,run_id\nx,y\n", b"\xff\xfe", b"seconds,changes\nmany,\n"])
+def test_a_broken_table_costs_the_estimate_and_no_more(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "urn_metrics.csv").write_bytes(content)
+    assert committed_seconds(tmp_path) == {}
