@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments import configuration
 from experiments.cell import Cell, cell_of
@@ -37,7 +37,7 @@ def cell(row: str, *overrides: str) -> Cell:
 def launch(row: str, results: Path, *overrides: str) -> RunDirectory:
     """Runs a row at the smoke profile without W&B, unless told otherwise."""
     overrides = ("profile=smoke", "logger=disabled", f"results={results}", *overrides)
-    return execute(cell(row, *overrides), OmegaConf.to_yaml(compose(row, *overrides), resolve=True))
+    return execute(cell(row, *overrides))
 
 
 def command(*arguments: str) -> list[str]:
