@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from mvhg._conditionals import Bounds, ConditionalTables, is_batched
+from mvhg._bounds import Bounds
+from mvhg._device import is_batched
 from mvhg._inverse_transform import GuideTable
 from mvhg._order import drawing_orders
 
