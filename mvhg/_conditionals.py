@@ -78,6 +78,12 @@ class Tables(NamedTuple):
         flat = self.sums[:, i].reshape(-1).unfold(0, margin[0] + self.width + margin[1], 1)
         return flat.index_select(0, urn * columns + (column - margin[0]))
 
+    def log_weights(self, i: int, column: Tensor, instance: Tensor | None) -> Tensor:
+        """Conditional log-weights log p(x | r) of the group at position i, the largest 0: [R, X]."""
+        own = self.own[:, i] if instance is None else self.own[:, i].index_select(0, instance)
+        values = own + self.windows(i, column, instance)
+        return values - values.amax(1, keepdim=True).clamp(min=-1e300)
+
 
 def build(
     size: Tensor,

@@ -214,13 +214,6 @@ def _rows(
     return row, tables.columns(i, remaining, instance), instance
 
 
-def _log_weights(i: int, tables: Tables, column: Tensor, urn: Tensor | None) -> Tensor:
-    """Conditional log-weights of the group at position i, largest 0: [Q, X]."""
-    own = tables.own[:, i] if urn is None else tables.own[:, i].index_select(0, urn)
-    values = own + tables.windows(i, column, urn)
-    return values - values.amax(1, keepdim=True).clamp(min=-1e300)
-
-
 def _draw_hard(
     tables: Tables,
     gumbel: Tensor,
@@ -275,7 +268,7 @@ class _StraightThrough(torch.autograd.Function):
         scale = inverse_temperature.unsqueeze(1)
         for i in range(groups - 1):
             row, column, urn = _rows(i, tables, remaining, instance)
-            values = _log_weights(i, tables, column, urn).to(working)
+            values = tables.log_weights(i, column, urn).to(working)
             values = values if row is None else values.index_select(0, row)
             perturbed = (values + gumbel[:, i]).clamp(min=-1e30)
             start = low[:, i] if instance is None else low[:, i].index_select(0, instance)

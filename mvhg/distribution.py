@@ -10,6 +10,7 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
 from mvhg import _fisher
+from mvhg._bounds import Bounds
 from mvhg._sampling import draw_counts
 from mvhg._validation import TensorLike, broadcast_parameters, broadcast_shapes, check_conditionals, describe
 from mvhg.constraints import HypergeometricSupport
@@ -117,6 +118,10 @@ class MultivariateHypergeometric(Distribution):
     def _largest(self) -> int:
         return int(self.group_sizes.max()) if self.group_sizes.numel() else 0
 
+    @lazy_property
+    def _bounds(self) -> Bounds:  # until the constructor keeps what the host knows
+        return Bounds.of_tensors(self.group_sizes, self.total_count)
+
     def _law(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sizes, log weights and total in float64."""
         log_weights = self._importance.double()
@@ -163,6 +168,7 @@ class MultivariateHypergeometric(Distribution):
                 order=self.group_order,
                 generator=generator,
                 dtype=self._dtype,
+                bounds=self._bounds,
             )
             return counts.reshape(shape)
 

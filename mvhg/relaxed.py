@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from mvhg._bounds import Bounds
 from mvhg._device import may_be_read
 from mvhg._relaxation import Relaxation, Selection, draw_relaxed, noise_columns
 from mvhg._validation import TensorLike, as_temperature, broadcast_shapes
@@ -57,10 +56,6 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     @property
     def _host_temperature(self) -> float | None:  # STUB
         return float(self.temperature.max()) if may_be_read(self.temperature) else None
-
-    @property
-    def _bounds(self) -> Bounds:  # STUB
-        return Bounds.of_tensors(self.group_sizes, self.total_count)
 
     _hard = False
 
