@@ -301,6 +301,8 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any, *_: Any) -> tuple[Any, ...]:
         own, sums, inverse, low, base, later, total, instance, permutation, back, left, soft, noisy = ctx.saved_tensors
+        if ctx.largest is None:  # of which torch.compile hands over zeros
+            one_hot_grad = mask_grad = None
         incoming = next(g for g in (counts_grad, one_hot_grad, mask_grad) if g is not None)
         own, sums, inverse = own.detach(), sums.detach(), inverse.detach()
         tables = Tables(own, sums, low, base, later, total, ctx.spans)
