@@ -67,9 +67,7 @@ class ConditionalTables:
         self.size, self.total, self.merged = size.long(), total.long(), merged
         self.num_groups = size.shape[1]
         self.later = self.size.sum(1, keepdim=True) - self.size.cumsum(1)  # [E, c]
-        tilt = solve_tilt(
-            size, log_weights, total, stop_early=size.device.type == "cpu" and not is_batched(log_weights)
-        )
+        tilt = solve_tilt(size, log_weights, total)
         self.logits = log_weights + tilt.unsqueeze(1)
         self.low = torch.zeros_like(self.size)
         self.width = [min(bounds.group, bounds.total) + 1] * self.num_groups
