@@ -5,14 +5,15 @@ tilt is not differentiated: the law does not depend on it. Two small groups have
 """
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mvhg._bernoulli_sum import (
+    Moments,
     Spectrum,
-    covariance as sum_covariance,
     first_moment,
     frequencies_for,
     log_sum_probability,
@@ -20,6 +21,7 @@ from mvhg._bernoulli_sum import (
     solve_tilt,
     spectrum,
 )
+from mvhg._bernoulli_sum import covariance as sum_covariance
 from mvhg._binomial import log_binomial, log_sigmoid
 from mvhg._bounds import Bounds
 from mvhg._validation import can_look
@@ -32,7 +34,10 @@ _MOST_BY_GAMMA = 10_000
 _LONGEST_TABLE = 256
 # Up to this many draws the other groups' laws are convolved, beyond it each of their values is an inversion of its own.
 _MOST_CONVOLVED = 1024
-_CHUNK_ELEMENTS = 1 << 22
+# Numbers at a time: what fits a CPU's caches.
+_CHUNK_ELEMENTS = 1 << 19
+# Halvings of the widest bracket down to float64's resolution.
+_MODE_STEPS = 55
 
 
 class Urn(NamedTuple):
@@ -191,7 +196,7 @@ def merged_log_probability(
 
 
 
-def _rare(urn: Urn, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+def _rare(urn: Urn, at: Spectrum, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
     """Where means are rare, E[X_j] and E[X_j (X_j - 1)] there; None if no group is.
 
     On a plateau, where S hardly varies, E[X_j] = m_j omega_j P_0(m - e_j, n - 1) / P_0(m, n) is a product of small
@@ -206,7 +211,7 @@ def _rare(urn: Urn, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
     s, logits = less.spectrum(), less.logits
     change = (urn.size * (log_sigmoid(-urn.logits) - log_sigmoid(-logits))).sum(-1)
     change = change + urn.total * (urn.tilt - less.tilt)  # type: ignore[operator]
-    change = change + s.probability.log() - urn.spectrum().probability.log()
+    change = change + (s.probability / at.probability).log()
     half = s.real * s.half
     sums = (s.inverse @ torch.stack([s.real, half, s.imaginary * s.sine], -1)).unbind(-1)
     # Averages of 1 / (q + p z) and z / (q + p z)^2.
@@ -220,13 +225,14 @@ def _rare(urn: Urn, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
 
 def mean(urn: Urn) -> Tensor:
     """Mean [..., c]; that of a rarely drawn group is accurate relative to its size."""
-    if urn.is_pair:
-        return _Pair(urn).mean()
-    s = urn.spectrum()
+    return _Pair(urn).mean() if urn.is_pair else _mean(urn, urn.spectrum())
+
+
+def _mean(urn: Urn, s: Spectrum) -> Tensor:
     ratio, shift = first_moment(s)
     # The first form is accurate relative to itself, the second to the mean's change by conditioning.
     value = torch.where(ratio.detach() < 0.5, urn.size * s.chance * ratio, urn.size * s.chance + shift)
-    few = _rare(urn, ratio)
+    few = _rare(urn, s, ratio)
     return value if few is None else torch.where(few[0], few[1], value)
 
 
@@ -234,19 +240,23 @@ def variance(urn: Urn) -> Tensor:
     """Variance [..., c]; that of a rarely drawn group is accurate relative to its size."""
     if urn.is_pair:
         return _Pair(urn).variance().unsqueeze(-1).expand_as(urn.log_weights)
-    m = moments(urn.spectrum())
-    few = _rare(urn, m.ratio)
+    return _variance(urn, urn.spectrum()).variance
+
+
+def _variance(urn: Urn, s: Spectrum) -> Moments:
+    m = moments(s)
+    few = _rare(urn, s, m.ratio)
     value = m.variance if few is None else torch.where(few[0], few[1] + few[2] - few[1].square(), m.variance)
-    return _not_negative(value)
+    return m._replace(variance=_not_negative(value))
 
 
 def covariance(urn: Urn) -> Tensor:
     """Covariance matrix [..., c, c]."""
     if urn.is_pair:
-        sign = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64, device=urn.log_weights.device)
-        return _Pair(urn).variance()[..., None, None] * sign
+        variance = _Pair(urn).variance()
+        return torch.stack([torch.stack([variance, -variance], -1), torch.stack([-variance, variance], -1)], -1)
     s = urn.spectrum()
-    matrix = sum_covariance(s, moments(s)._replace(variance=variance(urn)))
+    matrix = sum_covariance(s, _variance(urn, s))
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     return matrix + torch.diag_embed(_not_negative(diagonal) - diagonal)
 
@@ -262,10 +272,11 @@ def divergence(p: Urn, q: Urn) -> Tensor:
         first, second = _Pair(p), _Pair(q)
         return _not_negative(first.expect(first.log_pmf - second.log_pmf))
     p, q = p.with_tilt(), q.with_tilt()
-    drawn, at_p, at_q = mean(p), p.logits, q.logits
+    spectrum_p, at_p, at_q = p.spectrum(), p.logits, q.logits
+    drawn = _mean(p, spectrum_p)
     value = drawn * (log_sigmoid(at_p) - log_sigmoid(at_q))
     value = (value + (p.size - drawn) * (log_sigmoid(-at_p) - log_sigmoid(-at_q))).sum(-1)
-    return _not_negative(value + (q.spectrum().probability / p.spectrum().probability).log())
+    return _not_negative(value + (q.spectrum().probability / spectrum_p.probability).log())
 
 
 def _log_factors(urn: Urn, counts: Tensor) -> Tensor:
@@ -302,7 +313,7 @@ def marginal_log_probabilities(urn: Urn) -> Tensor:
     return torch.nn.functional.pad(value, (0, urn.bounds.group + 1 - urn.width), value=-math.inf)
 
 
-def _in_chunks(function: Any, urn: Urn, elements: int) -> Tensor:
+def _in_chunks(function: Callable[[Urn], Tensor], urn: Urn, elements: int) -> Tensor:
     """A function of urns, on portions of the batch that need about ``_CHUNK_ELEMENTS`` numbers."""
     shape, groups = urn.log_weights.shape[:-1], urn.size.shape[-1]
     if shape.numel() * elements <= _CHUNK_ELEMENTS:
@@ -316,44 +327,58 @@ def _in_chunks(function: Any, urn: Urn, elements: int) -> Tensor:
 
 # Stands for the logarithm of 0 where infinities would make NaN of a gradient.
 _LOG_ZERO = -1e30
+# exp(-650): a sum of positive terms above it has lost nothing to underflow that counts.
+_LEAST = 1e-282
 
 
 def _convolved_others(urn: Urn) -> Tensor:
     """log P(sum of the other groups = total - x) under the tilt for x = 0..width - 1, [..., c, width].
 
-    Sums of positive terms in the logarithm, which neither cancel nor underflow: first the laws of the sums of the groups
+    Sums of positive terms, which do not cancel: first the laws of the sums of the groups
     before and after each one, then of both together.
     """
     assert urn.bounds is not None
-    groups, length = urn.size.shape[-1], urn.bounds.total + 1
-    own = _log_factors(urn, torch.arange(urn.width, dtype=torch.float64, device=urn.size.device)).clamp(min=_LOG_ZERO)
-    own = own.unbind(-2)
-    before, after = _padded(own[0], length), _padded(own[-1], length)
-    prefixes, suffixes = [None, before], [None, after]
+    factors = _log_factors(urn, torch.arange(urn.width, dtype=torch.float64, device=urn.size.device))
+    others = (urn.size.sum(-1, keepdim=True) - urn.size).unsqueeze(-1)
+    # [..., 1, width]: the entries total - x of the others' laws.
+    at = urn.total[..., None, None] - torch.arange(urn.width, dtype=torch.float64, device=urn.size.device)
+    possible = (at >= 0) & (at <= others)
+    if can_look(factors):
+        # Without logarithms, a tenth of the time, unless something underflows.
+        result = _others(factors.exp(), at, urn.bounds.total + 1, _convolve, 0.0)
+        if not bool((possible & (result < _LEAST)).any()):
+            return torch.where(possible, torch.where(possible, result, 1.0).log(), -math.inf)
+    result = _others(factors.clamp(min=_LOG_ZERO), at, urn.bounds.total + 1, _log_convolve, _LOG_ZERO)
+    return torch.where(possible, result, -math.inf)
+
+
+def _others(factors: Tensor, at: Tensor, length: int, convolve: Callable[[Tensor, Tensor], Tensor], zero: float) -> Tensor:
+    """Entries ``at`` [..., 1, W] of each group's convolution of all the others' factors [..., c, W]: [..., c, W]."""
+    own, groups = factors.unbind(-2), factors.shape[-2]
+    pad = (0, length - factors.shape[-1])
+    prefixes = [torch.nn.functional.pad(own[0], pad, value=zero)]  # of groups 0..i
+    suffixes = [torch.nn.functional.pad(own[-1], pad, value=zero)]  # of groups c-1-i..c-1
     for i in range(1, groups - 1):
-        prefixes.append(_convolve(prefixes[-1], own[i]))
-        suffixes.append(_convolve(suffixes[-1], own[groups - 1 - i]))
-    # [..., width]: the entries total - x of the others' laws.
-    at = urn.total.unsqueeze(-1) - torch.arange(urn.width, dtype=torch.float64, device=urn.size.device)
-    index = at.clamp(min=0).long()
-    results = []
-    for i in range(groups):
-        left, right = prefixes[i], suffixes[groups - 1 - i]
-        whole = right if left is None else left if right is None else _convolve(left, right)
-        read = whole.gather(-1, index.expand(*whole.shape[:-1], -1))
-        results.append(torch.where((at >= 0) & (read > 0.5 * _LOG_ZERO), read, -math.inf))
-    return torch.stack(results, -2)
+        prefixes.append(convolve(prefixes[-1], own[i]))
+        suffixes.append(convolve(suffixes[-1], own[-1 - i]))
+    middle = [convolve(prefixes[i - 1], suffixes[groups - 2 - i]) for i in range(1, groups - 1)]
+    laws = torch.stack([suffixes[-1], *middle, prefixes[-1]], -2)
+    return laws.gather(-1, at.clamp(min=0).long().expand(*laws.shape[:-1], -1))
 
 
-def _padded(values: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(values, (0, length - values.shape[-1]), value=_LOG_ZERO)
+def _windows(values: Tensor, width: int, zero: float) -> Tensor:
+    """Entries s - width + 1..s of values [..., V] for every s, a view [..., V, width]."""
+    return torch.nn.functional.pad(values, (width - 1, 0), value=zero).unfold(-1, width, 1)
 
 
 def _convolve(values: Tensor, other: Tensor) -> Tensor:
+    """sum_t values[s - t] other[t] for s = 0..len(values) - 1."""
+    return (_windows(values, other.shape[-1], 0.0) @ other.flip(-1).unsqueeze(-1)).squeeze(-1)
+
+
+def _log_convolve(values: Tensor, other: Tensor) -> Tensor:
     """log sum_t exp(values[s - t] + other[t]) for s = 0..len(values) - 1."""
-    width = other.shape[-1]
-    windows = torch.nn.functional.pad(values, (width - 1, 0), value=_LOG_ZERO).unfold(-1, width, 1)  # [..., s, W]
-    return torch.logsumexp(windows + other.flip(-1).unsqueeze(-2), -1)
+    return torch.logsumexp(_windows(values, other.shape[-1], _LOG_ZERO) + other.flip(-1).unsqueeze(-2), -1)
 
 
 def entropy(urn: Urn) -> Tensor:
@@ -431,7 +456,7 @@ def mode(urn: Urn) -> Tensor:
         reach = torch.log(size.amax(-1) + 2)
         low, high = log_weights.amin(-1) - reach - 1, log_weights.amax(-1) + reach + 1  # everything; nothing
         looking = can_look(size, log_weights, total)
-        for _ in range(100):
+        for _ in range(_MODE_STEPS):
             # Once no group has more than one gain between the two, ranking these gains decides.
             if looking and bool((counts_above(low) - counts_above(high) <= 1).all()):
                 break
