@@ -10,13 +10,13 @@ device; where the tables begin does depend on the weights.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mvhg._bernoulli_sum import solve_tilt
 from mvhg._bounds import Bounds
 from mvhg._convolution import log_sums, log_sums_gradient, stretch, sum_products
 from mvhg._fisher import merged_log_weight
@@ -93,6 +93,7 @@ def build(
     merged: bool,
     depth: float,
     bounds: Bounds,
+    tilt: Callable[[], Tensor],
     read_values: bool,
 ) -> Tables:
     """Tables of E = O B urns.
@@ -105,6 +106,7 @@ def build(
         merged: whether the later groups are merged (paper) instead of summed exactly.
         depth: counts of probability below exp(-depth) may be left out; infinity keeps the whole support.
         bounds: of the B urns.
+        tilt: solves for the tilt [B], see ``solve_tilt``; called where it is needed.
         read_values: whether windows may be narrowed by the weights' values, which a device would have to be asked for.
     """
     groups = size.shape[1]
@@ -123,7 +125,7 @@ def build(
         windowed = narrow < count or narrow_spans != spans
     logits = log_weights
     if linear or windowed:
-        logits = log_weights + solve_tilt(size, log_weights, total).unsqueeze(1)
+        logits = log_weights + tilt().expand(order.shape[:2]).reshape(-1, 1)
     if windowed:
         with torch.no_grad():
             chance, opposite = torch.sigmoid(logits), torch.sigmoid(-logits)

@@ -1,6 +1,7 @@
 """Gumbel-softmax relaxation of the conditionals (paper Section 4.3, Algorithms 1 and 2)."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor
 from mvhg import _conditionals
 from mvhg._bounds import Bounds
 from mvhg._conditionals import Tables
-from mvhg._device import may_be_read
 from mvhg._once import once_only
 from mvhg._order import drawing_orders, number_of_orders
+from mvhg._validation import can_look
 
 # Urns a call with one draw each, on a CPU: what is made of so many stays in its caches.
 _URNS_AT_ONCE = 1024
@@ -46,6 +47,7 @@ class Relaxation(NamedTuple):
         dtype: of noise, softmax and results; soft draws use float64 within, so that the counts sum to the total.
         bounds: of the urns.
         largest: largest group size, if one-hot vectors and prefix masks are wanted.
+        tilt: solves for the tilt [B], see ``solve_tilt``; called where it is needed.
     """
 
     size: Tensor
@@ -59,6 +61,7 @@ class Relaxation(NamedTuple):
     dtype: torch.dtype
     bounds: Bounds
     largest: int | None
+    tilt: Callable[[], Tensor]
 
     @property
     def depth(self) -> float:
@@ -87,6 +90,7 @@ class Relaxation(NamedTuple):
             log_weights=self.log_weights[rows],
             total=self.total[rows],
             temperature=self.temperature[rows],
+            tilt=lambda: self.tilt()[rows],
         )
 
 
@@ -147,9 +151,9 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
             which = (uniform[..., 0] * num_orders).long()
         instance = (which * batch + torch.arange(batch, device=device)).flatten()
         permutation = permutation.index_select(0, instance)
-    read_values = noise is None and may_be_read(log_weights)
+    read_values = noise is None and can_look(relaxation.log_weights)
     tables = _conditionals.build(
-        size, log_weights, total, orders, relaxation.merged, relaxation.depth, relaxation.bounds, read_values
+        size, log_weights, total, orders, relaxation.merged, relaxation.depth, relaxation.bounds, relaxation.tilt, read_values
     )
     working = dtype if relaxation.hard else torch.float64
     rows, width = num_draws * batch, tables.width

@@ -1,14 +1,16 @@
 """Sampling of counts by inverse transform, group after group."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from mvhg import _conditionals
 from mvhg._bounds import Bounds
 from mvhg._conditionals import Tables
-from mvhg._device import may_be_read
 from mvhg._inverse_transform import GuideTable
 from mvhg._order import drawing_orders
+from mvhg._validation import can_look
 
 # exp(-39) is below the resolution of a float64 uniform.
 _LOG_PRECISION = 39.0
@@ -26,6 +28,7 @@ def draw_counts(
     generator: torch.Generator | None,
     dtype: torch.dtype,
     bounds: Bounds,
+    tilt: Callable[[], Tensor],
 ) -> Tensor:
     """Counts [num_draws, B, c] of B urns, in ``dtype``.
 
@@ -39,6 +42,7 @@ def draw_counts(
         generator: source of randomness.
         dtype: of the result.
         bounds: of the urns.
+        tilt: solves for the tilt [B], see ``solve_tilt``.
     """
     batch, groups = size.shape
     if batch == 0 or num_draws == 0:
@@ -46,8 +50,8 @@ def draw_counts(
     order = order or tuple(range(groups))
     # One order an urn, differing between urns only in where empty groups stand.
     orders = drawing_orders(size, 1, order, None, bounds)
-    readable = may_be_read(log_weights)
-    tables = _conditionals.build(size, log_weights, total, orders, merged, _LOG_PRECISION, bounds, readable)
+    readable = can_look(log_weights)
+    tables = _conditionals.build(size, log_weights, total, orders, merged, _LOG_PRECISION, bounds, tilt, readable)
     counts, remaining = [], tables.total.expand(num_draws, batch)
     for i in range(groups - 1):
         draw = _draw_by_guide if readable else _draw_by_search

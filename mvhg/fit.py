@@ -103,8 +103,9 @@ def _maximise(observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) ->
         likelihood = _log_likelihood(log_weights, observed, size, total, repeats)
         for _ in range(_MAX_ITERATIONS):
             expanded = log_weights.expand_as(size)
-            covariance = _fisher.covariance(size, expanded, total)
-            score = observed - repeats @ _fisher.mean(size, expanded, total)
+            urn = _fisher.Urn.of(size, expanded, total)
+            covariance = _fisher.covariance(urn)
+            score = observed - repeats @ _fisher.mean(urn)
             information = torch.einsum("r,rij->ij", repeats, covariance)
             if float(torch.linalg.eigvalsh(information + _ones(information))[0]) < 1e-3 * _LEAST_INFORMATION:
                 break
@@ -143,7 +144,8 @@ def _checked(information: Tensor) -> Tensor:
 
 
 def _log_likelihood(log_weights: Tensor, observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) -> Tensor:
-    return observed @ log_weights - repeats @ _fisher.log_partition(size, log_weights.expand_as(size), total)
+    urn = _fisher.Urn.of(size, log_weights.expand_as(size), total)
+    return observed @ log_weights - repeats @ _fisher.log_partition(urn)
 
 
 def _solve(information: Tensor, score: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from mvhg._device import may_be_read
+from mvhg._fisher import Urn
 from mvhg._relaxation import Relaxation, Selection, draw_relaxed, noise_columns
 from mvhg._validation import TensorLike, as_temperature, broadcast_shapes
 from mvhg.constraints import HypergeometricSupport
@@ -52,11 +52,6 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
 
     has_rsample = True
     has_enumerate_support = False
-
-    @property
-    def _host_temperature(self) -> float | None:  # STUB
-        return float(self.temperature.max()) if may_be_read(self.temperature) else None
-
     _hard = False
 
     def __init__(
@@ -71,7 +66,9 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         validate_args: bool | None = None,
     ) -> None:
         super().__init__(total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args)
-        self.temperature = as_temperature(temperature, self._importance, bool(self._validate_args))
+        self.temperature, self._host_temperature = as_temperature(
+            temperature, self._importance.device, bool(self._validate_args)
+        )
         try:
             fits = broadcast_shapes(self.temperature.shape, self.batch_shape) == self.batch_shape
         except RuntimeError:
@@ -91,7 +88,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     def support(self) -> constraints.Constraint:
         return HypergeometricSupport(self.total_count, self.group_sizes, is_discrete=False)
 
-    def _exact_law(self, quantity: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _exact_law(self, quantity: str) -> Urn:
         if not self._hard:
             raise NotImplementedError(
                 f"{quantity} is not defined for soft counts, whose law depends on the temperature and has no closed "
@@ -106,8 +103,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         return super().enumerate_support(expand)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "RelaxedMultivariateHypergeometric":
-        new = self._get_checked_instance(type(self), _instance)
-        new.temperature = self.temperature
+        new = self._get_checked_instance(RelaxedMultivariateHypergeometric, _instance)
+        new.temperature, new._host_temperature = self.temperature, self._host_temperature
         if self.temperature.dim() > 0:
             new.temperature = self.temperature.expand(torch.Size(batch_shape))
         return super().expand(batch_shape, _instance=new)  # type: ignore[return-value]
@@ -175,6 +172,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             dtype=self._dtype,
             bounds=self._bounds,
             largest=self._bounds.group if selection else None,
+            tilt=lambda: self._tilt.reshape(-1),
         )
 
     def _draw(
