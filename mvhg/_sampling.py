@@ -74,7 +74,7 @@ def _draw_by_guide(tables: Tables, i: int, remaining: Tensor, generator: torch.G
     least, most = torch.aminmax(remaining, dim=0)
     span = int((most - least).max()) + 1
     if 2 * span <= num_draws and batch * span * tables.width <= _MOST_SHARED_ELEMENTS:
-        left = least.unsqueeze(1) + torch.arange(span, device=urn.device)
+        left = torch.minimum(least.unsqueeze(1) + torch.arange(span, device=urn.device), most.unsqueeze(1))
         cumulative = _cumulative(tables, i, left.flatten(), urn.repeat_interleave(span))
         row = (urn * span - least) + remaining
         table = GuideTable(cumulative, num_draws * batch)
@@ -103,8 +103,9 @@ def _draw_by_search(tables: Tables, i: int, remaining: Tensor, generator: torch.
         ]
         return torch.cat(parts).reshape(num_draws, batch)
     least = tables.base[:, i - 1] if i > 0 else tables.total
-    left = (least.unsqueeze(1) + torch.arange(span, device=device)).flatten()
-    cumulative = _cumulative(tables, i, left, urn.unsqueeze(1).expand(batch, span).flatten())
+    cumulative = tables.all_log_weights(i).exp().cumsum(1)
+    # A row that no draw uses may be impossible, and all else but sorted.
+    cumulative = (cumulative / cumulative[:, -1:]).nan_to_num(1.0)
     # One search for all rows, each a unit above the one before.
     row = ((urn * span - least) + remaining).flatten()
     floor = torch.arange(batch * span, dtype=torch.float64, device=device).unsqueeze(1)
@@ -116,6 +117,5 @@ def _draw_by_search(tables: Tables, i: int, remaining: Tensor, generator: torch.
 
 def _cumulative(tables: Tables, i: int, remaining: Tensor, urn: Tensor) -> Tensor:
     """Cumulative probabilities [R, X], exactly 1 from the last possible count on."""
-    cumulative = tables.log_weights(i, tables.columns(i, remaining, urn), urn).exp().cumsum(1)
-    # A row that no draw uses may be impossible, all weights 0.
-    return cumulative / cumulative[:, -1:].clamp(min=1e-300)
+    cumulative = tables.log_weights(i, tables.places(i, remaining, urn), urn).exp().cumsum(1)
+    return cumulative / cumulative[:, -1:]
