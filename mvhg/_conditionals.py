@@ -160,7 +160,7 @@ def build(
                 rest = mean.sum(1, keepdim=True) - mean.cumsum(1)
                 base = _centred(rest[:, :-1], base, torch.minimum(later, n)[:, :-1], spans[1:])
             if not merged:
-                base = torch.cat([base[:, :-1], low[:, groups - base.shape[1] :]], 1)  # the last sum is the last group
+                base = _with_last(base, low)
             coefficients = _log_binomials(size, low, count)
             low, base, later, total = (a.long() for a in (low, base, later, total))
     if merged:
@@ -209,6 +209,11 @@ def _supports(size: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (size - (drawn[:, -1:] - n)).clamp(min=0), (n - drawn).clamp(min=0)[:, :-1], later
 
 
+def _with_last(base: Tensor, low: Tensor) -> Tensor:
+    """First entries of the sums' tables, of which the last is the last group's own."""
+    return torch.cat([base[:, :-1], low[:, -1:]], 1) if base.shape[1] else base
+
+
 _EQUAL_GROUPS: dict[Any, tuple[Tensor, ...]] = {}
 _MOST_KEPT = 64
 
@@ -223,7 +228,7 @@ def _equal_groups(
         size = torch.full((1, len(sizes)), sizes[0], dtype=torch.float64, device=device)
         n = torch.full((1,), total, dtype=torch.float64, device=device)
         low, base, later = _supports(size, n)
-        base = torch.cat([base[:, :-1], low[:, len(sizes) - base.shape[1] :]], 1)
+        base = _with_last(base, low)
         coefficients = _log_binomials(size, low, count)
         found = (low.long(), base.long(), later.long(), n.long(), coefficients)
         if may_be_kept(coefficients) and coefficients.numel() <= 1 << 16:
