@@ -25,6 +25,7 @@ from mvhg._validation import may_be_kept
 # A float64 is subnormal below exp(-708): what is read deeper is convolved by logarithms, at some five times the cost,
 # and so is what has so few terms that the tilt would cost more.
 _DEEPEST_LINEAR = 650.0
+_DEEPEST_KEPT = 700.0
 _FEWEST_LINEAR = 64
 # Where the tilt takes a fixed number of steps, as on an accelerator, it costs more than that.
 _FEWEST_BLIND = 1 << 16
@@ -367,7 +368,7 @@ class _Tabulate(torch.autograd.Function):
             if linear:
                 # In units of the tables' values; what underflowed to 0 has no gradient.
                 reverse, values = own[:, i + 1].exp(), later.exp()
-                share = torch.where(table > -math.inf, grad * (-table).exp(), 0.0)
+                share = torch.where(table > -_DEEPEST_KEPT, grad * (-table).clamp(max=_DEEPEST_KEPT).exp(), 0.0)
                 around = stretch(values, offset - (count - 1), width, True)
                 mine = sum_products(share, around, count, ctx.depth).flip(1) * reverse
                 back = stretch(share, -offset, spans[i + 2] + count - 1, True)
