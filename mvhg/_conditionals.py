@@ -46,6 +46,7 @@ class Tables(NamedTuple):
         total: int64 [E].
         origin: place in the flattened ``sums`` of s = -low_i, int64 [E, c-1]; that of s = r - low_i is r before it.
         spans: bounds of the number of remaining counts at each position; the first is base_{i-1}.
+        from_zero: whether the host knows that every low_i is 0.
     """
 
     own: Tensor
@@ -56,6 +57,7 @@ class Tables(NamedTuple):
     total: Tensor
     origin: Tensor
     spans: tuple[int, ...]
+    from_zero: bool
 
     @property
     def width(self) -> int:
@@ -96,16 +98,14 @@ class Tables(NamedTuple):
         return flat.index_select(0, place - margin[0] if margin[0] else place)
 
     def log_weights(self, i: int, place: Tensor, instance: Tensor | None) -> Tensor:
-        """Conditional log-weights log p(x | r) of the group at position i, the largest 0: [R, X]."""
-        own = self.own[:, i] if instance is None else self.own[:, i].index_select(0, instance)
-        values = own + self.windows(place)
-        return values - values.amax(1, keepdim=True)
+        """Conditional log-weights log p(x | r) of the group at position i, up to a constant: [R, X]."""
+        own = self.own[:, i]
+        return (own if instance is None else own.index_select(0, instance)) + self.windows(place)
 
     def all_log_weights(self, i: int) -> Tensor:
-        """As ``log_weights``, for every number of elements left of every urn: [E spans_i, X]; NaN where impossible."""
+        """As ``log_weights``, for every number of elements left of every urn: [E spans_i, X]."""
         own = self.own[:, i].unsqueeze(1)
-        values = (own + self.windows(self.every(i)).reshape(len(own), -1, self.width)).flatten(0, 1)
-        return values - values.amax(1, keepdim=True)
+        return (own + self.windows(self.every(i)).reshape(len(own), -1, self.width)).flatten(0, 1)
 
 
 def build(
@@ -177,7 +177,9 @@ def build(
     last = columns - count - _MARGIN - 1
     first = torch.arange(last, last + urns * positions * columns, columns, device=size.device)
     origin = (low[:, :positions] + base[:, :positions]) + first.reshape(urns, positions)
-    return Tables(own, sums, low, base, later, total, origin, spans)
+    from_zero = not windowed and bounds.sizes is not None and bounds.totals is not None
+    from_zero = from_zero and max(bounds.sizes) <= bounds.population - bounds.totals  # type: ignore[operator, arg-type]
+    return Tables(own, sums, low, base, later, total, origin, spans, from_zero)
 
 
 class _Layout(NamedTuple):
@@ -337,8 +339,11 @@ class _Tabulate(torch.autograd.Function):
             reverse = terms[:, i + 1].flip(1)
             current = sum_products(reverse, later, width, depth) if linear else log_sums(reverse, later, width)
             tables.append(current.log() if linear else current)
-        width = max(spans)
-        return own, torch.stack([_reversed(table, count, width) for table in reversed(tables)], 1)
+        margin, width = count + _MARGIN, max(spans)
+        sums = own.new_full((len(own), groups - 1, width + 2 * margin), -math.inf)
+        for i, table in enumerate(reversed(tables)):
+            sums[:, i, margin + width - table.shape[1] : margin + width] = table.flip(1)
+        return own, sums
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
