@@ -250,7 +250,7 @@ def moments(s: Spectrum) -> Moments:
 
 
 def slopes(s: Spectrum, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """sum_j weights_j m_j p_j q_j (z - 1) / (1 - p_j + p_j z), real and imaginary, [..., R, K], for weights [..., R, c]."""
+    """sum_j weights_j m_j p_j q_j (z - 1) / (1 - p_j + p_j z), real and imaginary: [..., R, K] for [..., R, c]."""
     skew = (s.opposite - s.chance).unsqueeze(-2)
     weights = weights * s.spread.unsqueeze(-2)
     real = -2 * s.half.unsqueeze(-2) * ((weights * skew) @ s.inverse)

@@ -108,7 +108,7 @@ class MultivariateHypergeometric(Distribution):
 
     @staticmethod
     def set_default_validate_args(value: bool) -> None:
-        """Whether this library's distributions check values unless told otherwise (torch's own have a default apart)."""
+        """Whether this library's distributions check values unless told otherwise, whatever torch's default is."""
         if value not in (True, False):
             raise ValueError(f"the default of validate_args must be True or False, got {value!r}")
         MultivariateHypergeometric._validates_by_default = bool(value)
@@ -181,11 +181,14 @@ class MultivariateHypergeometric(Distribution):
         given = self._importance
         if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(given):
             return solve_tilt(size, log_weights, total)
+        if given.is_cuda and torch.cuda.is_current_stream_capturing():  # a replay reads the weights anew
+            return solve_tilt(size, log_weights, total)
         looking = can_look(given)
         if self._tilt_of is not None:
             seen, version, tilt = self._tilt_of
             # Where the values can be compared, that also sees changes that do not count as versions.
-            if torch.equal(seen, log_weights) if looking else version == _version(given) is not None:
+            same = torch.equal(seen, log_weights) if seen is not None else version == _version(given) is not None
+            if same:
                 return tilt
         tilt = solve_tilt(size, log_weights, total)
         if not tilt.is_inference():
