@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributions import Distribution
 
 from mvhg._bounds import Bounds
+from mvhg._device import may_be_read
 
 TensorLike: TypeAlias = Tensor | int | float | Sequence[Any]
 CONDITIONALS = ("exact", "merged")
@@ -43,18 +44,7 @@ def broadcast_shapes(*shapes: torch.Size) -> torch.Size:
 
 def can_look(*tensors: Tensor) -> bool:
     """Whether the values are on the host, outside torch.compile and torch.func.vmap: looking at them costs nothing."""
-    if torch.compiler.is_compiling():
-        return False
-    return all(t.device.type == "cpu" and not isinstance(t, FakeTensor) and not _is_batched(t) for t in tensors)
-
-
-def _is_batched(tensor: Tensor) -> bool:
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
-            return True
-        tensor = functorch.get_unwrapped(tensor)
-    return False
+    return all(may_be_read(t) and not isinstance(t, FakeTensor) for t in tensors)
 
 
 def validates(asked: bool | None, default: bool | None) -> bool:
@@ -307,7 +297,7 @@ def check_conditionals(conditionals: str, group_order: object, num_groups: int) 
 
 
 def as_temperature(temperature: TensorLike, device: torch.device, check_values: bool) -> tuple[Tensor, float | None]:
-    """The temperature in float64 on a device, and as a number where it is one that the host knows.
+    """The temperature in float64 on a device, and the highest one as a number where the host knows it.
 
     Raises:
         ValueError: unless it and its inverse are positive and finite.
@@ -325,4 +315,4 @@ def as_temperature(temperature: TensorLike, device: torch.device, check_values: 
             raise ValueError(
                 f"temperature must be positive and finite, and so must its inverse: {describe(values, bad)}"
             )
-    return values.to(device), float(values.detach()) if known and values.numel() == 1 else None
+    return values.to(device), float(values.detach().max()) if known and values.numel() else None

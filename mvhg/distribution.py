@@ -147,10 +147,6 @@ class MultivariateHypergeometric(Distribution):
             self._known_bounds = Bounds.of_tensors(self.group_sizes, self.total_count)
         return self._known_bounds
 
-    @property
-    def _largest(self) -> int:
-        return self._bounds.group
-
     def _law(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sizes, log weights and total in float64."""
         log_weights = self._importance.double()
@@ -234,6 +230,7 @@ class MultivariateHypergeometric(Distribution):
                 order=self.group_order,
                 generator=generator,
                 dtype=self._dtype,
+                bounds=self._bounds,
             )
             return counts.reshape(shape)
 

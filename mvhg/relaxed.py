@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from mvhg._fisher import Urn
-from mvhg._relaxation import Selection, draw_relaxed
+from mvhg._relaxation import Relaxation, Selection, draw_relaxed, noise_columns
 from mvhg._validation import TensorLike, as_temperature, broadcast_shapes
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
@@ -115,55 +115,82 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             return self.rsample(sample_shape, generator=generator)
 
     def rsample(
-        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
+        self,
+        sample_shape: Sequence[int] = torch.Size(),
+        *,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
-        """Counts [sample_shape, batch, c] in the dtype of the weights, differentiable in the weights.
+        """Counts [sample_shape, batch, c] in the dtype of the weights, differentiable (once) in the weights.
 
         Args:
             sample_shape: shape of independent draws.
             generator: source of randomness on the weights' device; torch's default if None.
+            noise: what to draw by instead, uniform on [0, 1) and of shape ``noise_shape(sample_shape)``, float64 on
+                the weights' device; for torch.compile, which cannot trace a generator, or to draw twice alike.
         """
-        return self._draw(torch.Size(sample_shape), generator, selection=False).counts
+        return self._draw(torch.Size(sample_shape), generator, noise, selection=False).counts
 
     def rsample_selection(
-        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
+        self,
+        sample_shape: Sequence[int] = torch.Size(),
+        *,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> Selection:
         """Counts with their one-hot vectors over 0..M and prefix masks of length M, M the largest group size.
 
         Args:
             sample_shape: shape of independent draws.
             generator: source of randomness on the weights' device; torch's default if None.
+            noise: as in ``rsample``.
 
         Returns:
             ``Selection`` of counts [sample, batch, c], one_hot [sample, batch, c, M + 1] and prefix_mask
             [sample, batch, c, M], groups in the order of ``group_sizes``.
         """
-        return self._draw(torch.Size(sample_shape), generator, selection=True)
+        return self._draw(torch.Size(sample_shape), generator, noise, selection=True)
 
-    def _draw(self, sample_shape: torch.Size, generator: torch.Generator | None, selection: bool) -> Selection:
+    def noise_shape(self, sample_shape: Sequence[int] = torch.Size()) -> torch.Size:
+        """Shape of the ``noise`` that ``rsample`` and ``rsample_selection`` take: [sample, batch, numbers a draw]."""
+        return torch.Size(sample_shape) + self.batch_shape + (noise_columns(self._relaxation(False)),)
+
+    def _relaxation(self, selection: bool) -> Relaxation:
         size, log_weights, total = self._law()
-        shape, groups = self._extended_shape(sample_shape), self.event_shape[0]
-        draws = draw_relaxed(
+        groups = self.event_shape[0]
+        return Relaxation(
             size.reshape(-1, groups),
             log_weights.reshape(-1, groups),
             total.reshape(-1),
             self.temperature.double().expand(self.batch_shape).reshape(-1),
-            math.prod(sample_shape),
+            self._host_temperature,
             hard=self._hard,
             merged=self.conditionals == "merged",
             order=self.group_order,
-            generator=generator,
             dtype=self._dtype,
-            largest=self._largest if selection else None,
+            bounds=self._bounds,
+            largest=self._bounds.group if selection else None,
         )
-        counts = draws.counts.to(self._dtype).reshape(shape)
-        if draws.one_hot is None:
+
+    def _draw(
+        self, sample_shape: torch.Size, generator: torch.Generator | None, noise: Tensor | None, selection: bool
+    ) -> Selection:
+        num_draws, batch = math.prod(sample_shape), math.prod(self.batch_shape)
+        if noise is not None:
+            expected = self.noise_shape(sample_shape)
+            if noise.shape != expected:
+                raise ValueError(
+                    f"noise must have shape noise_shape(sample_shape) = {tuple(expected)}, got shape {tuple(noise.shape)}"
+                )
+            noise = noise.double().reshape(num_draws, batch, -1)
+        shape = self._extended_shape(sample_shape)
+        counts, one_hot, prefix_mask = draw_relaxed(self._relaxation(selection), num_draws, generator, noise)
+        counts = counts.reshape(shape)
+        if not selection:
             return Selection(counts, counts, counts)
-        one_hot = draws.one_hot.reshape(*shape, self._largest + 1)
-        if self._hard:
-            # Exact, and its gradient is the same, since those of the one-hot entries only count up to a constant.
-            return Selection(counts, one_hot, 1 - one_hot[..., :-1].cumsum(-1))
-        return Selection(counts, one_hot, one_hot[..., 1:].flip(-1).cumsum(-1).flip(-1))
+        return Selection(
+            counts, one_hot.reshape(*shape, one_hot.shape[-1]), prefix_mask.reshape(*shape, prefix_mask.shape[-1])
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Not defined: soft counts are a sum over a softmax and have no density in closed form."""
