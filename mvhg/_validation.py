@@ -146,17 +146,19 @@ def broadcast_parameters(
 
 def constant(values: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """The values [c] on a device, made once there, without a copy from the host that would wait for the device."""
+    if torch.compiler.is_compiling():
+        return torch.tensor(values, dtype=dtype, device=device)
     key = (values, device, dtype)
-    found = None if torch.compiler.is_compiling() else _CONSTANTS.get(key)
+    found = _CONSTANTS.get(key)
     if found is None:
-        if torch.compiler.is_compiling() or device.type == "cpu":
-            found = torch.tensor(values, dtype=dtype, device=device)
+        if device.type == "cpu":
+            found = torch.tensor(values, dtype=dtype)
         elif len(set(values)) == 1:
             found = torch.full((len(values),), values[0], dtype=dtype, device=device)
         else:
             found = torch.stack([torch.full((), v, dtype=dtype, device=device) for v in values])
-        passing = isinstance(found, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(found)
-        if not (torch.compiler.is_compiling() or passing or found.is_inference()):
+        wrapped = isinstance(found, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(found)
+        if not wrapped and not found.is_inference():
             while len(_CONSTANTS) >= _MOST_CONSTANTS:
                 _CONSTANTS.pop(next(iter(_CONSTANTS)))
             _CONSTANTS[key] = found
