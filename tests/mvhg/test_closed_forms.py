@@ -1,4 +1,4 @@
-"""Closed forms on every route: with and without a look at values, tabulated or inverted, and what they ask of the host."""
+"""Closed forms on every route: with and without a look at values, tabulated or inverted; what the host is asked."""
 
 from __future__ import annotations
 
@@ -241,8 +241,10 @@ def test_second_derivatives_of_closed_forms(name: str) -> None:
         - np.einsum("il,jk->ijkl", law.covariance, law.covariance)
     )
     for group in range(urn.groups):
-        assert_accurate(hessian(lambda w: given(urn, log_weights=w).mean[group], point), third[group], 1e-8)
-        assert_accurate(hessian(lambda w: given(urn, log_weights=w).variance[group], point), fourth[group, group], 1e-7)
+        assert_accurate(hessian(lambda w, i=group: given(urn, log_weights=w).mean[i], point), third[group], 1e-8)
+        assert_accurate(
+            hessian(lambda w, i=group: given(urn, log_weights=w).variance[i], point), fourth[group, group], 1e-7
+        )
     if name in ("middle-heavy", "two-groups", "five-groups"):
         sizes, inner = np.array(urn.group_sizes), law.support[len(law.support) // 2]
         expected = -polygamma(1, sizes - inner + 1.0) - polygamma(1, inner + 1.0)
