@@ -243,7 +243,7 @@ class MultivariateHypergeometric(Distribution):
         Raises:
             ValueError: with ``validate_args``, for counts outside the support.
         """
-        self._check_counts(value)
+        checked = self._check_counts(value)
         counts = value.double()
         if self.conditionals == "merged":
             order = self.group_order or tuple(range(self.event_shape[0]))
@@ -252,11 +252,14 @@ class MultivariateHypergeometric(Distribution):
         else:
             urn = self._urn()
             result, total = _fisher.log_probability(counts, urn), urn.total
+        if checked:
+            return result.to(self._dtype)
         tolerance = torch.maximum((1e-5 * total).clamp(min=1e-5, max=0.5), rounding(value))
         off_total = (counts.detach().sum(-1) - total).abs() > tolerance
         return torch.where(off_total, -math.inf, result).to(self._dtype)
 
-    def _check_counts(self, value: Tensor) -> None:
+    def _check_counts(self, value: Tensor) -> bool:
+        """Whether ``value`` is known to lie in the support; raises ValueError where it is known not to."""
         if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] != self.event_shape[0]:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"value must be a tensor of counts [..., {self.event_shape[0]}], got {got}")
@@ -267,10 +270,10 @@ class MultivariateHypergeometric(Distribution):
                 f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(self.batch_shape)}"
             ) from None
         if not self._validate_args or torch.compiler.is_compiling():
-            return
+            return False
         good = self.support.check(value)
         if bool(good.all()):
-            return
+            return True
         row = tuple((~good).expand(shape).nonzero()[0].tolist())
         counts, total = value.double().expand(*shape, -1)[row], int(self.total_count.expand(shape)[row])
         shown = ", ".join(f"{x:.12g}" for x in counts[:8].tolist()) + (", ..." if len(counts) > 8 else "")
