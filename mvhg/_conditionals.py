@@ -10,22 +10,25 @@ device; where the tables begin does depend on the weights.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mvhg._bernoulli_sum import solve_tilt
 from mvhg._bounds import Bounds
 from mvhg._convolution import log_sums, log_sums_gradient, stretch, sum_products
 from mvhg._fisher import merged_log_weight
-from mvhg._once import once_only
+from mvhg._validation import may_be_kept
 
 # A float64 is subnormal below exp(-708): what is read deeper is convolved by logarithms, at some five times the cost,
 # and so is what has so few terms that the tilt would cost more.
 _DEEPEST_LINEAR = 650.0
+_DEEPEST_KEPT = 700.0
 _FEWEST_LINEAR = 64
+# Where the tilt takes a fixed number of steps, as on an accelerator, it costs more than that.
+_FEWEST_BLIND = 1 << 16
 # Columns of a table beyond its ends on each side, more than a window: neighbours of the entries at its edge.
 _MARGIN = 2
 
@@ -41,6 +44,7 @@ class Tables(NamedTuple):
         base: least s of each sum's window, int64 [E, c-1].
         later: elements in the later groups, int64 [E, c].
         total: int64 [E].
+        origin: place in the flattened ``sums`` of s = -low_i, int64 [E, c-1]; that of s = r - low_i is r before it.
         spans: bounds of the number of remaining counts at each position; the first is base_{i-1}.
     """
 
@@ -50,6 +54,7 @@ class Tables(NamedTuple):
     base: Tensor
     later: Tensor
     total: Tensor
+    origin: Tensor
     spans: tuple[int, ...]
 
     @property
@@ -57,32 +62,50 @@ class Tables(NamedTuple):
         """Counts in a window."""
         return self.own.shape[2]
 
-    def columns(self, i: int, remaining: Tensor, instance: Tensor | None) -> Tensor:
-        """Column of ``sums`` that belongs to count low_i of the group at position i, int64 [R].
+    def places(self, i: int, remaining: Tensor, instance: Tensor | None) -> Tensor:
+        """Places in the flattened ``sums`` that belong to count low_i of the group at position i, int64 [R].
 
         Args:
             i: position in drawing order, 0..c-2.
-            remaining: elements left to draw, int64 [R].
+            remaining: possible numbers of elements left to draw, int64 [R].
             instance: the urn of each row [R]; None where row e belongs to urn e.
         """
-        shift = self.low[:, i] + self.base[:, i]
-        if instance is not None:
-            shift = shift.index_select(0, instance)
-        last = self.sums.shape[2] - self.width - _MARGIN
-        return (shift - remaining + (last - 1)).clamp(_MARGIN, last)
+        origin = self.origin[:, i]
+        return (origin if instance is None else origin.index_select(0, instance)) - remaining
 
-    def windows(self, i: int, column: Tensor, instance: Tensor | None, margin: tuple[int, int] = (0, 0)) -> Tensor:
+    def places_within(self, i: int, remaining: Tensor, instance: Tensor | None) -> Tensor:
+        """As ``places``, for remaining counts that a window may have left out."""
+        urns, positions, columns = self.sums.shape
+        first = torch.arange(i * columns, urns * positions * columns, positions * columns, device=remaining.device)
+        first = first if instance is None else first.index_select(0, instance)
+        column = self.places(i, remaining, instance) - first
+        return first + column.clamp(_MARGIN, columns - self.width - _MARGIN)
+
+    def every(self, i: int) -> Tensor:
+        """As ``places``, for every number of elements left, possible or not, of every urn: int64 [E spans_i]."""
+        urns, positions, columns = self.sums.shape
+        least = (self.base[:, i - 1] if i > 0 else self.total).unsqueeze(1)
+        steps = torch.arange(self.spans[i], device=least.device)
+        first = torch.arange(i * columns, urns * positions * columns, positions * columns, device=least.device)
+        column = self.origin[:, i : i + 1] - first.unsqueeze(1) - least - steps
+        return (first.unsqueeze(1) + column.clamp(_MARGIN, columns - self.width - _MARGIN)).flatten()
+
+    def windows(self, place: Tensor, margin: tuple[int, int] = (0, 0)) -> Tensor:
         """T_i(r - x) for the counts x of a window and so many before and after; [R, before + X + after]."""
-        urns, _, columns = self.sums.shape
-        urn = torch.arange(urns, device=column.device) if instance is None else instance
-        flat = self.sums[:, i].reshape(-1).unfold(0, margin[0] + self.width + margin[1], 1)
-        return flat.index_select(0, urn * columns + (column - margin[0]))
+        flat = self.sums.reshape(-1).unfold(0, margin[0] + self.width + margin[1], 1)
+        return flat.index_select(0, place - margin[0] if margin[0] else place)
 
-    def log_weights(self, i: int, column: Tensor, instance: Tensor | None) -> Tensor:
+    def log_weights(self, i: int, place: Tensor, instance: Tensor | None) -> Tensor:
         """Conditional log-weights log p(x | r) of the group at position i, the largest 0: [R, X]."""
         own = self.own[:, i] if instance is None else self.own[:, i].index_select(0, instance)
-        values = own + self.windows(i, column, instance)
-        return values - values.amax(1, keepdim=True).clamp(min=-1e300)
+        values = own + self.windows(place)
+        return values - values.amax(1, keepdim=True)
+
+    def all_log_weights(self, i: int) -> Tensor:
+        """As ``log_weights``, for every number of elements left of every urn: [E spans_i, X]; NaN where impossible."""
+        own = self.own[:, i].unsqueeze(1)
+        values = (own + self.windows(self.every(i)).reshape(len(own), -1, self.width)).flatten(0, 1)
+        return values - values.amax(1, keepdim=True)
 
 
 def build(
@@ -93,6 +116,7 @@ def build(
     merged: bool,
     depth: float,
     bounds: Bounds,
+    tilt: Callable[[], Tensor],
     read_values: bool,
 ) -> Tables:
     """Tables of E = O B urns.
@@ -105,50 +129,114 @@ def build(
         merged: whether the later groups are merged (paper) instead of summed exactly.
         depth: counts of probability below exp(-depth) may be left out; infinity keeps the whole support.
         bounds: of the B urns.
+        tilt: solves for the tilt [B], see ``solve_tilt``; called where it is needed.
         read_values: whether windows may be narrowed by the weights' values, which a device would have to be asked for.
     """
     groups = size.shape[1]
     merged = merged and groups > 2
-    size, log_weights = (a.expand_as(order).gather(2, order).flatten(0, 1) for a in (size, log_weights))
-    total = total.expand(order.shape[:2]).flatten()
-    count, spans = widths(bounds, groups)
-    with torch.no_grad():
-        drawn, n = size.cumsum(1), total.unsqueeze(1)
-        later = drawn[:, -1:] - drawn
-        low = (size - (drawn[:, -1:] - n)).clamp(min=0)
-        base = (n - drawn).clamp(min=0)[:, :-1]
-        linear = groups > 2 and not merged and depth <= _DEEPEST_LINEAR
-        linear = linear and count * max(spans[2:], default=1) > _FEWEST_LINEAR
-        narrow, narrow_spans = (count, spans) if merged else windows_within(bounds, groups, depth)
-        windowed = narrow < count or narrow_spans != spans
-    logits = log_weights
+    layout = _layout(bounds, groups, merged, depth, read_values)
+    log_weights = log_weights.expand_as(order).gather(2, order).flatten(0, 1)
+    count, spans, linear, windowed = layout
     if linear or windowed:
-        logits = log_weights + solve_tilt(size, log_weights, total).unsqueeze(1)
-    if windowed:
-        with torch.no_grad():
-            chance, opposite = torch.sigmoid(logits), torch.sigmoid(-logits)
-            mean = size * chance
-            if read_values:
-                variance = mean * opposite
-                variances = float(variance.amax()), float(variance[:, 1:].sum(1).amax())
-                narrow, narrow_spans = windows_within(bounds, groups, depth, *variances)
-            count, spans = narrow, narrow_spans
-            low = _centred(mean, low, torch.minimum(size, n), [count] * groups)
-            rest = mean.sum(1, keepdim=True) - mean.cumsum(1)
-            base = _centred(rest[:, :-1], base, torch.minimum(later, n)[:, :-1], spans[1:])
-    if not merged:
-        base = torch.cat([base[:, :-1], low[:, -1:]], 1)  # the last sum is the last group
-    coefficients = _log_binomials(size, low, count)
+        log_weights = log_weights + tilt().expand(order.shape[:2]).reshape(-1, 1)
+    with torch.no_grad():
+        if bounds.sizes is not None and bounds.totals is not None and len(set(bounds.sizes)) == 1 and not windowed:
+            # The order does not matter.
+            low, base, later, total, coefficients = _equal_groups(bounds.sizes, bounds.totals, count, size.device)
+            low, base, later = (a.expand(len(log_weights), -1) for a in (low, base, later))
+            total = total.expand(len(log_weights))
+        else:
+            size = size.expand_as(order).gather(2, order).flatten(0, 1)
+            total = total.expand(order.shape[:2]).flatten()
+            low, base, later = _supports(size, total)
+            if windowed:
+                chance, opposite = torch.sigmoid(log_weights), torch.sigmoid(-log_weights)
+                mean = size * chance
+                if read_values:
+                    variance = mean * opposite
+                    variances = float(variance.amax()), float(variance[:, 1:].sum(1).amax())
+                    count, spans = windows_within(bounds, groups, depth, *variances)
+                n = total.unsqueeze(1)
+                low = _centred(mean, low, torch.minimum(size, n), [count] * groups)
+                rest = mean.sum(1, keepdim=True) - mean.cumsum(1)
+                base = _centred(rest[:, :-1], base, torch.minimum(later, n)[:, :-1], spans[1:])
+            if not merged:
+                base = _with_last(base, low)
+            coefficients = _log_binomials(size, low, count)
+            low, base, later, total = (a.long() for a in (low, base, later, total))
     if merged:
-        weight = torch.stack([merged_log_weight(size[:, i:], logits[:, i:]) for i in range(1, groups)], 1)
+        weight = torch.stack([merged_log_weight(size[:, i:], log_weights[:, i:]) for i in range(1, groups)], 1)
         width = max(spans)
         steps = torch.arange(width, dtype=torch.float64, device=size.device)
-        own = coefficients + logits.unsqueeze(2) * steps[:count]
-        sums = _log_binomials(later[:, :-1], base, width) + weight.unsqueeze(2) * steps
+        own = coefficients + log_weights.unsqueeze(2) * steps[:count]
+        sums = _log_binomials(later[:, :-1].double(), base.double(), width) + weight.unsqueeze(2) * steps
         sums = _reversed(sums - sums.detach().amax(2, keepdim=True), count, width)
     else:
-        own, sums = _Tabulate.apply(logits, coefficients, low, base, spans, linear, depth)
-    return Tables(own, sums, low.long(), base.long(), later.long(), total.long(), spans)
+        own, sums = _Tabulate.apply(log_weights, coefficients, low, base, spans, linear, depth)
+    urns, positions, columns = sums.shape
+    last = columns - count - _MARGIN - 1
+    first = torch.arange(last, last + urns * positions * columns, columns, device=size.device)
+    origin = (low[:, :positions] + base[:, :positions]) + first.reshape(urns, positions)
+    return Tables(own, sums, low, base, later, total, origin, spans)
+
+
+class _Layout(NamedTuple):
+    """How tables are made; what is decided without a look at the weights."""
+
+    count: int
+    spans: tuple[int, ...]
+    linear: bool  # probabilities are convolved, not their logarithms
+    windowed: bool
+
+
+def _layout(bounds: Bounds, groups: int, merged: bool, depth: float, read_values: bool) -> _Layout:
+    count, spans = widths(bounds, groups)
+    terms = count * max(spans[2:], default=1)
+    if merged or groups == 1 or terms <= (_FEWEST_LINEAR if read_values else _FEWEST_BLIND):
+        return _Layout(count, spans, False, False)
+    narrow = windows_within(bounds, groups, depth)
+    return _Layout(*narrow, groups > 2 and depth <= _DEEPEST_LINEAR, narrow != (count, spans))
+
+
+def columns(bounds: Bounds, groups: int, merged: bool, depth: float) -> int:
+    """Counts in a window where values are not looked at."""
+    return _layout(bounds, groups, merged, depth, False).count
+
+
+def _supports(size: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Least counts of the groups [E, c] and of the sums [E, c-1], and the elements in the later groups [E, c]."""
+    drawn, n = size.cumsum(1), total.unsqueeze(1)
+    later = drawn[:, -1:] - drawn
+    return (size - (drawn[:, -1:] - n)).clamp(min=0), (n - drawn).clamp(min=0)[:, :-1], later
+
+
+def _with_last(base: Tensor, low: Tensor) -> Tensor:
+    """First entries of the sums' tables, of which the last is the last group's own."""
+    return torch.cat([base[:, :-1], low[:, -1:]], 1) if base.shape[1] else base
+
+
+_EQUAL_GROUPS: dict[Any, tuple[Tensor, ...]] = {}
+_MOST_KEPT = 64
+
+
+def _equal_groups(
+    sizes: tuple[int, ...], total: int, count: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Supports, total and log-binomials of an urn whose groups have one size: [1, c] and so on; kept between calls."""
+    key = (sizes, total, count, device)
+    found = _EQUAL_GROUPS.get(key) if may_be_kept(None) else None
+    if found is None:
+        size = torch.full((1, len(sizes)), sizes[0], dtype=torch.float64, device=device)
+        n = torch.full((1,), total, dtype=torch.float64, device=device)
+        low, base, later = _supports(size, n)
+        base = _with_last(base, low)
+        coefficients = _log_binomials(size, low, count)
+        found = (low.long(), base.long(), later.long(), n.long(), coefficients)
+        if may_be_kept(coefficients) and coefficients.numel() <= 1 << 16:
+            while len(_EQUAL_GROUPS) >= _MOST_KEPT:
+                _EQUAL_GROUPS.pop(next(iter(_EQUAL_GROUPS)))
+            _EQUAL_GROUPS[key] = found
+    return found  # type: ignore[return-value]
 
 
 def widths(bounds: Bounds, groups: int) -> tuple[int, tuple[int, ...]]:
@@ -258,10 +346,10 @@ class _Tabulate(torch.autograd.Function):
         ctx.save_for_backward(*output, low, base)
 
     @staticmethod
+    @torch.no_grad()
     def backward(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]:
         own, sums, low, base = ctx.saved_tensors
-        spans, linear, incoming = ctx.spans, ctx.linear, own_grad
-        own, sums, own_grad, sums_grad = (a.detach() for a in (own, sums, own_grad, sums_grad))
+        spans, linear = ctx.spans, ctx.linear
         groups, count = own.shape[1], own.shape[2]
         grads = [own_grad[:, i] for i in range(groups)]
         carried: Tensor | None = None
@@ -280,7 +368,7 @@ class _Tabulate(torch.autograd.Function):
             if linear:
                 # In units of the tables' values; what underflowed to 0 has no gradient.
                 reverse, values = own[:, i + 1].exp(), later.exp()
-                share = torch.where(table > -math.inf, grad * (-table).exp(), 0.0)
+                share = torch.where(table > -_DEEPEST_KEPT, grad * (-table).clamp(max=_DEEPEST_KEPT).exp(), 0.0)
                 around = stretch(values, offset - (count - 1), width, True)
                 mine = sum_products(share, around, count, ctx.depth).flip(1) * reverse
                 back = stretch(share, -offset, spans[i + 2] + count - 1, True)
@@ -290,9 +378,9 @@ class _Tabulate(torch.autograd.Function):
             grads[i + 1] = grads[i + 1] + mine
         steps = torch.arange(count, dtype=torch.float64, device=own.device)
         result = (torch.stack(grads, 1) * steps).sum(2)
-        return once_only(result, incoming), None, None, None, None, None, None
+        return result, None, None, None, None, None, None
 
 
 def _offset(low: Tensor, base: Tensor, i: int) -> Tensor:
     """Place of s = base_i - low_{i+1} in the table of the next sum, int64 [E]."""
-    return (base[:, i] - low[:, i + 1] - base[:, i + 1]).long()
+    return base[:, i] - low[:, i + 1] - base[:, i + 1]

@@ -1,6 +1,7 @@
 """Gumbel-softmax relaxation of the conditionals (paper Section 4.3, Algorithms 1 and 2)."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor
 from mvhg import _conditionals
 from mvhg._bounds import Bounds
 from mvhg._conditionals import Tables
-from mvhg._device import may_be_read
 from mvhg._once import once_only
 from mvhg._order import drawing_orders, number_of_orders
+from mvhg._validation import can_look
 
 # Urns a call with one draw each, on a CPU: what is made of so many stays in its caches.
 _URNS_AT_ONCE = 1024
@@ -46,6 +47,7 @@ class Relaxation(NamedTuple):
         dtype: of noise, softmax and results; soft draws use float64 within, so that the counts sum to the total.
         bounds: of the urns.
         largest: largest group size, if one-hot vectors and prefix masks are wanted.
+        tilt: solves for the tilt [B], see ``solve_tilt``; called where it is needed.
     """
 
     size: Tensor
@@ -59,6 +61,7 @@ class Relaxation(NamedTuple):
     dtype: torch.dtype
     bounds: Bounds
     largest: int | None
+    tilt: Callable[[], Tensor]
 
     @property
     def depth(self) -> float:
@@ -73,13 +76,6 @@ class Relaxation(NamedTuple):
         # Soft counts wander where whole ones would not.
         return (1 if self.hard else 2) * precision * max(1.0, self.highest_temperature + 0.5)
 
-    def columns(self, read_values: bool = False) -> int:
-        """Counts for which noise is drawn, a group."""
-        groups = self.size.shape[1]
-        if self.merged or read_values:
-            return _conditionals.widths(self.bounds, groups)[0]
-        return _conditionals.windows_within(self.bounds, groups, self.depth)[0]
-
     def part(self, rows: slice) -> "Relaxation":
         """Some of the urns."""
         return self._replace(
@@ -87,6 +83,7 @@ class Relaxation(NamedTuple):
             log_weights=self.log_weights[rows],
             total=self.total[rows],
             temperature=self.temperature[rows],
+            tilt=lambda: self.tilt()[rows],
         )
 
 
@@ -94,7 +91,9 @@ def noise_columns(relaxation: Relaxation) -> int:
     """Uniform variables that one draw takes."""
     groups = relaxation.size.shape[1]
     ordering = groups if relaxation.order is None and not relaxation.merged else 0
-    return ordering + (groups - 1) * relaxation.columns()
+    return ordering + (groups - 1) * _conditionals.columns(
+        relaxation.bounds, groups, relaxation.merged, relaxation.depth
+    )
 
 
 def draw_relaxed(
@@ -130,7 +129,9 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     size, total, dtype, largest = relaxation.size, relaxation.total, relaxation.dtype, relaxation.largest
     batch, groups = size.shape
     order = tuple(range(groups)) if relaxation.merged and relaxation.order is None else relaxation.order
-    log_weights = _Once.apply(relaxation.log_weights)
+    log_weights, temperature = once_only(relaxation.log_weights), relaxation.temperature
+    if temperature.requires_grad:
+        temperature = once_only(temperature)
     uniform = None
     if order is None and groups > 1:
         if noise is None:
@@ -147,9 +148,9 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
             which = (uniform[..., 0] * num_orders).long()
         instance = (which * batch + torch.arange(batch, device=device)).flatten()
         permutation = permutation.index_select(0, instance)
-    read_values = noise is None and may_be_read(log_weights)
+    read_values = noise is None and can_look(relaxation.log_weights)
     tables = _conditionals.build(
-        size, log_weights, total, orders, relaxation.merged, relaxation.depth, relaxation.bounds, read_values
+        size, log_weights, total, orders, relaxation.merged, relaxation.depth, relaxation.bounds, relaxation.tilt, read_values
     )
     working = dtype if relaxation.hard else torch.float64
     rows, width = num_draws * batch, tables.width
@@ -160,7 +161,7 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
         gumbel = noise.reshape(rows, groups - 1, -1)[..., :width].log()
     # In double up to here: what a float32 cannot tell from 1 is where events of probability below 1e-7 come from.
     gumbel = gumbel.neg_().to(working).log_().neg_()
-    inverse_temperature = (1 / relaxation.temperature).to(working).expand(num_draws, batch).flatten()
+    inverse_temperature = temperature.reciprocal().to(working).expand(num_draws, batch).flatten()
     draw = _draw_hard if relaxation.hard else _draw_soft
     back = permutation.argsort(-1)
     counts, one_hot, prefix_mask = draw(tables, gumbel, inverse_temperature, instance, permutation, back, dtype, largest)
@@ -172,46 +173,16 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     )
 
 
-class _Once(torch.autograd.Function):
-    """The log weights; the second derivative of what is drawn by them is refused, whatever the path."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(log_weights: Tensor) -> Tensor:
-        return log_weights.view_as(log_weights)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return once_only(grad, grad)
-
-
 def _shared(i: int, tables: Tables, instance: Tensor | None) -> bool:
     """Whether draws outnumber the pairs of urn and remaining count, so that a row is made of each pair."""
     return instance is not None and len(instance) >= 2 * len(tables.total) * tables.spans[i]
 
 
-def _rows(
-    i: int, tables: Tables, remaining: Tensor, instance: Tensor | None
-) -> tuple[Tensor | None, Tensor, Tensor | None]:
-    """Rows of log-weights that R draws of the group at position i need.
-
-    Returns:
-        The row of each draw [R], None where they are the same; the column in ``sums`` [Q] and the urn [Q] of each row.
-    """
-    row = None
-    if _shared(i, tables, instance):
-        urns, span = len(tables.total), tables.spans[i]
-        least = tables.base[:, i - 1] if i > 0 else tables.total
-        row = instance * span + (remaining - least.index_select(0, instance))  # type: ignore[union-attr, operator]
-        steps = torch.arange(span, device=remaining.device)
-        remaining = (least.unsqueeze(1) + steps).flatten()
-        instance = torch.arange(urns, device=remaining.device).unsqueeze(1).expand(urns, span).flatten()
-    return row, tables.columns(i, remaining, instance), instance
+def _row(i: int, tables: Tables, remaining: Tensor, instance: Tensor) -> Tensor:
+    """Place of each draw among the rows of all pairs of urn and remaining count, int64 [R]."""
+    least = tables.base[:, i - 1] if i > 0 else tables.total
+    urn = torch.arange(0, len(tables.total) * tables.spans[i], tables.spans[i], device=remaining.device)
+    return remaining + (urn - least).index_select(0, instance)
 
 
 def _draw_hard(
@@ -254,6 +225,7 @@ class _StraightThrough(torch.autograd.Function):
         base: Tensor,
         later: Tensor,
         total: Tensor,
+        origin: Tensor,
         spans: tuple[int, ...],
         instance: Tensor | None,
         permutation: Tensor,
@@ -261,16 +233,18 @@ class _StraightThrough(torch.autograd.Function):
         dtype: torch.dtype,
         largest: int | None,
     ) -> tuple[Tensor, ...]:
-        tables = Tables(own, sums, low, base, later, total, spans)
+        tables = Tables(own, sums, low, base, later, total, origin, spans)
         working, groups = gumbel.dtype, own.shape[1]
         remaining = total.expand(len(gumbel)) if instance is None else total.index_select(0, instance)
         left, counts, softs, noisy = [remaining], [], [], []
         scale = inverse_temperature.unsqueeze(1)
         for i in range(groups - 1):
-            row, column, urn = _rows(i, tables, remaining, instance)
-            values = tables.log_weights(i, column, urn).to(working)
-            values = values if row is None else values.index_select(0, row)
-            perturbed = (values + gumbel[:, i]).clamp(min=-1e30)
+            if _shared(i, tables, instance):
+                values = tables.all_log_weights(i).to(working)
+                values = values.index_select(0, _row(i, tables, remaining, instance))  # type: ignore[arg-type]
+            else:
+                values = tables.log_weights(i, tables.places(i, remaining, instance), instance).to(working)
+            perturbed = values + gumbel[:, i]
             start = low[:, i] if instance is None else low[:, i].index_select(0, instance)
             count = start + perturbed.argmax(1)
             softs.append(torch.softmax(perturbed * scale, 1))
@@ -290,92 +264,84 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        own, sums, inverse_temperature, _, low, base, later, total, ctx.spans, *others, _, ctx.largest = inputs
+        own, sums, inverse_temperature, _, low, base, later, total, origin, ctx.spans, *others, _, ctx.largest = inputs
         ctx.mark_non_differentiable(*output[3:])
         noisy = output[5] if ctx.needs_input_grad[2] else None
         ctx.save_for_backward(
-            own, sums, inverse_temperature, low, base, later, total, *others, output[3], output[4], noisy
+            own, sums, inverse_temperature, low, base, later, total, origin, *others, output[3], output[4], noisy
         )
         ctx.set_materialize_grads(False)
 
     @staticmethod
+    @torch.no_grad()
     def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any, *_: Any) -> tuple[Any, ...]:
-        own, sums, inverse, low, base, later, total, instance, permutation, back, left, soft, noisy = ctx.saved_tensors
+        own, sums, inverse, low, base, later, total, origin, instance, permutation, _, left, soft, noisy = (
+            ctx.saved_tensors
+        )
         if ctx.largest is None:  # of which torch.compile hands over zeros
             one_hot_grad = mask_grad = None
-        incoming = next(g for g in (counts_grad, one_hot_grad, mask_grad) if g is not None)
-        own, sums, inverse = own.detach(), sums.detach(), inverse.detach()
-        tables = Tables(own, sums, low, base, later, total, ctx.spans)
+        tables = Tables(own, sums, low, base, later, total, origin, ctx.spans)
         urns, groups, width = own.shape
         working, device = soft.dtype, soft.device
+        slopes = None if counts_grad is None else counts_grad.double().gather(1, permutation)
         values = _values_of_counts(one_hot_grad, mask_grad)
         if values is not None:
             values = values.to(working).gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
-        along = torch.zeros(len(left), device=device, dtype=torch.float64)
-        slopes = along.unsqueeze(1).expand(-1, groups)
-        if counts_grad is not None:
-            slopes = counts_grad.detach().double().gather(1, permutation)
         # The derivative in what is left to draw at a position; of the last group, its count.
-        along = slopes[:, -1]
+        along = None if slopes is None else slopes[:, -1]
         if values is not None:
             size = later[:, -2] if groups > 1 else total
             size = size if instance is None else size.index_select(0, instance)
-            along = along + _slope_at(values[:, -1], left[:, -1], size).double()
-        ramp = torch.arange(width, dtype=working, device=device)
-        own_grads, sums_grads, inverse_grad = [own.new_zeros(urns, width)], [], None
+            rise = _slope_at(values[:, -1], left[:, -1], size).double()
+            along = rise if along is None else along + rise
+        ramp = torch.arange(width, device=device, dtype=working)
+        window = ramp.long()
+        own_grads, inverse_grad = [own.new_zeros(urns, width)], None
+        sums_grad = own.new_zeros(sums.numel())
+        scale = inverse.unsqueeze(1)
         for i in reversed(range(groups - 1)):
             y = soft[:, i]
-            slope = (slopes[:, i] - along).to(working).unsqueeze(1)
-            ramps = ramp * slope
+            slope = -along if slopes is None else slopes[:, i] - along
+            gains = ramp * slope.to(working).unsqueeze(1)
             if values is not None:
-                ramps = ramps + _window(values[:, i], low[:, i], width, instance)
-            weighted = y * ramps
-            weighted = weighted - y * weighted.sum(1, keepdim=True)
+                gains = gains + _window(values[:, i], low[:, i], window, instance)
+            weighted = y * gains
+            weighted = torch.addcmul(weighted, y, weighted.sum(1, keepdim=True), value=-1)
             if noisy is not None:
-                change = (weighted * noisy[:, i]).sum(1)
+                # Finite where a count is impossible.
+                change = (weighted * noisy[:, i].clamp(min=-1e30)).sum(1)
                 inverse_grad = change if inverse_grad is None else inverse_grad + change
-            grad = weighted * inverse.unsqueeze(1)
-            row, column, urn = _rows(i, tables, left[:, i], instance)
-            if i > 0:
-                rises = _slopes(tables, i, column, urn)
-                rises = rises.to(working) if row is None else rises.to(working).index_select(0, row)
-                along = along + (grad * rises).sum(1).double()
-            if row is not None:
-                grad = grad.new_zeros(urns * ctx.spans[i], width).index_add(0, row, grad)
-            grad = grad.double()
-            places = (0 if urn is None else urn * sums.shape[2]) + column
-            places = places.unsqueeze(1) + torch.arange(width, device=device)
-            if urn is None:
-                mine, at = grad, places
-                sums_grads.append(torch.zeros_like(sums[:, i]).scatter_add(1, at, grad))
+            grad = weighted * scale
+            if _shared(i, tables, instance):
+                row, place = _row(i, tables, left[:, i], instance), tables.every(i)
+                if i > 0:
+                    rises = _rises(tables, place).to(working).index_select(0, row)
+                    along = along + (grad * rises).sum(1).double()
+                grad = grad.new_zeros(len(place), width).index_add_(0, row, grad).double()
+                own_grads.append(grad.reshape(urns, -1, width).sum(1))
             else:
-                mine = grad.reshape(urns, -1, width).sum(1) if row is not None else None
-                if mine is None:
-                    mine = grad.new_zeros(urns, width).index_add(0, urn, grad)
-                flat = grad.new_zeros(urns * sums.shape[2]).scatter_add(0, places.flatten(), grad.flatten())
-                sums_grads.append(flat.reshape(urns, -1))
-            own_grads.append(mine)
-        own_grad = once_only(torch.stack(own_grads[::-1], 1), incoming)
-        sums_grad = once_only(torch.stack(sums_grads[::-1], 1) if sums_grads else torch.zeros_like(sums), incoming)
-        if inverse_grad is not None:
-            inverse_grad = once_only(inverse_grad, incoming)
-        return own_grad, sums_grad, inverse_grad, *(None,) * 11
+                place = tables.places(i, left[:, i], instance)
+                if i > 0:
+                    along = along + (grad * _rises(tables, place).to(working)).sum(1).double()
+                grad = grad.double()
+                own_grads.append(grad if instance is None else grad.new_zeros(urns, width).index_add_(0, instance, grad))
+            sums_grad = sums_grad.index_add(0, (place.unsqueeze(1) + window).flatten(), grad.flatten())
+        return torch.stack(own_grads[::-1], 1), sums_grad.reshape(sums.shape), inverse_grad, *(None,) * 12
 
 
 def _values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> Tensor | None:
     """What the loss gains, to first order and up to a constant, if a group's count is 0..M: [R, c, M + 1] or None."""
-    values = None if one_hot_grad is None else one_hot_grad.detach()
+    values = one_hot_grad
     if mask_grad is not None:
-        prefix = torch.nn.functional.pad(mask_grad.detach().cumsum(2), (1, 0))
+        prefix = torch.nn.functional.pad(mask_grad.cumsum(2), (1, 0))
         values = prefix if values is None else values + prefix
     return values
 
 
-def _window(values: Tensor, low: Tensor, width: int, instance: Tensor | None) -> Tensor:
-    """Entries low, low + 1, ... of rows [R, M + 1]: [R, width]; those beyond M do not matter."""
+def _window(values: Tensor, low: Tensor, window: Tensor, instance: Tensor | None) -> Tensor:
+    """Entries low + window of rows [R, M + 1]: [R, X]; those beyond M do not matter."""
     low = low if instance is None else low.index_select(0, instance)
-    places = low.unsqueeze(1) + torch.arange(width, device=low.device)
-    return values.gather(1, places.clamp(max=values.shape[1] - 1))
+    return values.gather(1, (low.unsqueeze(1) + window).clamp(max=values.shape[1] - 1))
 
 
 def _slope_at(values: Tensor, count: Tensor, size: Tensor) -> Tensor:
@@ -386,12 +352,13 @@ def _slope_at(values: Tensor, count: Tensor, size: Tensor) -> Tensor:
     return rise.squeeze(1) / (upper - lower).clamp(min=1)
 
 
-def _slopes(tables: Tables, i: int, column: Tensor, urn: Tensor | None) -> Tensor:
+def _rises(tables: Tables, place: Tensor) -> Tensor:
     """Derivative of T_i(r - x) in r: central differences, one-sided at the ends of the support; [Q, X]."""
-    rise = -tables.windows(i, column, urn, (1, 1)).diff(dim=1)
+    around = tables.windows(place, (1, 1))
+    rise = around[:, :-1] - around[:, 1:]
     known = rise.isfinite()
     rise = torch.where(known, rise, 0.0)
-    return (rise[:, :-1] + rise[:, 1:]) / (known[:, :-1].double() + known[:, 1:]).clamp(min=1)
+    return (rise[:, :-1] + rise[:, 1:]) / (known[:, :-1].to(rise.dtype) + known[:, 1:]).clamp(min=1)
 
 
 def _draw_soft(
@@ -414,9 +381,9 @@ def _draw_soft(
     for i in range(groups - 1):
         most = later[:, i - 1] if i > 0 else total
         whole, fraction = _split(remaining, most, rounding)
-        column = tables.columns(i, whole, instance)
+        place = tables.places_within(i, whole, instance)
         own = tables.own[:, i] if instance is None else tables.own[:, i].index_select(0, instance)
-        values = own + _interpolated(tables.windows(i, column, instance, (2, 1)), fraction)
+        values = own + _interpolated(tables.windows(place, (2, 1)), fraction)
         values = values - values.detach().amax(1, keepdim=True).clamp(min=-1e300)
         # Finite, for the gradient in the temperature.
         perturbed = (values + gumbel[:, i]).clamp(min=-1e30)

@@ -1,14 +1,16 @@
 """Sampling of counts by inverse transform, group after group."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from mvhg import _conditionals
 from mvhg._bounds import Bounds
 from mvhg._conditionals import Tables
-from mvhg._device import may_be_read
 from mvhg._inverse_transform import GuideTable
 from mvhg._order import drawing_orders
+from mvhg._validation import can_look
 
 # exp(-39) is below the resolution of a float64 uniform.
 _LOG_PRECISION = 39.0
@@ -26,6 +28,7 @@ def draw_counts(
     generator: torch.Generator | None,
     dtype: torch.dtype,
     bounds: Bounds,
+    tilt: Callable[[], Tensor],
 ) -> Tensor:
     """Counts [num_draws, B, c] of B urns, in ``dtype``.
 
@@ -39,6 +42,7 @@ def draw_counts(
         generator: source of randomness.
         dtype: of the result.
         bounds: of the urns.
+        tilt: solves for the tilt [B], see ``solve_tilt``.
     """
     batch, groups = size.shape
     if batch == 0 or num_draws == 0:
@@ -46,8 +50,8 @@ def draw_counts(
     order = order or tuple(range(groups))
     # One order an urn, differing between urns only in where empty groups stand.
     orders = drawing_orders(size, 1, order, None, bounds)
-    readable = may_be_read(log_weights)
-    tables = _conditionals.build(size, log_weights, total, orders, merged, _LOG_PRECISION, bounds, readable)
+    readable = can_look(log_weights)
+    tables = _conditionals.build(size, log_weights, total, orders, merged, _LOG_PRECISION, bounds, tilt, readable)
     counts, remaining = [], tables.total.expand(num_draws, batch)
     for i in range(groups - 1):
         draw = _draw_by_guide if readable else _draw_by_search
@@ -70,7 +74,7 @@ def _draw_by_guide(tables: Tables, i: int, remaining: Tensor, generator: torch.G
     least, most = torch.aminmax(remaining, dim=0)
     span = int((most - least).max()) + 1
     if 2 * span <= num_draws and batch * span * tables.width <= _MOST_SHARED_ELEMENTS:
-        left = least.unsqueeze(1) + torch.arange(span, device=urn.device)
+        left = torch.minimum(least.unsqueeze(1) + torch.arange(span, device=urn.device), most.unsqueeze(1))
         cumulative = _cumulative(tables, i, left.flatten(), urn.repeat_interleave(span))
         row = (urn * span - least) + remaining
         table = GuideTable(cumulative, num_draws * batch)
@@ -99,8 +103,9 @@ def _draw_by_search(tables: Tables, i: int, remaining: Tensor, generator: torch.
         ]
         return torch.cat(parts).reshape(num_draws, batch)
     least = tables.base[:, i - 1] if i > 0 else tables.total
-    left = (least.unsqueeze(1) + torch.arange(span, device=device)).flatten()
-    cumulative = _cumulative(tables, i, left, urn.unsqueeze(1).expand(batch, span).flatten())
+    cumulative = tables.all_log_weights(i).exp().cumsum(1)
+    # A row that no draw uses may be impossible, and all else but sorted.
+    cumulative = (cumulative / cumulative[:, -1:]).nan_to_num(1.0)
     # One search for all rows, each a unit above the one before.
     row = ((urn * span - least) + remaining).flatten()
     floor = torch.arange(batch * span, dtype=torch.float64, device=device).unsqueeze(1)
@@ -112,6 +117,5 @@ def _draw_by_search(tables: Tables, i: int, remaining: Tensor, generator: torch.
 
 def _cumulative(tables: Tables, i: int, remaining: Tensor, urn: Tensor) -> Tensor:
     """Cumulative probabilities [R, X], exactly 1 from the last possible count on."""
-    cumulative = tables.log_weights(i, tables.columns(i, remaining, urn), urn).exp().cumsum(1)
-    # A row that no draw uses may be impossible, all weights 0.
-    return cumulative / cumulative[:, -1:].clamp(min=1e-300)
+    cumulative = tables.log_weights(i, tables.places(i, remaining, urn), urn).exp().cumsum(1)
+    return cumulative / cumulative[:, -1:]

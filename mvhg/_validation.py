@@ -165,6 +165,16 @@ def constant(values: tuple[int, ...], device: torch.device, dtype: torch.dtype) 
     return found
 
 
+def may_be_kept(tensor: Tensor | None) -> bool:
+    """Whether constants made here may serve later calls: not while traced, batched, captured or in inference mode."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return False
+    if tensor is None:
+        return True
+    passing = isinstance(tensor, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return not passing and not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def as_reals(name: str, value: TensorLike) -> tuple[Tensor, torch.dtype]:
     """The numbers as a tensor, float64 unless given as one, whatever torch's default is; and the dtype of results."""
     if isinstance(value, Tensor):

@@ -231,6 +231,7 @@ class MultivariateHypergeometric(Distribution):
                 generator=generator,
                 dtype=self._dtype,
                 bounds=self._bounds,
+                tilt=lambda: self._tilt.reshape(-1),
             )
             return counts.reshape(shape)
 

@@ -170,6 +170,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             dtype=self._dtype,
             bounds=self._bounds,
             largest=self._bounds.group if selection else None,
+            tilt=lambda: self._tilt.reshape(-1),
         )
 
     def _draw(
