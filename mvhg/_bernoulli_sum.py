@@ -27,8 +27,8 @@ _CHUNK_ELEMENTS = 1 << 22
 # Stands for nothing drawn or nothing left, where the tilt is infinite: what it leaves in the tail is below 1e-20.
 _NOTHING = 1e-25
 _MOST_STEPS = 60
-# Where convergence cannot be looked at: the bracket shrinks 17-fold a round, then Newton's steps.
-_GRID, _GRID_ROUNDS, _BLIND_STEPS = 16, 2, 5
+# Where convergence cannot be looked at: the bracket shrinks 65-fold a round, then Newton's steps.
+_GRID, _GRID_ROUNDS, _BLIND_STEPS = 64, 2, 3
 
 
 def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
@@ -83,29 +83,34 @@ def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     low = odds - torch.where(present, log_weights, -math.inf).amax(-1)
     high = odds - torch.where(present, log_weights, math.inf).amin(-1)
     low, high = (torch.where(population == 0, 0.0, a) for a in (low, high))
-    looking = can_look(size, log_weights, total)
-    if looking:
-        merged = torch.logsumexp(log_weights + size.log(), -1) - population.log()
-        theta = torch.maximum(low, torch.minimum(high, odds - merged.nan_to_num(0.0)))
-    else:
-        places = torch.arange(1, _GRID + 1, dtype=size.dtype, device=size.device)
-        for _ in range(_GRID_ROUNDS):
-            step = (high - low) / (_GRID + 1)
-            points = low.unsqueeze(-1) + step.unsqueeze(-1) * places  # [..., grid]
-            mean = (size.unsqueeze(-2) * torch.sigmoid(points.unsqueeze(-1) + log_weights.unsqueeze(-2))).sum(-1)
-            low = low + step * (mean < less.unsqueeze(-1)).sum(-1)
-            high = low + step
-        theta = 0.5 * (low + high)
-    for _ in range(_MOST_STEPS if looking else _BLIND_STEPS):
+
+    def step(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Error and variance of the sum at theta, and Newton's next theta."""
         chance = torch.sigmoid(theta.unsqueeze(-1) + log_weights)
         expected = size * chance
         mean, variance = expected.sum(-1), (expected * (1 - chance)).sum(-1)
-        error = mean - less
-        if looking and bool((error.abs() <= 1e-7 * variance.sqrt() + 1e-9 * less).all()):
+        floored = mean.clamp(min=1e-300)
+        return mean - less, variance, theta - (floored / less).log() * (floored / variance.clamp(min=1e-300))
+
+    if not can_look(size, log_weights, total):
+        places = torch.arange(1, _GRID + 1, dtype=size.dtype, device=size.device)
+        for _ in range(_GRID_ROUNDS):
+            width = (high - low) / (_GRID + 1)
+            points = low.unsqueeze(-1) + width.unsqueeze(-1) * places  # [..., grid]
+            mean = (size.unsqueeze(-2) * torch.sigmoid(points.unsqueeze(-1) + log_weights.unsqueeze(-2))).sum(-1)
+            low = low + width * (mean < less.unsqueeze(-1)).sum(-1)
+            high = low + width
+        theta = 0.5 * (low + high)
+        for _ in range(_BLIND_STEPS):
+            theta = torch.maximum(low, torch.minimum(high, step(theta)[2]))
+        return theta * sign
+    merged = torch.logsumexp(log_weights + size.log(), -1) - population.log()
+    theta = torch.maximum(low, torch.minimum(high, odds - merged.nan_to_num(0.0)))
+    for _ in range(_MOST_STEPS):
+        error, variance, newton = step(theta)
+        if bool((error.abs() <= 1e-7 * variance.sqrt() + 1e-9 * less).all()):
             break
         low, high = torch.where(error < 0, theta, low), torch.where(error > 0, theta, high)
-        mean = mean.clamp(min=1e-300)
-        newton = theta - (mean / less).log() * (mean / variance.clamp(min=1e-300))
         # A step that leaves the bracket by more than rounding is a plateau: bisect there.
         slack = 1e-12 * (1 + theta.abs())
         outside = ~((newton >= low - slack) & (newton <= high + slack))
@@ -250,7 +255,7 @@ def moments(s: Spectrum) -> Moments:
 
 
 def slopes(s: Spectrum, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """sum_j weights_j m_j p_j q_j (z - 1) / (1 - p_j + p_j z), real and imaginary, [..., R, K], for weights [..., R, c]."""
+    """sum_j weights_j m_j p_j q_j (z - 1) / (1 - p_j + p_j z), real and imaginary: [..., R, K] for [..., R, c]."""
     skew = (s.opposite - s.chance).unsqueeze(-2)
     weights = weights * s.spread.unsqueeze(-2)
     real = -2 * s.half.unsqueeze(-2) * ((weights * skew) @ s.inverse)

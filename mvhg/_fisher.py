@@ -6,7 +6,7 @@ tilt is not differentiated: the law does not depend on it. Two small groups have
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class Urn(NamedTuple):
     size: Tensor  # [..., c]
     log_weights: Tensor  # [..., c]
     total: Tensor  # [...]
-    tilt: Tensor | None  # [...], see ``solve_tilt``; None where nothing needs it
+    tilt: Any  # [...], see ``solve_tilt``; None where nothing needs it
     bounds: Bounds | None  # None where the host does not know the urn
 
     @classmethod
@@ -71,7 +71,7 @@ class Urn(NamedTuple):
 
     @property
     def logits(self) -> Tensor:
-        return self.log_weights + self.tilt.unsqueeze(-1)  # type: ignore[union-attr]
+        return self.log_weights + self.tilt.unsqueeze(-1)
 
     @property
     def width(self) -> int:
@@ -92,10 +92,10 @@ class _Pair:
         self.total = total = urn.total.unsqueeze(-1)
         if urn.bounds.sizes is not None and urn.bounds.totals is not None:
             (first, second), drawn = urn.bounds.sizes, urn.bounds.totals
-            gammas = (self.x, first - self.x, drawn - self.x, second - drawn + self.x)
+            gammas = (self.x, first - self.x, drawn - self.x, second - drawn + self.x)  # [width], for all laws
         else:
-            first, second = (urn.size[..., i : i + 1] for i in (0, 1))
-            gammas = (self.x, first - self.x, total - self.x, second - total + self.x)
+            one, two = urn.size[..., :1], urn.size[..., 1:]
+            gammas = (self.x, one - self.x, total - self.x, two - total + self.x)
         # lgamma is infinite where a count is impossible.
         coefficients = -torch.stack(torch.broadcast_tensors(*gammas)).add(1).lgamma().sum(0)
         slope = urn.log_weights[..., :1] - urn.log_weights[..., 1:]
@@ -195,7 +195,6 @@ def merged_log_probability(
     return torch.where(last_inside & ~torch.isnan(result), result, -math.inf)
 
 
-
 def _rare(urn: Urn, at: Spectrum, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
     """Where means are rare, E[X_j] and E[X_j (X_j - 1)] there; None if no group is.
 
@@ -210,7 +209,7 @@ def _rare(urn: Urn, at: Spectrum, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor
     less = urn._replace(total=total, tilt=solve_tilt(urn.size, urn.log_weights, total))
     s, logits = less.spectrum(), less.logits
     change = (urn.size * (log_sigmoid(-urn.logits) - log_sigmoid(-logits))).sum(-1)
-    change = change + urn.total * (urn.tilt - less.tilt)  # type: ignore[operator]
+    change = change + urn.total * (urn.tilt - less.tilt)
     change = change + (s.probability / at.probability).log()
     half = s.real * s.half
     sums = (s.inverse @ torch.stack([s.real, half, s.imaginary * s.sine], -1)).unbind(-1)
@@ -321,7 +320,7 @@ def _in_chunks(function: Callable[[Urn], Tensor], urn: Urn, elements: int) -> Te
     rows = max(1, _CHUNK_ELEMENTS // elements)
     parts = [a.expand(*shape, groups).reshape(-1, groups).split(rows) for a in (urn.size, urn.log_weights)]
     parts += [a.expand(shape).reshape(-1).split(rows) for a in (urn.total, urn.tilt)]
-    pieces = [function(Urn(*part, urn.bounds)) for part in zip(*parts, strict=True)]
+    pieces = [function(Urn(m, w, n, t, urn.bounds)) for m, w, n, t in zip(*parts, strict=True)]
     return torch.cat(pieces).reshape(*shape, *pieces[0].shape[1:])
 
 
@@ -352,7 +351,9 @@ def _convolved_others(urn: Urn) -> Tensor:
     return torch.where(possible, result, -math.inf)
 
 
-def _others(factors: Tensor, at: Tensor, length: int, convolve: Callable[[Tensor, Tensor], Tensor], zero: float) -> Tensor:
+def _others(
+    factors: Tensor, at: Tensor, length: int, convolve: Callable[[Tensor, Tensor], Tensor], zero: float
+) -> Tensor:
     """Entries ``at`` [..., 1, W] of each group's convolution of all the others' factors [..., c, W]: [..., c, W]."""
     own, groups = factors.unbind(-2), factors.shape[-2]
     pad = (0, length - factors.shape[-1])
@@ -387,6 +388,8 @@ def entropy(urn: Urn) -> Tensor:
         pair = _Pair(urn)
         return _not_negative(-pair.expect(pair.log_pmf))
     assert urn.bounds is not None
+    if urn.log_weights.numel() == 0:
+        return urn.log_weights.sum(-1)
     window, period = _entropy_widths(urn.bounds)
     return _in_chunks(lambda part: _entropy(part, window, period), urn, urn.size.shape[-1] * (window + period))
 
@@ -408,9 +411,9 @@ def _entropy_widths(bounds: Bounds) -> tuple[int, int]:
 
 def _entropy(urn: Urn, window: int, period: int) -> Tensor:
     """Log-binomials averaged over the conditional marginals, by Parseval: no marginal is ever made."""
-    s, logits = urn.spectrum(), urn.logits
+    s = urn.spectrum()
     expected = (urn.size * s.chance).detach()
-    a = (39 + 0.5 * torch.log1p(6.3 * s.spread.detach().sum(-1, keepdim=True)))
+    a = 39 + 0.5 * torch.log1p(6.3 * s.spread.detach().sum(-1, keepdim=True))
     reach = a / 3 + torch.sqrt(a * a / 9 + 2 * a * s.spread.detach())
     last = (torch.minimum(urn.size, urn.total.unsqueeze(-1)) + 1 - window).clamp(min=0)
     start = torch.minimum((expected - reach).floor().clamp(min=0), last)  # [..., c]

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributions import Distribution
 
 from mvhg._bounds import Bounds
+from mvhg._device import may_be_read
 
 TensorLike: TypeAlias = Tensor | int | float | Sequence[Any]
 CONDITIONALS = ("exact", "merged")
@@ -43,20 +44,7 @@ def broadcast_shapes(*shapes: torch.Size) -> torch.Size:
 
 def can_look(*tensors: Tensor) -> bool:
     """Whether the values are on the host, outside torch.compile and torch.func.vmap: looking at them costs nothing."""
-    if torch.compiler.is_compiling():
-        return False
-    return all(
-        t.device.type == "cpu" and not isinstance(t, FakeTensor) and not _is_batched(t) for t in tensors
-    )
-
-
-def _is_batched(tensor: Tensor) -> bool:
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
-            return True
-        tensor = functorch.get_unwrapped(tensor)
-    return False
+    return all(may_be_read(t) and not isinstance(t, FakeTensor) for t in tensors)
 
 
 def validates(asked: bool | None, default: bool | None) -> bool:
@@ -98,8 +86,8 @@ def broadcast_parameters(
         raise ValueError("give weights or log_weights but not both (or neither, for equal weights)")
     name, given = ("weights", weights) if weights is not None else ("log_weights", log_weights)
     bounds = _plain_urn(group_sizes, total_count)
-    if bounds is None:
-        sizes, count = _as_integers("group_sizes", group_sizes), _as_integers("total_count", total_count)
+    if bounds is None or bounds.sizes is None or bounds.totals is None:
+        sizes, count = as_integers("group_sizes", group_sizes), as_integers("total_count", total_count)
     else:
         device = next((a.device for a in (group_sizes, total_count) if isinstance(a, Tensor)), torch.device("cpu"))
         sizes = constant(bounds.sizes, device, torch.int64)
@@ -136,7 +124,7 @@ def broadcast_parameters(
     shape = torch.Size((*batch, sizes.shape[-1]))
     if bounds is None and can_look(sizes, count):
         _check_urn(sizes, count)
-        bounds = Bounds.of_tensors(sizes.long(), count.long())
+        bounds = Bounds.of_tensors(sizes.long(), count.long() if count.numel() else sizes.long().sum(-1))
     if given is not None and can_look(importance):
         _check_importance(name, importance)
     elif check_values and not torch.compiler.is_compiling():
@@ -158,17 +146,19 @@ def broadcast_parameters(
 
 def constant(values: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """The values [c] on a device, made once there, without a copy from the host that would wait for the device."""
+    if torch.compiler.is_compiling():
+        return torch.tensor(values, dtype=dtype, device=device)
     key = (values, device, dtype)
-    found = None if torch.compiler.is_compiling() else _CONSTANTS.get(key)
+    found = _CONSTANTS.get(key)
     if found is None:
-        if torch.compiler.is_compiling() or device.type == "cpu":
-            found = torch.tensor(values, dtype=dtype, device=device)
+        if device.type == "cpu":
+            found = torch.tensor(values, dtype=dtype)
         elif len(set(values)) == 1:
             found = torch.full((len(values),), values[0], dtype=dtype, device=device)
         else:
             found = torch.stack([torch.full((), v, dtype=dtype, device=device) for v in values])
-        passing = isinstance(found, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(found)
-        if not (torch.compiler.is_compiling() or passing or found.is_inference()):
+        wrapped = isinstance(found, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(found)
+        if not wrapped and not found.is_inference():
             while len(_CONSTANTS) >= _MOST_CONSTANTS:
                 _CONSTANTS.pop(next(iter(_CONSTANTS)))
             _CONSTANTS[key] = found
@@ -186,7 +176,7 @@ def may_be_kept(tensor: Tensor | None) -> bool:
 
 
 def as_reals(name: str, value: TensorLike) -> tuple[Tensor, torch.dtype]:
-    """The numbers as a tensor and the dtype of results; float64 unless given as a tensor, whatever torch's default is."""
+    """The numbers as a tensor, float64 unless given as one, whatever torch's default is; and the dtype of results."""
     if isinstance(value, Tensor):
         values, dtype = value, value.dtype
     else:
@@ -201,7 +191,8 @@ def as_reals(name: str, value: TensorLike) -> tuple[Tensor, torch.dtype]:
     return values, dtype
 
 
-def _as_integers(name: str, value: TensorLike) -> Tensor:
+def as_integers(name: str, value: TensorLike) -> Tensor:
+    """The numbers as a tensor of the dtype they have; float64 for Python's floats, whatever torch's default is."""
     values = value if isinstance(value, Tensor) else _as_tensor(name, value)
     if values.is_complex() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be whole numbers, got dtype {values.dtype}")
@@ -214,11 +205,10 @@ def _as_integers(name: str, value: TensorLike) -> Tensor:
 
 def _as_tensor(name: str, value: TensorLike, dtype: torch.dtype | None = None) -> Tensor:
     try:
-        if isinstance(value, Sequence) and any(isinstance(v, (Tensor, Sequence)) for v in value):
-            if _holds_tensor(value):  # torch.as_tensor would drop their gradients
-                device = next(v.device for v in _leaves(value) if isinstance(v, Tensor))
-                parts = [v if isinstance(v, Tensor) else _as_tensor(name, v) for v in value]
-                return torch.stack([part.to(device) for part in parts])
+        if _holds_tensor(value):  # torch.as_tensor would drop their gradients
+            first = next(leaf for leaf in _leaves(value) if isinstance(leaf, Tensor))
+            parts = [v if isinstance(v, Tensor) else _as_tensor(name, v, first.dtype) for v in value]  # type: ignore[union-attr]
+            return torch.stack([part.to(first.device) for part in parts])
         return torch.as_tensor(value, dtype=dtype)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{name} must be numbers or a tensor, got {value!r:.80} ({error})") from None
@@ -229,11 +219,11 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def _holds_tensor(value: Any) -> bool:
-    return any(isinstance(leaf, Tensor) for leaf in _leaves(value))
+    return isinstance(value, (list, tuple)) and any(isinstance(leaf, Tensor) for leaf in _leaves(value))
 
 
 def _plain_urn(group_sizes: TensorLike, total_count: TensorLike) -> Bounds | None:
-    """Bounds of one urn of plain whole numbers, plainly legal; None where tensors must be made to tell or to complain."""
+    """Bounds of one urn of plain whole numbers, plainly legal; None where it takes tensors to tell or to complain."""
     sizes, total = _plain(group_sizes), _plain(total_count)
     if not isinstance(sizes, list) or not sizes or not all(type(v) is int for v in (*sizes, total)):
         return None
@@ -256,8 +246,10 @@ def _bad_urn(sizes: Tensor, count: Tensor) -> Tensor:
     """Whether anything is wrong with float64 sizes or totals, one bool on their device."""
     population = sizes.sum(-1)
     return (
-        _bad_integers(sizes).any() | _bad_integers(count).any()
-        | (population > _MOST_ELEMENTS).any() | (count > population).any()
+        _bad_integers(sizes).any()
+        | _bad_integers(count).any()
+        | (population > _MOST_ELEMENTS).any()
+        | (count > population).any()
     )
 
 
@@ -294,7 +286,9 @@ def _check_importance(name: str, values: Tensor) -> None:
     if name == "weights":
         hint = " (a group that is never drawn has size 0, not weight 0)" if (values == 0).any() else ""
         raise ValueError(f"weights must be positive and finite{hint}: {describe(values, bad)}")
-    raise ValueError(f"log_weights must be finite, between -{MOST_LOG_WEIGHT:g} and {MOST_LOG_WEIGHT:g}: {describe(values, bad)}")
+    raise ValueError(
+        f"log_weights must be finite, between -{MOST_LOG_WEIGHT:g} and {MOST_LOG_WEIGHT:g}: {describe(values, bad)}"
+    )
 
 
 def check_conditionals(conditionals: str, group_order: object, num_groups: int) -> tuple[int, ...] | None:
@@ -315,12 +309,12 @@ def check_conditionals(conditionals: str, group_order: object, num_groups: int) 
 
 
 def as_temperature(temperature: TensorLike, device: torch.device, check_values: bool) -> tuple[Tensor, float | None]:
-    """The temperature in float64 on a device, and as a number where it is one that the host knows.
+    """The temperature in float64 on a device, and the highest one as a number where the host knows it.
 
     Raises:
         ValueError: unless it and its inverse are positive and finite.
     """
-    if type(temperature) in (int, float):
+    if isinstance(temperature, (int, float)) and not isinstance(temperature, bool):
         number = float(temperature)
         if not (number > 0 and math.isfinite(number) and math.isfinite(1 / number)):
             raise ValueError(f"temperature must be positive and finite, and so must its inverse: got {number}")
@@ -330,5 +324,7 @@ def as_temperature(temperature: TensorLike, device: torch.device, check_values: 
     if known or (check_values and not torch.compiler.is_compiling()):
         bad = ~((values > 0) & torch.isfinite(values) & torch.isfinite(1 / values))
         if bad.any():
-            raise ValueError(f"temperature must be positive and finite, and so must its inverse: {describe(values, bad)}")
-    return values.to(device), float(values.detach()) if known and values.numel() == 1 else None
+            raise ValueError(
+                f"temperature must be positive and finite, and so must its inverse: {describe(values, bad)}"
+            )
+    return values.to(device), float(values.detach().max()) if known and values.numel() else None

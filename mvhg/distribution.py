@@ -108,7 +108,7 @@ class MultivariateHypergeometric(Distribution):
 
     @staticmethod
     def set_default_validate_args(value: bool) -> None:
-        """Whether this library's distributions check values unless told otherwise (torch's own have a default apart)."""
+        """Whether this library's distributions check values unless told otherwise, whatever torch's default is."""
         if value not in (True, False):
             raise ValueError(f"the default of validate_args must be True or False, got {value!r}")
         MultivariateHypergeometric._validates_by_default = bool(value)
@@ -147,10 +147,6 @@ class MultivariateHypergeometric(Distribution):
             self._known_bounds = Bounds.of_tensors(self.group_sizes, self.total_count)
         return self._known_bounds
 
-    @property
-    def _largest(self) -> int:
-        return self._bounds.group
-
     def _law(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sizes, log weights and total in float64."""
         log_weights = self._importance.double()
@@ -181,11 +177,14 @@ class MultivariateHypergeometric(Distribution):
         given = self._importance
         if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(given):
             return solve_tilt(size, log_weights, total)
+        if given.is_cuda and torch.cuda.is_current_stream_capturing():  # a replay reads the weights anew
+            return solve_tilt(size, log_weights, total)
         looking = can_look(given)
         if self._tilt_of is not None:
             seen, version, tilt = self._tilt_of
             # Where the values can be compared, that also sees changes that do not count as versions.
-            if torch.equal(seen, log_weights) if looking else version == _version(given) is not None:
+            same = torch.equal(seen, log_weights) if seen is not None else version == _version(given) is not None
+            if same:
                 return tilt
         tilt = solve_tilt(size, log_weights, total)
         if not tilt.is_inference():
@@ -245,7 +244,7 @@ class MultivariateHypergeometric(Distribution):
         Raises:
             ValueError: with ``validate_args``, for counts outside the support.
         """
-        self._check_counts(value)
+        checked = self._check_counts(value)
         counts = value.double()
         if self.conditionals == "merged":
             order = self.group_order or tuple(range(self.event_shape[0]))
@@ -254,11 +253,14 @@ class MultivariateHypergeometric(Distribution):
         else:
             urn = self._urn()
             result, total = _fisher.log_probability(counts, urn), urn.total
+        if checked:
+            return result.to(self._dtype)
         tolerance = torch.maximum((1e-5 * total).clamp(min=1e-5, max=0.5), rounding(value))
         off_total = (counts.detach().sum(-1) - total).abs() > tolerance
         return torch.where(off_total, -math.inf, result).to(self._dtype)
 
-    def _check_counts(self, value: Tensor) -> None:
+    def _check_counts(self, value: Tensor) -> bool:
+        """Whether ``value`` is known to lie in the support; raises ValueError where it is known not to."""
         if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] != self.event_shape[0]:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"value must be a tensor of counts [..., {self.event_shape[0]}], got {got}")
@@ -269,10 +271,10 @@ class MultivariateHypergeometric(Distribution):
                 f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(self.batch_shape)}"
             ) from None
         if not self._validate_args or torch.compiler.is_compiling():
-            return
+            return False
         good = self.support.check(value)
         if bool(good.all()):
-            return
+            return True
         row = tuple((~good).expand(shape).nonzero()[0].tolist())
         counts, total = value.double().expand(*shape, -1)[row], int(self.total_count.expand(shape)[row])
         shown = ", ".join(f"{x:.12g}" for x in counts[:8].tolist()) + (", ..." if len(counts) > 8 else "")
