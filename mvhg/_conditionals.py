@@ -351,39 +351,44 @@ class _Tabulate(torch.autograd.Function):
         ctx.save_for_backward(*output, low, base)
 
     @staticmethod
-    @torch.no_grad()
     def backward(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]:
-        own, sums, low, base = ctx.saved_tensors
-        spans, linear = ctx.spans, ctx.linear
-        groups, count = own.shape[1], own.shape[2]
-        grads = [own_grad[:, i] for i in range(groups)]
-        carried: Tensor | None = None
-        end = sums.shape[2] - count - _MARGIN
-        for i in range(groups - 1):
-            ascending = slice(end - spans[i + 1], end)
-            grad = sums_grad[:, i, ascending].flip(1)
-            grad = grad if carried is None else grad + carried
-            if i == groups - 2:
-                grads[-1] = grads[-1] + grad
-                break
-            table = sums[:, i, ascending].flip(1)
-            later = sums[:, i + 1, end - spans[i + 2] : end].flip(1)
-            offset, width = _offset(low, base, i), spans[i + 1] + count - 1
-            grad = torch.where(table > -math.inf, grad, 0.0)
-            if linear:
-                # In units of the tables' values; what underflowed to 0 has no gradient.
-                reverse, values = own[:, i + 1].exp(), later.exp()
-                share = torch.where(table > -_DEEPEST_KEPT, grad * (-table).clamp(max=_DEEPEST_KEPT).exp(), 0.0)
-                around = stretch(values, offset - (count - 1), width, True)
-                mine = sum_products(share, around, count, ctx.depth).flip(1) * reverse
-                back = stretch(share, -offset, spans[i + 2] + count - 1, True)
-                carried = sum_products(reverse, back, spans[i + 2], ctx.depth) * values
-            else:
-                mine, carried = log_sums_gradient(own[:, i + 1], later, table, grad, offset)
-            grads[i + 1] = grads[i + 1] + mine
-        steps = torch.arange(count, dtype=torch.float64, device=own.device)
-        result = (torch.stack(grads, 1) * steps).sum(2)
-        return result, None, None, None, None, None, None
+        with torch.no_grad():
+            return _gradients(ctx, own_grad, sums_grad)
+
+
+def _gradients(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]:
+    """Of ``_Tabulate``, in its inputs."""
+    own, sums, low, base = ctx.saved_tensors
+    spans, linear = ctx.spans, ctx.linear
+    groups, count = own.shape[1], own.shape[2]
+    grads = [own_grad[:, i] for i in range(groups)]
+    carried: Tensor | None = None
+    end = sums.shape[2] - count - _MARGIN
+    for i in range(groups - 1):
+        ascending = slice(end - spans[i + 1], end)
+        grad = sums_grad[:, i, ascending].flip(1)
+        grad = grad if carried is None else grad + carried
+        if i == groups - 2:
+            grads[-1] = grads[-1] + grad
+            break
+        table = sums[:, i, ascending].flip(1)
+        later = sums[:, i + 1, end - spans[i + 2] : end].flip(1)
+        offset, width = _offset(low, base, i), spans[i + 1] + count - 1
+        grad = torch.where(table > -math.inf, grad, 0.0)
+        if linear:
+            # In units of the tables' values; what underflowed to 0 has no gradient.
+            reverse, values = own[:, i + 1].exp(), later.exp()
+            share = torch.where(table > -_DEEPEST_KEPT, grad * (-table).clamp(max=_DEEPEST_KEPT).exp(), 0.0)
+            around = stretch(values, offset - (count - 1), width, True)
+            mine = sum_products(share, around, count, ctx.depth).flip(1) * reverse
+            back = stretch(share, -offset, spans[i + 2] + count - 1, True)
+            carried = sum_products(reverse, back, spans[i + 2], ctx.depth) * values
+        else:
+            mine, carried = log_sums_gradient(own[:, i + 1], later, table, grad, offset)
+        grads[i + 1] = grads[i + 1] + mine
+    steps = torch.arange(count, dtype=torch.float64, device=own.device)
+    result = (torch.stack(grads, 1) * steps).sum(2)
+    return result, None, None, None, None, None, None
 
 
 def _offset(low: Tensor, base: Tensor, i: int) -> Tensor:

@@ -274,68 +274,73 @@ class _StraightThrough(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @torch.no_grad()
     def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any, *_: Any) -> tuple[Any, ...]:
-        own, sums, inverse, low, base, later, total, origin, instance, permutation, _, left, soft, below = (
-            ctx.saved_tensors
-        )
-        if ctx.largest is None:  # of which torch.compile hands over zeros
-            one_hot_grad = mask_grad = None
-        tables = Tables(own, sums, low, base, later, total, origin, ctx.spans, ctx.from_zero)
-        urns, groups, width = own.shape
-        dtype, device, positions = soft.dtype, soft.device, groups - 1
-        # The loss, to first order, is a sum over the groups of a slope times the count and of a value of each count.
-        slopes = None if counts_grad is None else counts_grad.gather(1, permutation)
-        values = _values_of_counts(one_hot_grad, mask_grad)
-        along = None if slopes is None else slopes[:, -1]
-        gains: Any = 0.0
-        if values is not None:
-            values = values.gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
-            size = later[:, -2] if groups > 1 else total
-            size = size if instance is None else size.index_select(0, instance)
-            rise = _slope_at(values[:, -1], left[:, -1], size)
-            along = rise if along is None else along + rise
-            gains = _windows_of(values, tables, instance)
-        places, rises = _places_and_rises(tables, left, instance, dtype)
-        steps = torch.arange(width, device=device)
-        ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)
-        # How a soft count, and what the values gain by it, depend on what is left to draw.
-        by_count, by_value = None, None
-        if positions > 1:
-            around = soft[:, 1:] * (rises - (soft[:, 1:] * rises).sum(2, keepdim=True))
-            by_count = (around * ramp).sum(2) * scale
-            by_value = None if values is None else (around * gains[:, 1:]).sum(2) * scale
-        # The derivative in what is left, after each group; of the last group, its count.
-        follows = [along]
-        for i in range(positions - 2, -1, -1):
-            change = -along if slopes is None else slopes[:, i + 1] - along
-            along = torch.addcmul(along, change, by_count[:, i])
-            along = along if by_value is None else along + by_value[:, i]
-            follows.append(along)
-        if positions:
-            slope = torch.stack(follows[::-1], 1)
-            slope = -slope if slopes is None else slopes[:, :-1] - slope
-            gains = ramp * slope.unsqueeze(2) + gains
-        weighted = soft * gains
-        weighted = torch.addcmul(weighted, soft, weighted.sum(2, keepdim=True), value=-1)
-        # Finite where a count is impossible.
-        inverse_grad = None if below is None else (weighted * below.clamp(min=-1e30)).flatten(1).sum(1)
-        grad = (weighted * scale.unsqueeze(2)).double()
-        own_grad, sums_grad = own.new_zeros(urns, positions, width), own.new_zeros(sums.numel())
-        if instance is None:
-            own_grad = grad
-            sums_grad.index_add_(0, (places.unsqueeze(2) + steps).flatten(), grad.flatten())
-        else:
-            for i, (part, place) in enumerate(zip(grad.unbind(1), places, strict=True)):
-                if _shared(i, tables, instance):
-                    rows = part.new_zeros(len(place), width).index_add_(0, _row(i, tables, left[:, i], instance), part)
-                    own_grad[:, i] = rows.reshape(urns, -1, width).sum(1)
-                else:
-                    rows = part
-                    own_grad[:, i] = part.new_zeros(urns, width).index_add_(0, instance, part)
-                sums_grad.index_add_(0, (place.unsqueeze(1) + steps).flatten(), rows.flatten())
-        own_grad = torch.nn.functional.pad(own_grad, (0, 0, 0, 1))
-        return own_grad, sums_grad.reshape(sums.shape), inverse_grad, *(None,) * 13
+        with torch.no_grad():
+            return _gradients(ctx, counts_grad, one_hot_grad, mask_grad)
+
+
+def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
+    """Of ``_StraightThrough``, in its inputs."""
+    own, sums, inverse, low, base, later, total, origin, instance, permutation, _, left, soft, below = (
+        ctx.saved_tensors
+    )
+    if ctx.largest is None:  # of which torch.compile hands over zeros
+        one_hot_grad = mask_grad = None
+    tables = Tables(own, sums, low, base, later, total, origin, ctx.spans, ctx.from_zero)
+    urns, groups, width = own.shape
+    dtype, device, positions = soft.dtype, soft.device, groups - 1
+    # The loss, to first order, is a sum over the groups of a slope times the count and of a value of each count.
+    slopes = None if counts_grad is None else counts_grad.gather(1, permutation)
+    values = _values_of_counts(one_hot_grad, mask_grad)
+    along = None if slopes is None else slopes[:, -1]
+    gains: Any = 0.0
+    if values is not None:
+        values = values.gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
+        size = later[:, -2] if groups > 1 else total
+        size = size if instance is None else size.index_select(0, instance)
+        rise = _slope_at(values[:, -1], left[:, -1], size)
+        along = rise if along is None else along + rise
+        gains = _windows_of(values, tables, instance)
+    places, rises = _places_and_rises(tables, left, instance, dtype)
+    steps = torch.arange(width, device=device)
+    ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)
+    # How a soft count, and what the values gain by it, depend on what is left to draw.
+    by_count, by_value = None, None
+    if positions > 1:
+        around = soft[:, 1:] * (rises - (soft[:, 1:] * rises).sum(2, keepdim=True))
+        by_count = (around * ramp).sum(2) * scale
+        by_value = None if values is None else (around * gains[:, 1:]).sum(2) * scale
+    # The derivative in what is left, after each group; of the last group, its count.
+    follows = [along]
+    for i in range(positions - 2, -1, -1):
+        change = -along if slopes is None else slopes[:, i + 1] - along
+        along = torch.addcmul(along, change, by_count[:, i])
+        along = along if by_value is None else along + by_value[:, i]
+        follows.append(along)
+    if positions:
+        slope = torch.stack(follows[::-1], 1)
+        slope = -slope if slopes is None else slopes[:, :-1] - slope
+        gains = ramp * slope.unsqueeze(2) + gains
+    weighted = soft * gains
+    weighted = torch.addcmul(weighted, soft, weighted.sum(2, keepdim=True), value=-1)
+    # Finite where a count is impossible.
+    inverse_grad = None if below is None else (weighted * below.clamp(min=-1e30)).flatten(1).sum(1)
+    grad = (weighted * scale.unsqueeze(2)).double()
+    own_grad, sums_grad = own.new_zeros(urns, positions, width), own.new_zeros(sums.numel())
+    if instance is None:
+        own_grad = grad
+        sums_grad.index_add_(0, (places.unsqueeze(2) + steps).flatten(), grad.flatten())
+    else:
+        for i, (part, place) in enumerate(zip(grad.unbind(1), places, strict=True)):
+            if _shared(i, tables, instance):
+                rows = part.new_zeros(len(place), width).index_add_(0, _row(i, tables, left[:, i], instance), part)
+                own_grad[:, i] = rows.reshape(urns, -1, width).sum(1)
+            else:
+                rows = part
+                own_grad[:, i] = part.new_zeros(urns, width).index_add_(0, instance, part)
+            sums_grad.index_add_(0, (place.unsqueeze(1) + steps).flatten(), rows.flatten())
+    own_grad = torch.nn.functional.pad(own_grad, (0, 0, 0, 1))
+    return own_grad, sums_grad.reshape(sums.shape), inverse_grad, *(None,) * 13
 
 
 def _places_and_rises(tables: Tables, left: Tensor, instance: Tensor | None, dtype: torch.dtype) -> tuple[Any, Any]:
