@@ -94,8 +94,12 @@ class Tables(NamedTuple):
 
     def windows(self, place: Tensor, margin: tuple[int, int] = (0, 0)) -> Tensor:
         """T_i(r - x) for the counts x of a window and so many before and after; [R, before + X + after]."""
-        flat = self.sums.reshape(-1).unfold(0, margin[0] + self.width + margin[1], 1)
-        return flat.index_select(0, place - margin[0] if margin[0] else place)
+        flat, width = self.sums.reshape(-1), margin[0] + self.width + margin[1]
+        first = place - margin[0] if margin[0] else place
+        if flat.requires_grad:  # of a view of windows the derivative is slow
+            steps = torch.arange(width, device=place.device)
+            return flat.index_select(0, (first.unsqueeze(1) + steps).flatten()).reshape(-1, width)
+        return flat.unfold(0, width, 1).index_select(0, first)
 
     def log_weights(self, i: int, place: Tensor, instance: Tensor | None) -> Tensor:
         """Conditional log-weights log p(x | r) of the group at position i, up to a constant: [R, X]."""
