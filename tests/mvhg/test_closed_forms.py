@@ -387,3 +387,35 @@ def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
 def validation_stays(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     assert EXACT._validates_by_default is None
+
+
+@pytest.mark.parametrize("exponent", [6, 10, 14])
+def test_the_largest_urns_lose_no_digits(exponent: int) -> None:
+    """The central law's closed forms, at 60 digits; the entropy, of a law near a normal one, to its next term."""
+    sizes = [2 * 10**exponent, 10**exponent, 10**exponent // 2]
+    population = sum(sizes)
+    total = population // 3
+    law = EXACT(total, sizes, log_weights=torch.zeros(3, dtype=torch.float64))
+    mean = np.array([total * m / population for m in sizes])
+    factor = total * (population - total) / (population**2 * (population - 1))
+    np.testing.assert_allclose(law.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(law.variance, [factor * m * (population - m) for m in sizes], rtol=1e-12)
+    with mpmath.workdps(60):
+
+        def log_choose(n: int, k: int) -> mpmath.mpf:
+            return mpmath.loggamma(n + 1) - mpmath.loggamma(k + 1) - mpmath.loggamma(n - k + 1)
+
+        x = [int(m) for m in mean]
+        x[0] += total - sum(x)
+        partition = log_choose(population, total)
+        expected = float(sum(log_choose(m, k) for m, k in zip(sizes, x)) - partition)
+        assert abs(float(mpmath.mpf(float(law.log_partition)) / partition - 1)) < 1e-14
+    assert_accurate(law.log_prob(torch.tensor(x)), expected, 1e-12)
+    if exponent == 14:
+        with pytest.raises(ValueError, match="entropy.*group_sizes"):
+            law.entropy()
+    else:
+        determinant = float(torch.linalg.det(law.covariance_matrix[:2, :2]))
+        assert_accurate(
+            law.entropy(), 0.5 * math.log((2 * math.pi * math.e) ** 2 * determinant), 10.0 ** (1 - exponent)
+        )
