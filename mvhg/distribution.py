@@ -326,7 +326,7 @@ class MultivariateHypergeometric(Distribution):
         return _fisher.mode(self._exact_law("mode")).to(self._dtype)
 
     def entropy(self) -> Tensor:
-        """Entropy in nats, [...]; ValueError where about ten million counts of a group matter (n of the order of 1e11)."""
+        """Entropy in nats, [...]; ValueError where millions of counts of a group matter (n of the order of 1e11)."""
         urn = self._exact_law("entropy")
         return _fisher.entropy(urn._replace(bounds=self._bounds)).to(self._dtype)
 
