@@ -46,6 +46,7 @@ class Tables(NamedTuple):
         total: int64 [E].
         origin: place in the flattened ``sums`` of s = -low_i, int64 [E, c-1]; that of s = r - low_i is r before it.
         spans: bounds of the number of remaining counts at each position; the first is base_{i-1}.
+        from_zero: whether the host knows that every low_i is 0.
     """
 
     own: Tensor
@@ -56,6 +57,7 @@ class Tables(NamedTuple):
     total: Tensor
     origin: Tensor
     spans: tuple[int, ...]
+    from_zero: bool
 
     @property
     def width(self) -> int:
@@ -92,20 +94,22 @@ class Tables(NamedTuple):
 
     def windows(self, place: Tensor, margin: tuple[int, int] = (0, 0)) -> Tensor:
         """T_i(r - x) for the counts x of a window and so many before and after; [R, before + X + after]."""
-        flat = self.sums.reshape(-1).unfold(0, margin[0] + self.width + margin[1], 1)
-        return flat.index_select(0, place - margin[0] if margin[0] else place)
+        flat, width = self.sums.reshape(-1), margin[0] + self.width + margin[1]
+        first = place - margin[0] if margin[0] else place
+        if flat.requires_grad:  # of a view of windows the derivative is slow
+            steps = torch.arange(width, device=place.device)
+            return flat.index_select(0, (first.unsqueeze(1) + steps).flatten()).reshape(-1, width)
+        return flat.unfold(0, width, 1).index_select(0, first)
 
     def log_weights(self, i: int, place: Tensor, instance: Tensor | None) -> Tensor:
-        """Conditional log-weights log p(x | r) of the group at position i, the largest 0: [R, X]."""
-        own = self.own[:, i] if instance is None else self.own[:, i].index_select(0, instance)
-        values = own + self.windows(place)
-        return values - values.amax(1, keepdim=True)
+        """Conditional log-weights log p(x | r) of the group at position i, up to a constant: [R, X]."""
+        own = self.own[:, i]
+        return (own if instance is None else own.index_select(0, instance)) + self.windows(place)
 
     def all_log_weights(self, i: int) -> Tensor:
-        """As ``log_weights``, for every number of elements left of every urn: [E spans_i, X]; NaN where impossible."""
+        """As ``log_weights``, for every number of elements left of every urn: [E spans_i, X]."""
         own = self.own[:, i].unsqueeze(1)
-        values = (own + self.windows(self.every(i)).reshape(len(own), -1, self.width)).flatten(0, 1)
-        return values - values.amax(1, keepdim=True)
+        return (own + self.windows(self.every(i)).reshape(len(own), -1, self.width)).flatten(0, 1)
 
 
 def build(
@@ -177,7 +181,9 @@ def build(
     last = columns - count - _MARGIN - 1
     first = torch.arange(last, last + urns * positions * columns, columns, device=size.device)
     origin = (low[:, :positions] + base[:, :positions]) + first.reshape(urns, positions)
-    return Tables(own, sums, low, base, later, total, origin, spans)
+    from_zero = not windowed and bounds.sizes is not None and bounds.totals is not None
+    from_zero = from_zero and max(bounds.sizes) <= bounds.population - bounds.totals  # type: ignore[operator, arg-type]
+    return Tables(own, sums, low, base, later, total, origin, spans, from_zero)
 
 
 class _Layout(NamedTuple):
@@ -337,8 +343,11 @@ class _Tabulate(torch.autograd.Function):
             reverse = terms[:, i + 1].flip(1)
             current = sum_products(reverse, later, width, depth) if linear else log_sums(reverse, later, width)
             tables.append(current.log() if linear else current)
-        width = max(spans)
-        return own, torch.stack([_reversed(table, count, width) for table in reversed(tables)], 1)
+        margin, width = count + _MARGIN, max(spans)
+        sums = own.new_full((len(own), groups - 1, width + 2 * margin), -math.inf)
+        for i, table in enumerate(reversed(tables)):
+            sums[:, i, margin + width - table.shape[1] : margin + width] = table.flip(1)
+        return own, sums
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -346,39 +355,44 @@ class _Tabulate(torch.autograd.Function):
         ctx.save_for_backward(*output, low, base)
 
     @staticmethod
-    @torch.no_grad()
     def backward(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]:
-        own, sums, low, base = ctx.saved_tensors
-        spans, linear = ctx.spans, ctx.linear
-        groups, count = own.shape[1], own.shape[2]
-        grads = [own_grad[:, i] for i in range(groups)]
-        carried: Tensor | None = None
-        end = sums.shape[2] - count - _MARGIN
-        for i in range(groups - 1):
-            ascending = slice(end - spans[i + 1], end)
-            grad = sums_grad[:, i, ascending].flip(1)
-            grad = grad if carried is None else grad + carried
-            if i == groups - 2:
-                grads[-1] = grads[-1] + grad
-                break
-            table = sums[:, i, ascending].flip(1)
-            later = sums[:, i + 1, end - spans[i + 2] : end].flip(1)
-            offset, width = _offset(low, base, i), spans[i + 1] + count - 1
-            grad = torch.where(table > -math.inf, grad, 0.0)
-            if linear:
-                # In units of the tables' values; what underflowed to 0 has no gradient.
-                reverse, values = own[:, i + 1].exp(), later.exp()
-                share = torch.where(table > -_DEEPEST_KEPT, grad * (-table).clamp(max=_DEEPEST_KEPT).exp(), 0.0)
-                around = stretch(values, offset - (count - 1), width, True)
-                mine = sum_products(share, around, count, ctx.depth).flip(1) * reverse
-                back = stretch(share, -offset, spans[i + 2] + count - 1, True)
-                carried = sum_products(reverse, back, spans[i + 2], ctx.depth) * values
-            else:
-                mine, carried = log_sums_gradient(own[:, i + 1], later, table, grad, offset)
-            grads[i + 1] = grads[i + 1] + mine
-        steps = torch.arange(count, dtype=torch.float64, device=own.device)
-        result = (torch.stack(grads, 1) * steps).sum(2)
-        return result, None, None, None, None, None, None
+        with torch.no_grad():
+            return _gradients(ctx, own_grad, sums_grad)
+
+
+def _gradients(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]:
+    """Of ``_Tabulate``, in its inputs."""
+    own, sums, low, base = ctx.saved_tensors
+    spans, linear = ctx.spans, ctx.linear
+    groups, count = own.shape[1], own.shape[2]
+    grads = [own_grad[:, i] for i in range(groups)]
+    carried: Tensor | None = None
+    end = sums.shape[2] - count - _MARGIN
+    for i in range(groups - 1):
+        ascending = slice(end - spans[i + 1], end)
+        grad = sums_grad[:, i, ascending].flip(1)
+        grad = grad if carried is None else grad + carried
+        if i == groups - 2:
+            grads[-1] = grads[-1] + grad
+            break
+        table = sums[:, i, ascending].flip(1)
+        later = sums[:, i + 1, end - spans[i + 2] : end].flip(1)
+        offset, width = _offset(low, base, i), spans[i + 1] + count - 1
+        grad = torch.where(table > -math.inf, grad, 0.0)
+        if linear:
+            # In units of the tables' values; what underflowed to 0 has no gradient.
+            reverse, values = own[:, i + 1].exp(), later.exp()
+            share = torch.where(table > -_DEEPEST_KEPT, grad * (-table).clamp(max=_DEEPEST_KEPT).exp(), 0.0)
+            around = stretch(values, offset - (count - 1), width, True)
+            mine = sum_products(share, around, count, ctx.depth).flip(1) * reverse
+            back = stretch(share, -offset, spans[i + 2] + count - 1, True)
+            carried = sum_products(reverse, back, spans[i + 2], ctx.depth) * values
+        else:
+            mine, carried = log_sums_gradient(own[:, i + 1], later, table, grad, offset)
+        grads[i + 1] = grads[i + 1] + mine
+    steps = torch.arange(count, dtype=torch.float64, device=own.device)
+    result = (torch.stack(grads, 1) * steps).sum(2)
+    return result, None, None, None, None, None, None
 
 
 def _offset(low: Tensor, base: Tensor, i: int) -> Tensor:

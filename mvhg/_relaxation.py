@@ -152,16 +152,13 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     tables = _conditionals.build(
         size, log_weights, total, orders, relaxation.merged, relaxation.depth, relaxation.bounds, relaxation.tilt, read_values
     )
-    working = dtype if relaxation.hard else torch.float64
     rows, width = num_draws * batch, tables.width
     if noise is None:
         noise = torch.rand(rows, groups - 1, width, dtype=torch.float64, device=device, generator=generator)
-        gumbel = noise.log_()
+        gumbel = noise.log_().neg_().log_().neg_()
     else:
-        gumbel = noise.reshape(rows, groups - 1, -1)[..., :width].log()
-    # In double up to here: what a float32 cannot tell from 1 is where events of probability below 1e-7 come from.
-    gumbel = gumbel.neg_().to(working).log_().neg_()
-    inverse_temperature = temperature.reciprocal().to(working).expand(num_draws, batch).flatten()
+        gumbel = noise.reshape(rows, groups - 1, -1)[..., :width].log().neg_().log_().neg_()
+    inverse_temperature = temperature.reciprocal().expand(num_draws, batch).flatten()
     draw = _draw_hard if relaxation.hard else _draw_soft
     back = permutation.argsort(-1)
     counts, one_hot, prefix_mask = draw(tables, gumbel, inverse_temperature, instance, permutation, back, dtype, largest)
@@ -227,106 +224,149 @@ class _StraightThrough(torch.autograd.Function):
         total: Tensor,
         origin: Tensor,
         spans: tuple[int, ...],
+        from_zero: bool,
         instance: Tensor | None,
         permutation: Tensor,
         back: Tensor,
         dtype: torch.dtype,
         largest: int | None,
     ) -> tuple[Tensor, ...]:
-        tables = Tables(own, sums, low, base, later, total, origin, spans)
-        working, groups = gumbel.dtype, own.shape[1]
+        tables = Tables(own, sums, low, base, later, total, origin, spans, from_zero)
         remaining = total.expand(len(gumbel)) if instance is None else total.index_select(0, instance)
-        left, counts, softs, noisy = [remaining], [], [], []
-        scale = inverse_temperature.unsqueeze(1)
-        for i in range(groups - 1):
+        left, counts, noisy, most = [remaining], [], [], []
+        for i, noise in enumerate(gumbel.unbind(1)):
             if _shared(i, tables, instance):
-                values = tables.all_log_weights(i).to(working)
+                values = tables.all_log_weights(i)
                 values = values.index_select(0, _row(i, tables, remaining, instance))  # type: ignore[arg-type]
             else:
-                values = tables.log_weights(i, tables.places(i, remaining, instance), instance).to(working)
-            perturbed = values + gumbel[:, i]
-            start = low[:, i] if instance is None else low[:, i].index_select(0, instance)
-            count = start + perturbed.argmax(1)
-            softs.append(torch.softmax(perturbed * scale, 1))
+                values = tables.log_weights(i, tables.places(i, remaining, instance), instance)
+            perturbed = values + noise
+            highest, count = perturbed.max(1)
+            if not from_zero:
+                count = count + (low[:, i] if instance is None else low[:, i].index_select(0, instance))
+            remaining = remaining - count
+            most.append(highest)
             noisy.append(perturbed)
             counts.append(count)
-            remaining = remaining - count
             left.append(remaining)
         drawn = torch.stack([*counts, remaining], 1).gather(1, back)
-        soft, noise = (torch.stack(a, 1) if a else torch.zeros_like(gumbel) for a in (softs, noisy))
-        saved = (torch.stack(left, 1), soft, noise)
+        if noisy:
+            below = torch.stack(noisy, 1) - torch.stack(most, 1).unsqueeze(2)
+            soft = torch.softmax((below * inverse_temperature.reshape(-1, 1, 1)).to(dtype), 2)
+        else:
+            below, soft = torch.zeros_like(gumbel), torch.zeros_like(gumbel, dtype=dtype)
+        saved = (torch.stack(left, 1), soft, below)
         counts_out = drawn.to(dtype)
         if largest is None:
             return counts_out, soft.new_zeros(0), soft.new_zeros(0), *saved
-        places = torch.arange(largest + 1, device=drawn.device)
+        steps = torch.arange(largest + 1, device=drawn.device)
         drawn = drawn.unsqueeze(2)
-        return counts_out, (drawn == places).to(dtype), (drawn > places[:-1]).to(dtype), *saved
+        return counts_out, (drawn == steps).to(dtype), (drawn > steps[:-1]).to(dtype), *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        own, sums, inverse_temperature, _, low, base, later, total, origin, ctx.spans, *others, _, ctx.largest = inputs
+        own, sums, inverse_temperature, _, low, base, later, total, origin, ctx.spans, ctx.from_zero, *others, _, ctx.largest = inputs
         ctx.mark_non_differentiable(*output[3:])
-        noisy = output[5] if ctx.needs_input_grad[2] else None
+        below = output[5] if ctx.needs_input_grad[2] else None
         ctx.save_for_backward(
-            own, sums, inverse_temperature, low, base, later, total, origin, *others, output[3], output[4], noisy
+            own, sums, inverse_temperature, low, base, later, total, origin, *others, output[3], output[4], below
         )
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @torch.no_grad()
     def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any, *_: Any) -> tuple[Any, ...]:
-        own, sums, inverse, low, base, later, total, origin, instance, permutation, _, left, soft, noisy = (
-            ctx.saved_tensors
-        )
-        if ctx.largest is None:  # of which torch.compile hands over zeros
-            one_hot_grad = mask_grad = None
-        tables = Tables(own, sums, low, base, later, total, origin, ctx.spans)
-        urns, groups, width = own.shape
-        working, device = soft.dtype, soft.device
-        slopes = None if counts_grad is None else counts_grad.double().gather(1, permutation)
-        values = _values_of_counts(one_hot_grad, mask_grad)
-        if values is not None:
-            values = values.to(working).gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
-        # The derivative in what is left to draw at a position; of the last group, its count.
-        along = None if slopes is None else slopes[:, -1]
-        if values is not None:
-            size = later[:, -2] if groups > 1 else total
-            size = size if instance is None else size.index_select(0, instance)
-            rise = _slope_at(values[:, -1], left[:, -1], size).double()
-            along = rise if along is None else along + rise
-        ramp = torch.arange(width, device=device, dtype=working)
-        window = ramp.long()
-        own_grads, inverse_grad = [own.new_zeros(urns, width)], None
-        sums_grad = own.new_zeros(sums.numel())
-        scale = inverse.unsqueeze(1)
-        for i in reversed(range(groups - 1)):
-            y = soft[:, i]
-            slope = -along if slopes is None else slopes[:, i] - along
-            gains = ramp * slope.to(working).unsqueeze(1)
-            if values is not None:
-                gains = gains + _window(values[:, i], low[:, i], window, instance)
-            weighted = y * gains
-            weighted = torch.addcmul(weighted, y, weighted.sum(1, keepdim=True), value=-1)
-            if noisy is not None:
-                # Finite where a count is impossible.
-                change = (weighted * noisy[:, i].clamp(min=-1e30)).sum(1)
-                inverse_grad = change if inverse_grad is None else inverse_grad + change
-            grad = weighted * scale
+        with torch.no_grad():
+            return _gradients(ctx, counts_grad, one_hot_grad, mask_grad)
+
+
+def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
+    """Of ``_StraightThrough``, in its inputs."""
+    own, sums, inverse, low, base, later, total, origin, instance, permutation, _, left, soft, below = (
+        ctx.saved_tensors
+    )
+    if ctx.largest is None:  # of which torch.compile hands over zeros
+        one_hot_grad = mask_grad = None
+    tables = Tables(own, sums, low, base, later, total, origin, ctx.spans, ctx.from_zero)
+    urns, groups, width = own.shape
+    dtype, device, positions = soft.dtype, soft.device, groups - 1
+    # The loss, to first order, is a sum over the groups of a slope times the count and of a value of each count.
+    slopes = None if counts_grad is None else counts_grad.gather(1, permutation)
+    values = _values_of_counts(one_hot_grad, mask_grad)
+    along = None if slopes is None else slopes[:, -1]
+    gains: Any = 0.0
+    if values is not None:
+        values = values.gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
+        size = later[:, -2] if groups > 1 else total
+        size = size if instance is None else size.index_select(0, instance)
+        rise = _slope_at(values[:, -1], left[:, -1], size)
+        along = rise if along is None else along + rise
+        gains = _windows_of(values, tables, instance)
+    places, rises = _places_and_rises(tables, left, instance, dtype)
+    steps = torch.arange(width, device=device)
+    ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)
+    # How a soft count, and what the values gain by it, depend on what is left to draw.
+    by_count, by_value = None, None
+    if positions > 1:
+        around = soft[:, 1:] * (rises - (soft[:, 1:] * rises).sum(2, keepdim=True))
+        by_count = (around * ramp).sum(2) * scale
+        by_value = None if values is None else (around * gains[:, 1:]).sum(2) * scale
+    # The derivative in what is left, after each group; of the last group, its count.
+    follows = [along]
+    for i in range(positions - 2, -1, -1):
+        change = -along if slopes is None else slopes[:, i + 1] - along
+        along = torch.addcmul(along, change, by_count[:, i])
+        along = along if by_value is None else along + by_value[:, i]
+        follows.append(along)
+    if positions:
+        slope = torch.stack(follows[::-1], 1)
+        slope = -slope if slopes is None else slopes[:, :-1] - slope
+        gains = ramp * slope.unsqueeze(2) + gains
+    weighted = soft * gains
+    weighted = torch.addcmul(weighted, soft, weighted.sum(2, keepdim=True), value=-1)
+    # Finite where a count is impossible.
+    inverse_grad = None if below is None else (weighted * below.clamp(min=-1e30)).flatten(1).sum(1)
+    grad = (weighted * scale.unsqueeze(2)).double()
+    own_grad, sums_grad = own.new_zeros(urns, positions, width), own.new_zeros(sums.numel())
+    if instance is None:
+        own_grad = grad
+        sums_grad.index_add_(0, (places.unsqueeze(2) + steps).flatten(), grad.flatten())
+    else:
+        for i, (part, place) in enumerate(zip(grad.unbind(1), places, strict=True)):
             if _shared(i, tables, instance):
-                row, place = _row(i, tables, left[:, i], instance), tables.every(i)
-                if i > 0:
-                    rises = _rises(tables, place).to(working).index_select(0, row)
-                    along = along + (grad * rises).sum(1).double()
-                grad = grad.new_zeros(len(place), width).index_add_(0, row, grad).double()
-                own_grads.append(grad.reshape(urns, -1, width).sum(1))
+                rows = part.new_zeros(len(place), width).index_add_(0, _row(i, tables, left[:, i], instance), part)
+                own_grad[:, i] = rows.reshape(urns, -1, width).sum(1)
             else:
-                place = tables.places(i, left[:, i], instance)
-                if i > 0:
-                    along = along + (grad * _rises(tables, place).to(working)).sum(1).double()
-                grad = grad.double()
-                own_grads.append(grad if instance is None else grad.new_zeros(urns, width).index_add_(0, instance, grad))
-            sums_grad = sums_grad.index_add(0, (place.unsqueeze(1) + window).flatten(), grad.flatten())
-        return torch.stack(own_grads[::-1], 1), sums_grad.reshape(sums.shape), inverse_grad, *(None,) * 12
+                rows = part
+                own_grad[:, i] = part.new_zeros(urns, width).index_add_(0, instance, part)
+            sums_grad.index_add_(0, (place.unsqueeze(1) + steps).flatten(), rows.flatten())
+    own_grad = torch.nn.functional.pad(own_grad, (0, 0, 0, 1))
+    return own_grad, sums_grad.reshape(sums.shape), inverse_grad, *(None,) * 13
+
+
+def _places_and_rises(tables: Tables, left: Tensor, instance: Tensor | None, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Places of what was read for each draw or row, and how it rises with what is left to draw, after position 0.
+
+    Returns:
+        Places [R, c-1], or one tensor [Q] a position where urns are shared; and rises [R, c-2, X].
+    """
+    positions, width = left.shape[1] - 1, tables.width
+    if instance is None:
+        places = tables.origin - left[:, :-1]
+        if positions < 2:
+            return places, None
+        rises = _rises(tables, places[:, 1:].flatten()).to(dtype)
+        return places, rises.reshape(len(left), -1, width)
+    every, parts = [], []
+    for i in range(positions):
+        shared = _shared(i, tables, instance)
+        place = tables.every(i) if shared else tables.places(i, left[:, i], instance)
+        every.append(place)
+        if i > 0:
+            rises = _rises(tables, place).to(dtype)
+            if shared:
+                rises = rises.index_select(0, _row(i, tables, left[:, i], instance))
+            parts.append(rises.unsqueeze(1))
+    return every, torch.cat(parts, 1) if parts else None
 
 
 def _values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> Tensor | None:
@@ -338,10 +378,14 @@ def _values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> 
     return values
 
 
-def _window(values: Tensor, low: Tensor, window: Tensor, instance: Tensor | None) -> Tensor:
-    """Entries low + window of rows [R, M + 1]: [R, X]; those beyond M do not matter."""
-    low = low if instance is None else low.index_select(0, instance)
-    return values.gather(1, (low.unsqueeze(1) + window).clamp(max=values.shape[1] - 1))
+def _windows_of(values: Tensor, tables: Tables, instance: Tensor | None) -> Tensor:
+    """Values [R, c, M + 1] of the counts in the windows of all groups but the last: [R, c-1, X]."""
+    width, last = tables.width, values.shape[2] - 1
+    if tables.from_zero and width <= last + 1:
+        return values[:, :-1, :width]
+    low = tables.low[:, :-1] if instance is None else tables.low[:, :-1].index_select(0, instance)
+    # What is beyond M does not matter.
+    return values[:, :-1].gather(2, (low.unsqueeze(2) + torch.arange(width, device=low.device)).clamp(max=last))
 
 
 def _slope_at(values: Tensor, count: Tensor, size: Tensor) -> Tensor:

@@ -103,9 +103,8 @@ def _draw_by_search(tables: Tables, i: int, remaining: Tensor, generator: torch.
         ]
         return torch.cat(parts).reshape(num_draws, batch)
     least = tables.base[:, i - 1] if i > 0 else tables.total
-    cumulative = tables.all_log_weights(i).exp().cumsum(1)
-    # A row that no draw uses may be impossible, and all else but sorted.
-    cumulative = (cumulative / cumulative[:, -1:]).nan_to_num(1.0)
+    # A row that no draw uses may be impossible; all must be sorted.
+    cumulative = _accumulated(tables.all_log_weights(i)).nan_to_num(1.0)
     # One search for all rows, each a unit above the one before.
     row = ((urn * span - least) + remaining).flatten()
     floor = torch.arange(batch * span, dtype=torch.float64, device=device).unsqueeze(1)
@@ -117,5 +116,9 @@ def _draw_by_search(tables: Tables, i: int, remaining: Tensor, generator: torch.
 
 def _cumulative(tables: Tables, i: int, remaining: Tensor, urn: Tensor) -> Tensor:
     """Cumulative probabilities [R, X], exactly 1 from the last possible count on."""
-    cumulative = tables.log_weights(i, tables.places(i, remaining, urn), urn).exp().cumsum(1)
+    return _accumulated(tables.log_weights(i, tables.places(i, remaining, urn), urn))
+
+
+def _accumulated(log_weights: Tensor) -> Tensor:
+    cumulative = (log_weights - log_weights.amax(1, keepdim=True)).exp_().cumsum(1)
     return cumulative / cumulative[:, -1:]

@@ -31,8 +31,9 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     fractional once softness has leaked into it: where a law is nearly deterministic at the edge of its support, a soft
     draw can miss that edge by up to one. Straight-through draws, whose remainders are whole, cannot.
 
-    Up to temperature 1 the tables leave out counts whose probability is below the resolution of the dtype; above it,
-    where a softmax reads far into the tails, every log-weight of the support is computed, accurate relative to itself.
+    A softmax at temperature T reads log-weights T times as far below the largest as the dtype resolves; so deep every
+    log-weight is accurate relative to itself, at a cost that hardly depends on the temperature. Draws can be
+    differentiated once: a second derivative raises RuntimeError.
 
     Example::
 
@@ -181,7 +182,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             expected = self.noise_shape(sample_shape)
             if noise.shape != expected:
                 raise ValueError(
-                    f"noise must have shape noise_shape(sample_shape) = {tuple(expected)}, got shape {tuple(noise.shape)}"
+                    f"noise must have shape noise_shape(sample_shape) = {tuple(expected)}, got {tuple(noise.shape)}"
                 )
             noise = noise.double().reshape(num_draws, batch, -1)
         shape = self._extended_shape(sample_shape)
@@ -231,6 +232,10 @@ class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometri
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> constraints.Constraint:
         return HypergeometricSupport(self.total_count, self.group_sizes)
+
+    def sample(self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None) -> Tensor:
+        """Counts [sample_shape, batch, c] in the dtype of the weights, as ``MultivariateHypergeometric.sample``."""
+        return MultivariateHypergeometric.sample(self, sample_shape, generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability under the discrete law, as in ``MultivariateHypergeometric.log_prob``."""
