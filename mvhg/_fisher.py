@@ -34,6 +34,8 @@ _MOST_BY_GAMMA = 10_000
 _LONGEST_TABLE = 256
 # Up to this many draws the other groups' laws are convolved, beyond it each of their values is an inversion of its own.
 _MOST_CONVOLVED = 1024
+# Some hundred megabytes a law and group, reached by ten thousand million draws.
+_LONGEST_WINDOW = 10_000_000
 # Numbers at a time: what fits a CPU's caches.
 _CHUNK_ELEMENTS = 1 << 19
 # Halvings of the widest bracket down to float64's resolution.
@@ -321,7 +323,7 @@ def _in_chunks(function: Callable[[Urn], Tensor], urn: Urn, elements: int) -> Te
     parts = [a.expand(*shape, groups).reshape(-1, groups).split(rows) for a in (urn.size, urn.log_weights)]
     parts += [a.expand(shape).reshape(-1).split(rows) for a in (urn.total, urn.tilt)]
     pieces = [function(Urn(m, w, n, t, urn.bounds)) for m, w, n, t in zip(*parts, strict=True)]
-    return torch.cat(pieces).reshape(*shape, *pieces[0].shape[1:])
+    return torch.cat(pieces).reshape((*shape, *pieces[0].shape[1:]))
 
 
 # Stands for the logarithm of 0 where infinities would make NaN of a gradient.
@@ -391,6 +393,11 @@ def entropy(urn: Urn) -> Tensor:
     if urn.log_weights.numel() == 0:
         return urn.log_weights.sum(-1)
     window, period = _entropy_widths(urn.bounds)
+    if window + period > _LONGEST_WINDOW:
+        raise ValueError(
+            f"entropy sums over the counts that matter, {window:,} a group for total_count {urn.bounds.total:,} and "
+            f"group_sizes up to {urn.bounds.group:,}; more than {_LONGEST_WINDOW:,} are refused"
+        )
     return _in_chunks(lambda part: _entropy(part, window, period), urn, urn.size.shape[-1] * (window + period))
 
 

@@ -12,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributions import Distribution
 
 from mvhg._bounds import Bounds
-from mvhg._device import may_be_read
 
 TensorLike: TypeAlias = Tensor | int | float | Sequence[Any]
 CONDITIONALS = ("exact", "merged")
@@ -44,7 +43,19 @@ def broadcast_shapes(*shapes: torch.Size) -> torch.Size:
 
 def can_look(*tensors: Tensor) -> bool:
     """Whether the values are on the host, outside torch.compile and torch.func.vmap: looking at them costs nothing."""
-    return all(may_be_read(t) and not isinstance(t, FakeTensor) for t in tensors)
+    if torch.compiler.is_compiling():
+        return False
+    return all(t.device.type == "cpu" and not isinstance(t, FakeTensor) and not _is_batched(t) for t in tensors)
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is a batch of values within torch.func.vmap."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
 
 
 def validates(asked: bool | None, default: bool | None) -> bool:

@@ -47,8 +47,15 @@ class MultivariateHypergeometric(Distribution):
     Only ratios of weights matter. Equal weights give the central multivariate hypergeometric distribution.
 
     Everything is computed in float64 and returned in the dtype of the weights, by an inversion formula at the saddle
-    point whose cost is O(c) for one log-probability, whatever n and m (see ``mvhg/_bernoulli_sum.py``). Log-probs,
-    ``log_partition``, moments, marginals and entropy are differentiable in the weights.
+    point whose cost is O(c) for one log-probability, mean or variance, whatever n and m (see ``_bernoulli_sum.py``), or
+    for two small groups from a table. Log-probs, ``log_partition``, moments, marginals, entropy and KL divergence are
+    differentiable in the weights, to any order.
+
+    Accuracy in float64: 1e-9 * max(1, |value|), and 1e-8 of itself for the mean or variance of a rarely drawn group.
+
+    Sizes and counts given as numbers, lists, NumPy arrays or CPU tensors are known to the host: without validation
+    nothing is then read back from the weights' device. Numbers keep their double precision, whatever torch's default
+    dtype is; results of weights given as Python numbers have that dtype.
 
     Example::
 
@@ -60,15 +67,19 @@ class MultivariateHypergeometric(Distribution):
 
     Args:
         total_count: number of draws n, a whole number or integer tensor [...], 0 <= n <= sum(m).
-        group_sizes: elements in each group m, integers [..., c]; a group may be empty.
-        weights: importance omega, positive and finite [..., c].
-        log_weights: log omega, finite [..., c]; give this or ``weights`` but not both, or neither for equal weights.
+        group_sizes: elements in each group m, integers [..., c] of sum at most 2^53 - 1; a group may be empty.
+        weights: importance omega, positive and finite [..., c]; a tensor, numbers, or a list that may hold tensors.
+        log_weights: log omega, between -1e6 and 1e6 [..., c]; give this or ``weights`` but not both, or neither for
+            equal weights.
         conditionals: ``"exact"``, or ``"merged"`` for the approximation of the paper (Eq. 3): groups are drawn one
             after another from univariate laws in which all later groups are merged into one. Under ``"merged"``,
             sampling and ``log_prob`` follow that approximation, and closed-form quantities raise.
         group_order: the order, a permutation of 0..c-1, in which groups are drawn; None is 0..c-1 for merged and a
             random order for exact (where no order changes the law).
-        validate_args: as in ``torch.distributions.Distribution``.
+        validate_args: whether to check arguments on an accelerator, by one read, and values given to ``log_prob``. What
+            is on the host is checked in any case, and nothing but numbers within ``torch.compile``. None is the default
+            of ``set_default_validate_args``, else on, also after ``torch.compile`` has switched torch's own default
+            off; a user's ``Distribution.set_default_validate_args(False)`` counts until then.
 
     Raises:
         ValueError: naming the argument, its shape and the bad values.
@@ -238,11 +249,17 @@ class MultivariateHypergeometric(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of counts [..., c], differentiable in the weights and (lgamma's extension) in the counts.
 
+        Its gradient in the counts is that of sum_i log C(m_i, x_i) + x_i log omega_i.
+
+        Args:
+            value: counts [..., c] of any real dtype.
+
         Returns:
             Tensor [...]: the broadcast of ``value``'s leading shape with the batch shape; -inf outside the support.
 
         Raises:
-            ValueError: with ``validate_args``, for counts outside the support.
+            ValueError: with ``validate_args``, for counts outside the support, naming the first such row, its sum and
+                the total.
         """
         checked = self._check_counts(value)
         counts = value.double()
@@ -309,7 +326,7 @@ class MultivariateHypergeometric(Distribution):
         return _fisher.mode(self._exact_law("mode")).to(self._dtype)
 
     def entropy(self) -> Tensor:
-        """Entropy in nats, [...]."""
+        """Entropy in nats, [...]; ValueError where millions of counts of a group matter (n of the order of 1e11)."""
         urn = self._exact_law("entropy")
         return _fisher.entropy(urn._replace(bounds=self._bounds)).to(self._dtype)
 
@@ -330,6 +347,8 @@ class MultivariateHypergeometric(Distribution):
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All count vectors, [support, batch, c] (batch dimensions are 1 where ``expand`` is False).
+
+        Time and memory go with the result: with few draws, or few left, not with the group sizes.
 
         Raises:
             NotImplementedError: if total_count or group_sizes differ within the batch.

@@ -43,7 +43,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         >>> counts[0].backward()
 
     Args:
-        temperature: positive, a number or a tensor that broadcasts with the batch shape.
+        temperature: positive, a number or a tensor that broadcasts with the batch shape; kept in float64.
         total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args: as in
             ``MultivariateHypergeometric``.
 
@@ -218,7 +218,7 @@ class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometri
         >>> counts[0].backward()
 
     Args:
-        temperature: positive, a number or a tensor that broadcasts with the batch shape.
+        temperature: positive, a number or a tensor that broadcasts with the batch shape; kept in float64.
         total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args: as in
             ``MultivariateHypergeometric``.
 

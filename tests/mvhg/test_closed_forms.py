@@ -25,14 +25,14 @@ from tests.mvhg.helpers import assert_accurate, generator, log_weights, make
 from tests.urns import ALL, BY_NAME, MEDIUM, SMALL, Urn
 
 EXACT = mvhg.MultivariateHypergeometric
-CANNOT_LOOK = ("mvhg._bernoulli_sum", "mvhg._fisher", "mvhg._validation", "mvhg.distribution")
+CANNOT_LOOK = ("_bernoulli_sum", "_fisher", "_validation", "distribution", "_relaxation", "_sampling")
 
 
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library as on an accelerator: no value may be looked at."""
     for module in CANNOT_LOOK:
-        monkeypatch.setattr(f"{module}.can_look", lambda *tensors: False)
+        monkeypatch.setattr(f"mvhg.{module}.can_look", lambda *tensors: False)
 
 
 class Reads(TorchDispatchMode):
@@ -387,3 +387,35 @@ def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
 def validation_stays(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     assert EXACT._validates_by_default is None
+
+
+@pytest.mark.parametrize("exponent", [6, 8, 14])
+def test_the_largest_urns_lose_no_digits(exponent: int) -> None:
+    """The central law's closed forms, at 60 digits; the entropy, of a law near a normal one, to its next term."""
+    sizes = [2 * 10**exponent, 10**exponent, 10**exponent // 2]
+    population = sum(sizes)
+    total = population // 3
+    law = EXACT(total, sizes, log_weights=torch.zeros(3, dtype=torch.float64))
+    mean = np.array([total * m / population for m in sizes])
+    factor = total * (population - total) / (population**2 * (population - 1))
+    np.testing.assert_allclose(law.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(law.variance, [factor * m * (population - m) for m in sizes], rtol=1e-12)
+    with mpmath.workdps(60):
+
+        def log_choose(n: int, k: int) -> mpmath.mpf:
+            return mpmath.loggamma(n + 1) - mpmath.loggamma(k + 1) - mpmath.loggamma(n - k + 1)
+
+        x = [int(m) for m in mean]
+        x[0] += total - sum(x)
+        partition = log_choose(population, total)
+        expected = float(sum(log_choose(m, k) for m, k in zip(sizes, x)) - partition)
+        assert abs(float(mpmath.mpf(float(law.log_partition)) / partition - 1)) < 1e-14
+    assert_accurate(law.log_prob(torch.tensor(x)), expected, 1e-12)
+    if exponent == 14:
+        with pytest.raises(ValueError, match="entropy.*group_sizes"):
+            law.entropy()
+    else:
+        determinant = float(torch.linalg.det(law.covariance_matrix[:2, :2]))
+        assert_accurate(
+            law.entropy(), 0.5 * math.log((2 * math.pi * math.e) ** 2 * determinant), 10.0 ** (1 - exponent)
+        )

@@ -36,6 +36,13 @@ def test_whole_counts_beyond_float32() -> None:
         assert not law.support.check(torch.tensor(impossible))
         with pytest.raises(ValueError, match="sum to total_count"):
             law.log_prob(torch.tensor(impossible))
+    law = EXACT(16_777_221, [16_777_217, 5], log_weights=torch.tensor([30.0, 0.0], dtype=DOUBLE))
+    own = law.sample((20,), generator=generator(2))
+    assert (own == torch.tensor([16_777_217, 4])).all() and law.support.check(own).all()
+    # The nearest float32 to the size is one more than it.
+    law = EXACT(16_777_221, [16_777_219, 5], log_weights=torch.zeros(2, dtype=DOUBLE))
+    assert not law.support.check(torch.tensor([16_777_220.0, 1.0], dtype=DOUBLE))
+    law = EXACT(16_777_219, [16_777_217, 5], log_weights=torch.zeros(2))
     assert law.support.check(torch.tensor([16_777_217, 2]))
     assert not law.support.check(torch.tensor([16_777_218.0, 1.0]))
 
