@@ -189,7 +189,7 @@ def build(
 class _Layout(NamedTuple):
     """How tables are made; what is decided without a look at the weights."""
 
-    count: int
+    width: int
     spans: tuple[int, ...]
     linear: bool  # probabilities are convolved, not their logarithms
     windowed: bool
@@ -206,7 +206,7 @@ def _layout(bounds: Bounds, groups: int, merged: bool, depth: float, read_values
 
 def columns(bounds: Bounds, groups: int, merged: bool, depth: float) -> int:
     """Counts in a window where values are not looked at."""
-    return _layout(bounds, groups, merged, depth, False).count
+    return _layout(bounds, groups, merged, depth, False).width
 
 
 def _supports(size: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:

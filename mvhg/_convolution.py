@@ -1,7 +1,7 @@
 """Sums of products along two rows, the second read at every shift: convolutions and their gradients.
 
-Directly, term by term, since that keeps positive terms accurate relative to themselves; in portions that stay in a
-processor's cache. Wide tables of which only the bulk is read are summed by a Fourier transform, whose error is absolute.
+Directly, term by term, since that keeps positive terms accurate relative to themselves, in portions that stay in a
+processor's cache. Tables of which only the bulk is read are summed by a Fourier transform, whose error is absolute.
 """
 
 import math
@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 _TERMS_AT_ONCE = 1 << 18
-# More terms a row than this are summed by a transform, if what lies below exp(-32) of the largest may be lost.
-_MOST_TERMS = 1 << 22
-_DEEPEST_TRANSFORM = 62.0
+# More terms a row than this are summed by a transform, if what lies below exp(-32) of the largest is not read, or where
+# nothing else is affordable hardly counts.
+_MOST_TERMS, _SHALLOW = 1 << 12, 30.0
+_MOST_AFFORDABLE, _DEEPEST_TRANSFORM = 1 << 22, 62.0
 _RESOLUTION = 1e-14
 
 
@@ -27,7 +28,8 @@ def stretch(values: Tensor, first: Tensor, width: int, zeros: bool) -> Tensor:
 def sum_products(a: Tensor, b: Tensor, width: int, depth: float) -> Tensor:
     """sum_k a[k] b[k + w] for w = 0..width-1, from a [E, K] and b [E, K + width - 1]: [E, width]."""
     urns, terms = a.shape
-    if terms * width > _MOST_TERMS and depth <= _DEEPEST_TRANSFORM:
+    shallow = terms * width > _MOST_TERMS and depth <= _SHALLOW
+    if shallow or (terms * width > _MOST_AFFORDABLE and depth <= _DEEPEST_TRANSFORM):
         return _by_transform(a, b, width)
     at_once = _TERMS_AT_ONCE if a.device.type == "cpu" else 1 << 26
     if urns * terms * width <= at_once:

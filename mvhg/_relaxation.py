@@ -150,7 +150,15 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
         permutation = permutation.index_select(0, instance)
     read_values = noise is None and can_look(relaxation.log_weights)
     tables = _conditionals.build(
-        size, log_weights, total, orders, relaxation.merged, relaxation.depth, relaxation.bounds, relaxation.tilt, read_values
+        size,
+        log_weights,
+        total,
+        orders,
+        relaxation.merged,
+        relaxation.depth,
+        relaxation.bounds,
+        relaxation.tilt,
+        read_values,
     )
     rows, width = num_draws * batch, tables.width
     if noise is None:
@@ -161,13 +169,13 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     inverse_temperature = temperature.reciprocal().expand(num_draws, batch).flatten()
     draw = _draw_hard if relaxation.hard else _draw_soft
     back = permutation.argsort(-1)
-    counts, one_hot, prefix_mask = draw(tables, gumbel, inverse_temperature, instance, permutation, back, dtype, largest)
+    counts, one_hot, prefix_mask = draw(
+        tables, gumbel, inverse_temperature, instance, permutation, back, dtype, largest
+    )
     shape = (num_draws, batch, groups)
     if largest is None:
         return Selection(*(counts.reshape(shape),) * 3)
-    return Selection(
-        counts.reshape(shape), one_hot.reshape(*shape, largest + 1), prefix_mask.reshape(*shape, largest)
-    )
+    return Selection(counts.reshape(shape), one_hot.reshape(*shape, largest + 1), prefix_mask.reshape(*shape, largest))
 
 
 def _shared(i: int, tables: Tables, instance: Tensor | None) -> bool:
@@ -265,7 +273,22 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        own, sums, inverse_temperature, _, low, base, later, total, origin, ctx.spans, ctx.from_zero, *others, _, ctx.largest = inputs
+        (
+            own,
+            sums,
+            inverse_temperature,
+            _,
+            low,
+            base,
+            later,
+            total,
+            origin,
+            ctx.spans,
+            ctx.from_zero,
+            *others,
+            _,
+            ctx.largest,
+        ) = inputs
         ctx.mark_non_differentiable(*output[3:])
         below = output[5] if ctx.needs_input_grad[2] else None
         ctx.save_for_backward(
@@ -281,9 +304,7 @@ class _StraightThrough(torch.autograd.Function):
 
 def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
     """Of ``_StraightThrough``, in its inputs."""
-    own, sums, inverse, low, base, later, total, origin, instance, permutation, _, left, soft, below = (
-        ctx.saved_tensors
-    )
+    own, sums, inverse, low, base, later, total, origin, instance, permutation, _, left, soft, below = ctx.saved_tensors
     if ctx.largest is None:  # of which torch.compile hands over zeros
         one_hot_grad = mask_grad = None
     tables = Tables(own, sums, low, base, later, total, origin, ctx.spans, ctx.from_zero)
@@ -292,7 +313,7 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
     # The loss, to first order, is a sum over the groups of a slope times the count and of a value of each count.
     slopes = None if counts_grad is None else counts_grad.gather(1, permutation)
     values = _values_of_counts(one_hot_grad, mask_grad)
-    along = None if slopes is None else slopes[:, -1]
+    along: Any = None if slopes is None else slopes[:, -1]
     gains: Any = 0.0
     if values is not None:
         values = values.gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
@@ -305,7 +326,8 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
     steps = torch.arange(width, device=device)
     ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)
     # How a soft count, and what the values gain by it, depend on what is left to draw.
-    by_count, by_value = None, None
+    by_count: Any = None
+    by_value: Any = None
     if positions > 1:
         around = soft[:, 1:] * (rises - (soft[:, 1:] * rises).sum(2, keepdim=True))
         by_count = (around * ramp).sum(2) * scale
