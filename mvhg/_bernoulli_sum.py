@@ -5,8 +5,9 @@ real theta. So its normaliser, its moments and its conditionals are all probabil
 
 P(S = s) is the Fourier inversion of a product of c closed-form characteristic functions. Moving theta to the saddle
 point, where E[S] = s, makes s the mode of S: the integrand is then concentrated near frequency zero, at most
-``_NUM_FREQUENCIES`` terms of the trapezoidal rule reach double precision whatever the sizes, and nothing cancels. The
-cost of one log-probability is therefore O(c), for any n and m, and its error is relative, in the tails as well.
+``_MOST_FREQUENCIES`` terms of the trapezoidal rule reach double precision whatever the sizes, and nothing cancels. The
+cost of one log-probability is therefore O(c), for any n and m, and its error is relative, in the tails as well. The
+formulas hold for any theta: one that is off by a fraction of the standard deviation of S costs no accuracy.
 """
 
 import math
@@ -16,60 +17,105 @@ import torch
 from torch import Tensor
 
 from mvhg._binomial import log_sigmoid
+from mvhg._validation import can_look
 
 # exp(-39) is about 1e-17: what is cut off, in frequency and by aliasing, is below double precision.
 _LOG_PRECISION = 39.0
 # The largest number of positive frequencies that these bounds need for any variance (reached near variance 19).
-_NUM_FREQUENCIES = 28
-_TILT_ITERATIONS = 24
+_MOST_FREQUENCIES = 28
 _CHUNK_ELEMENTS = 1 << 22
+# Stands for nothing drawn or nothing left, where the tilt is infinite: what it leaves in the tail is below 1e-20.
+_NOTHING = 1e-25
+_MOST_STEPS = 60
+# Where convergence cannot be looked at: the bracket shrinks 65-fold a round, then Newton's steps.
+_GRID, _GRID_ROUNDS, _BLIND_STEPS = 64, 2, 3
 
 
-def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor, stop_early: bool = False) -> Tensor:
+def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     """The theta at which sum_j size_j sigmoid(theta + log_weights_j) = total (not differentiable).
 
-    Newton's method on the log odds of the mean fraction, whose slope lies in (0, 1] and is exactly 1 far from any
-    plateau, kept inside a shrinking bracket. The number of iterations is fixed, so it can be traced and batched.
+    In closed form for one and two groups. For more, Newton's method on the logarithm of what is drawn or of what is
+    left, whichever is less, kept inside a shrinking bracket. On a CPU it stops once the sum is within 1e-7 of its
+    standard deviation; elsewhere and where it is traced or batched, its steps are fixed and no value is looked at.
 
     Args:
         size: group sizes, float64 [..., c].
         log_weights: log importance weights, float64 [..., c].
         total: 0 <= total <= sum of sizes, float64 [...]. At the two ends the tilt is infinite: a finite value beyond
             which the tail is below 1e-20 is returned.
-        stop_early: whether to stop once all have converged, which cannot be traced or batched.
 
     Returns:
         Tensor [...].
     """
     with torch.no_grad():
         size, log_weights, total = size.detach(), log_weights.detach(), total.detach()
-        present = size > 0
-        population = size.sum(-1)
-        fraction = ((total + 1e-25) / (population + 1e-25)).clamp(1e-25, 1.0)
-        rest = ((population - total) / population.clamp(min=1)).clamp(min=1e-25)
-        target = fraction.log() - rest.log()
-        low = target - torch.where(present, log_weights, -math.inf).amax(-1)
-        high = target - torch.where(present, log_weights, math.inf).amin(-1)
-        empty = population == 0
-        low, high = torch.where(empty, 0.0, low), torch.where(empty, 0.0, high)
+        if size.shape[-1] == 1:
+            size, log_weights = (torch.cat([a, torch.zeros_like(a)], -1) for a in (size, log_weights))
+        if size.shape[-1] == 2:
+            return _tilt_of_two(size, log_weights, total)
+        return _tilt_of_many(size, log_weights, total)
+
+
+def _tilt_of_two(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
+    """The positive root of a quadratic in the odds of the heavier group, or in those of the lighter one."""
+    first_heavier = log_weights[..., 0] >= log_weights[..., 1]
+    heavy = torch.where(first_heavier, log_weights[..., 0], log_weights[..., 1])
+    light = torch.where(first_heavier, log_weights[..., 1], log_weights[..., 0])
+    many, few = (torch.where(first_heavier, size[..., i], size[..., 1 - i]) for i in (0, 1))
+    drawn, left = total.clamp(min=_NOTHING), (many + few - total).clamp(min=_NOTHING)
+    ratio = (light - heavy).exp().clamp(min=1e-300)  # far beyond it, on a plateau, any tilt between the groups will do
+    b = (many - total) + (few - total) * ratio
+    root = (b * b + 4 * left * ratio * drawn).sqrt()
+    # Neither sum cancels: one is the odds of the heavier group, the other those of the lighter one.
+    at_heavy = (2 * drawn / (b + root).clamp(min=1e-300)).log() - heavy
+    at_light = ((root - b) / (2 * left)).clamp(min=1e-300).log() - light
+    return torch.where(b >= 0, at_heavy, at_light)
+
+
+def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
+    population = size.sum(-1)
+    # What is left is what is drawn, for weights 1 / omega.
+    sign = torch.where(2 * total > population, -1.0, 1.0).to(size.dtype)
+    less = torch.minimum(total, population - total).clamp(min=_NOTHING)
+    log_weights = log_weights * sign.unsqueeze(-1)
+    present = size > 0
+    odds = less.log() - (population - less).clamp(min=_NOTHING).log()
+    low = odds - torch.where(present, log_weights, -math.inf).amax(-1)
+    high = odds - torch.where(present, log_weights, math.inf).amin(-1)
+    low, high = (torch.where(population == 0, 0.0, a) for a in (low, high))
+
+    def step(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Error and variance of the sum at theta, and Newton's next theta."""
+        chance = torch.sigmoid(theta.unsqueeze(-1) + log_weights)
+        expected = size * chance
+        mean, variance = expected.sum(-1), (expected * (1 - chance)).sum(-1)
+        floored = mean.clamp(min=1e-300)
+        return mean - less, variance, theta - (floored / less).log() * (floored / variance.clamp(min=1e-300))
+
+    if not can_look(size, log_weights, total):
+        places = torch.arange(1, _GRID + 1, dtype=size.dtype, device=size.device)
+        for _ in range(_GRID_ROUNDS):
+            width = (high - low) / (_GRID + 1)
+            points = low.unsqueeze(-1) + width.unsqueeze(-1) * places  # [..., grid]
+            mean = (size.unsqueeze(-2) * torch.sigmoid(points.unsqueeze(-1) + log_weights.unsqueeze(-2))).sum(-1)
+            low = low + width * (mean < less.unsqueeze(-1)).sum(-1)
+            high = low + width
         theta = 0.5 * (low + high)
-        for _ in range(_TILT_ITERATIONS):
-            logits = theta.unsqueeze(-1) + log_weights
-            chance, opposite = torch.sigmoid(logits), torch.sigmoid(-logits)
-            mean, remainder = (size * chance).sum(-1), (size * opposite).sum(-1)
-            # Compare on the side that is small, where the difference keeps its relative accuracy.
-            error = torch.where(total * 2 <= population, mean - total, (population - total) - remainder)
-            if stop_early and bool((error.abs() <= 1e-6 * (size * chance * opposite).sum(-1).sqrt()).all()):
-                break
-            low, high = torch.where(error < 0, theta, low), torch.where(error > 0, theta, high)
-            slope = (size * chance * opposite).sum(-1) * population / (mean * remainder).clamp(min=1e-300)
-            gap = mean.clamp(min=1e-300).log() - remainder.clamp(min=1e-300).log() - target
-            newton = theta - gap / slope.clamp(min=1e-300)
-            # A step that leaves the bracket by more than rounding is a plateau: bisect there.
-            slack = 1e-12 * (1 + theta.abs())
-            outside = (newton < low - slack) | (newton > high + slack)
-            theta = torch.where(outside, 0.5 * (low + high), newton.clamp(low, high))
-        return theta
+        for _ in range(_BLIND_STEPS):
+            theta = torch.maximum(low, torch.minimum(high, step(theta)[2]))
+        return theta * sign
+    merged = torch.logsumexp(log_weights + size.log(), -1) - population.log()
+    theta = torch.maximum(low, torch.minimum(high, odds - merged.nan_to_num(0.0)))
+    for _ in range(_MOST_STEPS):
+        error, variance, newton = step(theta)
+        if bool((error.abs() <= 1e-7 * variance.sqrt() + 1e-9 * less).all()):
+            break
+        low, high = torch.where(error < 0, theta, low), torch.where(error > 0, theta, high)
+        # A step that leaves the bracket by more than rounding is a plateau: bisect there.
+        slack = 1e-12 * (1 + theta.abs())
+        outside = ~((newton >= low - slack) & (newton <= high + slack))
+        theta = torch.where(outside, 0.5 * (low + high), newton)
+    return theta * sign
 
 
 def aliasing_period(variance: Tensor, log_precision: float = _LOG_PRECISION) -> Tensor:
@@ -79,106 +125,152 @@ def aliasing_period(variance: Tensor, log_precision: float = _LOG_PRECISION) -> 
     return 2 * torch.ceil(bound / 2) + 1
 
 
-class _Spectrum(NamedTuple):
-    """The integrand of the inversion formula at the positive frequencies, each [..., K] or [..., c, K]."""
-
-    period: Tensor  # [...]
-    modulus: Tensor  # [..., K], with zeros at the frequencies past the period's half
-    phase: Tensor  # [..., K]
-    half_sine_squared: Tensor  # [..., 1, K]: sin^2(f / 2)
-    sine: Tensor  # [..., 1, K]: sin(f)
-    damping: Tensor  # [..., c, K]: |1 - p + p exp(i f)|^2
+def frequencies_for(population: int | None) -> int:
+    """How many positive frequencies urns of at most this many elements need."""
+    return _MOST_FREQUENCIES if population is None else max(1, min(_MOST_FREQUENCIES, (population + 1) // 2))
 
 
-def _spectrum(size: Tensor, logits: Tensor, total: Tensor) -> _Spectrum:
+class Spectrum(NamedTuple):
+    """The integrand of the inversion formula for P(S = total) at the K positive frequencies f, z = exp(i f).
+
+    ``real`` and ``imaginary`` are of 2 / (L P(S = total)) times the integrand, so that the conditional mean of a
+    function is its value at f = 0 over L P plus a sum with these weights (negative frequencies are the conjugates).
+    """
+
+    probability: Tensor  # [...]
+    constant: Tensor  # [...]: 1 / (L P), the weight of frequency 0
+    real: Tensor  # [..., K]
+    imaginary: Tensor  # [..., K]
+    half: Tensor  # [..., K]: sin^2(f / 2)
+    sine: Tensor  # [..., K]: sin(f)
+    inverse: Tensor  # [..., c, K]: 1 / |1 - p + p z|^2
+    chance: Tensor  # [..., c]: p
+    opposite: Tensor  # [..., c]: 1 - p
+    spread: Tensor  # [..., c]: m p (1 - p)
+
+
+def spectrum(size: Tensor, logits: Tensor, total: Tensor, frequencies: int = _MOST_FREQUENCIES) -> Spectrum:
+    """See ``Spectrum``; sizes and log odds float64 [..., c], total [...], near E[S]; differentiable in the log odds."""
     chance, opposite = torch.sigmoid(logits), torch.sigmoid(-logits)
-    variance = (size * chance * opposite).sum(-1).detach()
-    period = aliasing_period(variance)
-    index = torch.arange(1, _NUM_FREQUENCIES + 1, dtype=period.dtype, device=period.device)
-    frequency = (2 * math.pi * index / period.unsqueeze(-1)).unsqueeze(-2)  # [..., 1, K]
-    half_sine_squared, sine = torch.sin(frequency / 2).square(), torch.sin(frequency)
-    chance, opposite, size = chance.unsqueeze(-1), opposite.unsqueeze(-1), size.unsqueeze(-1)
-    damping = (1 - 4 * chance * opposite * half_sine_squared).clamp(min=1e-300)
-    log_modulus = 0.5 * (size * torch.log1p((-4 * chance * opposite * half_sine_squared).clamp(min=-1 + 1e-16))).sum(-2)
-    angle = torch.atan2(chance * sine, 1 - 2 * chance * half_sine_squared)
-    phase = (size * angle).sum(-2) - total.unsqueeze(-1) * frequency.squeeze(-2)
-    inside = 2 * index < period.unsqueeze(-1)
-    modulus = torch.where(inside, log_modulus, -math.inf).exp()
-    return _Spectrum(period, modulus, phase, half_sine_squared, sine, damping)
+    product = chance * opposite
+    spread = size * product
+    period = aliasing_period(spread.detach().sum(-1))
+    # All residues of 0..population are told apart by this one.
+    period = torch.minimum(period, 2 * torch.floor((size.sum(-1) + 1) / 2) + 1)
+    index = torch.arange(1, frequencies + 1, dtype=period.dtype, device=period.device)
+    frequency = (2 * math.pi * index) / period.unsqueeze(-1)  # [..., K]
+    half, sine = torch.sin(frequency / 2).square(), torch.sin(frequency)
+    lost = (product.unsqueeze(-1) * (-4 * half).unsqueeze(-2)).clamp(min=-1 + 1e-16)  # [..., c, K]
+    angle = torch.atan2(chance.unsqueeze(-1) * sine.unsqueeze(-2), 1 - chance.unsqueeze(-1) * (2 * half).unsqueeze(-2))
+    log_modulus = 0.5 * _weighted(size, torch.log1p(lost))
+    phase = _weighted(size, angle) - total.unsqueeze(-1) * frequency
+    modulus = torch.where(2 * index < period.unsqueeze(-1), log_modulus, -math.inf).exp()
+    real, imaginary = modulus * torch.cos(phase), modulus * torch.sin(phase)
+    scale = 1 + 2 * real.sum(-1)
+    twice = (2 / scale).unsqueeze(-1)
+    return Spectrum(
+        scale / period, 1 / scale, real * twice, imaginary * twice, half, sine, 1 / (1 + lost), chance, opposite, spread
+    )
 
 
-def _probability(spectrum: _Spectrum) -> Tensor:
-    return (1 + 2 * (spectrum.modulus * torch.cos(spectrum.phase)).sum(-1)) / spectrum.period
+def _weighted(weights: Tensor, values: Tensor) -> Tensor:
+    """sum_j weights_j values_jk, [..., K] from [..., c] and [..., c, K]."""
+    return (weights.unsqueeze(-1) * values).sum(-2)
 
 
-def log_sum_probability(size: Tensor, logits: Tensor, total: Tensor, tilted: bool = False) -> Tensor:
+def log_sum_probability(size: Tensor, logits: Tensor, total: Tensor) -> Tensor:
     """log P(S = total) for S a sum of independent Binomial(size_j, sigmoid(logits_j)).
 
     Args:
         size: numbers of trials, float64 [..., c].
         logits: log odds, float64 [..., c], differentiable to any order.
         total: integer-valued float64 [...]; outside 0..sum(size) gives -inf.
-        tilted: whether E[S] = total already, by ``solve_tilt``, so that it need not be solved again.
 
     Returns:
         Tensor of the broadcast batch shape [...], accurate relative to the probability itself.
     """
     shape = torch.broadcast_tensors(size[..., 0], logits[..., 0], total)[0].shape
     groups = size.shape[-1]
-    per_row = max(1, groups * _NUM_FREQUENCIES)
+    per_row = max(1, groups * _MOST_FREQUENCIES)
     if shape.numel() * per_row <= _CHUNK_ELEMENTS:
-        return _log_sum_probability(size, logits, total, tilted)
+        return _log_sum_probability(size, logits, total)
     parts = [a.expand(*shape, groups).reshape(-1, groups) for a in (size, logits)]
     rows = max(1, _CHUNK_ELEMENTS // per_row)
     chunks = zip(*(part.split(rows) for part in (*parts, total.expand(shape).reshape(-1))), strict=True)
-    return torch.cat([_log_sum_probability(m, w, n, tilted) for m, w, n in chunks]).reshape(shape)
+    return torch.cat([_log_sum_probability(m, w, n) for m, w, n in chunks]).reshape(shape)
 
 
-def _log_sum_probability(size: Tensor, logits: Tensor, total: Tensor, tilted: bool) -> Tensor:
+def _log_sum_probability(size: Tensor, logits: Tensor, total: Tensor) -> Tensor:
     inside = (total >= 0) & (total <= size.sum(-1))
     total = torch.where(inside, total, torch.zeros_like(total))
-    if tilted:
-        return torch.where(inside, torch.log(_probability(_spectrum(size, logits, total))), -math.inf)
     shift = solve_tilt(size, logits, total)
     moved = logits + shift.unsqueeze(-1)
-    log_probability = torch.log(_probability(_spectrum(size, moved, total)))
+    log_probability = torch.log(spectrum(size, moved, total).probability)
     change = (size * (log_sigmoid(-logits) - log_sigmoid(-moved))).sum(-1) - total * shift
     return torch.where(inside, log_probability + change, -math.inf)
 
 
-def conditional_moments(size: Tensor, logits: Tensor, total: Tensor, joint: bool) -> tuple[Tensor, Tensor]:
-    """Mean and (co)variance of X given S = total, at a tilt where E[S] = total (see ``solve_tilt``).
+class Moments(NamedTuple):
+    """Of X given S = total. Each is proportional to m p or m p (1 - p), hence accurate relative to itself."""
 
-    Both are derivatives of the log-characteristic function averaged over the inversion integrand; they are taken
-    about the unconditional means, from which they differ by O(1), so that no digits cancel for large counts.
+    ratio: Tensor  # [..., c]: E[X_j] / (m_j p_j)
+    shift: Tensor  # [..., c]: E[X_j] - m_j p_j
+    curvature: Tensor  # [..., c]: the covariance's part that is diagonal
+    variance: Tensor  # [..., c]
 
-    Args:
-        size: numbers of trials, float64 [..., c].
-        logits: tilted log odds, float64 [..., c], differentiable.
-        total: integer-valued float64 [...].
-        joint: whether to return the covariance matrix instead of the variances.
 
-    Returns:
-        Mean [..., c] and variance [..., c] or covariance [..., c, c].
+def first_moment(s: Spectrum) -> tuple[Tensor, Tensor]:
+    """``ratio`` and ``shift`` of ``Moments``.
+
+    d log(1 - p + p z)^m / d logit = m p + m p q (z - 1) / (1 - p + p z), averaged over the inversion integrand.
     """
-    spectrum = _spectrum(size, logits, total)
-    scale = (spectrum.period * _probability(spectrum)).unsqueeze(-1)
-    # Twice, since the negative frequencies are the complex conjugates.
-    weight = torch.polar(2 * spectrum.modulus / scale, spectrum.phase)  # [..., K]
-    chance, opposite = torch.sigmoid(logits).unsqueeze(-1), torch.sigmoid(-logits).unsqueeze(-1)
-    spread = size.unsqueeze(-1) * chance * opposite  # [..., c, 1]
-    # d/d logits of the log-characteristic function, minus the mean: m p q (z - 1) / (1 + p (z - 1)), z = exp(i f).
-    first = torch.complex(
-        (-2 * spectrum.half_sine_squared * (opposite - chance)).expand_as(spectrum.damping),
-        spectrum.sine.expand_as(spectrum.damping),
-    ) * (spread / spectrum.damping)
-    shift = (weight.unsqueeze(-2) * first).sum(-1).real
-    mean = size * chance.squeeze(-1) + shift
-    denominator = torch.complex(1 - 2 * chance * spectrum.half_sine_squared, chance * spectrum.sine)
-    rotation = torch.complex((1 - 2 * spectrum.half_sine_squared), spectrum.sine)
-    second = spread * rotation / denominator.square()
-    curvature = spread.squeeze(-1) / scale + (weight.unsqueeze(-2) * second).sum(-1).real
-    if not joint:
-        return mean, curvature + (weight.unsqueeze(-2) * first.square()).sum(-1).real - shift.square()
-    products = torch.einsum("...k,...ik,...jk->...ij", weight, first, first).real
-    return mean, products + torch.diag_embed(curvature) - shift.unsqueeze(-1) * shift.unsqueeze(-2)
+    sums = s.inverse @ torch.stack([s.real * s.half, s.imaginary * s.sine], -1)  # [..., c, 2]
+    average = 2 * (s.opposite - s.chance) * sums[..., 0] + sums[..., 1]
+    return 1 - s.opposite * average, -s.spread * average
+
+
+def moments(s: Spectrum) -> Moments:
+    """Of X given S = total.
+
+    Second derivatives of the log-characteristic function and products of its first ones, averaged over the inversion
+    integrand. The variance of the group that varies most is that of the others' sum, which it mirrors: its own terms
+    would cancel where the others hardly vary.
+    """
+    ratio, shift = first_moment(s)
+    skew = s.opposite - s.chance
+    columns = [s.real, s.real * s.half, s.imaginary * s.sine, s.real * s.half.square()]
+    columns += [s.real * s.sine.square(), s.imaginary * s.sine * s.half]
+    sums = (s.inverse.square() @ torch.stack(columns, -1)).unbind(-1)  # 6 of [..., c]
+    uneven = 1 - 2 * s.chance * s.opposite
+    curvature = s.spread * (s.constant.unsqueeze(-1) + sums[0] - 2 * uneven * sums[1] - skew * sums[2])
+    square = 4 * skew.square() * sums[3] - sums[4] + 4 * skew * sums[5]
+    variance = curvature + s.spread.square() * square - shift.square()
+    most = s.spread.detach().argmax(-1, keepdim=True)
+    others = torch.ones_like(s.spread).scatter(-1, most, 0.0)
+    real, imaginary = slopes(s, others.unsqueeze(-2))
+    real, imaginary = real.squeeze(-2), imaginary.squeeze(-2)
+    rest = (s.real * (real.square() - imaginary.square()) - 2 * s.imaginary * real * imaginary).sum(-1)
+    rest = rest + (others * curvature).sum(-1) - (others * shift).sum(-1).square()
+    return Moments(ratio, shift, curvature, torch.where(others == 0, rest.unsqueeze(-1), variance))
+
+
+def slopes(s: Spectrum, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_j weights_j m_j p_j q_j (z - 1) / (1 - p_j + p_j z), real and imaginary: [..., R, K] for [..., R, c]."""
+    skew = (s.opposite - s.chance).unsqueeze(-2)
+    weights = weights * s.spread.unsqueeze(-2)
+    real = -2 * s.half.unsqueeze(-2) * ((weights * skew) @ s.inverse)
+    return real, s.sine.unsqueeze(-2) * (weights @ s.inverse)
+
+
+def covariance(s: Spectrum, m: Moments) -> Tensor:
+    """Covariance matrix [..., c, c] of X given S = total, of zero row sums."""
+    unit = torch.eye(s.spread.shape[-1], dtype=s.spread.dtype, device=s.spread.device)
+    real, imaginary = slopes(s, unit)  # [..., c, K]
+    w, v = s.real.unsqueeze(-2), s.imaginary.unsqueeze(-2)
+    products = (real * w - imaginary * v) @ real.mT - (real * v + imaginary * w) @ imaginary.mT
+    matrix = products - m.shift.unsqueeze(-1) * m.shift.unsqueeze(-2)
+    matrix = matrix * (1 - unit) + torch.diag_embed(m.variance)
+    # As for the variances: the row of the group that varies most follows from the others.
+    mirror = (s.spread.detach().argmax(-1).unsqueeze(-1) == torch.arange(len(unit), device=unit.device)).to(unit.dtype)
+    project = unit * (1 - mirror).unsqueeze(-2) - mirror.unsqueeze(-1) * (1 - mirror).unsqueeze(-2)
+    return project @ matrix @ project.mT

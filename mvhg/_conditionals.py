@@ -1,236 +1,400 @@
-"""Conditional log-weights of one group after another, the chain rule of the hypergeometric law (paper Eq. 2).
+"""Conditional laws of one group after another, the chain rule of the hypergeometric law (paper Eq. 2).
 
-With r elements left to draw at group i, log p(x | r) = log Binomial(x; m_i, p_i) + log P(S_i = r - x) + const, where
-S_i is the sum over the later groups under a common tilt ("exact"), or a binomial of the one group that replaces them
-("merged", paper Eq. 3). A conditional is thus the sum of two stretches of tables, one read forwards, one backwards.
+With r elements left to draw at group i, log p(x | r) = F_i(x) + T_i(r - x) + const, where F_i is the log-pmf of a
+binomial of group i and T_i that of the sum of the later groups' binomials ("exact"), all under one common tilt, or of
+the one binomial that replaces them ("merged", paper Eq. 3). The pmf of a sum is a convolution of positive terms, in
+which nothing cancels: every entry is accurate relative to itself, however far out in the tail.
+
+The widths of the tables follow from the sizes, the total and the depth at which they are read, never from a value on a
+device; where the tables begin does depend on the weights.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from mvhg._bernoulli_sum import aliasing_period, log_sum_probability, solve_tilt
+from mvhg._bounds import Bounds
+from mvhg._convolution import log_sums, log_sums_gradient, stretch, sum_products
 from mvhg._fisher import merged_log_weight
-from mvhg._suffix_sums import suffix_sums
-from mvhg._windows import PaddedTable, log_factorial_slopes, log_factorials, periodic_windows
+from mvhg._validation import may_be_kept
 
-# Residues that a sum cannot reach hold rounding noise, maybe negative, where a logarithm is taken.
-_FLOOR = 1e-300
-
-
-class Bounds(NamedTuple):
-    """The largest values in a batch of urns, at least; known before any order of groups is drawn."""
-
-    group: int
-    population: int
-    total: int
-
-    @classmethod
-    def of(cls, size: Tensor, total: Tensor) -> "Bounds":
-        """Bounds of sizes [B, c] and totals [B]."""
-        return cls(int(size.max()), int(size.sum(1).max()), int(total.max()))
+# A float64 is subnormal below exp(-708): what is read deeper is convolved by logarithms, at some five times the cost,
+# and so is what has so few terms that the tilt would cost more.
+_DEEPEST_LINEAR = 650.0
+_DEEPEST_KEPT = 700.0
+_FEWEST_LINEAR = 64
+# Where the tilt takes a fixed number of steps, as on an accelerator, it costs more than that.
+_FEWEST_BLIND = 1 << 16
+# Columns of a table beyond its ends on each side, more than a window: neighbours of the entries at its edge.
+_MARGIN = 2
 
 
-class Rows(NamedTuple):
-    """Conditional log-weights, up to a constant, of R pairs (urn, remaining count) over a window of counts."""
+class Tables(NamedTuple):
+    """Conditional laws of E urns whose c groups are drawn in order.
 
-    log_weights: Tensor  # [R, W], float64, largest about 0, -inf outside the support
-    slopes: Tensor | None  # [R, W]: their derivative in the remaining count, up to a constant a row
-    start: Tensor  # [R]: the count of column 0
-
-
-class ConditionalTables:
-    """Tables of E urns whose groups are drawn in the given order.
-
-    Args:
-        size: group sizes in drawing order, float64 [E, c].
-        log_weights: float64 [E, c], differentiable.
-        total: float64 [E].
-        merged: whether the later groups are merged (paper) instead of summed exactly.
-        log_precision: the tables leave out counts of probability below exp(-log_precision), so that their width goes
-            with the standard deviation; None keeps the whole support, each log-weight accurate relative to itself.
-        bounds: see ``Bounds``; of the urns in any order of groups.
+    Attributes:
+        own: F_i(x) for x = low_i, low_i + 1, ..., up to a constant, -inf outside the support: [E, c, X], float64.
+        sums: T_i(s), up to a constant, in descending order of s with -inf on both sides, so that what belongs to one
+            remaining count is ascending in x: [E, c-1, P], float64.
+        low: first count of each group's window, int64 [E, c].
+        base: least s of each sum's window, int64 [E, c-1].
+        later: elements in the later groups, int64 [E, c].
+        total: int64 [E].
+        origin: place in the flattened ``sums`` of s = -low_i, int64 [E, c-1]; that of s = r - low_i is r before it.
+        spans: bounds of the number of remaining counts at each position; the first is base_{i-1}.
+        from_zero: whether the host knows that every low_i is 0.
     """
 
-    def __init__(
-        self,
-        size: Tensor,
-        log_weights: Tensor,
-        total: Tensor,
-        merged: bool,
-        log_precision: float | None,
-        bounds: "Bounds",
-    ) -> None:
-        self._bounds = bounds
-        self.size, self.total, self.merged = size.long(), total.long(), merged
-        self.num_groups = size.shape[1]
-        self.later = self.size.sum(1, keepdim=True) - self.size.cumsum(1)  # [E, c]
-        tilt = solve_tilt(
-            size, log_weights, total, stop_early=size.device.type == "cpu" and not is_batched(log_weights)
-        )
-        self.logits = log_weights + tilt.unsqueeze(1)
-        self.low = torch.zeros_like(self.size)
-        self.width = [min(bounds.group, bounds.total) + 1] * self.num_groups
-        self.sums = None
-        # The merged law is another one than the tilt is made for: its window is the whole support.
-        if log_precision is not None and not merged:
-            with torch.no_grad():
-                chance, opposite = torch.sigmoid(self.logits), torch.sigmoid(-self.logits)
-                variance = size * chance * opposite
-                # Bernstein bounds on each binomial; conditioning on the sum costs a factor of the order of its spread.
-                depth = log_precision + 0.5 * torch.log1p(6.3 * variance.sum(1, keepdim=True))
-                down = _bernstein(depth, variance, chance)
-                up = _bernstein(depth, variance, opposite)
-                self.low = torch.maximum(self.low, (size * chance - down).floor().long())
-                high = torch.minimum(self.size, self.total.unsqueeze(1)).minimum((size * chance + up).ceil().long())
-                self.width = ((high - self.low).amax(0) + 1).tolist()
-                period = int(aliasing_period(variance.sum(1).max(), float(depth.max())))
-                self.base = (size * chance).long()
-            if self.num_groups > 2:
-                self.sums = suffix_sums(size, self.logits, period, float(depth.max())).clamp(min=_FLOOR).log()
-        largest = bounds.population if merged else bounds.group
-        factorials = log_factorials(largest, size)
-        self._factorials = {width: PaddedTable(factorials, math.inf, width) for width in set(self.width)}
-        self._largest = largest
+    own: Tensor
+    sums: Tensor
+    low: Tensor
+    base: Tensor
+    later: Tensor
+    total: Tensor
+    origin: Tensor
+    spans: tuple[int, ...]
+    from_zero: bool
 
-    def rows(
-        self,
-        i: int,
-        remaining: Tensor,
-        instance: Tensor | None,
-        fraction: Tensor | None = None,
-        slopes: bool = False,
-    ) -> Rows:
-        """Conditional log-weights of the group at position ``i``.
+    @property
+    def width(self) -> int:
+        """Counts in a window."""
+        return self.own.shape[2]
+
+    def places(self, i: int, remaining: Tensor, instance: Tensor | None) -> Tensor:
+        """Places in the flattened ``sums`` that belong to count low_i of the group at position i, int64 [R].
 
         Args:
             i: position in drawing order, 0..c-2.
-            remaining: whole elements left to draw, int64 [R].
-            instance: urn of each row [R]; None where row e belongs to urn e.
-            fraction: what the remaining count has beyond ``remaining``, float64 [R], differentiable; None for whole
-                counts.
-            slopes: whether the slopes are wanted (not with a fraction, which is differentiated itself).
+            remaining: possible numbers of elements left to draw, int64 [R].
+            instance: the urn of each row [R]; None where row e belongs to urn e.
         """
-        start, size, limit, logits = self.low[:, i], self.size[:, i], self.later[:, i], self.logits[:, i]
-        if instance is not None:
-            start, size, limit, logits = (a[instance] for a in (start, size, limit, logits))
-        steps = torch.arange(self.width[i], dtype=torch.float64, device=start.device)
-        factorials = self._factorials[self.width[i]]
-        x = start.unsqueeze(1) + steps
-        own = x * logits.unsqueeze(1) - factorials.ascending(start) - factorials.descending(size - start)
-        rest, derivative = self._later_groups(i, remaining - start, limit, instance, fraction, slopes)
-        values = own + rest
-        values = values - values.detach().amax(1, keepdim=True).clamp(min=-1e300)
-        return Rows(values, derivative, start)
+        origin = self.origin[:, i]
+        return (origin if instance is None else origin.index_select(0, instance)) - remaining
 
-    def _later_groups(
-        self, i: int, first: Tensor, limit: Tensor, instance: Tensor | None, fraction: Tensor | None, slopes: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """log P(S_i = s) and its slopes for s = first, first - 1, ... (plus the fraction), each [R, W]."""
-        if not self.merged and i < self.num_groups - 2:
-            return self._tabulated(i, first, limit, instance, fraction, slopes)
-        logits = self.logits[:, i + 1]
-        if self.merged:
-            logits = merged_log_weight(self.size[:, i + 1 :].double(), self.logits[:, i + 1 :])
-        if instance is not None:
-            logits = logits[instance]
-        width = self.width[i]
-        factorials = self._factorials[width]
+    def places_within(self, i: int, remaining: Tensor, instance: Tensor | None) -> Tensor:
+        """As ``places``, for remaining counts that a window may have left out."""
+        urns, positions, columns = self.sums.shape
+        first = torch.arange(i * columns, urns * positions * columns, positions * columns, device=remaining.device)
+        first = first if instance is None else first.index_select(0, instance)
+        column = self.places(i, remaining, instance) - first
+        return first + column.clamp(_MARGIN, columns - self.width - _MARGIN)
 
-        def base(first: Tensor) -> Tensor:
-            return -factorials.descending(first) - factorials.ascending(limit - first)
+    def every(self, i: int) -> Tensor:
+        """As ``places``, for every number of elements left, possible or not, of every urn: int64 [E spans_i]."""
+        urns, positions, columns = self.sums.shape
+        least = (self.base[:, i - 1] if i > 0 else self.total).unsqueeze(1)
+        steps = torch.arange(self.spans[i], device=least.device)
+        first = torch.arange(i * columns, urns * positions * columns, positions * columns, device=least.device)
+        column = self.origin[:, i : i + 1] - first.unsqueeze(1) - least - steps
+        return (first.unsqueeze(1) + column.clamp(_MARGIN, columns - self.width - _MARGIN)).flatten()
 
-        def base_slopes(first: Tensor) -> Tensor:
-            table = PaddedTable(log_factorial_slopes(self._largest, limit), 0.0, width)
-            central = table.ascending(limit - first) - table.descending(first)
-            # One-sided at s = 0 and s = limit.
-            edge = limit.double().clamp(min=1).log()
-            return _patch(_patch(central, first, edge), first - limit, -edge)
+    def windows(self, place: Tensor, margin: tuple[int, int] = (0, 0)) -> Tensor:
+        """T_i(r - x) for the counts x of a window and so many before and after; [R, before + X + after]."""
+        flat, width = self.sums.reshape(-1), margin[0] + self.width + margin[1]
+        first = place - margin[0] if margin[0] else place
+        if flat.requires_grad:  # of a view of windows the derivative is slow
+            steps = torch.arange(width, device=place.device)
+            return flat.index_select(0, (first.unsqueeze(1) + steps).flatten()).reshape(-1, width)
+        return flat.unfold(0, width, 1).index_select(0, first)
 
-        s = first.unsqueeze(1) - torch.arange(width, dtype=torch.float64, device=first.device)
-        if fraction is None:
-            return base(first) + s * logits.unsqueeze(1), base_slopes(first) if slopes else None
-        curve = _hermite(base(first), base(first + 1), base_slopes(first), base_slopes(first + 1), fraction)
-        return curve + (s + fraction.unsqueeze(1)) * logits.unsqueeze(1), None
+    def log_weights(self, i: int, place: Tensor, instance: Tensor | None) -> Tensor:
+        """Conditional log-weights log p(x | r) of the group at position i, up to a constant: [R, X]."""
+        own = self.own[:, i]
+        return (own if instance is None else own.index_select(0, instance)) + self.windows(place)
 
-    def _tabulated(
-        self, i: int, first: Tensor, limit: Tensor, instance: Tensor | None, fraction: Tensor | None, slopes: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        values, base = self._table(i)
-        width = self.width[i]
-        s = first.unsqueeze(1) - torch.arange(width, device=first.device)
-
-        def read(table: Tensor, first: Tensor) -> Tensor:
-            return periodic_windows(table, first, width, instance)
-
-        outside = (s < 0) | (s > limit.unsqueeze(1))
-        left = read(values, first).masked_fill(outside, -torch.inf)
-        if fraction is None:
-            return left, read(self._table_slopes(i, values, base).detach(), first) if slopes else None
-        outside = (s < -1) | (s + 1 > limit.unsqueeze(1))
-        right = read(values, first + 1).masked_fill(outside, -torch.inf)
-        table = self._table_slopes(i, values, base)
-        return _hermite(left, right, read(table, first), read(table, first + 1), fraction), None
-
-    def _table(self, i: int) -> tuple[Tensor, Tensor]:
-        """log P(S_i = s) at column s modulo the table's width, [E, V], and the first s of the period it holds, [E]."""
-        if self.sums is not None:
-            values = self.sums[:, i]
-            return values, self.base[:, i + 1 :].sum(1) - values.shape[1] // 2
-        limit = self.later[:, i]
-        s = torch.arange(min(self._bounds.population, self._bounds.total) + 2, device=limit.device)
-        sizes, logits = self.size[:, None, i + 1 :].double(), self.logits[:, None, i + 1 :]
-        values = log_sum_probability(sizes, logits, torch.minimum(s, limit.unsqueeze(1)).double())
-        return values, torch.zeros_like(limit)
-
-    def _table_slopes(self, i: int, values: Tensor, base: Tensor) -> Tensor:
-        """Central differences of a table, one-sided at s = 0 and s = limit where the table holds them."""
-        period, limit = values.shape[1], self.later[:, i]
-        slopes = 0.5 * (values.roll(-1, 1) - values.roll(1, 1))
-        for edge, inward in ((torch.zeros_like(limit), 1), (limit, -1)):
-            held = (base <= edge) & (edge < base + period) & (limit > 0)
-            at = torch.remainder(edge, period).unsqueeze(1)
-            rise = values.gather(1, torch.remainder(at + inward, period)) - values.gather(1, at)
-            slopes = slopes.scatter(1, at, torch.where(held.unsqueeze(1), inward * rise, slopes.gather(1, at)))
-        return slopes
+    def all_log_weights(self, i: int) -> Tensor:
+        """As ``log_weights``, for every number of elements left of every urn: [E spans_i, X]."""
+        own = self.own[:, i].unsqueeze(1)
+        return (own + self.windows(self.every(i)).reshape(len(own), -1, self.width)).flatten(0, 1)
 
 
-def is_batched(tensor: Tensor) -> bool:
-    """Whether ``tensor`` is a batch of values within torch.func.vmap, none of which can be looked at."""
-    if torch.compiler.is_compiling():
-        return False
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
-            return True
-        tensor = functorch.get_unwrapped(tensor)
-    return False
+def build(
+    size: Tensor,
+    log_weights: Tensor,
+    total: Tensor,
+    order: Tensor,
+    merged: bool,
+    depth: float,
+    bounds: Bounds,
+    tilt: Callable[[], Tensor],
+    read_values: bool,
+) -> Tables:
+    """Tables of E = O B urns.
+
+    Args:
+        size: group sizes, float64 [B, c].
+        log_weights: float64 [B, c], differentiable once.
+        total: float64 [B].
+        order: drawing orders, int64 [O, B, c].
+        merged: whether the later groups are merged (paper) instead of summed exactly.
+        depth: counts of probability below exp(-depth) may be left out; infinity keeps the whole support.
+        bounds: of the B urns.
+        tilt: solves for the tilt [B], see ``solve_tilt``; called where it is needed.
+        read_values: whether windows may be narrowed by the weights' values, which a device would have to be asked for.
+    """
+    groups = size.shape[1]
+    merged = merged and groups > 2
+    layout = _layout(bounds, groups, merged, depth, read_values)
+    log_weights = log_weights.expand_as(order).gather(2, order).flatten(0, 1)
+    count, spans, linear, windowed = layout
+    if linear or windowed:
+        log_weights = log_weights + tilt().expand(order.shape[:2]).reshape(-1, 1)
+    with torch.no_grad():
+        if bounds.sizes is not None and bounds.totals is not None and len(set(bounds.sizes)) == 1 and not windowed:
+            # The order does not matter.
+            low, base, later, total, coefficients = _equal_groups(bounds.sizes, bounds.totals, count, size.device)
+            low, base, later = (a.expand(len(log_weights), -1) for a in (low, base, later))
+            total = total.expand(len(log_weights))
+        else:
+            size = size.expand_as(order).gather(2, order).flatten(0, 1)
+            total = total.expand(order.shape[:2]).flatten()
+            low, base, later = _supports(size, total)
+            if windowed:
+                chance, opposite = torch.sigmoid(log_weights), torch.sigmoid(-log_weights)
+                mean = size * chance
+                if read_values:
+                    variance = mean * opposite
+                    variances = float(variance.amax()), float(variance[:, 1:].sum(1).amax())
+                    count, spans = windows_within(bounds, groups, depth, *variances)
+                n = total.unsqueeze(1)
+                low = _centred(mean, low, torch.minimum(size, n), [count] * groups)
+                rest = mean.sum(1, keepdim=True) - mean.cumsum(1)
+                base = _centred(rest[:, :-1], base, torch.minimum(later, n)[:, :-1], spans[1:])
+            if not merged:
+                base = _with_last(base, low)
+            coefficients = _log_binomials(size, low, count)
+            low, base, later, total = (a.long() for a in (low, base, later, total))
+    if merged:
+        weight = torch.stack([merged_log_weight(size[:, i:], log_weights[:, i:]) for i in range(1, groups)], 1)
+        width = max(spans)
+        steps = torch.arange(width, dtype=torch.float64, device=size.device)
+        own = coefficients + log_weights.unsqueeze(2) * steps[:count]
+        sums = _log_binomials(later[:, :-1].double(), base.double(), width) + weight.unsqueeze(2) * steps
+        sums = _reversed(sums - sums.detach().amax(2, keepdim=True), count, width)
+    else:
+        own, sums = _Tabulate.apply(log_weights, coefficients, low, base, spans, linear, depth)
+    urns, positions, columns = sums.shape
+    last = columns - count - _MARGIN - 1
+    first = torch.arange(last, last + urns * positions * columns, columns, device=size.device)
+    origin = (low[:, :positions] + base[:, :positions]) + first.reshape(urns, positions)
+    from_zero = not windowed and bounds.sizes is not None and bounds.totals is not None
+    from_zero = from_zero and max(bounds.sizes) <= bounds.population - bounds.totals  # type: ignore[operator, arg-type]
+    return Tables(own, sums, low, base, later, total, origin, spans, from_zero)
 
 
-def _bernstein(depth: Tensor, variance: Tensor, step: Tensor) -> Tensor:
-    """Deviation that a sum with this variance, of terms at most ``step`` above their mean, exceeds w.p. exp(-depth)."""
-    a = depth * step / 3
-    return a + torch.sqrt(a * a + 2 * depth * variance)
+class _Layout(NamedTuple):
+    """How tables are made; what is decided without a look at the weights."""
+
+    width: int
+    spans: tuple[int, ...]
+    linear: bool  # probabilities are convolved, not their logarithms
+    windowed: bool
 
 
-def _patch(values: Tensor, column: Tensor, replacement: Tensor) -> Tensor:
-    """``values`` [R, W] with ``replacement`` [R] in the given column, where it exists."""
-    inside = (column >= 0) & (column < values.shape[1])
-    at = column.clamp(0, values.shape[1] - 1).unsqueeze(1)
-    return values.scatter(1, at, torch.where(inside.unsqueeze(1), replacement.unsqueeze(1), values.gather(1, at)))
+def _layout(bounds: Bounds, groups: int, merged: bool, depth: float, read_values: bool) -> _Layout:
+    count, spans = widths(bounds, groups)
+    terms = count * max(spans[2:], default=1)
+    if merged or groups == 1 or terms <= (_FEWEST_LINEAR if read_values else _FEWEST_BLIND):
+        return _Layout(count, spans, False, False)
+    narrow = windows_within(bounds, groups, depth)
+    return _Layout(*narrow, groups > 2 and depth <= _DEEPEST_LINEAR, narrow != (count, spans))
 
 
-def _hermite(left: Tensor, right: Tensor, left_slope: Tensor, right_slope: Tensor, fraction: Tensor) -> Tensor:
-    """Cubic interpolation between whole counts; -inf unless both ends are possible (or the count is whole)."""
-    t = fraction.unsqueeze(1)
-    whole = t.detach() == 0
-    possible = (left > -torch.inf) & (whole | (right > -torch.inf))
-    zero = torch.zeros_like(left)
-    left, right = torch.where(possible, left, zero), torch.where(possible & ~whole, right, zero)
-    # At a whole count the derivative is the slope there; the far end, which may not exist, has no weight.
-    right = torch.where(whole, left.detach(), right)
-    blend = t * t * (3 - 2 * t)
-    value = (1 - blend) * left + blend * right + t * (1 - t) * ((1 - t) * left_slope - t * right_slope)
-    return torch.where(possible, value, -torch.inf)
+def columns(bounds: Bounds, groups: int, merged: bool, depth: float) -> int:
+    """Counts in a window where values are not looked at."""
+    return _layout(bounds, groups, merged, depth, False).width
+
+
+def _supports(size: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Least counts of the groups [E, c] and of the sums [E, c-1], and the elements in the later groups [E, c]."""
+    drawn, n = size.cumsum(1), total.unsqueeze(1)
+    later = drawn[:, -1:] - drawn
+    return (size - (drawn[:, -1:] - n)).clamp(min=0), (n - drawn).clamp(min=0)[:, :-1], later
+
+
+def _with_last(base: Tensor, low: Tensor) -> Tensor:
+    """First entries of the sums' tables, of which the last is the last group's own."""
+    return torch.cat([base[:, :-1], low[:, -1:]], 1) if base.shape[1] else base
+
+
+_EQUAL_GROUPS: dict[Any, tuple[Tensor, ...]] = {}
+_MOST_KEPT = 64
+
+
+def _equal_groups(
+    sizes: tuple[int, ...], total: int, count: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Supports, total and log-binomials of an urn whose groups have one size: [1, c] and so on; kept between calls."""
+    key = (sizes, total, count, device)
+    found = _EQUAL_GROUPS.get(key) if may_be_kept(None) else None
+    if found is None:
+        size = torch.full((1, len(sizes)), sizes[0], dtype=torch.float64, device=device)
+        n = torch.full((1,), total, dtype=torch.float64, device=device)
+        low, base, later = _supports(size, n)
+        base = _with_last(base, low)
+        coefficients = _log_binomials(size, low, count)
+        found = (low.long(), base.long(), later.long(), n.long(), coefficients)
+        if may_be_kept(coefficients) and coefficients.numel() <= 1 << 16:
+            while len(_EQUAL_GROUPS) >= _MOST_KEPT:
+                _EQUAL_GROUPS.pop(next(iter(_EQUAL_GROUPS)))
+            _EQUAL_GROUPS[key] = found
+    return found  # type: ignore[return-value]
+
+
+def widths(bounds: Bounds, groups: int) -> tuple[int, tuple[int, ...]]:
+    """Bounds of the number of counts of a group and of remaining counts at each position, in any order of groups."""
+    n, population = bounds.total, bounds.population
+    if bounds.sizes is None or bounds.totals is None:
+        count = min(bounds.group, n) + 1
+        return count, (1,) + (min(n, population) + 1,) * (groups - 2) + (count,) * (groups > 1)
+    most = max(min(m, n) - max(0, m - (population - n)) for m in bounds.sizes)
+    decreasing = sorted(bounds.sizes, reverse=True)
+    spans = [min(n, population - n, sum(decreasing[:i]), sum(decreasing[: groups - i])) + 1 for i in range(groups)]
+    return most + 1, (1, *spans[1:-1], *((most + 1,) * (groups > 1)))
+
+
+def windows_within(
+    bounds: Bounds, groups: int, depth: float, variance: float = math.inf, variance_of_sums: float = math.inf
+) -> tuple[int, tuple[int, ...]]:
+    """As ``widths``, of windows that miss no more than exp(-depth) (Bernstein's inequality, on each binomial and sum).
+
+    Under the tilt the variances sum to at most n (1 - n / N), since p (1 - p) is concave, and p (1 - p) <= 1 / 4.
+    """
+    count, spans = widths(bounds, groups)
+    if math.isinf(depth):
+        return count, spans
+    whole = min(float(bounds.total), bounds.population / 4)
+    if bounds.totals is not None and bounds.sizes is not None:
+        whole = bounds.total * (1 - bounds.total / max(bounds.population, 1))
+    variance, variance_of_sums = min(variance, bounds.group / 4, whole), min(variance_of_sums, whole)
+    # Conditioning on the sum costs a factor of the order of its spread.
+    depth = depth + 0.5 * math.log1p(6.3 * whole)
+
+    def window(variance: float) -> int:
+        return 2 * math.ceil(depth / 3 + math.sqrt(depth * depth / 9 + 2 * depth * variance)) + 2
+
+    narrow = min(count, window(variance))
+    sums = [min(span, window(variance_of_sums)) for span in spans[1:-1]]
+    return narrow, (1, *sums, *((narrow,) * (groups > 1)))
+
+
+def _centred(mean: Tensor, fewest: Tensor, most: Tensor, widths: Any) -> Tensor:
+    """First counts of windows around means [E, k], within the support; k widths."""
+    columns = []
+    for k, width in enumerate(widths):
+        highest = (most[:, k] - (width - 1)).maximum(fewest[:, k])
+        columns.append((mean[:, k].floor() - (width - 2) // 2).maximum(fewest[:, k]).minimum(highest))
+    return torch.stack(columns, 1)
+
+
+def _log_binomials(size: Tensor, low: Tensor, count: int) -> Tensor:
+    """log C(m, x) - log C(m, low) for x = low + 0..count-1: [E, k, count], -inf beyond m.
+
+    Sums of logarithms of ratios: no factorials of the sizes, whose logarithms lose digits, nor tables of their length.
+    """
+    steps = torch.arange(1, count, dtype=torch.float64, device=size.device)
+    low = low.unsqueeze(-1)
+    ratios = ((size.unsqueeze(-1) - low + 1) - steps).clamp(min=0) / (low + steps)
+    return pad(ratios.log().cumsum(-1), (1, 0))
+
+
+def _reversed(sums: Tensor, count: int, width: int) -> Tensor:
+    """Tables in ascending order of s [..., S] as ``Tables`` holds them, with room for windows of so many counts."""
+    margin = count + _MARGIN
+    return pad(sums.flip(-1), (margin + width - sums.shape[-1], margin), value=-math.inf)
+
+
+class _Tabulate(torch.autograd.Function):
+    """Logits [E, c] and log-binomial coefficients [E, c, X] to ``own`` and ``sums`` of ``Tables``."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        logits: Tensor,
+        coefficients: Tensor,
+        low: Tensor,
+        base: Tensor,
+        spans: tuple[int, ...],
+        linear: bool,
+        depth: float,
+    ) -> tuple[Tensor, Tensor]:
+        count, groups = coefficients.shape[2], len(spans)
+        steps = torch.arange(count, dtype=torch.float64, device=logits.device)
+        own = torch.addcmul(coefficients, logits.unsqueeze(2), steps)
+        own = own - own.amax(2, keepdim=True)
+        if groups == 1:
+            return own, own[:, :0]
+        terms = own
+        if linear:
+            # Probabilities, so that their sums' neither grow nor fade.
+            terms = own.exp()
+            whole = terms.sum(2, keepdim=True)
+            terms, own = terms / whole, own - whole.log()
+        current = terms[:, -1]
+        tables = [own[:, -1]]
+        for i in range(groups - 3, -1, -1):
+            width = spans[i + 1]
+            later = stretch(current, _offset(low, base, i) - (count - 1), width + count - 1, linear)
+            reverse = terms[:, i + 1].flip(1)
+            current = sum_products(reverse, later, width, depth) if linear else log_sums(reverse, later, width)
+            tables.append(current.log() if linear else current)
+        margin, width = count + _MARGIN, max(spans)
+        sums = own.new_full((len(own), groups - 1, width + 2 * margin), -math.inf)
+        for i, table in enumerate(reversed(tables)):
+            sums[:, i, margin + width - table.shape[1] : margin + width] = table.flip(1)
+        return own, sums
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _, _, low, base, ctx.spans, ctx.linear, ctx.depth = inputs
+        ctx.save_for_backward(*output, low, base)
+
+    @staticmethod
+    def backward(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]:
+        with torch.no_grad():
+            return _gradients(ctx, own_grad, sums_grad)
+
+
+def _gradients(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]:
+    """Of ``_Tabulate``, in its inputs."""
+    own, sums, low, base = ctx.saved_tensors
+    spans, linear = ctx.spans, ctx.linear
+    groups, count = own.shape[1], own.shape[2]
+    grads = [own_grad[:, i] for i in range(groups)]
+    carried: Tensor | None = None
+    end = sums.shape[2] - count - _MARGIN
+    for i in range(groups - 1):
+        ascending = slice(end - spans[i + 1], end)
+        grad = sums_grad[:, i, ascending].flip(1)
+        grad = grad if carried is None else grad + carried
+        if i == groups - 2:
+            grads[-1] = grads[-1] + grad
+            break
+        table = sums[:, i, ascending].flip(1)
+        later = sums[:, i + 1, end - spans[i + 2] : end].flip(1)
+        offset, width = _offset(low, base, i), spans[i + 1] + count - 1
+        grad = torch.where(table > -math.inf, grad, 0.0)
+        if linear:
+            # In units of the tables' values; what underflowed to 0 has no gradient.
+            reverse, values = own[:, i + 1].exp(), later.exp()
+            share = torch.where(table > -_DEEPEST_KEPT, grad * (-table).clamp(max=_DEEPEST_KEPT).exp(), 0.0)
+            around = stretch(values, offset - (count - 1), width, True)
+            mine = sum_products(share, around, count, ctx.depth).flip(1) * reverse
+            back = stretch(share, -offset, spans[i + 2] + count - 1, True)
+            carried = sum_products(reverse, back, spans[i + 2], ctx.depth) * values
+        else:
+            mine, carried = log_sums_gradient(own[:, i + 1], later, table, grad, offset)
+        grads[i + 1] = grads[i + 1] + mine
+    steps = torch.arange(count, dtype=torch.float64, device=own.device)
+    result = (torch.stack(grads, 1) * steps).sum(2)
+    return result, None, None, None, None, None, None
+
+
+def _offset(low: Tensor, base: Tensor, i: int) -> Tensor:
+    """Place of s = base_i - low_{i+1} in the table of the next sum, int64 [E]."""
+    return base[:, i] - low[:, i + 1] - base[:, i + 1]

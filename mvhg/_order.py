@@ -1,10 +1,11 @@
 """The order in which groups are drawn."""
 
-import itertools
 import math
 
 import torch
 from torch import Tensor
+
+from mvhg._bounds import Bounds
 
 # A random order costs one set of tables. Up to three groups all orders are used, else this many random ones a call.
 _MOST_ORDERS = 8
@@ -18,7 +19,7 @@ def number_of_orders(num_groups: int, num_draws: int, order: tuple[int, ...] | N
 
 
 def drawing_orders(
-    size: Tensor, num_orders: int, order: tuple[int, ...] | None, generator: torch.Generator | None
+    size: Tensor, num_orders: int, order: tuple[int, ...] | None, uniform: Tensor | None, bounds: Bounds
 ) -> Tensor:
     """Permutations [num_orders, B, c] of the groups of each urn, empty groups first.
 
@@ -26,20 +27,24 @@ def drawing_orders(
 
     Args:
         size: group sizes [B, c].
-        num_orders: as ``number_of_orders`` says; with all orders of up to three groups, each appears once.
+        num_orders: as ``number_of_orders`` says.
         order: a given order, or None for random orders.
-        generator: source of randomness.
+        uniform: for random orders of more than one group, uniform variables of each draw [num_draws, B, c].
+        bounds: of the urns.
     """
     batch, groups = size.shape
-    if order is not None:
-        rank = torch.empty(groups, dtype=torch.float64, device=size.device)
-        rank[list(order)] = torch.arange(groups, dtype=torch.float64, device=size.device)
-        rank = rank.expand(num_orders, batch, groups)
-    elif num_orders > 1 and num_orders == math.factorial(groups):
-        every = torch.tensor(list(itertools.permutations(range(groups))), dtype=torch.float64, device=size.device)
-        # Shuffled for each urn, so that no draw has the same order in all of them.
-        shuffled = torch.rand(num_orders, batch, device=size.device, generator=generator).argsort(0)
-        rank = every[shuffled]
+    if order is not None or uniform is None:
+        given = tuple(range(groups)) if order is None else order
+        rank = torch.stack([torch.full((), given.index(g), device=size.device) for g in range(groups)])
+        rank = rank.double().expand(num_orders, batch, groups)
+    elif groups <= 3 and len(uniform) > num_orders > 1:
+        k = torch.arange(num_orders, device=size.device)
+        first = k // (groups - 1)
+        second = (first + 1 + k % (groups - 1)) % groups
+        every = [first, second, groups * (groups - 1) // 2 - first - second][:groups]
+        rank = torch.stack(every, 1).double().unsqueeze(1).expand(num_orders, batch, groups)
     else:
-        rank = torch.rand(num_orders, batch, groups, dtype=torch.float64, device=size.device, generator=generator)
-    return torch.where(size == 0, -1.0, rank).argsort(dim=-1, stable=True)
+        rank = uniform[:num_orders]
+    if bounds.sizes is None or 0 in bounds.sizes:
+        rank = torch.where(size == 0, -1.0, rank)
+    return rank.argsort(dim=-1, stable=True)

@@ -1,16 +1,21 @@
 """Gumbel-softmax relaxation of the conditionals (paper Section 4.3, Algorithms 1 and 2)."""
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mvhg._conditionals import Bounds, ConditionalTables, is_batched
+from mvhg import _conditionals
+from mvhg._bounds import Bounds
+from mvhg._conditionals import Tables
 from mvhg._once import once_only
 from mvhg._order import drawing_orders, number_of_orders
+from mvhg._validation import can_look
 
-# Above this temperature a softmax reads log-weights that lie below the resolution of the fast tables.
-_MOST_FAST_TEMPERATURE = 1.0
+# Urns a call with one draw each, on a CPU: what is made of so many stays in its caches.
+_URNS_AT_ONCE = 1024
 
 
 class Selection(NamedTuple):
@@ -27,238 +32,481 @@ class Selection(NamedTuple):
     prefix_mask: Tensor
 
 
-# Urns a call, on a CPU: tables of this many stay in its caches.
-_URNS_AT_ONCE = 2048
-_MOST_SHARED_ELEMENTS = 1 << 26
+class Relaxation(NamedTuple):
+    """What is drawn, of B urns.
 
-
-class Draws(NamedTuple):
-    """Relaxed draws in the caller's order of groups."""
-
-    counts: Tensor  # [num_draws, B, c], float64
-    one_hot: Tensor | None  # [num_draws, B, c, largest + 1]
-
-
-def draw_relaxed(
-    size: Tensor,
-    log_weights: Tensor,
-    total: Tensor,
-    temperature: Tensor,
-    num_draws: int,
-    hard: bool,
-    merged: bool,
-    order: tuple[int, ...] | None,
-    generator: torch.Generator | None,
-    dtype: torch.dtype,
-    largest: int | None = None,
-) -> Draws:
-    """Reparameterised draws of B urns.
-
-    With one draw an urn on a CPU, urns are taken in portions that stay in its caches.
-
-    Args:
+    Attributes:
         size: float64 [B, c].
         log_weights: float64 [B, c], differentiable.
         total: float64 [B].
-        temperature: [B], positive.
-        num_draws: draws an urn.
+        temperature: float64 [B], positive.
+        highest_temperature: where the host knows it.
         hard: whether the values are those of the largest perturbed log-weight (straight-through) or of its softmax.
         merged: paper's merged conditionals instead of the exact ones.
         order: drawing order; None is random for exact conditionals and 0..c-1 for merged ones.
-        generator: source of randomness.
         dtype: of noise, softmax and results; soft draws use float64 within, so that the counts sum to the total.
-        largest: largest group size, if one-hot vectors are wanted.
+        bounds: of the urns.
+        largest: largest group size, if one-hot vectors and prefix masks are wanted.
+        tilt: solves for the tilt [B], see ``solve_tilt``; called where it is needed.
     """
-    if num_draws == 0 or len(size) == 0:
-        empty = log_weights.expand(num_draws, *log_weights.shape)
-        return Draws(empty, None if largest is None else empty.to(dtype).unsqueeze(-1).repeat(1, 1, 1, largest + 1))
-    if num_draws == 1 and len(size) > _URNS_AT_ONCE and size.device.type == "cpu":
-        parts = [
-            _draw_relaxed(m, w, n, t, 1, hard, merged, order, generator, dtype, largest)
-            for m, w, n, t in zip(
-                *(a.split(_URNS_AT_ONCE) for a in (size, log_weights, total, temperature)), strict=True
-            )
-        ]
-        one_hot = None if largest is None else torch.cat([p.one_hot for p in parts if p.one_hot is not None], 1)
-        return Draws(torch.cat([p.counts for p in parts], 1), one_hot)
-    return _draw_relaxed(
-        size, log_weights, total, temperature, num_draws, hard, merged, order, generator, dtype, largest
+
+    size: Tensor
+    log_weights: Tensor
+    total: Tensor
+    temperature: Tensor
+    highest_temperature: float | None
+    hard: bool
+    merged: bool
+    order: tuple[int, ...] | None
+    dtype: torch.dtype
+    bounds: Bounds
+    largest: int | None
+    tilt: Callable[[], Tensor]
+
+    @property
+    def depth(self) -> float:
+        """Depth below the largest log-weight, in nats, at which the softmax still tells a count from 0.
+
+        A softmax at temperature T reads T times as deep as the working precision, exp(-20) or exp(-39), below the mode
+        of a conditional whose own place is a draw: the half is for the two together.
+        """
+        if self.highest_temperature is None:
+            return math.inf
+        precision = 20.0 if self.hard and self.dtype == torch.float32 else 39.0
+        # Soft counts wander where whole ones would not.
+        return (1 if self.hard else 2) * precision * max(1.0, self.highest_temperature + 0.5)
+
+    def part(self, rows: slice) -> "Relaxation":
+        """Some of the urns."""
+        return self._replace(
+            size=self.size[rows],
+            log_weights=self.log_weights[rows],
+            total=self.total[rows],
+            temperature=self.temperature[rows],
+            tilt=lambda: self.tilt()[rows],
+        )
+
+
+def noise_columns(relaxation: Relaxation) -> int:
+    """Uniform variables that one draw takes."""
+    groups = relaxation.size.shape[1]
+    ordering = groups if relaxation.order is None and not relaxation.merged else 0
+    return ordering + (groups - 1) * _conditionals.columns(
+        relaxation.bounds, groups, relaxation.merged, relaxation.depth
     )
 
 
-def _draw_relaxed(
-    size: Tensor,
-    log_weights: Tensor,
-    total: Tensor,
-    temperature: Tensor,
-    num_draws: int,
-    hard: bool,
-    merged: bool,
-    order: tuple[int, ...] | None,
-    generator: torch.Generator | None,
-    dtype: torch.dtype,
-    largest: int | None,
-) -> Draws:
+def draw_relaxed(
+    relaxation: Relaxation, num_draws: int, generator: torch.Generator | None, noise: Tensor | None
+) -> Selection:
+    """Reparameterised draws of B urns: counts [num_draws, B, c] in ``dtype``, and the other forms if wanted.
+
+    Args:
+        relaxation: what is drawn.
+        num_draws: draws an urn.
+        generator: source of randomness.
+        noise: uniform on [0, 1), float64 [num_draws, B, ``noise_columns``], instead of the generator's.
+    """
+    batch, groups = relaxation.size.shape
+    largest = relaxation.largest
+    if num_draws == 0 or batch == 0:
+        empty = relaxation.log_weights.to(relaxation.dtype).expand(num_draws, batch, groups)
+        if largest is None:
+            return Selection(empty, empty, empty)
+        wide = empty.unsqueeze(-1).expand(*empty.shape, largest + 1)
+        return Selection(empty, wide, wide[..., 1:])
+    if num_draws == 1 and batch > _URNS_AT_ONCE and relaxation.size.device.type == "cpu":
+        parts = []
+        for k in range(0, batch, _URNS_AT_ONCE):
+            rows = slice(k, k + _URNS_AT_ONCE)
+            part = _draw(relaxation.part(rows), 1, generator, None if noise is None else noise[:, rows])
+            parts.append(part)
+        return Selection(*(torch.cat(fields, 1) for fields in zip(*parts, strict=True)))
+    return _draw(relaxation, num_draws, generator, noise)
+
+
+def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | None, noise: Tensor | None) -> Selection:
+    size, total, dtype, largest = relaxation.size, relaxation.total, relaxation.dtype, relaxation.largest
     batch, groups = size.shape
-    if merged and order is None:
-        order = tuple(range(groups))
-    working = dtype if hard else torch.float64
-    num_orders = number_of_orders(groups, num_draws, order)
-    permutation = drawing_orders(size, num_orders, order, generator).reshape(-1, groups)  # [E, c]
-    if num_draws == num_orders:
-        instance, draw_permutation = None, permutation
-    else:
+    order = tuple(range(groups)) if relaxation.merged and relaxation.order is None else relaxation.order
+    log_weights, temperature = once_only(relaxation.log_weights), relaxation.temperature
+    if temperature.requires_grad:
+        temperature = once_only(temperature)
+    uniform = None
+    if order is None and groups > 1:
+        if noise is None:
+            uniform = torch.rand(num_draws, batch, groups, dtype=torch.float64, device=size.device, generator=generator)
+        else:
+            uniform, noise = noise[..., :groups], noise[..., groups:]
+    orders = drawing_orders(size, number_of_orders(groups, num_draws, order), order, uniform, relaxation.bounds)
+    num_orders, device = len(orders), size.device
+    instance, permutation = None, orders.flatten(0, 1)
+    if num_draws != num_orders:
         # At random, so that the order does not depend on the place of a draw.
-        draw = torch.zeros(num_draws, 1, dtype=torch.long, device=size.device)
-        if num_orders > 1:
-            draw = (torch.randperm(num_draws, device=size.device, generator=generator) % num_orders).unsqueeze(1)
-        instance = (draw * batch + torch.arange(batch, device=size.device)).reshape(-1)
-        draw_permutation = permutation[instance]
-    urns = [a.unsqueeze(0).expand(num_orders, *a.shape).flatten(0, 1) for a in (size, log_weights, total)]
-    # The fast tables' widths depend on the weights' values, which cannot be asked for within torch.func.vmap.
-    fast = not is_batched(log_weights) and bool((temperature <= _MOST_FAST_TEMPERATURE).all())
-    # exp(-20) is below the resolution of float32 and exp(-39) below that of float64.
-    precision = (39.0 if working == torch.float64 else 20.0) if fast else None
-    tables = ConditionalTables(
-        urns[0].gather(1, permutation),
-        urns[1].gather(1, permutation),
-        urns[2],
-        merged,
-        precision,
-        Bounds.of(size, total),
+        which = torch.zeros(num_draws, batch, dtype=torch.long, device=device)
+        if num_orders > 1 and uniform is not None:
+            which = (uniform[..., 0] * num_orders).long()
+        instance = (which * batch + torch.arange(batch, device=device)).flatten()
+        permutation = permutation.index_select(0, instance)
+    read_values = noise is None and can_look(relaxation.log_weights)
+    tables = _conditionals.build(
+        size,
+        log_weights,
+        total,
+        orders,
+        relaxation.merged,
+        relaxation.depth,
+        relaxation.bounds,
+        relaxation.tilt,
+        read_values,
     )
-    remaining = total.repeat(num_draws)
-    inverse_temperature = (1 / temperature).to(working).repeat(num_draws)
-    counts, one_hots = [], []
-    for i in range(groups - 1):
-        drawn, one_hot = _draw_group(
-            tables, i, remaining, instance, inverse_temperature, hard, generator, working, largest
-        )
-        remaining = remaining - drawn
-        counts.append(drawn)
-        one_hots.append(one_hot)
-    counts.append(remaining if groups > 1 else remaining + 0 * tables.logits[:, 0].expand(num_draws, -1).reshape(-1))
-    back = draw_permutation.argsort(-1)
-    result = torch.stack(counts, -1).gather(1, back).reshape(num_draws, batch, groups)
+    rows, width = num_draws * batch, tables.width
+    if noise is None:
+        noise = torch.rand(rows, groups - 1, width, dtype=torch.float64, device=device, generator=generator)
+        gumbel = noise.log_().neg_().log_().neg_()
+    else:
+        gumbel = noise.reshape(rows, groups - 1, -1)[..., :width].log().neg_().log_().neg_()
+    inverse_temperature = temperature.reciprocal().expand(num_draws, batch).flatten()
+    draw = _draw_hard if relaxation.hard else _draw_soft
+    back = permutation.argsort(-1)
+    counts, one_hot, prefix_mask = draw(
+        tables, gumbel, inverse_temperature, instance, permutation, back, dtype, largest
+    )
+    shape = (num_draws, batch, groups)
     if largest is None:
-        return Draws(result, None)
-    last_size = tables.size[:, -1] if instance is None else tables.size[instance, -1]
-    one_hots.append(_determined_one_hot(remaining, last_size, hard, working, largest))
-    stacked = torch.stack(one_hots, 1)  # type: ignore[arg-type]
-    stacked = stacked.gather(1, back.unsqueeze(-1).expand_as(stacked))
-    return Draws(result, stacked.reshape(num_draws, batch, groups, largest + 1).to(dtype))
+        return Selection(*(counts.reshape(shape),) * 3)
+    return Selection(counts.reshape(shape), one_hot.reshape(*shape, largest + 1), prefix_mask.reshape(*shape, largest))
 
 
-def _draw_group(
-    tables: ConditionalTables,
-    i: int,
-    remaining: Tensor,
-    instance: Tensor | None,
+def _shared(i: int, tables: Tables, instance: Tensor | None) -> bool:
+    """Whether draws outnumber the pairs of urn and remaining count, so that a row is made of each pair."""
+    return instance is not None and len(instance) >= 2 * len(tables.total) * tables.spans[i]
+
+
+def _row(i: int, tables: Tables, remaining: Tensor, instance: Tensor) -> Tensor:
+    """Place of each draw among the rows of all pairs of urn and remaining count, int64 [R]."""
+    least = tables.base[:, i - 1] if i > 0 else tables.total
+    urn = torch.arange(0, len(tables.total) * tables.spans[i], tables.spans[i], device=remaining.device)
+    return remaining + (urn - least).index_select(0, instance)
+
+
+def _draw_hard(
+    tables: Tables,
+    gumbel: Tensor,
     inverse_temperature: Tensor,
-    hard: bool,
-    generator: torch.Generator | None,
+    instance: Tensor | None,
+    permutation: Tensor,
+    back: Tensor,
     dtype: torch.dtype,
     largest: int | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Count of the group at position ``i``, float64 [D], and its one-hot vector [D, largest + 1]."""
-    logits, start = _conditional_logits(tables, i, remaining, instance, hard, dtype)
-    # Not ``exponential_``, which is six times slower on a CPU; above 0, so that the noise is finite.
-    uniform = torch.empty_like(logits).uniform_(torch.finfo(dtype).tiny, 1, generator=generator)
-    # Finite, for the gradient in the temperature.
-    perturbed = (logits - uniform.log_().neg_().log_()).clamp(min=-1e30)
-    soft = torch.softmax(perturbed * inverse_temperature.unsqueeze(1), -1)
-    width = soft.shape[1]
-    steps = torch.arange(width, dtype=dtype, device=soft.device)
-    count = start + (soft @ steps).double()
-    one_hot = soft
-    if hard:
-        best = perturbed.detach().argmax(-1)
-        count = (start + best) + (count - count.detach())
-        if largest is not None:
-            one_hot = torch.nn.functional.one_hot(best, width).to(dtype) + (soft - soft.detach())
-    if largest is None:
-        return count, None
-    place = (start.unsqueeze(1) + torch.arange(width, device=soft.device)).clamp(max=largest)
-    return count, torch.zeros(len(soft), largest + 1, dtype=dtype, device=soft.device).scatter_add(1, place, one_hot)
+) -> tuple[Tensor, Tensor, Tensor]:
+    result = _StraightThrough.apply(
+        tables.own,
+        tables.sums,
+        inverse_temperature,
+        gumbel,
+        *tables[2:],
+        instance,
+        permutation,
+        back,
+        dtype,
+        largest,
+    )
+    return result[0], result[1], result[2]
 
 
-def _conditional_logits(
-    tables: ConditionalTables, i: int, remaining: Tensor, instance: Tensor | None, hard: bool, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Log-weights [D, W] in ``dtype``, differentiable in the remaining count, and the count of column 0 [D]."""
-    whole = remaining.detach().round()
-    if not hard:
-        # Rounding must turn a whole count neither into a fraction nor into more than there is.
-        rounding, most = (
-            4 * torch.finfo(torch.float64).eps * tables.total.clamp(min=1),
-            tables.later[:, i] + tables.size[:, i],
-        )
-        if instance is not None:
-            rounding, most = rounding[instance], most[instance]
-        value = remaining.detach()
-        is_whole = ((value - whole).abs() <= rounding) | (value > most) | (value < 0)
-        whole = torch.where(is_whole, whole, value.floor()).clamp(min=0).minimum(most)
-        fraction = torch.where(is_whole, remaining - value, remaining - whole)
-        rows = tables.rows(i, whole.long(), instance, fraction=fraction)
-        return rows.log_weights, rows.start
-    whole = whole.long()
-    row, start = None, None
-    if instance is not None:
-        urns = len(tables.total)
-        least = whole.new_full((urns,), torch.iinfo(torch.long).max).scatter_reduce(0, instance, whole, "amin")
-        span = int((whole - least[instance]).max()) + 1
-        if urns * span <= len(whole) // 2 and urns * span * tables.width[i] <= _MOST_SHARED_ELEMENTS:
-            # Draws that share urn and remaining count share a row of log-weights.
-            row = instance * span + (whole - least[instance])
-            whole = (least.unsqueeze(1) + torch.arange(span, device=whole.device)).reshape(-1)
-            instance = torch.arange(urns, device=whole.device).repeat_interleave(span)
-    rows = tables.rows(i, whole, instance, slopes=remaining.requires_grad)
-    logits, start = rows.log_weights.to(dtype), rows.start
-    if row is not None:
-        logits, start = logits.index_select(0, row), start[row]
-    if rows.slopes is not None:
-        logits = _Along.apply(logits, remaining, rows.slopes.to(dtype), row)
-    return logits, start
-
-
-class _Along(torch.autograd.Function):
-    """Log-weights as they are; backward, they also depend on the remaining count by the given slopes."""
+class _StraightThrough(torch.autograd.Function):
+    """Draws by the largest perturbed log-weight, differentiated as draws by its softmax would be."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits: Tensor, remaining: Tensor, slopes: Tensor, row: Tensor | None) -> Tensor:
-        return logits.view_as(logits)
+    def forward(
+        own: Tensor,
+        sums: Tensor,
+        inverse_temperature: Tensor,
+        gumbel: Tensor,
+        low: Tensor,
+        base: Tensor,
+        later: Tensor,
+        total: Tensor,
+        origin: Tensor,
+        spans: tuple[int, ...],
+        from_zero: bool,
+        instance: Tensor | None,
+        permutation: Tensor,
+        back: Tensor,
+        dtype: torch.dtype,
+        largest: int | None,
+    ) -> tuple[Tensor, ...]:
+        tables = Tables(own, sums, low, base, later, total, origin, spans, from_zero)
+        remaining = total.expand(len(gumbel)) if instance is None else total.index_select(0, instance)
+        left, counts, noisy, most = [remaining], [], [], []
+        for i, noise in enumerate(gumbel.unbind(1)):
+            if _shared(i, tables, instance):
+                values = tables.all_log_weights(i)
+                values = values.index_select(0, _row(i, tables, remaining, instance))  # type: ignore[arg-type]
+            else:
+                values = tables.log_weights(i, tables.places(i, remaining, instance), instance)
+            perturbed = values + noise
+            highest, count = perturbed.max(1)
+            if not from_zero:
+                count = count + (low[:, i] if instance is None else low[:, i].index_select(0, instance))
+            remaining = remaining - count
+            most.append(highest)
+            noisy.append(perturbed)
+            counts.append(count)
+            left.append(remaining)
+        drawn = torch.stack([*counts, remaining], 1).gather(1, back)
+        if noisy:
+            below = torch.stack(noisy, 1) - torch.stack(most, 1).unsqueeze(2)
+            soft = torch.softmax((below * inverse_temperature.reshape(-1, 1, 1)).to(dtype), 2)
+        else:
+            below, soft = torch.zeros_like(gumbel), torch.zeros_like(gumbel, dtype=dtype)
+        saved = (torch.stack(left, 1), soft, below)
+        counts_out = drawn.to(dtype)
+        if largest is None:
+            return counts_out, soft.new_zeros(0), soft.new_zeros(0), *saved
+        steps = torch.arange(largest + 1, device=drawn.device)
+        drawn = drawn.unsqueeze(2)
+        return counts_out, (drawn == steps).to(dtype), (drawn > steps[:-1]).to(dtype), *saved
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2], inputs[3])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        (
+            own,
+            sums,
+            inverse_temperature,
+            _,
+            low,
+            base,
+            later,
+            total,
+            origin,
+            ctx.spans,
+            ctx.from_zero,
+            *others,
+            _,
+            ctx.largest,
+        ) = inputs
+        ctx.mark_non_differentiable(*output[3:])
+        below = output[5] if ctx.needs_input_grad[2] else None
+        ctx.save_for_backward(
+            own, sums, inverse_temperature, low, base, later, total, origin, *others, output[3], output[4], below
+        )
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        slopes, row = ctx.saved_tensors
-        if row is not None:
-            slopes = slopes.index_select(0, row)
-        # Slopes are finite, but mean nothing where a log-weight is -inf and its gradient 0.
-        derivative = once_only((grad.detach() * slopes).sum(1).double(), grad)
-        return grad, derivative, None, None
+    def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any, *_: Any) -> tuple[Any, ...]:
+        with torch.no_grad():
+            return _gradients(ctx, counts_grad, one_hot_grad, mask_grad)
 
 
-def _determined_one_hot(count: Tensor, size: Tensor, hard: bool, dtype: torch.dtype, largest: int) -> Tensor:
-    """One-hot vector of the group that takes the remainder, linear in it between whole counts; [D, largest + 1]."""
+def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
+    """Of ``_StraightThrough``, in its inputs."""
+    own, sums, inverse, low, base, later, total, origin, instance, permutation, _, left, soft, below = ctx.saved_tensors
+    if ctx.largest is None:  # of which torch.compile hands over zeros
+        one_hot_grad = mask_grad = None
+    tables = Tables(own, sums, low, base, later, total, origin, ctx.spans, ctx.from_zero)
+    urns, groups, width = own.shape
+    dtype, device, positions = soft.dtype, soft.device, groups - 1
+    # The loss, to first order, is a sum over the groups of a slope times the count and of a value of each count.
+    slopes = None if counts_grad is None else counts_grad.gather(1, permutation)
+    values = _values_of_counts(one_hot_grad, mask_grad)
+    along: Any = None if slopes is None else slopes[:, -1]
+    gains: Any = 0.0
+    if values is not None:
+        values = values.gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
+        size = later[:, -2] if groups > 1 else total
+        size = size if instance is None else size.index_select(0, instance)
+        rise = _slope_at(values[:, -1], left[:, -1], size)
+        along = rise if along is None else along + rise
+        gains = _windows_of(values, tables, instance)
+    places, rises = _places_and_rises(tables, left, instance, dtype)
+    steps = torch.arange(width, device=device)
+    ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)
+    # How a soft count, and what the values gain by it, depend on what is left to draw.
+    by_count: Any = None
+    by_value: Any = None
+    if positions > 1:
+        around = soft[:, 1:] * (rises - (soft[:, 1:] * rises).sum(2, keepdim=True))
+        by_count = (around * ramp).sum(2) * scale
+        by_value = None if values is None else (around * gains[:, 1:]).sum(2) * scale
+    # The derivative in what is left, after each group; of the last group, its count.
+    follows = [along]
+    for i in range(positions - 2, -1, -1):
+        change = -along if slopes is None else slopes[:, i + 1] - along
+        along = torch.addcmul(along, change, by_count[:, i])
+        along = along if by_value is None else along + by_value[:, i]
+        follows.append(along)
+    if positions:
+        slope = torch.stack(follows[::-1], 1)
+        slope = -slope if slopes is None else slopes[:, :-1] - slope
+        gains = ramp * slope.unsqueeze(2) + gains
+    weighted = soft * gains
+    weighted = torch.addcmul(weighted, soft, weighted.sum(2, keepdim=True), value=-1)
+    # Finite where a count is impossible.
+    inverse_grad = None if below is None else (weighted * below.clamp(min=-1e30)).flatten(1).sum(1)
+    grad = (weighted * scale.unsqueeze(2)).double()
+    own_grad, sums_grad = own.new_zeros(urns, positions, width), own.new_zeros(sums.numel())
+    if instance is None:
+        own_grad = grad
+        sums_grad.index_add_(0, (places.unsqueeze(2) + steps).flatten(), grad.flatten())
+    else:
+        for i, (part, place) in enumerate(zip(grad.unbind(1), places, strict=True)):
+            if _shared(i, tables, instance):
+                rows = part.new_zeros(len(place), width).index_add_(0, _row(i, tables, left[:, i], instance), part)
+                own_grad[:, i] = rows.reshape(urns, -1, width).sum(1)
+            else:
+                rows = part
+                own_grad[:, i] = part.new_zeros(urns, width).index_add_(0, instance, part)
+            sums_grad.index_add_(0, (place.unsqueeze(1) + steps).flatten(), rows.flatten())
+    own_grad = torch.nn.functional.pad(own_grad, (0, 0, 0, 1))
+    return own_grad, sums_grad.reshape(sums.shape), inverse_grad, *(None,) * 13
+
+
+def _places_and_rises(tables: Tables, left: Tensor, instance: Tensor | None, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Places of what was read for each draw or row, and how it rises with what is left to draw, after position 0.
+
+    Returns:
+        Places [R, c-1], or one tensor [Q] a position where urns are shared; and rises [R, c-2, X].
+    """
+    positions, width = left.shape[1] - 1, tables.width
+    if instance is None:
+        places = tables.origin - left[:, :-1]
+        if positions < 2:
+            return places, None
+        rises = _rises(tables, places[:, 1:].flatten()).to(dtype)
+        return places, rises.reshape(len(left), -1, width)
+    every, parts = [], []
+    for i in range(positions):
+        shared = _shared(i, tables, instance)
+        place = tables.every(i) if shared else tables.places(i, left[:, i], instance)
+        every.append(place)
+        if i > 0:
+            rises = _rises(tables, place).to(dtype)
+            if shared:
+                rises = rises.index_select(0, _row(i, tables, left[:, i], instance))
+            parts.append(rises.unsqueeze(1))
+    return every, torch.cat(parts, 1) if parts else None
+
+
+def _values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> Tensor | None:
+    """What the loss gains, to first order and up to a constant, if a group's count is 0..M: [R, c, M + 1] or None."""
+    values = one_hot_grad
+    if mask_grad is not None:
+        prefix = torch.nn.functional.pad(mask_grad.cumsum(2), (1, 0))
+        values = prefix if values is None else values + prefix
+    return values
+
+
+def _windows_of(values: Tensor, tables: Tables, instance: Tensor | None) -> Tensor:
+    """Values [R, c, M + 1] of the counts in the windows of all groups but the last: [R, c-1, X]."""
+    width, last = tables.width, values.shape[2] - 1
+    if tables.from_zero and width <= last + 1:
+        return values[:, :-1, :width]
+    low = tables.low[:, :-1] if instance is None else tables.low[:, :-1].index_select(0, instance)
+    # What is beyond M does not matter.
+    return values[:, :-1].gather(2, (low.unsqueeze(2) + torch.arange(width, device=low.device)).clamp(max=last))
+
+
+def _slope_at(values: Tensor, count: Tensor, size: Tensor) -> Tensor:
+    """Mean of the differences to the two neighbours of a count within 0..size, or the only one; [R]."""
+    size = size.clamp(max=values.shape[1] - 1)
+    upper, lower = torch.minimum(count + 1, size), (count - 1).clamp(min=0)
+    rise = values.gather(1, upper.unsqueeze(1)) - values.gather(1, lower.unsqueeze(1))
+    return rise.squeeze(1) / (upper - lower).clamp(min=1)
+
+
+def _rises(tables: Tables, place: Tensor) -> Tensor:
+    """Derivative of T_i(r - x) in r: central differences, one-sided at the ends of the support; [Q, X]."""
+    around = tables.windows(place, (1, 1))
+    rise = around[:, :-1] - around[:, 1:]
+    known = rise.isfinite()
+    rise = torch.where(known, rise, 0.0)
+    return (rise[:, :-1] + rise[:, 1:]) / (known[:, :-1].to(rise.dtype) + known[:, 1:]).clamp(min=1)
+
+
+def _draw_soft(
+    tables: Tables,
+    gumbel: Tensor,
+    inverse_temperature: Tensor,
+    instance: Tensor | None,
+    permutation: Tensor,
+    back: Tensor,
+    dtype: torch.dtype,
+    largest: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    groups, width = tables.own.shape[1], tables.width
+    per_row = [a if instance is None else a.index_select(0, instance) for a in (tables.total, tables.low, tables.later)]
+    total, low, later = per_row
+    remaining = total.double()
+    rounding = 4 * torch.finfo(torch.float64).eps * remaining.clamp(min=1)
+    steps = torch.arange(width, device=gumbel.device)
+    counts, one_hots = [], []
+    for i in range(groups - 1):
+        most = later[:, i - 1] if i > 0 else total
+        whole, fraction = _split(remaining, most, rounding)
+        place = tables.places_within(i, whole, instance)
+        own = tables.own[:, i] if instance is None else tables.own[:, i].index_select(0, instance)
+        values = own + _interpolated(tables.windows(place, (2, 1)), fraction)
+        values = values - values.detach().amax(1, keepdim=True).clamp(min=-1e300)
+        # Finite, for the gradient in the temperature.
+        perturbed = (values + gumbel[:, i]).clamp(min=-1e30)
+        soft = torch.softmax(perturbed * inverse_temperature.unsqueeze(1), 1)
+        count = low[:, i] + (soft * steps).sum(1)
+        remaining = remaining - count
+        counts.append(count)
+        if largest is not None:
+            place = (low[:, i].unsqueeze(1) + steps).clamp(max=largest)
+            one_hots.append(soft.new_zeros(len(soft), largest + 1).scatter_add(1, place, soft))
+    counts.append(remaining if groups > 1 else remaining + 0 * tables.own[:, 0, :1].sum())
+    drawn = torch.stack(counts, 1).gather(1, back)
+    if largest is None:
+        return drawn.to(dtype), drawn, drawn
+    one_hots.append(_determined(remaining, later[:, -2] if groups > 1 else total, largest))
+    one_hot = torch.stack(one_hots, 1)
+    one_hot = one_hot.gather(1, back.unsqueeze(2).expand_as(one_hot)).to(dtype)
+    return drawn.to(dtype), one_hot, one_hot[..., 1:].flip(-1).cumsum(-1).flip(-1)
+
+
+def _split(remaining: Tensor, most: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole part and differentiable fraction of what is left to draw; rounding makes no whole count a fraction."""
+    value = remaining.detach()
+    whole = value.round()
+    is_whole = ((value - whole).abs() <= rounding) | (value > most) | (value < 0)
+    whole = torch.where(is_whole, whole, value.floor()).clamp(min=0).minimum(most)
+    return whole.long(), torch.where(is_whole, remaining - value, remaining - whole)
+
+
+def _interpolated(values: Tensor, fraction: Tensor) -> Tensor:
+    """Cubic between whole counts, by central differences: [R, X] from T at r - x + 2, ..., r - x - 1 [R, X + 3].
+
+    It is -inf unless both ends are possible (or the count is whole).
+    """
+    t = fraction.unsqueeze(1)
+    whole = t.detach() == 0
+    exists = values.detach() > -math.inf
+    values = torch.where(exists, values, 0.0)
+    pairs = exists[:, :-1] & exists[:, 1:]
+    rise = torch.where(pairs, -values.diff(dim=1), 0.0)
+    slopes = (rise[:, :-1] + rise[:, 1:]) / (pairs[:, :-1].double() + pairs[:, 1:]).clamp(min=1)  # at s + 1, s
+    left, right, left_slope, right_slope = values[:, 2:-1], values[:, 1:-2], slopes[:, 1:], slopes[:, :-1]
+    possible = exists[:, 2:-1] & (whole | exists[:, 1:-2])
+    # At a whole count the derivative is the slope there; the far end, which may not exist, has no weight.
+    right = torch.where(whole, left.detach(), right)
+    blend = t * t * (3 - 2 * t)
+    value = (1 - blend) * left + blend * right + t * (1 - t) * ((1 - t) * left_slope - t * right_slope)
+    return torch.where(possible, value, -math.inf)
+
+
+def _determined(count: Tensor, size: Tensor, largest: int) -> Tensor:
+    """One-hot vector of the group that takes the remainder, linear in it between whole counts; [R, largest + 1]."""
     places = torch.arange(largest + 1, dtype=torch.float64, device=count.device)
+    size = size.double()
     whole = count.detach().floor().clamp(min=0).minimum(size)
     low = torch.where(whole == size, (size - 1).clamp(min=0), whole)
-    if not hard:
-        # Within [0, 1] but for rounding, which must not make an entry negative.
-        upper = (count - low) - (count - low).detach() + (count - low).detach().clamp(0, 1)
-        upper = upper.unsqueeze(1)
-        below, above = (places == low.unsqueeze(1)).double(), (places == low.unsqueeze(1) + 1).double()
-        return (below * (1 - upper) + above * upper).to(dtype)
-    # At a whole count the two one-sided derivatives differ: their mean, or the only one at an end of the support.
-    has_up, has_down = (whole < size).double(), (whole > 0).double()
-    sides = (has_up + has_down).clamp(min=1)
-    at = [(places == (whole + shift).unsqueeze(1)).double() for shift in (-1, 0, 1)]
-    up, down = (has_up / sides).unsqueeze(1), (has_down / sides).unsqueeze(1)
-    derivative = up * (at[2] - at[1]) + down * (at[1] - at[0])
-    return (at[1] + derivative * (count - count.detach()).unsqueeze(1)).to(dtype)
+    # Within [0, 1] but for rounding, which must not make an entry negative.
+    upper = (count - low) - (count - low).detach() + (count - low).detach().clamp(0, 1)
+    below, above = (places == low.unsqueeze(1)).double(), (places == low.unsqueeze(1) + 1).double()
+    return below * (1 - upper.unsqueeze(1)) + above * upper.unsqueeze(1)

@@ -1,29 +1,75 @@
 """Turns a user's arguments into the distribution's parameters, or says what is wrong with them."""
 
+import math
 import operator
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.distributions import Distribution
+
+from mvhg._bounds import Bounds
 
 TensorLike: TypeAlias = Tensor | int | float | Sequence[Any]
 CONDITIONALS = ("exact", "merged")
+# Whole numbers up to here are exact in float64, in which everything is computed.
+_MOST_ELEMENTS = 2**53 - 1
+# Above this the tilt, a number of the size of the log weights, is too coarse in float64.
+MOST_LOG_WEIGHT = 1e6
+_CONSTANTS: dict[tuple[tuple[int, ...], torch.device, torch.dtype], Tensor] = {}
+_MOST_CONSTANTS = 256
 
 
 class Parameters(NamedTuple):
-    """Broadcast parameters; total_count [...], the others [..., c]; integers are int64."""
+    """Broadcast parameters; integers are int64."""
 
-    total_count: Tensor
-    group_sizes: Tensor
-    weights: Tensor | None
-    log_weights: Tensor | None
+    total_count: Tensor  # [...]
+    group_sizes: Tensor  # [..., c]
+    importance: Tensor  # [..., c]: weights or log weights as given; float64 if not given as a tensor
+    dtype: torch.dtype  # of results
+    bounds: Bounds | None  # None where the sizes or totals are tensors that the host would have to read
 
 
 def broadcast_shapes(*shapes: torch.Size) -> torch.Size:
     """As torch.broadcast_shapes, which imports SymPy, a second's work, on its first call."""
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
     point = torch.zeros(())
     return torch.broadcast_tensors(*(point.expand(shape) for shape in shapes))[0].shape
+
+
+def can_look(*tensors: Tensor) -> bool:
+    """Whether the values are on the host, outside torch.compile and torch.func.vmap: looking at them costs nothing."""
+    if torch.compiler.is_compiling():
+        return False
+    return all(t.device.type == "cpu" and not isinstance(t, FakeTensor) and not _is_batched(t) for t in tensors)
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is a batch of values within torch.func.vmap."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
+
+
+def validates(asked: bool | None, default: bool | None) -> bool:
+    """Whether to check values: as asked, else by our own default, else by torch's unless dynamo has switched that off.
+
+    The first torch.compile of a process sets the default of all torch.distributions to False; a user's own
+    ``Distribution.set_default_validate_args(False)`` can be told from it only before that.
+    """
+    if asked is not None or default is not None:
+        return bool(default if asked is None else asked)
+    if not __debug__ or torch.compiler.is_compiling() or Distribution._validate_args:
+        return __debug__
+    patcher = getattr(sys.modules.get("torch._dynamo.eval_frame"), "TorchPatcher", None)
+    return patcher is not None and patcher.patch.cache_info().currsize > 0
 
 
 def describe(values: Tensor, bad: Tensor) -> str:
@@ -42,26 +88,32 @@ def broadcast_parameters(
 ) -> Parameters:
     """Checks and broadcasts the parameters of a multivariate hypergeometric law.
 
+    What the host knows is always checked; values on an accelerator with ``check_values`` alone, by one read.
+
     Raises:
         ValueError: naming the argument, its shape and the bad values.
     """
     if weights is not None and log_weights is not None:
         raise ValueError("give weights or log_weights but not both (or neither, for equal weights)")
     name, given = ("weights", weights) if weights is not None else ("log_weights", log_weights)
-    device = next((a.device for a in (given, group_sizes, total_count) if isinstance(a, Tensor)), None)
-    sizes = _as_tensor("group_sizes", group_sizes, device)
-    count = _as_tensor("total_count", total_count, device)
-    if given is None:
-        importance = torch.zeros((), dtype=torch.get_default_dtype(), device=sizes.device)
+    bounds = _plain_urn(group_sizes, total_count)
+    if bounds is None or bounds.sizes is None or bounds.totals is None:
+        sizes, count = as_integers("group_sizes", group_sizes), as_integers("total_count", total_count)
     else:
-        importance = _as_tensor(name, given, device)
-        if importance.is_complex() or importance.dtype == torch.bool:
-            raise ValueError(f"{name} must be real numbers, got dtype {importance.dtype}")
-        if not importance.is_floating_point():
-            importance = importance.to(torch.get_default_dtype())
-    if importance.dtype not in (torch.float32, torch.float64):
+        device = next((a.device for a in (group_sizes, total_count) if isinstance(a, Tensor)), torch.device("cpu"))
+        sizes = constant(bounds.sizes, device, torch.int64)
+        count = torch.full((), bounds.totals, device=device)
+    elsewhere = next((a.device for a in (sizes, count) if a.device.type != "cpu"), sizes.device)
+    if given is None:
+        dtype = torch.get_default_dtype()
+        importance = torch.zeros((), dtype=dtype, device=elsewhere)
+    else:
+        importance, dtype = as_reals(name, given)
+        if not isinstance(given, Tensor):
+            importance = importance.to(elsewhere) if importance.device.type == "cpu" else importance
+    if dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"{name} must be float32 or float64, got {importance.dtype}, which rounds counts above a few hundred; "
+            f"{name} must be float32 or float64, got {dtype}, which rounds counts above a few hundred; "
             f"convert with {name}.float()"
         )
     if sizes.dim() == 0:
@@ -74,59 +126,180 @@ def broadcast_parameters(
             f"group_sizes of shape {tuple(sizes.shape)}"
         )
     try:
-        event = broadcast_shapes(sizes.shape, importance.shape)
-        batch = broadcast_shapes(event[:-1], count.shape)
+        batch = broadcast_shapes(sizes.shape[:-1], importance.shape[:-1], count.shape)
     except RuntimeError:
         raise ValueError(
             f"total_count of shape {tuple(count.shape)}, group_sizes of shape {tuple(sizes.shape)} and {name} of shape "
             f"{tuple(importance.shape)} do not broadcast: total_count goes with the batch, all but the last dimension"
         ) from None
-    if check_values:
-        _check_integers("total_count", count)
-        _check_integers("group_sizes", sizes)
-        if given is not None:
+    shape = torch.Size((*batch, sizes.shape[-1]))
+    if bounds is None and can_look(sizes, count):
+        _check_urn(sizes, count)
+        bounds = Bounds.of_tensors(sizes.long(), count.long() if count.numel() else sizes.long().sum(-1))
+    if given is not None and can_look(importance):
+        _check_importance(name, importance)
+    elif check_values and not torch.compiler.is_compiling():
+        bad = _bad_importance(name, importance).any()
+        if bounds is None:
+            bad = bad | _bad_urn(sizes.double(), count.double())
+        if bool(bad):
+            _check_urn(sizes, count)
             _check_importance(name, importance)
-    shape = torch.Size((*batch, event[-1]))
-    sizes, count = sizes.long().expand(shape), count.long().expand(batch)
     if importance.shape != shape:  # expanding makes a non-leaf, which cannot be deep-copied
         importance = importance.expand(shape)
-    if check_values:
-        population = sizes.sum(-1)
-        bad = count > population
-        if bad.any():
-            raise ValueError(
-                f"total_count must not exceed the number of elements, sum(group_sizes): {describe(count, bad)}, where "
-                f"the sums are {population[bad].flatten()[:5].tolist()}"
-            )
-    is_weights = weights is not None
-    return Parameters(count, sizes, importance if is_weights else None, None if is_weights else importance)
+    if bounds is not None and bounds.sizes is not None:
+        sizes = constant(bounds.sizes, importance.device, torch.int64).clone()
+    if bounds is not None and bounds.totals is not None:
+        count = torch.full((), bounds.totals, device=importance.device)
+    sizes, count = (a.to(importance.device, torch.int64) for a in (sizes, count))
+    return Parameters(count.expand(batch), sizes.expand(shape), importance, dtype, bounds)
 
 
-def _as_tensor(name: str, value: TensorLike, device: torch.device | None) -> Tensor:
+def constant(values: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The values [c] on a device, made once there, without a copy from the host that would wait for the device."""
+    if torch.compiler.is_compiling():
+        return torch.tensor(values, dtype=dtype, device=device)
+    key = (values, device, dtype)
+    found = _CONSTANTS.get(key)
+    if found is None:
+        if device.type == "cpu":
+            found = torch.tensor(values, dtype=dtype)
+        elif len(set(values)) == 1:
+            found = torch.full((len(values),), values[0], dtype=dtype, device=device)
+        else:
+            found = torch.stack([torch.full((), v, dtype=dtype, device=device) for v in values])
+        wrapped = isinstance(found, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(found)
+        if not wrapped and not found.is_inference():
+            while len(_CONSTANTS) >= _MOST_CONSTANTS:
+                _CONSTANTS.pop(next(iter(_CONSTANTS)))
+            _CONSTANTS[key] = found
+    return found
+
+
+def may_be_kept(tensor: Tensor | None) -> bool:
+    """Whether constants made here may serve later calls: not while traced, batched, captured or in inference mode."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return False
+    if tensor is None:
+        return True
+    passing = isinstance(tensor, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return not passing and not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def as_reals(name: str, value: TensorLike) -> tuple[Tensor, torch.dtype]:
+    """The numbers as a tensor, float64 unless given as one, whatever torch's default is; and the dtype of results."""
+    if isinstance(value, Tensor):
+        values, dtype = value, value.dtype
+    else:
+        values = _as_tensor(name, value)
+        dtype = values.dtype
+    if values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"{name} must be real numbers, got dtype {values.dtype}")
+    if not values.is_floating_point():
+        return values.double(), torch.get_default_dtype()
+    if not isinstance(value, Tensor) and not values.requires_grad:
+        values = _as_tensor(name, value, torch.float64)
+    return values, dtype
+
+
+def as_integers(name: str, value: TensorLike) -> Tensor:
+    """The numbers as a tensor of the dtype they have; float64 for Python's floats, whatever torch's default is."""
+    values = value if isinstance(value, Tensor) else _as_tensor(name, value)
+    if values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"{name} must be whole numbers, got dtype {values.dtype}")
+    if values.requires_grad:
+        raise ValueError(f"{name} must be whole numbers, which have no gradient; got a tensor that requires one")
+    if values.is_floating_point() and not isinstance(value, Tensor):
+        values = _as_tensor(name, value, torch.float64)
+    return values
+
+
+def _as_tensor(name: str, value: TensorLike, dtype: torch.dtype | None = None) -> Tensor:
     try:
-        return torch.as_tensor(value, device=device)
-    except (TypeError, ValueError, RuntimeError) as error:
+        if _holds_tensor(value):  # torch.as_tensor would drop their gradients
+            first = next(leaf for leaf in _leaves(value) if isinstance(leaf, Tensor))
+            parts = [v if isinstance(v, Tensor) else _as_tensor(name, v, first.dtype) for v in value]  # type: ignore[union-attr]
+            return torch.stack([part.to(first.device) for part in parts])
+        return torch.as_tensor(value, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{name} must be numbers or a tensor, got {value!r:.80} ({error})") from None
 
 
-def _check_integers(name: str, values: Tensor) -> None:
-    if values.is_complex() or values.dtype == torch.bool:
-        raise ValueError(f"{name} must be whole numbers, got dtype {values.dtype}")
-    bad = ~((values >= 0) & (values == values.round()) & (values.double() < 2**53))
+def _leaves(value: Any) -> list[Any]:
+    return [leaf for v in value for leaf in _leaves(v)] if isinstance(value, (list, tuple)) else [value]
+
+
+def _holds_tensor(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(leaf, Tensor) for leaf in _leaves(value))
+
+
+def _plain_urn(group_sizes: TensorLike, total_count: TensorLike) -> Bounds | None:
+    """Bounds of one urn of plain whole numbers, plainly legal; None where it takes tensors to tell or to complain."""
+    sizes, total = _plain(group_sizes), _plain(total_count)
+    if not isinstance(sizes, list) or not sizes or not all(type(v) is int for v in (*sizes, total)):
+        return None
+    legal = min(sizes) >= 0 and 0 <= total <= sum(sizes) <= _MOST_ELEMENTS
+    return Bounds.of_urn(sizes, total) if legal else None
+
+
+def _plain(value: TensorLike) -> Any:
+    if isinstance(value, Tensor):
+        small = value.dim() <= 1 and value.numel() <= 4096 and not value.is_floating_point() and can_look(value)
+        return value.tolist() if small else None
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _bad_integers(values: Tensor) -> Tensor:
+    return ~((values >= 0) & (values == values.round()) & (values <= _MOST_ELEMENTS))
+
+
+def _bad_urn(sizes: Tensor, count: Tensor) -> Tensor:
+    """Whether anything is wrong with float64 sizes or totals, one bool on their device."""
+    population = sizes.sum(-1)
+    return (
+        _bad_integers(sizes).any()
+        | _bad_integers(count).any()
+        | (population > _MOST_ELEMENTS).any()
+        | (count > population).any()
+    )
+
+
+def _check_urn(sizes: Tensor, count: Tensor) -> None:
+    sizes, count = sizes.double(), count.double()
+    for name, values in (("total_count", count), ("group_sizes", sizes)):
+        bad = _bad_integers(values)
+        if bad.any():
+            raise ValueError(f"{name} must be whole numbers from 0 to 2^53 - 1: {describe(values, bad)}")
+    population = sizes.sum(-1)
+    if (population > _MOST_ELEMENTS).any():
+        raise ValueError(
+            f"group_sizes must sum to at most 2^53 - 1 elements, got shape {tuple(sizes.shape)} with a sum of "
+            f"{float(population.max()):.6g}"
+        )
+    bad = count > population
     if bad.any():
-        raise ValueError(f"{name} must be whole numbers from 0 to 2^53 - 1: {describe(values, bad)}")
+        raise ValueError(
+            f"total_count must not exceed the number of elements, sum(group_sizes): {describe(count, bad)}, where "
+            f"the sums are {[int(p) for p in population.expand(bad.shape)[bad].flatten()[:5].tolist()]}"
+        )
+
+
+def _bad_importance(name: str, values: Tensor) -> Tensor:
+    if name == "weights":
+        return ~((values > 0) & torch.isfinite(values))
+    return ~(values.abs() <= MOST_LOG_WEIGHT)
 
 
 def _check_importance(name: str, values: Tensor) -> None:
+    bad = _bad_importance(name, values)
+    if not bad.any():
+        return
     if name == "weights":
-        bad = ~((values > 0) & torch.isfinite(values))
-        if bad.any():
-            hint = " (a group that is never drawn has size 0, not weight 0)" if (values == 0).any() else ""
-            raise ValueError(f"weights must be positive and finite{hint}: {describe(values, bad)}")
-    else:
-        bad = ~torch.isfinite(values)
-        if bad.any():
-            raise ValueError(f"log_weights must be finite: {describe(values, bad)}")
+        hint = " (a group that is never drawn has size 0, not weight 0)" if (values == 0).any() else ""
+        raise ValueError(f"weights must be positive and finite{hint}: {describe(values, bad)}")
+    raise ValueError(
+        f"log_weights must be finite, between -{MOST_LOG_WEIGHT:g} and {MOST_LOG_WEIGHT:g}: {describe(values, bad)}"
+    )
 
 
 def check_conditionals(conditionals: str, group_order: object, num_groups: int) -> tuple[int, ...] | None:
@@ -146,12 +319,23 @@ def check_conditionals(conditionals: str, group_order: object, num_groups: int) 
     return order
 
 
-def as_temperature(temperature: TensorLike, like: Tensor, check_values: bool) -> Tensor:
-    """The temperature in dtype and on the device of ``like``; ValueError unless it and its inverse are positive."""
-    values = _as_tensor("temperature", temperature, like.device).to(like.dtype)
-    if check_values:
+def as_temperature(temperature: TensorLike, device: torch.device, check_values: bool) -> tuple[Tensor, float | None]:
+    """The temperature in float64 on a device, and the highest one as a number where the host knows it.
+
+    Raises:
+        ValueError: unless it and its inverse are positive and finite.
+    """
+    if isinstance(temperature, (int, float)) and not isinstance(temperature, bool):
+        number = float(temperature)
+        if not (number > 0 and math.isfinite(number) and math.isfinite(1 / number)):
+            raise ValueError(f"temperature must be positive and finite, and so must its inverse: got {number}")
+        return torch.full((), number, dtype=torch.float64, device=device), number
+    given, _ = as_reals("temperature", temperature)
+    values, known = given.double(), can_look(given)
+    if known or (check_values and not torch.compiler.is_compiling()):
         bad = ~((values > 0) & torch.isfinite(values) & torch.isfinite(1 / values))
         if bad.any():
-            given = torch.as_tensor(temperature, dtype=torch.float64, device=like.device)
-            raise ValueError(f"temperature must be positive and finite in {like.dtype}: {describe(given, bad)}")
-    return values
+            raise ValueError(
+                f"temperature must be positive and finite, and so must its inverse: {describe(values, bad)}"
+            )
+    return values.to(device), float(values.detach().max()) if known and values.numel() else None

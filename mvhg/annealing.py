@@ -35,7 +35,7 @@ class ExponentialAnnealing:
 
     def __call__(self, step: int) -> float:
         """The temperature at ``step`` (0 or more); raises ValueError for a negative step."""
-        if step < 0:
+        if not step >= 0:
             raise ValueError(f"step must be 0 or more, got {step}")
         if step >= self.num_steps:
             return self.final

@@ -1,20 +1,40 @@
 """Fisher's multivariate noncentral hypergeometric distribution."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
-from torch.distributions.utils import lazy_property
 
 from mvhg import _fisher
+from mvhg._bernoulli_sum import solve_tilt
+from mvhg._bounds import Bounds
 from mvhg._sampling import draw_counts
-from mvhg._validation import TensorLike, broadcast_parameters, broadcast_shapes, check_conditionals, describe
-from mvhg.constraints import HypergeometricSupport
+from mvhg._validation import (
+    TensorLike,
+    broadcast_parameters,
+    broadcast_shapes,
+    can_look,
+    check_conditionals,
+    constant,
+    validates,
+)
+from mvhg.constraints import HypergeometricSupport, rounding
 
 _MOST_LISTED = 10_000_000
+_MOST_MARGINALS = 100_000_000
+
+
+class _Derived:
+    """An attribute that is computed at each access, unless the instance holds one of that name."""
+
+    def __init__(self, compute: Callable[[Any], Tensor]) -> None:
+        self._compute, self.__doc__ = compute, compute.__doc__
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else self._compute(instance)
 
 
 class MultivariateHypergeometric(Distribution):
@@ -27,8 +47,15 @@ class MultivariateHypergeometric(Distribution):
     Only ratios of weights matter. Equal weights give the central multivariate hypergeometric distribution.
 
     Everything is computed in float64 and returned in the dtype of the weights, by an inversion formula at the saddle
-    point whose cost is O(c) for one log-probability, whatever n and m (see ``mvhg/_bernoulli_sum.py``). Log-probs,
-    ``log_partition``, moments, marginals and entropy are differentiable in the weights.
+    point whose cost is O(c) for one log-probability, mean or variance, whatever n and m (see ``_bernoulli_sum.py``), or
+    for two small groups from a table. Log-probs, ``log_partition``, moments, marginals, entropy and KL divergence are
+    differentiable in the weights, to any order.
+
+    Accuracy in float64: 1e-9 * max(1, |value|), and 1e-8 of itself for the mean or variance of a rarely drawn group.
+
+    Sizes and counts given as numbers, lists, NumPy arrays or CPU tensors are known to the host: without validation
+    nothing is then read back from the weights' device. Numbers keep their double precision, whatever torch's default
+    dtype is; results of weights given as Python numbers have that dtype.
 
     Example::
 
@@ -40,15 +67,19 @@ class MultivariateHypergeometric(Distribution):
 
     Args:
         total_count: number of draws n, a whole number or integer tensor [...], 0 <= n <= sum(m).
-        group_sizes: elements in each group m, integers [..., c]; a group may be empty.
-        weights: importance omega, positive and finite [..., c].
-        log_weights: log omega, finite [..., c]; give this or ``weights`` but not both, or neither for equal weights.
+        group_sizes: elements in each group m, integers [..., c] of sum at most 2^53 - 1; a group may be empty.
+        weights: importance omega, positive and finite [..., c]; a tensor, numbers, or a list that may hold tensors.
+        log_weights: log omega, between -1e6 and 1e6 [..., c]; give this or ``weights`` but not both, or neither for
+            equal weights.
         conditionals: ``"exact"``, or ``"merged"`` for the approximation of the paper (Eq. 3): groups are drawn one
             after another from univariate laws in which all later groups are merged into one. Under ``"merged"``,
             sampling and ``log_prob`` follow that approximation, and closed-form quantities raise.
         group_order: the order, a permutation of 0..c-1, in which groups are drawn; None is 0..c-1 for merged and a
             random order for exact (where no order changes the law).
-        validate_args: as in ``torch.distributions.Distribution``.
+        validate_args: whether to check arguments on an accelerator, by one read, and values given to ``log_prob``. What
+            is on the host is checked in any case, and nothing but numbers within ``torch.compile``. None is the default
+            of ``set_default_validate_args``, else on, also after ``torch.compile`` has switched torch's own default
+            off; a user's ``Distribution.set_default_validate_args(False)`` counts until then.
 
     Raises:
         ValueError: naming the argument, its shape and the bad values.
@@ -73,16 +104,31 @@ class MultivariateHypergeometric(Distribution):
         group_order: Sequence[int] | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        check_values = Distribution._validate_args if validate_args is None else validate_args
+        check_values = validates(validate_args, MultivariateHypergeometric._validates_by_default)
         parameters = broadcast_parameters(total_count, group_sizes, weights, log_weights, check_values)
         self.total_count, self.group_sizes = parameters.total_count, parameters.group_sizes
-        self._parameter = "log_weights" if parameters.weights is None else "weights"
-        setattr(self, self._parameter, parameters.log_weights if parameters.weights is None else parameters.weights)
+        self._known_bounds, self._dtype = parameters.bounds, parameters.dtype
+        self._hold("log_weights" if weights is None else "weights", parameters.importance)
         self.group_order = check_conditionals(conditionals, group_order, self.group_sizes.shape[-1])
         self.conditionals = conditionals
         # The arguments are checked above, with messages that name them; what torch adds is checking samples.
         super().__init__(self.total_count.shape, self.group_sizes.shape[-1:], validate_args=False)
         self._validate_args = check_values
+
+    _validates_by_default: ClassVar[bool | None] = None
+
+    @staticmethod
+    def set_default_validate_args(value: bool) -> None:
+        """Whether this library's distributions check values unless told otherwise, whatever torch's default is."""
+        if value not in (True, False):
+            raise ValueError(f"the default of validate_args must be True or False, got {value!r}")
+        MultivariateHypergeometric._validates_by_default = bool(value)
+
+    def _hold(self, name: str, importance: Tensor) -> None:
+        """Keeps the importance as given, under its name in the dtype of results."""
+        self._parameter, self._importance = name, importance
+        self._tilt_of: tuple[Tensor | None, int | None, Tensor] | None = None
+        self.__dict__[name] = importance.to(self._dtype)  # the same tensor where it was given as one
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> constraints.Constraint:
@@ -95,50 +141,82 @@ class MultivariateHypergeometric(Distribution):
         "log_weights": constraints.independent(constraints.real, 1),
     }
 
-    @lazy_property
+    @_Derived
     def weights(self) -> Tensor:
         """Importance omega [..., c]."""
-        return self.log_weights.exp()
+        return self._importance.double().exp().to(self._dtype)
 
-    @lazy_property
+    @_Derived
     def log_weights(self) -> Tensor:
         """Log importance [..., c]."""
-        return self.weights.log()
+        return self._importance.double().log().to(self._dtype)
 
     @property
-    def _importance(self) -> Tensor:
-        return self.__dict__[self._parameter]
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self._importance.dtype
-
-    @lazy_property
-    def _largest(self) -> int:
-        return int(self.group_sizes.max()) if self.group_sizes.numel() else 0
+    def _bounds(self) -> Bounds:
+        """The urn as far as the host must know it; sizes and totals given on an accelerator are read once."""
+        if self._known_bounds is None:
+            self._known_bounds = Bounds.of_tensors(self.group_sizes, self.total_count)
+        return self._known_bounds
 
     def _law(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sizes, log weights and total in float64."""
         log_weights = self._importance.double()
         if self._parameter == "weights":
             log_weights = log_weights.log()
-        return self.group_sizes.double(), log_weights, self.total_count.double()
+        bounds = self._known_bounds
+        if bounds is None or bounds.sizes is None or bounds.totals is None:
+            return self.group_sizes.double(), log_weights, self.total_count.double()
+        sizes = constant(bounds.sizes, log_weights.device, torch.float64).expand(self.group_sizes.shape)
+        total = torch.full((), bounds.totals, dtype=torch.float64, device=log_weights.device)
+        return sizes, log_weights, total.expand(self.batch_shape)
 
-    def _exact_law(self, quantity: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _urn(self) -> _fisher.Urn:
+        """The law for closed forms, with its tilt."""
+        size, log_weights, total = self._law()
+        urn = _fisher.Urn(size, log_weights, total, None, self._known_bounds)
+        if urn.is_pair:
+            return urn
+        return urn._replace(tilt=self._solved_tilt(size, log_weights, total))
+
+    @property
+    def _tilt(self) -> Tensor:
+        """The tilt at which independent binomials expect ``total_count`` [...], see ``solve_tilt``."""
+        return self._solved_tilt(*self._law())
+
+    def _solved_tilt(self, size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
+        """Solved once, and again after the weights were changed in place."""
+        given = self._importance
+        if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(given):
+            return solve_tilt(size, log_weights, total)
+        if given.is_cuda and torch.cuda.is_current_stream_capturing():  # a replay reads the weights anew
+            return solve_tilt(size, log_weights, total)
+        looking = can_look(given)
+        if self._tilt_of is not None:
+            seen, version, tilt = self._tilt_of
+            # Where the values can be compared, that also sees changes that do not count as versions.
+            same = torch.equal(seen, log_weights) if seen is not None else version == _version(given) is not None
+            if same:
+                return tilt
+        tilt = solve_tilt(size, log_weights, total)
+        if not tilt.is_inference():
+            self._tilt_of = (log_weights.detach().clone() if looking else None, _version(given), tilt)
+        return tilt
+
+    def _exact_law(self, quantity: str) -> _fisher.Urn:
         if self.conditionals != "exact":
             raise NotImplementedError(
                 f"{quantity} is not defined for conditionals='merged': the merged law has no closed form. "
                 "Use conditionals='exact', or estimate it from samples"
             )
-        return self._law()
+        return self._urn()
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "MultivariateHypergeometric":
         new = self._get_checked_instance(MultivariateHypergeometric, _instance)
         batch = torch.Size(batch_shape)
         new.total_count = self.total_count.expand(batch)
         new.group_sizes = self.group_sizes.expand(batch + self.event_shape)
-        new._parameter = self._parameter
-        setattr(new, self._parameter, self._importance.expand(batch + self.event_shape))
+        new._known_bounds, new._dtype = self._known_bounds, self._dtype
+        new._hold(self._parameter, self._importance.expand(batch + self.event_shape))
         new.conditionals, new.group_order = self.conditionals, self.group_order
         super(MultivariateHypergeometric, new).__init__(batch, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
@@ -163,30 +241,43 @@ class MultivariateHypergeometric(Distribution):
                 order=self.group_order,
                 generator=generator,
                 dtype=self._dtype,
+                bounds=self._bounds,
+                tilt=lambda: self._tilt.reshape(-1),
             )
             return counts.reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of counts [..., c], differentiable in the weights and (lgamma's extension) in the counts.
 
+        Its gradient in the counts is that of sum_i log C(m_i, x_i) + x_i log omega_i.
+
+        Args:
+            value: counts [..., c] of any real dtype.
+
         Returns:
             Tensor [...]: the broadcast of ``value``'s leading shape with the batch shape; -inf outside the support.
 
         Raises:
-            ValueError: with ``validate_args``, for counts outside the support.
+            ValueError: with ``validate_args``, for counts outside the support, naming the first such row, its sum and
+                the total.
         """
-        self._check_counts(value)
-        size, log_weights, total = self._law()
+        checked = self._check_counts(value)
         counts = value.double()
         if self.conditionals == "merged":
             order = self.group_order or tuple(range(self.event_shape[0]))
+            size, log_weights, total = self._law()
             result = _fisher.merged_log_probability(counts, size, log_weights, total, order)
         else:
-            result = _fisher.log_probability(counts, size, log_weights, total)
-        off_total = (counts.detach().sum(-1) - total).abs() > (1e-5 * total).clamp(min=1e-5, max=0.5)
+            urn = self._urn()
+            result, total = _fisher.log_probability(counts, urn), urn.total
+        if checked:
+            return result.to(self._dtype)
+        tolerance = torch.maximum((1e-5 * total).clamp(min=1e-5, max=0.5), rounding(value))
+        off_total = (counts.detach().sum(-1) - total).abs() > tolerance
         return torch.where(off_total, -math.inf, result).to(self._dtype)
 
-    def _check_counts(self, value: Tensor) -> None:
+    def _check_counts(self, value: Tensor) -> bool:
+        """Whether ``value`` is known to lie in the support; raises ValueError where it is known not to."""
         if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] != self.event_shape[0]:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"value must be a tensor of counts [..., {self.event_shape[0]}], got {got}")
@@ -196,52 +287,68 @@ class MultivariateHypergeometric(Distribution):
             raise ValueError(
                 f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(self.batch_shape)}"
             ) from None
-        if not self._validate_args:
-            return
-        bad = ~self.support.check(value).expand(shape)
-        if bad.any():
-            values = value.expand(*shape, value.shape[-1])
-            raise ValueError(
-                "value must be whole numbers with 0 <= value <= group_sizes that sum to total_count: "
-                f"{describe(values, bad.unsqueeze(-1).expand_as(values))}"
-            )
+        if not self._validate_args or torch.compiler.is_compiling():
+            return False
+        good = self.support.check(value)
+        if bool(good.all()):
+            return True
+        row = tuple((~good).expand(shape).nonzero()[0].tolist())
+        counts, total = value.double().expand(*shape, -1)[row], int(self.total_count.expand(shape)[row])
+        shown = ", ".join(f"{x:.12g}" for x in counts[:8].tolist()) + (", ..." if len(counts) > 8 else "")
+        raise ValueError(
+            "value must be whole numbers with 0 <= value <= group_sizes that sum to total_count: shape "
+            f"{tuple(value.shape)}, row {row} is [{shown}] with sum {float(counts.sum()):.12g}, total_count {total}"
+        )
 
     @property
     def log_partition(self) -> Tensor:
         """log P_0 of paper Eq. 1, [...]; its gradient in the log weights is the mean."""
-        return _fisher.log_partition(*self._exact_law("log_partition")).to(self._dtype)
+        return _fisher.log_partition(self._exact_law("log_partition")).to(self._dtype)
 
     @property
     def mean(self) -> Tensor:
         """E[X], [..., c]."""
-        return _fisher.mean(*self._exact_law("mean")).to(self._dtype)
+        return _fisher.mean(self._exact_law("mean")).to(self._dtype)
 
     @property
     def variance(self) -> Tensor:
         """Var[X_i], [..., c]."""
-        return _fisher.variance(*self._exact_law("variance")).to(self._dtype)
+        return _fisher.variance(self._exact_law("variance")).to(self._dtype)
 
     @property
     def covariance_matrix(self) -> Tensor:
         """Cov[X], [..., c, c]; each row sums to 0."""
-        return _fisher.covariance(*self._exact_law("covariance_matrix")).to(self._dtype)
+        return _fisher.covariance(self._exact_law("covariance_matrix")).to(self._dtype)
 
     @property
     def mode(self) -> Tensor:
         """A most probable count vector, [..., c]."""
-        return _fisher.mode(*self._exact_law("mode")).to(self._dtype)
+        return _fisher.mode(self._exact_law("mode")).to(self._dtype)
 
     def entropy(self) -> Tensor:
-        """Entropy in nats, [...]."""
-        return _fisher.entropy(*self._exact_law("entropy"), self._largest).to(self._dtype)
+        """Entropy in nats, [...]; ValueError where millions of counts of a group matter (n of the order of 1e11)."""
+        urn = self._exact_law("entropy")
+        return _fisher.entropy(urn._replace(bounds=self._bounds)).to(self._dtype)
 
     def marginal_log_probs(self) -> Tensor:
-        """log P(X_i = x) for x = 0..M, M the largest group size: [..., c, M + 1], -inf outside the support."""
-        law = self._exact_law("marginal_log_probs")
-        return _fisher.marginal_log_probabilities(*law, self._largest).to(self._dtype)
+        """log P(X_i = x) for x = 0..M, M the largest group size: [..., c, M + 1], -inf outside the support.
+
+        Raises:
+            ValueError: if the result would have more than a hundred million entries.
+        """
+        urn = self._exact_law("marginal_log_probs")
+        entries = self.group_sizes.numel() * (self._bounds.group + 1)
+        if entries > _MOST_MARGINALS:
+            raise ValueError(
+                f"marginal_log_probs would have {entries:,} entries, more than {_MOST_MARGINALS:,}: group_sizes up to "
+                f"{self._bounds.group:,} for {self.batch_shape.numel()} laws. Use mean, variance or samples instead"
+            )
+        return _fisher.marginal_log_probabilities(urn._replace(bounds=self._bounds)).to(self._dtype)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All count vectors, [support, batch, c] (batch dimensions are 1 where ``expand`` is False).
+
+        Time and memory go with the result: with few draws, or few left, not with the group sizes.
 
         Raises:
             NotImplementedError: if total_count or group_sizes differ within the batch.
@@ -251,34 +358,50 @@ class MultivariateHypergeometric(Distribution):
         totals = self.total_count.reshape(-1)
         if len(totals) == 0:
             raise ValueError(f"enumerate_support needs an urn, got batch shape {tuple(self.batch_shape)}")
-        if not (sizes == sizes[0]).all() or not (totals == totals[0]).all():
+        if self._bounds.sizes is None or self._bounds.totals is None:
             raise NotImplementedError(
                 "enumerate_support needs the same total_count and group_sizes in the whole batch, got "
                 f"total_count {totals.unique().tolist()[:5]} and {len(sizes.unique(dim=0))} different group_sizes"
             )
-        values = _enumerate(int(totals[0]), sizes[0].tolist()).to(self._importance)
+        values = _enumerate(self._bounds.totals, list(self._bounds.sizes)).to(self._importance.device, self._dtype)
         values = values.reshape(-1, *(1,) * len(self.batch_shape), self.event_shape[0])
         return values.expand(-1, *self.batch_shape, -1) if expand else values
 
 
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
 def _enumerate(total: int, sizes: list[int]) -> Tensor:
     """Count vectors [support, c] in lexicographic order, extending feasible prefixes one group at a time."""
+    # What is drawn or what is left, whichever is less: sizes above it make no difference.
+    if 2 * total > sum(sizes):
+        return torch.tensor(sizes) - _enumerate(sum(sizes) - total, sizes).flip(0)
+    sizes = [min(size, total) for size in sizes]
+    if total * len(sizes) > _MOST_LISTED and sum(size > 0 for size in sizes) > 1:
+        raise ValueError(_too_many(f"at least {total:,}", len(sizes)))
     # Number of vectors for each remainder, in floating point: only its order of magnitude matters.
-    ways = torch.ones(1, dtype=torch.float64)
+    ways = torch.zeros(total + 1, dtype=torch.float64)
+    ways[0] = 1
     for size in sizes:
-        summed = torch.nn.functional.pad(ways, (size + 1, size)).cumsum(0)
-        ways = (summed[size + 1 :] - summed[: -size - 1])[: total + 1]
+        summed = torch.nn.functional.pad(ways.cumsum(0), (size + 1, 0))
+        ways = summed[size + 1 :] - summed[: total + 1]
     if float(ways[total]) * len(sizes) > _MOST_LISTED:
-        raise ValueError(
-            f"the support has about {float(ways[total]):.3g} count vectors of {len(sizes)} groups, more than the "
-            f"{_MOST_LISTED:,} entries that enumerate_support lists; use samples or marginal_log_probs instead"
-        )
+        raise ValueError(_too_many(f"about {float(ways[total]):.3g}", len(sizes)))
     prefixes, remaining = torch.zeros(1, 0, dtype=torch.long), torch.tensor([total])
     for i, size in enumerate(sizes):
         later = sum(sizes[i + 1 :])
-        x = torch.arange(min(size, total) + 1)
-        feasible = (x <= remaining[:, None]) & (remaining[:, None] - x <= later)
-        row, column = feasible.nonzero(as_tuple=True)
-        prefixes = torch.cat([prefixes[row], x[column, None]], 1)
-        remaining = remaining[row] - x[column]
+        # Feasible counts are a range: least..most.
+        least, most = (remaining - later).clamp(min=0), remaining.clamp(max=size)
+        number = (most - least + 1).clamp(min=0)
+        row = torch.repeat_interleave(number)
+        x = torch.arange(len(row)) - (number.cumsum(0) - number)[row] + least[row]
+        prefixes, remaining = torch.cat([prefixes[row], x[:, None]], 1), remaining[row] - x
     return prefixes
+
+
+def _too_many(number: str, groups: int) -> str:
+    return (
+        f"total_count and group_sizes leave {number} count vectors of {groups} groups, more than the "
+        f"{_MOST_LISTED:,} entries that enumerate_support lists; use samples or marginal_log_probs instead"
+    )

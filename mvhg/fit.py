@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mvhg import _fisher
-from mvhg._validation import TensorLike, broadcast_parameters, describe
+from mvhg._validation import TensorLike, as_integers, broadcast_parameters, describe
 
 _MAX_ITERATIONS = 200
 # Below this information in some direction, the likelihood has no finite maximum.
@@ -43,17 +43,18 @@ def fit_weights(counts: TensorLike, group_sizes: TensorLike) -> WeightsFit:
         group_sizes: whole numbers [c], or [rows, c].
 
     Returns:
-        ``WeightsFit`` in float64.
+        ``WeightsFit`` in float64, on the device of the counts, or of the sizes where counts are given as numbers.
 
     Raises:
         ValueError: for counts outside the support, and where no finite maximum exists (a group that is never drawn,
             or always as often as possible), naming the group.
     """
-    observed = torch.as_tensor(counts)
+    observed, sizes = as_integers("counts", counts), as_integers("group_sizes", group_sizes)
+    device = sizes.device if observed.device.type == "cpu" else observed.device
+    observed, sizes = observed.to(device), sizes.to(device)
     if observed.dim() not in (1, 2) or observed.numel() == 0:
         raise ValueError(f"counts must be [rows, c] with at least one row, got shape {tuple(observed.shape)}")
     observed = observed.double().reshape(-1, observed.shape[-1])
-    sizes = torch.as_tensor(group_sizes, device=observed.device)
     if (
         sizes.dim() not in (1, 2)
         or sizes.shape[-1] != observed.shape[1]
@@ -63,11 +64,12 @@ def fit_weights(counts: TensorLike, group_sizes: TensorLike) -> WeightsFit:
             f"group_sizes must be [c] or [rows, c], got shape {tuple(sizes.shape)} for counts {tuple(observed.shape)}"
         )
     broadcast_parameters(0, sizes, None, None, check_values=True)
+    sizes = sizes.double()
     bad = ~((observed >= 0) & (observed <= sizes) & (observed == observed.round()))
     if bad.any():
         raise ValueError(f"counts must be whole numbers with 0 <= counts <= group_sizes: {describe(observed, bad)}")
     totals = observed.sum(1)
-    size = sizes.double().expand_as(observed)
+    size = sizes.expand_as(observed)
     _check_maximum_exists(observed, size, totals)
     # Rows with the same urn and number of draws share their mean and covariance.
     urns, repeats = torch.unique(torch.cat([size, totals.unsqueeze(1)], 1), dim=0, return_counts=True)
@@ -103,8 +105,9 @@ def _maximise(observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) ->
         likelihood = _log_likelihood(log_weights, observed, size, total, repeats)
         for _ in range(_MAX_ITERATIONS):
             expanded = log_weights.expand_as(size)
-            covariance = _fisher.covariance(size, expanded, total)
-            score = observed - repeats @ _fisher.mean(size, expanded, total)
+            urn = _fisher.Urn.of(size, expanded, total)
+            covariance = _fisher.covariance(urn)
+            score = observed - repeats @ _fisher.mean(urn)
             information = torch.einsum("r,rij->ij", repeats, covariance)
             if float(torch.linalg.eigvalsh(information + _ones(information))[0]) < 1e-3 * _LEAST_INFORMATION:
                 break
@@ -143,7 +146,8 @@ def _checked(information: Tensor) -> Tensor:
 
 
 def _log_likelihood(log_weights: Tensor, observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) -> Tensor:
-    return observed @ log_weights - repeats @ _fisher.log_partition(size, log_weights.expand_as(size), total)
+    urn = _fisher.Urn.of(size, log_weights.expand_as(size), total)
+    return observed @ log_weights - repeats @ _fisher.log_partition(urn)
 
 
 def _solve(information: Tensor, score: Tensor) -> Tensor:

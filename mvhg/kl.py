@@ -31,19 +31,21 @@ def kl_hypergeometric(p: MultivariateHypergeometric, q: MultivariateHypergeometr
             "KL divergence needs the same groups and batch shapes that broadcast, got batch and event shapes "
             f"{tuple(p.batch_shape)}, {tuple(p.event_shape)} and {tuple(q.batch_shape)}, {tuple(q.event_shape)}"
         )
-    if not (bool((p.group_sizes == q.group_sizes).all()) and bool((p.total_count == q.total_count).all())):
+    if not _same_urn(p, q):
         raise ValueError(
             "KL divergence needs the same total_count and group_sizes on both sides, got total_count "
             f"{_shown(p.total_count)} and {_shown(q.total_count)}, group_sizes {_shown(p.group_sizes)} and "
             f"{_shown(q.group_sizes)}"
         )
-    size, log_p, total = p._exact_law("KL divergence")
-    _, log_q, _ = q._exact_law("KL divergence")
-    # Both centred: a common factor of the weights is not part of the law, but costs digits.
-    log_p, log_q = log_p - log_p.mean(-1, keepdim=True), log_q - log_q.mean(-1, keepdim=True)
-    mean = _fisher.mean(size, log_p, total)
-    normalisers = _fisher.log_partition(size, log_q, total) - _fisher.log_partition(size, log_p, total)
-    return ((mean * (log_p - log_q)).sum(-1) + normalisers).to(p._dtype)
+    return _fisher.divergence(p._exact_law("KL divergence"), q._exact_law("KL divergence")).to(p._dtype)
+
+
+def _same_urn(p: MultivariateHypergeometric, q: MultivariateHypergeometric) -> bool:
+    for known in (p._known_bounds, q._known_bounds):
+        if known is None or known.sizes is None or known.totals is None:
+            same = (p.group_sizes == q.group_sizes).all() & (p.total_count == q.total_count).all()
+            return bool(same)
+    return p._known_bounds == q._known_bounds
 
 
 def _shown(values: Tensor) -> str:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from mvhg._relaxation import Selection, draw_relaxed
+from mvhg._fisher import Urn
+from mvhg._relaxation import Relaxation, Selection, draw_relaxed, noise_columns
 from mvhg._validation import TensorLike, as_temperature, broadcast_shapes
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
@@ -30,8 +31,9 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     fractional once softness has leaked into it: where a law is nearly deterministic at the edge of its support, a soft
     draw can miss that edge by up to one. Straight-through draws, whose remainders are whole, cannot.
 
-    Up to temperature 1 the tables leave out counts whose probability is below the resolution of the dtype; above it,
-    where a softmax reads far into the tails, every log-weight of the support is computed, accurate relative to itself.
+    A softmax at temperature T reads log-weights T times as far below the largest as the dtype resolves; so deep every
+    log-weight is accurate relative to itself, at a cost that hardly depends on the temperature. Draws can be
+    differentiated once: a second derivative raises RuntimeError.
 
     Example::
 
@@ -41,7 +43,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         >>> counts[0].backward()
 
     Args:
-        temperature: positive, a number or a tensor that broadcasts with the batch shape.
+        temperature: positive, a number or a tensor that broadcasts with the batch shape; kept in float64.
         total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args: as in
             ``MultivariateHypergeometric``.
 
@@ -65,7 +67,9 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         validate_args: bool | None = None,
     ) -> None:
         super().__init__(total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args)
-        self.temperature = as_temperature(temperature, self._importance, bool(self._validate_args))
+        self.temperature, self._host_temperature = as_temperature(
+            temperature, self._importance.device, bool(self._validate_args)
+        )
         try:
             fits = broadcast_shapes(self.temperature.shape, self.batch_shape) == self.batch_shape
         except RuntimeError:
@@ -85,7 +89,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     def support(self) -> constraints.Constraint:
         return HypergeometricSupport(self.total_count, self.group_sizes, is_discrete=False)
 
-    def _exact_law(self, quantity: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _exact_law(self, quantity: str) -> Urn:
         if not self._hard:
             raise NotImplementedError(
                 f"{quantity} is not defined for soft counts, whose law depends on the temperature and has no closed "
@@ -100,8 +104,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         return super().enumerate_support(expand)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "RelaxedMultivariateHypergeometric":
-        new = self._get_checked_instance(type(self), _instance)
-        new.temperature = self.temperature
+        new = self._get_checked_instance(RelaxedMultivariateHypergeometric, _instance)
+        new.temperature, new._host_temperature = self.temperature, self._host_temperature
         if self.temperature.dim() > 0:
             new.temperature = self.temperature.expand(torch.Size(batch_shape))
         return super().expand(batch_shape, _instance=new)  # type: ignore[return-value]
@@ -112,55 +116,83 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             return self.rsample(sample_shape, generator=generator)
 
     def rsample(
-        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
+        self,
+        sample_shape: Sequence[int] = torch.Size(),
+        *,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
-        """Counts [sample_shape, batch, c] in the dtype of the weights, differentiable in the weights.
+        """Counts [sample_shape, batch, c] in the dtype of the weights, differentiable (once) in the weights.
 
         Args:
             sample_shape: shape of independent draws.
             generator: source of randomness on the weights' device; torch's default if None.
+            noise: what to draw by instead, uniform on [0, 1) and of shape ``noise_shape(sample_shape)``, float64 on
+                the weights' device; for torch.compile, which cannot trace a generator, or to draw twice alike.
         """
-        return self._draw(torch.Size(sample_shape), generator, selection=False).counts
+        return self._draw(torch.Size(sample_shape), generator, noise, selection=False).counts
 
     def rsample_selection(
-        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
+        self,
+        sample_shape: Sequence[int] = torch.Size(),
+        *,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> Selection:
         """Counts with their one-hot vectors over 0..M and prefix masks of length M, M the largest group size.
 
         Args:
             sample_shape: shape of independent draws.
             generator: source of randomness on the weights' device; torch's default if None.
+            noise: as in ``rsample``.
 
         Returns:
             ``Selection`` of counts [sample, batch, c], one_hot [sample, batch, c, M + 1] and prefix_mask
             [sample, batch, c, M], groups in the order of ``group_sizes``.
         """
-        return self._draw(torch.Size(sample_shape), generator, selection=True)
+        return self._draw(torch.Size(sample_shape), generator, noise, selection=True)
 
-    def _draw(self, sample_shape: torch.Size, generator: torch.Generator | None, selection: bool) -> Selection:
+    def noise_shape(self, sample_shape: Sequence[int] = torch.Size()) -> torch.Size:
+        """Shape of the ``noise`` that ``rsample`` and ``rsample_selection`` take: [sample, batch, numbers a draw]."""
+        return torch.Size(sample_shape) + self.batch_shape + (noise_columns(self._relaxation(False)),)
+
+    def _relaxation(self, selection: bool) -> Relaxation:
         size, log_weights, total = self._law()
-        shape, groups = self._extended_shape(sample_shape), self.event_shape[0]
-        draws = draw_relaxed(
+        groups = self.event_shape[0]
+        return Relaxation(
             size.reshape(-1, groups),
             log_weights.reshape(-1, groups),
             total.reshape(-1),
             self.temperature.double().expand(self.batch_shape).reshape(-1),
-            math.prod(sample_shape),
+            self._host_temperature,
             hard=self._hard,
             merged=self.conditionals == "merged",
             order=self.group_order,
-            generator=generator,
             dtype=self._dtype,
-            largest=self._largest if selection else None,
+            bounds=self._bounds,
+            largest=self._bounds.group if selection else None,
+            tilt=lambda: self._tilt.reshape(-1),
         )
-        counts = draws.counts.to(self._dtype).reshape(shape)
-        if draws.one_hot is None:
+
+    def _draw(
+        self, sample_shape: torch.Size, generator: torch.Generator | None, noise: Tensor | None, selection: bool
+    ) -> Selection:
+        num_draws, batch = math.prod(sample_shape), math.prod(self.batch_shape)
+        if noise is not None:
+            expected = self.noise_shape(sample_shape)
+            if noise.shape != expected:
+                raise ValueError(
+                    f"noise must have shape noise_shape(sample_shape) = {tuple(expected)}, got {tuple(noise.shape)}"
+                )
+            noise = noise.double().reshape(num_draws, batch, -1)
+        shape = self._extended_shape(sample_shape)
+        counts, one_hot, prefix_mask = draw_relaxed(self._relaxation(selection), num_draws, generator, noise)
+        counts = counts.reshape(shape)
+        if not selection:
             return Selection(counts, counts, counts)
-        one_hot = draws.one_hot.reshape(*shape, self._largest + 1)
-        if self._hard:
-            # Exact, and its gradient is the same, since those of the one-hot entries only count up to a constant.
-            return Selection(counts, one_hot, 1 - one_hot[..., :-1].cumsum(-1))
-        return Selection(counts, one_hot, one_hot[..., 1:].flip(-1).cumsum(-1).flip(-1))
+        return Selection(
+            counts, one_hot.reshape(*shape, one_hot.shape[-1]), prefix_mask.reshape(*shape, prefix_mask.shape[-1])
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Not defined: soft counts are a sum over a softmax and have no density in closed form."""
@@ -186,7 +218,7 @@ class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometri
         >>> counts[0].backward()
 
     Args:
-        temperature: positive, a number or a tensor that broadcasts with the batch shape.
+        temperature: positive, a number or a tensor that broadcasts with the batch shape; kept in float64.
         total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args: as in
             ``MultivariateHypergeometric``.
 
@@ -200,6 +232,10 @@ class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometri
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> constraints.Constraint:
         return HypergeometricSupport(self.total_count, self.group_sizes)
+
+    def sample(self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None) -> Tensor:
+        """Counts [sample_shape, batch, c] in the dtype of the weights, as ``MultivariateHypergeometric.sample``."""
+        return MultivariateHypergeometric.sample(self, sample_shape, generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability under the discrete law, as in ``MultivariateHypergeometric.log_prob``."""

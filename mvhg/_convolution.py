@@ -1,0 +1,90 @@
+"""Sums of products along two rows, the second read at every shift: convolutions and their gradients.
+
+Directly, term by term, since that keeps positive terms accurate relative to themselves, in portions that stay in a
+processor's cache. Tables of which only the bulk is read are summed by a Fourier transform, whose error is absolute.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+_TERMS_AT_ONCE = 1 << 18
+# More terms a row than this are summed by a transform, if what lies below exp(-32) of the largest is not read, or where
+# nothing else is affordable hardly counts.
+_MOST_TERMS, _SHALLOW = 1 << 12, 30.0
+_MOST_AFFORDABLE, _DEEPEST_TRANSFORM = 1 << 22, 62.0
+_RESOLUTION = 1e-14
+
+
+def stretch(values: Tensor, first: Tensor, width: int, zeros: bool) -> Tensor:
+    """Entries first, first + 1, ... of each row of ``values`` [E, K], 0 or -inf outside: [E, width]."""
+    padded = pad(values, (1, 1), value=0.0 if zeros else -math.inf)
+    places = first.unsqueeze(1) + torch.arange(1, width + 1, device=values.device)
+    return padded.gather(1, places.clamp(0, values.shape[1] + 1))
+
+
+def sum_products(a: Tensor, b: Tensor, width: int, depth: float) -> Tensor:
+    """sum_k a[k] b[k + w] for w = 0..width-1, from a [E, K] and b [E, K + width - 1]: [E, width]."""
+    urns, terms = a.shape
+    shallow = terms * width > _MOST_TERMS and depth <= _SHALLOW
+    if shallow or (terms * width > _MOST_AFFORDABLE and depth <= _DEEPEST_TRANSFORM):
+        return _by_transform(a, b, width)
+    at_once = _TERMS_AT_ONCE if a.device.type == "cpu" else 1 << 26
+    if urns * terms * width <= at_once:
+        return _products(a, b, width)
+    rows = max(1, at_once // (terms * width))
+    if rows > 1 or terms * width <= at_once:
+        return torch.cat([_products(*part, width) for part in zip(a.split(rows), b.split(rows), strict=True)])
+    step, result = max(1, at_once // width), None
+    for k in range(0, terms, step):
+        part = _products(a[:, k : k + step], b[:, k : k + step + width - 1], width)
+        result = part if result is None else result + part
+    return result  # type: ignore[return-value]
+
+
+def _products(a: Tensor, b: Tensor, width: int) -> Tensor:
+    b = b[:, : a.shape[1] + width - 1]
+    if width < a.shape[1]:  # the shorter of the two loops outside
+        return (a.unsqueeze(1) * b.unfold(1, a.shape[1], 1)).sum(2)
+    return (a.unsqueeze(2) * b.unfold(1, width, 1)).sum(1)
+
+
+def _by_transform(a: Tensor, b: Tensor, width: int) -> Tensor:
+    length = 1 << (b.shape[1] - 1).bit_length()
+    product = torch.fft.rfft(a, n=length).conj() * torch.fft.rfft(b, n=length)
+    result = torch.fft.irfft(product, n=length)[:, :width]
+    return torch.where(result.abs() > _RESOLUTION * result.abs().amax(1, keepdim=True), result, 0.0)
+
+
+def log_sums(a: Tensor, b: Tensor, width: int) -> Tensor:
+    """log sum_k exp(a[k] + b[k + w]) for w = 0..width-1: [E, width]; of entries that may be -inf."""
+    rows = max(1, _TERMS_AT_ONCE // (a.shape[1] * width))
+    if len(a) > rows:
+        return torch.cat([log_sums(*part, width) for part in zip(a.split(rows), b.split(rows), strict=True)])
+    return torch.logsumexp(a.unsqueeze(2) + b.unfold(1, width, 1), 1)
+
+
+def log_sums_gradient(own: Tensor, later: Tensor, table: Tensor, grad: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients in ``own`` [E, K] and ``later`` [E, L] of table[s] = log sum_k exp(own[k] + later[offset + s - k]).
+
+    Args:
+        own, later, table: the logarithms; ``table`` [E, S].
+        grad: of ``table``.
+        offset: int64 [E].
+    """
+    rows = max(1, _TERMS_AT_ONCE // (own.shape[1] * max(later.shape[1], table.shape[1])))
+    if len(own) > rows:
+        arguments = (own, later, table, grad, offset)
+        parts = [log_sums_gradient(*part) for part in zip(*(a.split(rows) for a in arguments), strict=True)]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    count = own.shape[1]
+    below = torch.where(table > -math.inf, -table, -math.inf)
+    around = stretch(later, offset - (count - 1), table.shape[1] + count - 1, False)
+    terms = (own.flip(1).unsqueeze(2) + around.unfold(1, table.shape[1], 1)) + below.unsqueeze(1)
+    mine = (terms.exp() * grad.unsqueeze(1)).sum(2).flip(1)
+    width = later.shape[1] + count - 1
+    terms = own.unsqueeze(2) + stretch(below, -offset, width, False).unfold(1, later.shape[1], 1) + later.unsqueeze(1)
+    grads = stretch(grad, -offset, width, True).unfold(1, later.shape[1], 1)
+    return mine, (terms.exp() * grads).sum(1)

@@ -1,0 +1,421 @@
+"""Closed forms on every route: with and without a look at values, tabulated or inverted; what the host is asked."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from scipy.special import digamma, polygamma
+from scipy.stats import nchypergeom_fisher
+from torch.distributions import kl_divergence
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import mvhg
+from mvhg import _fisher
+from mvhg._bernoulli_sum import solve_tilt
+from tests import oracle
+from tests.mvhg.helpers import assert_accurate, generator, log_weights, make
+from tests.urns import ALL, BY_NAME, MEDIUM, SMALL, Urn
+
+EXACT = mvhg.MultivariateHypergeometric
+CANNOT_LOOK = ("_bernoulli_sum", "_fisher", "_validation", "distribution", "_relaxation", "_sampling")
+
+
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library as on an accelerator: no value may be looked at."""
+    for module in CANNOT_LOOK:
+        monkeypatch.setattr(f"mvhg.{module}.can_look", lambda *tensors: False)
+
+
+class Reads(TorchDispatchMode):
+    """Counts what would make a host wait for an accelerator: numbers read, and shapes that depend on values."""
+
+    NAMES = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2", "unique_dim")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.split("::")[1]
+        masks = name.startswith("index") and any(
+            i is not None and i.dtype == torch.bool for i in args[1:2] or () if isinstance(i, torch.Tensor)
+        )
+        if name in self.NAMES or masks:
+            self.found[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def given(urn: Urn, **kwargs: Any) -> Any:
+    """The law with its sizes and total as Python numbers."""
+    kwargs.setdefault("log_weights", log_weights(urn))
+    return EXACT(urn.total_count, list(urn.group_sizes), **kwargs)
+
+
+@pytest.mark.parametrize("urn", ALL, ids=str)
+def test_moments_without_a_look_at_values(urn: Urn, blind: None) -> None:
+    law, distribution = oracle.tilted_law(*urn.arguments), given(urn, validate_args=False)
+    assert_accurate(distribution.log_partition, law.log_partition)
+    assert_accurate(distribution.mean, law.mean)
+    assert_accurate(distribution.variance, np.diag(law.covariance))
+    assert_accurate(distribution.covariance_matrix, law.covariance)
+    assert_accurate(distribution.entropy(), law.entropy)
+    rare = (law.mean < 1.0) & (law.mean > 1e-150)
+    np.testing.assert_allclose(distribution.mean.numpy()[rare], law.mean[rare], rtol=1e-8)
+    np.testing.assert_allclose(distribution.variance.numpy()[rare], np.diag(law.covariance)[rare], rtol=1e-8)
+    mode = distribution.mode
+    assert mode.sum() == urn.total_count
+    assert_accurate(distribution.log_prob(mode), law.log_prob(mode.tolist()))
+
+
+@pytest.mark.parametrize("urn", [u for u in SMALL + MEDIUM if u.total_count <= 200], ids=str)
+def test_marginals_without_a_look_at_values(urn: Urn, blind: None) -> None:
+    assert_accurate(given(urn, validate_args=False).marginal_log_probs(), oracle.log_marginals(*urn.arguments))
+
+
+@pytest.mark.parametrize("urn", [u for u in ALL if u.groups == 2 and max(u.group_sizes) < 1000], ids=str)
+@pytest.mark.parametrize("quantity", ["log_partition", "mean", "variance", "covariance_matrix", "entropy"])
+def test_two_groups_inverted_are_the_tabulated_ones(urn: Urn, quantity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def value() -> torch.Tensor:
+        found = getattr(given(urn), quantity)
+        return found() if callable(found) else found
+
+    tabulated = value()
+    monkeypatch.setattr(_fisher, "_LONGEST_TABLE", 0)
+    assert_accurate(value(), tabulated)
+
+
+def test_two_groups_are_scipys() -> None:
+    random = np.random.default_rng(5)
+    for _ in range(40):
+        sizes = random.integers(1, 40, 2)
+        total, weight = int(random.integers(0, sizes.sum() + 1)), float(np.exp(random.normal(0, 2)))
+        law = nchypergeom_fisher(int(sizes.sum()), int(sizes[0]), total, weight)
+        ours = EXACT(total, sizes.tolist(), weights=torch.tensor([weight, 1.0], dtype=torch.float64))
+        assert_accurate(ours.mean[0], law.mean(), 1e-9)
+        assert_accurate(ours.variance, [law.var()] * 2, 1e-8)
+        x = torch.arange(max(0, total - sizes[1]), min(total, sizes[0]) + 1)
+        assert_accurate(ours.log_prob(torch.stack([x, total - x], -1)), law.logpmf(x.numpy()), 1e-9)
+
+
+def drawn(size: tuple[int, ...], log_weights: tuple[float, ...], theta: float) -> tuple[mpmath.mpf, mpmath.mpf]:
+    """What independent binomials draw and what they leave, at 60 digits."""
+    with mpmath.workdps(60):
+        chances = [1 / (1 + mpmath.exp(-(mpmath.mpf(theta) + mpmath.mpf(w)))) for w in log_weights]
+        return sum(m * p for m, p in zip(size, chances)), sum(m * (1 - p) for m, p in zip(size, chances))
+
+
+def test_the_tilt_of_two_groups_is_the_root_at_60_digits() -> None:
+    random = np.random.default_rng(6)
+    for _ in range(300):
+        size = tuple(int(10 ** random.uniform(0, 6)) for _ in range(2))
+        logits = tuple(random.uniform(-50, 50, 2).tolist())
+        total = int(random.integers(1, sum(size)))
+        theta = float(solve_tilt(*(torch.tensor(a, dtype=torch.float64) for a in (size, logits, total))))
+        more, less = (
+            drawn(size, logits, theta + step)[0] for step in (1e-12 * (1 + abs(theta)), -1e-12 * (1 + abs(theta)))
+        )
+        assert less <= total <= more
+
+
+@pytest.mark.parametrize("sight", ["looking", "blind"])
+def test_the_tilt_of_many_groups_is_near_enough(sight: str, request: pytest.FixtureRequest) -> None:
+    """Within a thousandth of the standard deviation, or of what is drawn or left where that hardly varies."""
+    if sight == "blind":
+        request.getfixturevalue("blind")
+    random = np.random.default_rng(7)
+    for _ in range(300):
+        groups = int(random.integers(3, 7))
+        size = tuple(int(10 ** random.uniform(0, 5)) for _ in range(groups))
+        logits = tuple((random.uniform(-1, 1, groups) * 10 ** random.uniform(-1, 1.7)).tolist())
+        total = int(random.integers(1, sum(size)))
+        theta = float(solve_tilt(*(torch.tensor(a, dtype=torch.float64) for a in (size, logits, total))))
+        mean, _ = drawn(size, logits, theta)
+        chance = 1 / (1 + np.exp(-(theta + np.array(logits))))
+        deviation = math.sqrt(float((np.array(size) * chance * (1 - chance)).sum()))
+        assert abs(float(mean) - total) <= 1e-3 * max(deviation, 1e-3)
+
+
+HANDLES: dict[str, Callable[[Any], torch.Tensor]] = {
+    "log_prob": lambda d: d.log_prob(d.total_count.new_tensor([[1, 2, 2], [0, 2, 3]])[..., : d.event_shape[0]]),
+    "log_partition": lambda d: d.log_partition,
+    "mean": lambda d: d.mean,
+    "variance": lambda d: d.variance,
+    "covariance_matrix": lambda d: d.covariance_matrix,
+    "entropy": lambda d: d.entropy(),
+    "marginal_log_probs": lambda d: d.marginal_log_probs().exp(),
+    "kl": lambda d: kl_divergence(
+        d, EXACT(5, [3, 5, 4][: d.event_shape[0]], log_weights=-d.log_weights.detach(), validate_args=False)
+    ),
+}
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+@pytest.mark.parametrize("name", HANDLES)
+def test_nothing_is_read_without_validation(name: str, groups: int, blind: None) -> None:
+    for sizes, total, temperature in (([3, 5, 4][:groups], 5, 0.5), ((3, 5, 4)[:groups], 5, 2.0)):
+        point = torch.randn(4, groups, generator=generator(1)).requires_grad_()
+        counts = torch.tensor([[1, 4, 0], [0, 5, 0], [3, 2, 0], [2, 3, 0]])[:, :groups]
+        with Reads() as reads:
+            law = mvhg.MultivariateHypergeometricStraightThrough(
+                temperature, total, sizes, log_weights=point, validate_args=False
+            )
+            value = law.log_prob(counts) if name == "log_prob" else HANDLES[name](law)
+            value.sum().backward()
+        assert not reads.found
+        assert torch.isfinite(point.grad).all()
+
+
+def test_validation_reads_once_a_construction_and_once_a_value(blind: None) -> None:
+    point, counts = torch.zeros(4, 3), torch.tensor([1.0, 2.0, 2.0])
+    with Reads() as reads:
+        law = mvhg.MultivariateHypergeometricStraightThrough(0.5, 5, [3, 5, 4], log_weights=point)
+    assert sum(reads.found.values()) == 1
+    with Reads() as reads:
+        law.log_prob(counts)
+    assert sum(reads.found.values()) == 1
+    tensors = (torch.tensor([5, 4, 3, 2]), torch.tensor([[3, 5, 4]] * 4))
+    with Reads() as reads:
+        EXACT(*tensors, log_weights=point)
+    assert sum(reads.found.values()) == 1
+
+
+def test_validation_on_an_accelerator_finds_what_it_finds_on_a_host(blind: None) -> None:
+    for arguments, message in (
+        (dict(total_count=torch.tensor([5, 13])), "total_count must not exceed.*13.*12"),
+        (dict(group_sizes=torch.tensor([3.0, 5.5, 4.0])), "group_sizes.*5.5"),
+        (dict(log_weights=torch.tensor([0.0, math.nan, 0.0])), "log_weights.*nan"),
+        (dict(weights=torch.tensor([0.0, 1.0, 1.0])), "weights must be positive.*size 0"),
+    ):
+        with pytest.raises(ValueError, match=f"(?s){message}"):
+            EXACT(**{"total_count": 5, "group_sizes": torch.tensor([3, 5, 4])} | arguments)
+
+
+@pytest.mark.parametrize("name", ["equal", "middle-heavy", "two-groups", "five-groups", "twenty-each"])
+def test_gradient_in_the_counts_is_that_of_the_binomials_and_the_weights(name: str) -> None:
+    """The derivative of sum_i log (m_i choose x_i) + x_i log omega_i, in every direction, not only of constant sum."""
+    urn = BY_NAME[name]
+    support = oracle.enumerate_law(*urn.arguments).support
+    for law in (given(urn), make(urn), given(urn, weights=log_weights(urn).exp(), log_weights=None)):
+        x = torch.tensor(support, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(law.log_prob(x).sum(), x)
+        sizes = np.array(urn.group_sizes)
+        assert_accurate(gradient, digamma(sizes - support + 1.0) - digamma(support + 1.0) + np.array(urn.log_weights))
+    point = torch.tensor([1.0, 2.0, 2.0], dtype=torch.float64, requires_grad=True)
+    law = EXACT(5, [3, 5, 4], log_weights=torch.zeros(3, dtype=torch.float64))
+    assert_accurate(torch.autograd.grad(law.log_prob(point), point)[0], [0.5, 1 / 3, 0.0])
+
+
+def test_gradient_in_large_counts() -> None:
+    urn = Urn("large", 100_000, (100_000, 70_000, 90_000), (0.0, 2.0, -3.0))
+    x = torch.tensor([30_000.0, 60_000.0, 10_000.0], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(given(urn).log_prob(x), x)
+    counts, sizes = x.detach().numpy(), np.array(urn.group_sizes)
+    assert_accurate(gradient, digamma(sizes - counts + 1) - digamma(counts + 1) + np.array(urn.log_weights))
+
+
+@pytest.mark.parametrize("name", ["middle-heavy", "two-groups", "five-groups", "one-left", "plateau", "all-drawn"])
+def test_second_derivatives_of_closed_forms(name: str) -> None:
+    """Third and fourth cumulants by enumeration: of log P_0, of the mean, and of log_prob in weights and counts."""
+    urn, law = BY_NAME[name], oracle.enumerate_law(*BY_NAME[name].arguments)
+    x, point = torch.tensor(law.support[0], dtype=torch.float64), log_weights(urn)
+    hessian = torch.autograd.functional.hessian
+    assert_accurate(hessian(lambda w: given(urn, log_weights=w).log_prob(x), point), -law.covariance)
+    assert_accurate(hessian(lambda w: given(urn, log_weights=w).log_partition, point), law.covariance)
+    centred = law.support - law.mean
+    third = np.einsum("p,pi,pj,pk->ijk", law.pmf, centred, centred, centred)
+    fourth = np.einsum("p,pi,pj,pk,pl->ijkl", law.pmf, centred, centred, centred, centred)
+    pairs = [np.einsum("ij,kl->" + order, law.covariance, law.covariance) for order in ("ijkl", "ikjl", "iljk")]
+    fourth = (
+        fourth
+        - pairs[0]
+        - np.einsum("ik,jl->ijkl", law.covariance, law.covariance)
+        - np.einsum("il,jk->ijkl", law.covariance, law.covariance)
+    )
+    for group in range(urn.groups):
+        assert_accurate(hessian(lambda w, i=group: given(urn, log_weights=w).mean[i], point), third[group], 1e-8)
+        assert_accurate(
+            hessian(lambda w, i=group: given(urn, log_weights=w).variance[i], point), fourth[group, group], 1e-7
+        )
+    if name in ("middle-heavy", "two-groups", "five-groups"):
+        sizes, inner = np.array(urn.group_sizes), law.support[len(law.support) // 2]
+        expected = -polygamma(1, sizes - inner + 1.0) - polygamma(1, inner + 1.0)
+        counts = torch.tensor(inner, dtype=torch.float64)
+        assert_accurate(hessian(lambda c: given(urn).log_prob(c), counts), np.diag(expected))
+
+
+@pytest.mark.parametrize("name", ["entropy", "kl", "marginal_log_probs"])
+@pytest.mark.parametrize("groups", [2, 3])
+def test_second_derivatives_of_the_rest_are_those_of_enumeration(name: str, groups: int) -> None:
+    sizes, total = [3, 5, 4][:groups], 5
+    support = torch.tensor(list(oracle.enumerate_counts(total, sizes)), dtype=torch.float64)
+    logs = [sum(math.log(math.comb(m, int(k))) for m, k in zip(sizes, x)) for x in support.tolist()]
+    coefficients = torch.tensor(logs, dtype=torch.float64)
+    other = torch.linspace(-1, 1, groups, dtype=torch.float64)
+
+    def log_pmf(w: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(coefficients + support @ w, 0)
+
+    def enumerated(w: torch.Tensor) -> torch.Tensor:
+        p = log_pmf(w).exp()
+        if name == "entropy":
+            return -(p * log_pmf(w)).sum()
+        if name == "kl":
+            return (p * (log_pmf(w) - log_pmf(other))).sum()
+        return p[support[:, 0] == 2].sum().log()
+
+    def ours(w: torch.Tensor) -> torch.Tensor:
+        law = EXACT(total, sizes, log_weights=w)
+        if name == "entropy":
+            return law.entropy()
+        return (
+            kl_divergence(law, EXACT(total, sizes, log_weights=other))
+            if name == "kl"
+            else law.marginal_log_probs()[0, 2]
+        )
+
+    point = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64)[:groups]
+    assert_accurate(ours(point), enumerated(point))
+    hessian = torch.autograd.functional.hessian
+    assert_accurate(hessian(ours, point), hessian(enumerated, point), 1e-8)
+
+
+def test_variance_of_a_large_group_beside_small_ones() -> None:
+    """One element of a half-drawn urn is drawn with chance 1/2: variance 1/4, however large the rest is."""
+    for large in (3_000_000, 10**10, 10**14):
+        law = EXACT(large // 2, [large, 1], log_weights=torch.zeros(2, dtype=torch.float64))
+        chance = (large // 2) / (large + 1)
+        assert_accurate(law.variance, [chance * (1 - chance)] * 2, 1e-12)
+        law = EXACT(large // 2, [large, 1, 2], log_weights=torch.zeros(3, dtype=torch.float64))
+        n, total = large // 2, large + 3
+        factor = n / total * (1 - n / total) * total / (total - 1)  # the multivariate hypergeometric law's
+        sizes = np.array([large, 1.0, 2.0])
+        expected = factor * (np.diag(sizes) - np.outer(sizes, sizes) / total)
+        expected[0, 0] = factor * large * 3 / total
+        assert_accurate(law.covariance_matrix, expected, 1e-9)
+        assert_accurate(law.variance, np.diag(expected), 1e-9)
+
+
+def test_what_has_a_sign_has_it() -> None:
+    for total, logits in itertools.product(range(13), ([0.0, 0.0, 0.0], [0.0, 1.6, 0.7], [30.0, -20.0, 4.0])):
+        law = EXACT(total, [3, 5, 4], log_weights=torch.tensor(logits, dtype=torch.float64))
+        assert (law.covariance_matrix.diagonal() >= 0).all() and (law.variance >= 0).all()
+        assert law.entropy() >= 0
+    point = 3 * torch.randn(200, 3, dtype=torch.float64, generator=generator(8))
+    near = point + 1e-9 * torch.randn(200, 3, dtype=torch.float64, generator=generator(9))
+    p, q = (EXACT(50, [40, 30, 50], log_weights=w) for w in (point, near))
+    divergence = kl_divergence(p, q)
+    assert (divergence >= 0).all() and (divergence < 1e-11).all()
+
+
+def test_log_partition_of_everything_is_the_sum_of_the_log_weights() -> None:
+    for logits in ((30.0, -30.0, 0.0), (29.7, -30.3, 0.6), (50.0, -50.0, 1e-3)):
+        urn = Urn("everything", 3_000_000, (1_000_000,) * 3, logits)
+        with mpmath.workdps(40):
+            expected = float(sum(1_000_000 * mpmath.mpf(w) for w in logits))
+        assert_accurate(given(urn).log_partition, expected, 1e-9)
+
+
+@pytest.mark.parametrize("limit", [1e4, 1e6])
+def test_huge_log_weights_are_right_up_to_the_limit(limit: float) -> None:
+    """Far apart, the groups are drawn one after another, heaviest first."""
+    for sizes, total, expected in (([3, 5, 4], 6, [3, 3, 0]), ([3, 5, 4], 8, [3, 5, 0]), ([3, 5, 4], 1, [1, 0, 0])):
+        law = EXACT(total, sizes, log_weights=torch.tensor([limit, 0.0, -limit], dtype=torch.float64))
+        assert_accurate(law.mean, [float(x) for x in expected])
+        assert_accurate(law.variance, [0.0, 0.0, 0.0])
+        assert_accurate(law.log_prob(torch.tensor(expected)), 0.0)
+        pair = EXACT(min(total, 7), sizes[:2], log_weights=torch.tensor([limit, -limit], dtype=torch.float64))
+        assert_accurate(pair.mean, [float(min(3, total)), float(min(total, 7) - min(3, total))])
+        assert_accurate(pair.log_prob(pair.mean), 0.0)
+    for bad in (1e7, 1e8, 1e300):
+        for validate in (True, False):
+            with pytest.raises(ValueError, match=r"log_weights must be finite, between -1e\+06 and 1e\+06"):
+                EXACT(5, [3, 5, 4], log_weights=torch.tensor([bad, 0, 0], dtype=torch.float64), validate_args=validate)
+
+
+@pytest.mark.parametrize("name", ["log_prob", "mean", "variance", "entropy", "kl", "log_partition"])
+@pytest.mark.parametrize("groups", [2, 3])
+@pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
+def test_compile_without_a_break(name: str, groups: int) -> None:
+    torch._dynamo.reset()
+    counts = torch.tensor([[1.0, 2.0, 2.0], [0.0, 5.0, 0.0]], dtype=torch.float64)
+    counts = counts if groups == 3 else torch.tensor([[1.0, 4.0], [0.0, 5.0]], dtype=torch.float64)
+    other = torch.linspace(-1, 1, groups, dtype=torch.float64)
+
+    def function(w: torch.Tensor) -> torch.Tensor:
+        law = EXACT(5, [3, 5, 4][:groups], log_weights=w)
+        if name == "log_prob":
+            return law.log_prob(counts)
+        if name == "kl":
+            return kl_divergence(law, EXACT(5, [3, 5, 4][:groups], log_weights=other))
+        found = getattr(law, name)
+        return found() if name == "entropy" else found
+
+    points = [torch.randn(2, groups, dtype=torch.float64, generator=generator(3)).requires_grad_() for _ in range(2)]
+    values = [torch.compile(function, backend="aot_eager", fullgraph=True)(points[0]), function(points[1])]
+    assert_accurate(values[0], values[1])
+    for value in values:
+        value.square().sum().backward()
+    assert_accurate(points[0].grad, points[1].grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
+    for sizes, total in (([200] * 3, 180), ([2000, 1000], 1500), ([3, 5, 4], 5)):
+        results = []
+        for enabled in (True, False):
+            point = torch.linspace(0, 1, len(sizes), dtype=dtype).requires_grad_()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                law = EXACT(total, sizes, log_weights=point)
+                values = [law.mean, law.variance, law.covariance_matrix, law.log_partition, law.entropy()]
+                values += [law.log_prob(law.mode), law.marginal_log_probs().exp()]
+                sum(value.square().sum() for value in values).backward()
+            results.append([*values, point.grad])
+        for ours, plain in zip(*results):
+            assert ours.dtype == dtype and torch.equal(ours, plain)
+
+
+@pytest.fixture(autouse=True)
+def validation_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    assert EXACT._validates_by_default is None
+
+
+@pytest.mark.parametrize("exponent", [6, 8, 14])
+def test_the_largest_urns_lose_no_digits(exponent: int) -> None:
+    """The central law's closed forms, at 60 digits; the entropy, of a law near a normal one, to its next term."""
+    sizes = [2 * 10**exponent, 10**exponent, 10**exponent // 2]
+    population = sum(sizes)
+    total = population // 3
+    law = EXACT(total, sizes, log_weights=torch.zeros(3, dtype=torch.float64))
+    mean = np.array([total * m / population for m in sizes])
+    factor = total * (population - total) / (population**2 * (population - 1))
+    np.testing.assert_allclose(law.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(law.variance, [factor * m * (population - m) for m in sizes], rtol=1e-12)
+    with mpmath.workdps(60):
+
+        def log_choose(n: int, k: int) -> mpmath.mpf:
+            return mpmath.loggamma(n + 1) - mpmath.loggamma(k + 1) - mpmath.loggamma(n - k + 1)
+
+        x = [int(m) for m in mean]
+        x[0] += total - sum(x)
+        partition = log_choose(population, total)
+        expected = float(sum(log_choose(m, k) for m, k in zip(sizes, x)) - partition)
+        assert abs(float(mpmath.mpf(float(law.log_partition)) / partition - 1)) < 1e-14
+    assert_accurate(law.log_prob(torch.tensor(x)), expected, 1e-12)
+    if exponent == 14:
+        with pytest.raises(ValueError, match="entropy.*group_sizes"):
+            law.entropy()
+    else:
+        determinant = float(torch.linalg.det(law.covariance_matrix[:2, :2]))
+        assert_accurate(
+            law.entropy(), 0.5 * math.log((2 * math.pi * math.e) ** 2 * determinant), 10.0 ** (1 - exponent)
+        )

@@ -1,0 +1,218 @@
+"""Draws at the edges of what they are for: noise, derivatives, precision, sizes, temperatures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+import mvhg
+from tests import oracle
+from tests.mvhg.helpers import generator, make
+from tests.mvhg.test_sampling import check_law
+from tests.urns import BY_NAME, Urn
+
+EXACT = mvhg.MultivariateHypergeometric
+HARD = mvhg.MultivariateHypergeometricStraightThrough
+SOFT = mvhg.RelaxedMultivariateHypergeometric
+kinds = pytest.mark.parametrize("kind", [HARD, SOFT])
+
+
+@kinds
+@pytest.mark.parametrize("conditionals", ["exact", "merged"])
+@pytest.mark.parametrize("sizes, n", [((3, 5), 4), ((3, 5, 4), 5), ((2, 3, 1, 4), 5), ((70, 80, 60), 50)])
+def test_a_second_derivative_is_refused_everywhere(
+    sizes: tuple[int, ...], n: int, conditionals: str, kind: type
+) -> None:
+    """Also where the loss is linear, through the weights as parameter, and in the temperature."""
+    for loss in (lambda x: x[..., 0].sum(), lambda x: x[..., 0].square().sum()):
+        for parameter in ("log_weights", "weights"):
+            point = torch.linspace(0.5, 1.5, len(sizes), dtype=torch.float64, requires_grad=True)
+            law = kind(0.7, n, sizes, **{parameter: point}, conditionals=conditionals)
+            (gradient,) = torch.autograd.grad(loss(law.rsample((4,))), point, create_graph=True)
+            with pytest.raises(RuntimeError, match="only once"):
+                torch.autograd.grad(gradient[0], point)
+            (gradient,) = torch.autograd.grad(loss(law.rsample_selection((4,)).one_hot), point, create_graph=True)
+            with pytest.raises(RuntimeError, match="only once"):
+                gradient.sum().backward()
+    temperature = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    law = kind(temperature, n, sizes, log_weights=torch.zeros(len(sizes), dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(law.rsample((4,))[..., 0].sum(), temperature, create_graph=True)
+    with pytest.raises(RuntimeError, match="only once"):
+        gradient.backward()
+
+
+@kinds
+@pytest.mark.parametrize("sizes, n", [((3, 5, 4), 5), ((200,) * 3, 180), ((20_000,) * 3, 9_000)])
+def test_autocast_changes_no_draw_and_no_gradient(sizes: tuple[int, ...], n: int, kind: type) -> None:
+    results = []
+    for enabled in (False, True):
+        point = torch.tensor([[0.1, -0.2, 0.3], [1.0, 0.0, -1.0]], requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            counts, _, mask = kind(0.5, n, sizes, log_weights=point).rsample_selection(generator=generator(1))
+            loss = counts.double()[..., 0].sum() + mask.double().square().sum()
+        loss.backward()
+        results.append((counts.detach(), point.grad))
+    assert results[0][0].dtype == results[1][0].dtype == torch.float32
+    for plain, mixed in zip(*results):
+        torch.testing.assert_close(plain, mixed, rtol=0, atol=0)
+
+
+class Uniforms(TorchFunctionMode):
+    """Dtypes of the uniform variables drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: list[torch.dtype | None] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") in ("rand", "rand_like", "uniform_", "exponential_"):
+            self.dtypes.append((kwargs or {}).get("dtype"))
+        return function(*args, **(kwargs or {}))
+
+
+@kinds
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_noise_has_the_bits_that_rare_events_need(dtype: torch.dtype, kind: type) -> None:
+    """With 24 bits events of 1e-7 come 24 percent too seldom; here the uniform that draws one of 2^-41 does so."""
+    rare = -41 * math.log(2)
+    for order in ((0, 1), (1, 0)):
+        law = kind(1e-3, 1, [1, 1], log_weights=torch.tensor([rare, 0.0], dtype=dtype), group_order=order)
+        noise = torch.full(law.noise_shape(), 0.5, dtype=torch.float64)
+        place = 1 if order[0] == 0 else 0  # of the rare group's one element
+        for uniform, expected in ((1 - 2.0**-42, 1.0), (1 - 2.0**-38, 0.0)):
+            noise[place] = uniform
+            assert float(law.rsample(noise=noise)[0].detach()) == pytest.approx(expected, abs=1e-6)
+    with Uniforms() as uniforms:
+        kind(0.5, 5, [3, 5, 4], log_weights=torch.zeros(3, dtype=dtype)).rsample_selection((50,))
+        EXACT(5, [3, 5, 4], log_weights=torch.zeros(3, dtype=dtype)).sample((50,))
+    assert set(uniforms.dtypes) == {torch.float64}
+
+
+def test_noise_given_makes_the_draw() -> None:
+    for kind in (HARD, SOFT):
+        for sample, batch in (((), ()), ((5,), (2,)), ((40,), ()), ((), (1500,))):
+            law = kind(0.5, 5, [3, 5, 4], log_weights=torch.zeros(*batch, 3))
+            noise = torch.rand(law.noise_shape(sample), dtype=torch.float64, generator=generator(4))
+            assert noise.shape[:-1] == (*sample, *batch)
+            first, again = law.rsample(sample, noise=noise), law.rsample_selection(sample, noise=noise).counts
+            assert torch.equal(first, again) and first.shape == (*sample, *batch, 3)
+            assert not torch.equal(first, law.rsample(sample, noise=1 - noise))
+            with pytest.raises(ValueError, match="noise"):
+                law.rsample(sample, noise=noise[..., :-1])
+
+
+@pytest.mark.parametrize("name", ["middle-heavy", "twenty-each", "five-groups", "two-groups"])
+def test_draws_by_given_noise_follow_the_law(name: str) -> None:
+    urn = BY_NAME[name]
+    law = make(urn, kind=HARD, temperature=0.5)
+    noise = torch.rand(law.noise_shape((40_000,)), dtype=torch.float64, generator=generator(5))
+    check_law(law.rsample((40_000,), noise=noise).numpy(), urn)
+
+
+@kinds
+@pytest.mark.parametrize("sizes", [(3, 5, 4), (7,), (0, 0)])
+def test_empty_batches_keep_the_shapes(sizes: tuple[int, ...], kind: type) -> None:
+    most = max(sizes)
+    for batch, sample in (((0,), ()), ((2, 0), (3,)), ((2,), (0,))):
+        law = kind(0.5, 0 if most == 0 else 3, list(sizes), log_weights=torch.zeros(*batch, len(sizes)))
+        counts, one_hot, mask = law.rsample_selection(sample)
+        assert counts.shape == law.sample(sample).shape == (*sample, *batch, len(sizes))
+        assert one_hot.shape == (*counts.shape, most + 1) and mask.shape == (*counts.shape, most)
+
+
+@pytest.mark.parametrize(
+    "n, sizes", [(1000, (10**8, 5 * 10**7, 5 * 10**5)), (10, (2**48, 2**47, 3)), (1, (2**50,) * 4)]
+)
+def test_few_from_many_touch_nothing_of_the_size_of_the_groups(n: int, sizes: tuple[int, ...]) -> None:
+    """Means of 2,000 draws within five standard errors of the multinomial law's, to which so large an urn is equal."""
+    shares = np.array(sizes) / sum(sizes)
+    point = torch.zeros(len(sizes), dtype=torch.float64, requires_grad=True)
+    for kind, temperature in ((EXACT, None), (HARD, 0.5), (HARD, 10.0), (SOFT, 1e-3)):
+        arguments = () if temperature is None else (temperature,)
+        law = kind(*arguments, n, list(sizes), log_weights=point)
+        draw = law.sample if temperature is None else law.rsample
+        counts = draw((2000,), generator=generator(6))
+        assert (counts.sum(-1) - n).abs().max() < 1e-6
+        error = (counts.detach().numpy().mean(0) - n * shares) / np.sqrt(n * shares * (1 - shares) / 2000 + 1e-9)
+        # A soft draw may miss the edge of its support, which counts where nearly nothing is drawn.
+        error = error[n * shares > 1e-3]
+        assert np.abs(error).max() < 6, (kind, temperature, error)
+        if temperature is not None:
+            counts[..., 0].sum().backward()
+            assert torch.isfinite(point.grad).all()
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 0.1, 0.7, 1.5, 3.0, 12.0, 30.0, 100.0])
+@pytest.mark.parametrize(
+    "urn",
+    [
+        Urn("a", 60, (200, 20, 20), (-50.0, 50.0, 0.0)),
+        Urn("b", 150, (100, 100, 100), (50.0, 0.0, -50.0)),
+        Urn("c", 33, (3, 60, 5, 5), (5.0, -3.0, 0.0, -1.0)),
+        Urn("d", 100, (1000, 5, 5), (0.0, 20.0, 20.0)),
+    ],
+    ids=str,
+)
+def test_straight_through_gradients_are_those_of_the_exact_log_weights(urn: Urn, temperature: float) -> None:
+    """First group drawn: its gradient is Var_y(x) / T, with y the softmax of the oracle's log pmf at the same noise."""
+    log_pmf = oracle.log_marginals(*urn.arguments)[0]
+    draws, most = 30, len(log_pmf)
+    point = torch.tensor(urn.log_weights, dtype=torch.float64).expand(draws, urn.groups).clone().requires_grad_()
+    order = tuple(range(urn.groups))
+    law = make(urn, kind=HARD, temperature=temperature, log_weights=point, group_order=order)
+    noise = torch.rand(law.noise_shape(), dtype=torch.float64, generator=generator(7))
+    counts = law.rsample(noise=noise)
+    columns = noise.shape[-1] // (urn.groups - 1)
+    support = np.flatnonzero(np.isfinite(log_pmf))
+    if columns < len(support):
+        pytest.skip("windows leave out part of the support: their first count is not known here")
+    counts[:, 0].sum().backward()
+    # The first column belongs to the least count that the sizes allow.
+    least = max(0, urn.group_sizes[0] - (sum(urn.group_sizes) - urn.total_count))
+    gumbel = -np.log(-np.log(noise[:, :columns].numpy()))
+    values = log_pmf[support] + gumbel[:, support - least]
+    y = np.exp((values - values.max(1, keepdims=True)) / temperature)
+    y /= y.sum(1, keepdims=True)
+    assert (counts[:, 0].detach().numpy() == support[values.argmax(1)]).all() and most
+    expected = (y @ support.astype(float) ** 2 - (y @ support) ** 2) / temperature
+    np.testing.assert_allclose(point.grad[:, 0].numpy(), expected, rtol=1e-6, atol=1e-6 * max(1.0, expected.max()))
+
+
+@kinds
+def test_vmap_of_gradients_of_draws_is_the_loop(kind: type) -> None:
+    points = torch.tensor([[0.0, 1.6, 0.3], [50.0, -50.0, 0.0]], dtype=torch.float64)
+    for sizes, n, temperature in (([3, 5, 4], 5, 2.0), ([70, 80, 60], 50, 0.3), ([0, 5, 4], 5, 50.0)):
+        law = kind(temperature, n, sizes, log_weights=points[0])
+        noise = torch.rand((2, *law.noise_shape((3,))), dtype=torch.float64, generator=generator(8))
+
+        def loss(point: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+            drawn = kind(temperature, n, sizes, log_weights=point, validate_args=False)  # noqa: B023
+            counts, _, mask = drawn.rsample_selection((3,), noise=noise)
+            return counts[..., 0].sum() + mask.square().sum()
+
+        batched = torch.func.vmap(torch.func.grad(loss))(points, noise)
+        for row, own_noise, gradient in zip(points, noise, batched):
+            leaf = row.clone().requires_grad_()
+            loss(leaf, own_noise).backward()
+            torch.testing.assert_close(gradient, leaf.grad, rtol=1e-8, atol=1e-8)
+
+
+def test_a_draw_costs_no_more_memory_above_temperature_1() -> None:
+    """Widths of the tables, which noise is drawn for: no wider than the support, hardly wider than at 0.5."""
+    sizes, point = [10_000] * 3, torch.zeros(3)
+    widths = [HARD(t, 9_000, sizes, log_weights=point).noise_shape()[-1] for t in (0.5, 2.0)]
+    assert widths[0] < widths[1] < 1.5 * widths[0] < 9_000
+
+
+def test_the_seed_decides_whatever_the_default_dtype_is() -> None:
+    drawn = []
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        point = torch.zeros(50, 3, dtype=torch.float32)
+        drawn.append(HARD(0.5, 5, [3, 5, 4], log_weights=point).rsample(generator=generator(9)))
+    assert torch.equal(*drawn)
