@@ -203,14 +203,6 @@ def test_a_seed_decides_everything_and_numpys_state_is_left_alone() -> None:
 
 
 @needs_the_extra
-def test_a_score_says_how_many_examples_it_was_fitted_on() -> None:
-    data = GridRepresentations(GRID, all_factors().double())
-    table = disentanglement_scores(data, seed=0, num_samples=100, dci_samples=40)
-    samples = dict(zip(table["score"], table["samples"], strict=True))
-    assert samples == {name: 40 if name.startswith("dci") else 100 for name in SCORES}
-
-
-@needs_the_extra
 def test_the_library_logs_nothing_and_every_score_says_what_it_took(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         score(all_factors().double(), samples=50, dci=20)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import time
 
 import numpy as np
 import pandas as pd
@@ -200,13 +199,6 @@ def test_one_value_alone_gives_no_accuracy_and_says_so(short: str, caplog: pytes
     ]
 
 
-def test_a_handful_of_pairs_gives_a_table_without_a_warning() -> None:
-    table = subset_accuracies(make_pairs(2, 3, 0), make_pairs(1, 3, 10))
-    assert len(table)
-    assert table["accuracy"].isna().all()
-    assert all(math.isnan(value) for value in average_accuracies(table))
-
-
 def test_constant_features_score_zero() -> None:
     """Everything shared: the independent part is empty, a classifier can but guess the most frequent value."""
 
@@ -231,25 +223,6 @@ def test_a_fit_that_did_not_converge_is_named(
     assert caplog.records[0].getMessage() == (
         "  colour from the shared latents: logistic regression did not converge in 2 iterations"
     )
-
-
-def test_the_full_size_is_quick() -> None:
-    """10,000 and 5,000 pairs at the sizes of the stand-in data, with latents of very different scale."""
-
-    def encoded(pairs: int, seed: int) -> EncodedPairs:
-        factors, shared = make_factors(pairs, 3, seed)
-        means = one_latent_per_factor(factors, seed + 1) / 6
-        means += 0.5 * torch.randn(means.shape, generator=torch.Generator().manual_seed(seed + 2))
-        return encode(factors, shared, means * torch.logspace(-1.5, 0.5, LATENTS))
-
-    train, test = encoded(10_000, 0), encoded(5_000, 10)
-    started = time.process_time()
-    table = subset_accuracies(train, test)
-    assert time.process_time() - started < 20
-    assert table["converged"].all()
-
-
-# The whole representation.
 
 
 def test_the_downstream_score_of_a_good_and_a_meaningless_representation() -> None:

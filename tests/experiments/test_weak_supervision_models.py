@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from experiments.weak_supervision.data.mpi3d_factors import FACTORS
-from experiments.weak_supervision.group_vae import OBJECTIVES, Context, GroupVAE, largest_latents
+from experiments.weak_supervision.group_vae import OBJECTIVES, GroupVAE, largest_latents
 from experiments.weak_supervision.methods.hgvae import HGVAE
 from tests.experiments import weak_supervision_reference as reference
 from tests.experiments.weak_supervision_fits import (
@@ -363,10 +363,3 @@ def test_hgvaes_weights_lie_between_0_and_1(temperature: float) -> None:
 def test_settings_that_are_not_allowed_are_named(method: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_model(method, **settings)
-
-
-def test_the_base_chooses_nothing() -> None:
-    mean, log_variance = make_posteriors(1)
-    base = GroupVAE(num_latents=LATENTS, image_size=32)
-    with pytest.raises(NotImplementedError):
-        base.choose(mean, log_variance, Context(torch.zeros(1).long(), torch.tensor(1.0), generator()))

@@ -5,7 +5,6 @@ Statistical tests fail for one seed in 10,000 if all is right; the seeds are fix
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from itertools import combinations, product
 from math import comb, prod
@@ -150,28 +149,6 @@ def test_the_same_generator_draws_the_same_pairs(pairing: str) -> None:
     assert torch.equal(part.index, first.index[:, 10:20]) and torch.equal(part.label, first.label[10:20])
 
 
-@pytest.mark.parametrize("pairing", ["exact", "published"])
-def test_drawing_a_thousand_times_as_many_pairs_takes_no_more_python(pairing: str) -> None:
-    sampler = PairSampler(GRID, EVERYTHING, 3, pairing)
-
-    def calls(number: int) -> int:
-        seen = 0
-
-        def count(frame: object, event: str, argument: object) -> None:
-            nonlocal seen
-            seen += 1
-
-        sys.setprofile(count)
-        try:
-            pairs = sampler.sample(number, generator())
-        finally:
-            sys.setprofile(None)
-        assert len(pairs.label) == number
-        return seen
-
-    assert calls(100_000) == calls(100)
-
-
 def test_factors_of_one_value_are_refused() -> None:
     grid = FactorGrid(FACTORS, (3, 2, 2, 3, 2, 1, 1))
     with pytest.raises(ValueError, match=f"{FACTORS[5]}, {FACTORS[6]} has one"):
@@ -206,11 +183,6 @@ def test_a_split_without_such_pairs_is_refused_after_a_bounded_effort(
     with pytest.raises(ExperimentError, match=message):
         sampler.sample(100, generator())
     assert max(tried) <= largest and sum(tried) <= most + largest
-
-
-def test_the_limits_of_that_effort_leave_common_sizes_alone() -> None:
-    """100,000 pairs in a fifth of the images are candidates of one round."""
-    assert 1.1 * 100_000 / 0.2 < pairs_module._CANDIDATES_PER_ROUND < pairs_module._CANDIDATES / 10
 
 
 def test_a_thin_split_with_such_pairs_is_drawn_from() -> None:

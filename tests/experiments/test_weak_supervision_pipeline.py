@@ -15,10 +15,8 @@ from torch import Tensor
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from experiments.weak_supervision import experiment as experiment_module
-from experiments.weak_supervision.data.pair_data import PairData
 from experiments.weak_supervision.training import PairTraining
 from tests.experiments.helpers import csv_bytes, launch
-from tests.experiments.weak_supervision_fits import make_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -198,28 +196,3 @@ def test_bad_settings_are_one_line_and_leave_no_result(override: str, message: s
         launch("weak_supervision method=label_vae shared=3", tmp_path, override)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.ckpt"))
-
-
-def test_the_splits_of_a_run_share_no_image_and_are_those_of_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PairData, "load_images", lambda self, directory: make_images())
-
-    def splits(shared: int, seed: int) -> Any:
-        data = PairData(
-            source="mpi3d_sim",
-            image_size=32,
-            levels=None,
-            positions=8,
-            shared=shared,
-            pairing="exact",
-            test_share=0.2,
-            split_seed=seed,
-        )
-        return data.load(Path("nowhere"))
-
-    first, second, other = splits(0, 0), splits(5, 0), splits(0, 1)
-    together = torch.cat([first.train.images, first.test.images]).sort().values
-    assert torch.equal(together, torch.arange(first.images.grid.num_images))
-    assert len(first.test.images) == round(0.2 * len(together))
-    assert torch.equal(first.test.images, second.test.images)
-    assert not torch.equal(first.test.images, other.test.images)
-    assert (first.train.shared, second.test.shared) == (0, 5)

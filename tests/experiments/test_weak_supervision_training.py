@@ -113,14 +113,6 @@ def test_the_dense_layer_has_a_learning_rate_of_its_own(factor: float) -> None:
     assert trainer.optimizers[0].defaults["eps"] == 1e-8
 
 
-def test_training_raises_the_bound() -> None:
-    training = make_training("label_vae", steps=30, learning_rate=3e-3)
-    fit(training)
-    bounds = [record["bound"] for record in training.history]
-    assert bounds[0] < bounds[1] < bounds[2]
-    assert bounds[2] - bounds[0] > 50
-
-
 def test_a_batch_holds_all_first_views_first() -> None:
     images = make_images()
     index = torch.tensor([[3, 100, 7], [500, 2, 7]])
@@ -246,12 +238,6 @@ def test_a_step_that_can_not_be_taken_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(training.model.encoder, "forward", overflowing)
     with pytest.raises(ExperimentError, match=r"step 7 \(epoch 1\): a log weight of the urn is not finite; stopped"):
         fit(training)
-
-
-def test_the_loader_gives_a_chunk_at_a_time() -> None:
-    training = make_training("label_vae")
-    assert list(training.loader()) == [0, 1]
-    assert training.settings.epochs == 2
 
 
 @pytest.mark.parametrize(
