@@ -33,7 +33,7 @@ def test_a_launcher_gives_the_results_of_single_runs_and_names_the_cells_that_fa
 ) -> None:
     results = tmp_path / "many"
     done = run_command(
-        "-m", *arguments_of(KS), "experiment.temperature=0.5,-1", "seed=0,1", *SMOKE, f"results={results}",
+        "-m", *arguments_of(KS), "experiment.batch_size=10000,-1", "seed=0,1", *SMOKE, f"results={results}",
         f"launcher={launcher}",
     )  # fmt: skip
     assert done.returncode == 1
@@ -41,7 +41,7 @@ def test_a_launcher_gives_the_results_of_single_runs_and_names_the_cells_that_fa
     assert lines[0] == "error: 2 of 4 cells failed:"
     assert lines[3] == AGAIN
     for line, seed in zip(lines[1:3], (0, 1), strict=True):
-        assert line.startswith(f"  {KS} temperature=-1 seed={seed}: experiment.temperature: ")
+        assert line.startswith(f"  {KS} batch_size=-1 seed={seed}: experiment.batch_size: ")
         alone = launch(KS, tmp_path / "alone", f"seed={seed}")
         assert csv_bytes(RunDirectory(results, alone.row, alone.path.name)) == csv_bytes(alone)
     assert len(list(find_finished(results))) == 2
