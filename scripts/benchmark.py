@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from experiments.speed.device_view import measure_device_view
 
 from experiments.authors import load_sampler
 from experiments.settings import one_line_errors
 from experiments.speed import report
 from experiments.speed.closed_forms import ClosedForms, measure_closed_forms
+from experiments.speed.device_view import measure_device_view
 from experiments.speed.grid import Grid, measure_grid
 from experiments.speed.rates import Rates, measure_rates, precision
 

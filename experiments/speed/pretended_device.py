@@ -84,23 +84,28 @@ class PretendedTensor(torch.Tensor):
     """A tensor of the pretended device.
 
     Args:
-        inner: Its values, on the CPU.
+        values: On the CPU.
     """
 
-    inner: Tensor
+    held: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> PretendedTensor:
-        layout = {"strides": inner.stride(), "storage_offset": inner.storage_offset()}
-        made: PretendedTensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, inner.size(), dtype=inner.dtype, device=_device(), **layout
+    def __new__(cls, values: Tensor) -> PretendedTensor:
+        made = torch.Tensor._make_wrapper_subclass(
+            cls,
+            values.size(),
+            strides=values.stride(),
+            storage_offset=values.storage_offset(),
+            dtype=values.dtype,
+            device=_device(),
         )
-        made.inner = inner
+        assert isinstance(made, PretendedTensor)
+        made.held = values
         return made
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, arguments: Sequence[Any] = (), keywords: Mapping[str, Any] | None = None
     ) -> Any:
         return _run(function, arguments, dict(keywords or {}))
@@ -139,7 +144,7 @@ def _run(function: Any, arguments: Sequence[Any], keywords: dict[str, Any]) -> A
         _seen[-1].calls[name] += 1
 
     def unwrapped(leaf: Any) -> Any:
-        return leaf.inner if isinstance(leaf, PretendedTensor) else leaf
+        return leaf.held if isinstance(leaf, PretendedTensor) else leaf
 
     inside: dict[str, Any] = tree_map(unwrapped, keywords)
     if _is_pretended(device):
@@ -181,7 +186,7 @@ class _HostData(TorchFunctionMode):
             return pretend(torch.tensor(arguments[1], dtype=keywords.get("dtype") or arguments[0].dtype))
         if name == "tolist" and isinstance(arguments[0], PretendedTensor):
             _wait("tolist")
-            return arguments[0].inner.tolist()
+            return arguments[0].held.tolist()
         return function(*arguments, **keywords)
 
 

@@ -135,10 +135,10 @@ def measure_rates(
     sizes, total = HUGE
     huge = mvhg.MultivariateHypergeometric(total, list(sizes), torch.tensor(WEIGHTS))
     title = f"sample, n = {total:,} from {sizes[0]:.0e}, {sizes[1]:.0e}, {sizes[2]:.0e}, two draws"
-    memory = memory_growth_mib(lambda: huge.sample((2,)))
+    grown = memory_growth_mib(lambda: huge.sample((2,)))
     milliseconds = 1e3 * statistics.median(seconds_of(lambda: huge.sample((2,))) for _ in range(settings.rounds))
     add(title, milliseconds, "ms", "wanted", 50.0, milliseconds / 50.0, "<= 1")
-    add(f"peak memory, {title}", memory, "MiB", "wanted", 50.0, memory / 50.0, "<= 1")
+    add(f"peak memory, {title}", grown, "MiB", "wanted", 50.0, grown / 50.0, "<= 1")
     return lines, left_out
 
 

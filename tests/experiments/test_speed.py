@@ -106,7 +106,7 @@ with watched() as seen:
         assert "same device" in str(error)
     else:
         raise AssertionError("mixed devices")
-assert values.grad.inner.tolist() == [2.0, 2.0]
+assert values.grad.held.tolist() == [2.0, 2.0]
 os._exit(0)  # the device's thread would not end
 """
 
