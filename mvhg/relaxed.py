@@ -44,8 +44,13 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
 
     Args:
         temperature: positive, a number or a tensor that broadcasts with the batch shape; kept in float64.
-        total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args: as in
-            ``MultivariateHypergeometric``.
+        total_count: number of draws [...], as in ``MultivariateHypergeometric``.
+        group_sizes: elements in each group [..., c], as there.
+        weights: importance of each group [..., c], as there.
+        log_weights: log importance [..., c], as there.
+        conditionals: ``"exact"`` or ``"merged"``, as there.
+        group_order: order in which groups are drawn, as there.
+        validate_args: as there.
 
     Raises:
         ValueError: naming the argument, its shape and the bad values.
@@ -219,8 +224,13 @@ class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometri
 
     Args:
         temperature: positive, a number or a tensor that broadcasts with the batch shape; kept in float64.
-        total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args: as in
-            ``MultivariateHypergeometric``.
+        total_count: number of draws [...], as in ``MultivariateHypergeometric``.
+        group_sizes: elements in each group [..., c], as there.
+        weights: importance of each group [..., c], as there.
+        log_weights: log importance [..., c], as there.
+        conditionals: ``"exact"`` or ``"merged"``, as there.
+        group_order: order in which groups are drawn, as there.
+        validate_args: as there.
 
     Raises:
         ValueError: naming the argument, its shape and the bad values.
