@@ -17,8 +17,8 @@ TensorLike: TypeAlias = Tensor | int | float | Sequence[Any]
 CONDITIONALS = ("exact", "merged")
 # Whole numbers up to here are exact in float64, in which everything is computed.
 _MOST_ELEMENTS = 2**53 - 1
-# Above this the tilt, a number of the size of the log weights, is too coarse in float64.
-MOST_LOG_WEIGHT = 1e6
+# Above this the tilt, a number of the size of the log weights, is too coarse in float64 to tell ties from gaps.
+MOST_LOG_WEIGHT = 1e12
 _CONSTANTS: dict[tuple[tuple[int, ...], torch.device, torch.dtype], Tensor] = {}
 _MOST_CONSTANTS = 256
 

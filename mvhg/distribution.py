@@ -69,7 +69,7 @@ class MultivariateHypergeometric(Distribution):
         total_count: number of draws n, a whole number or integer tensor [...], 0 <= n <= sum(m).
         group_sizes: elements in each group m, integers [..., c] of sum at most 2^53 - 1; a group may be empty.
         weights: importance omega, positive and finite [..., c]; a tensor, numbers, or a list that may hold tensors.
-        log_weights: log omega, between -1e6 and 1e6 [..., c]; give this or ``weights`` but not both, or neither for
+        log_weights: log omega, between -1e12 and 1e12 [..., c]; give this or ``weights`` but not both, or neither for
             equal weights.
         conditionals: ``"exact"``, or ``"merged"`` for the approximation of the paper (Eq. 3): groups are drawn one
             after another from univariate laws in which all later groups are merged into one. Under ``"merged"``,
