@@ -57,7 +57,7 @@ def _by_transform(terms: int, depth: float) -> bool:
 
 
 def _length(entries: int) -> int:
-    """Least length of a transform for so many entries, of those that are fast: a small odd number times a power of 2."""
+    """Least length of a transform for so many entries, of those that are fast: small odd numbers times 2^k."""
     return min(odd << max(1, (-(-entries // odd) - 1).bit_length()) for odd in (1, 3, 5, 9, 15))
 
 

@@ -171,7 +171,8 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     back = permutation.argsort(-1)
     if narrow is not None:
         parts = []
-        for part in zip(*(a.split(_DRAWS_AT_ONCE) for a in (inverse_temperature, instance, permutation, back))):
+        each = (inverse_temperature, instance, permutation, back)
+        for part in zip(*(a.split(_DRAWS_AT_ONCE) for a in each), strict=True):
             gumbel = _gumbel((groups - 1, len(part[0]), width), working, device, generator).transpose(0, 1)
             parts.append(_draw_hard(tables, gumbel, *part, dtype, largest, narrow))
         counts, one_hot, prefix_mask = (torch.cat(fields) for fields in zip(*parts, strict=True))
@@ -202,7 +203,9 @@ def _gumbel(
     return uniform.neg_().log1p_().neg_().log_().neg_()
 
 
-def _narrowed(tables: Tables, instance: Tensor, depth: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor] | None:
+def _narrowed(
+    tables: Tables, instance: Tensor, depth: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor] | None:
     """Rows of all pairs of urn and remaining count, in windows that hold what is within ``depth`` of the largest.
 
     Returns:
