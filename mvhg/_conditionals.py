@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mvhg._bounds import Bounds
-from mvhg._convolution import log_sums, log_sums_gradient, stretch, sum_products
+from mvhg._convolution import convolved, convolved_gradient, log_sums, log_sums_gradient, stretch
 from mvhg._fisher import merged_log_weight
 from mvhg._validation import may_be_kept
 
@@ -339,9 +339,12 @@ class _Tabulate(torch.autograd.Function):
         tables = [own[:, -1]]
         for i in range(groups - 3, -1, -1):
             width = spans[i + 1]
-            later = stretch(current, _offset(low, base, i) - (count - 1), width + count - 1, linear)
-            reverse = terms[:, i + 1].flip(1)
-            current = sum_products(reverse, later, width, depth) if linear else log_sums(reverse, later, width)
+            offset = _offset(low, base, i)
+            if linear:
+                current = convolved(terms[:, i + 1], current, offset, width, depth)
+            else:
+                later = stretch(current, offset - (count - 1), width + count - 1, False)
+                current = log_sums(terms[:, i + 1].flip(1), later, width)
             tables.append(current.log() if linear else current)
         margin, width = count + _MARGIN, max(spans)
         sums = own.new_full((len(own), groups - 1, width + 2 * margin), -math.inf)
@@ -377,16 +380,14 @@ def _gradients(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]
             break
         table = sums[:, i, ascending].flip(1)
         later = sums[:, i + 1, end - spans[i + 2] : end].flip(1)
-        offset, width = _offset(low, base, i), spans[i + 1] + count - 1
+        offset = _offset(low, base, i)
         grad = torch.where(table > -math.inf, grad, 0.0)
         if linear:
             # In units of the tables' values; what underflowed to 0 has no gradient.
-            reverse, values = own[:, i + 1].exp(), later.exp()
+            terms, values = own[:, i + 1].exp(), later.exp()
             share = torch.where(table > -_DEEPEST_KEPT, grad * (-table).clamp(max=_DEEPEST_KEPT).exp(), 0.0)
-            around = stretch(values, offset - (count - 1), width, True)
-            mine = sum_products(share, around, count, ctx.depth).flip(1) * reverse
-            back = stretch(share, -offset, spans[i + 2] + count - 1, True)
-            carried = sum_products(reverse, back, spans[i + 2], ctx.depth) * values
+            mine, carried = convolved_gradient(terms, values, share, offset, ctx.depth)
+            mine, carried = mine * terms, carried * values
         else:
             mine, carried = log_sums_gradient(own[:, i + 1], later, table, grad, offset)
         grads[i + 1] = grads[i + 1] + mine

@@ -25,12 +25,45 @@ def stretch(values: Tensor, first: Tensor, width: int, zeros: bool) -> Tensor:
     return padded.gather(1, places.clamp(0, values.shape[1] + 1))
 
 
-def sum_products(a: Tensor, b: Tensor, width: int, depth: float) -> Tensor:
+def convolved(a: Tensor, b: Tensor, offset: Tensor, width: int, depth: float) -> Tensor:
+    """sum_k a[k] b[offset + s - k] for s = 0..width-1, from positive a [E, K] and b [E, L]: [E, width]."""
+    terms = a.shape[1]
+    if _by_transform(terms * width, depth):
+        length = _length(terms + b.shape[1] - 1)
+        product = torch.fft.rfft(a, n=length) * torch.fft.rfft(b, n=length)
+        result = torch.fft.irfft(product, n=length)[:, : terms + b.shape[1] - 1]
+        result = torch.where(result > _RESOLUTION * result.amax(1, keepdim=True), result, 0.0)
+        return stretch(result, offset, width, True)
+    return _sum_products(a.flip(1), stretch(b, offset - (terms - 1), width + terms - 1, True), width)
+
+
+def convolved_gradient(a: Tensor, b: Tensor, grad: Tensor, offset: Tensor, depth: float) -> tuple[Tensor, Tensor]:
+    """Gradients in a [E, K] and b [E, L] of ``convolved``, from that of its result [E, S]."""
+    terms, later, width = a.shape[1], b.shape[1], grad.shape[1]
+    if _by_transform(terms * width, depth):
+        length = _length(terms + later - 1)
+        spectrum = torch.fft.rfft(stretch(grad, -offset, terms + later - 1, True), n=length)
+        mine = torch.fft.irfft(spectrum * torch.fft.rfft(b, n=length).conj(), n=length)
+        back = torch.fft.irfft(spectrum * torch.fft.rfft(a, n=length).conj(), n=length)
+        return mine[:, :terms], back[:, :later]
+    mine = _sum_products(grad, stretch(b, offset - (terms - 1), width + terms - 1, True), terms).flip(1)
+    return mine, _sum_products(a, stretch(grad, -offset, later + terms - 1, True), later)
+
+
+def _by_transform(terms: int, depth: float) -> bool:
+    """Whether so many terms a row are summed by a transform."""
+    shallow = terms > _MOST_TERMS and depth <= _SHALLOW
+    return shallow or (terms > _MOST_AFFORDABLE and depth <= _DEEPEST_TRANSFORM)
+
+
+def _length(entries: int) -> int:
+    """Least length of a transform for so many entries, of those that are fast: small odd numbers times 2^k."""
+    return min(odd << max(1, (-(-entries // odd) - 1).bit_length()) for odd in (1, 3, 5, 9, 15))
+
+
+def _sum_products(a: Tensor, b: Tensor, width: int) -> Tensor:
     """sum_k a[k] b[k + w] for w = 0..width-1, from a [E, K] and b [E, K + width - 1]: [E, width]."""
     urns, terms = a.shape
-    shallow = terms * width > _MOST_TERMS and depth <= _SHALLOW
-    if shallow or (terms * width > _MOST_AFFORDABLE and depth <= _DEEPEST_TRANSFORM):
-        return _by_transform(a, b, width)
     at_once = _TERMS_AT_ONCE if a.device.type == "cpu" else 1 << 26
     if urns * terms * width <= at_once:
         return _products(a, b, width)
@@ -49,13 +82,6 @@ def _products(a: Tensor, b: Tensor, width: int) -> Tensor:
     if width < a.shape[1]:  # the shorter of the two loops outside
         return (a.unsqueeze(1) * b.unfold(1, a.shape[1], 1)).sum(2)
     return (a.unsqueeze(2) * b.unfold(1, width, 1)).sum(1)
-
-
-def _by_transform(a: Tensor, b: Tensor, width: int) -> Tensor:
-    length = 1 << (b.shape[1] - 1).bit_length()
-    product = torch.fft.rfft(a, n=length).conj() * torch.fft.rfft(b, n=length)
-    result = torch.fft.irfft(product, n=length)[:, :width]
-    return torch.where(result.abs() > _RESOLUTION * result.abs().amax(1, keepdim=True), result, 0.0)
 
 
 def log_sums(a: Tensor, b: Tensor, width: int) -> Tensor:

@@ -16,6 +16,8 @@ from mvhg._validation import can_look
 
 # Urns a call with one draw each, on a CPU: what is made of so many stays in its caches.
 _URNS_AT_ONCE = 1024
+# Likewise of draws that share an urn.
+_DRAWS_AT_ONCE = 2560
 
 
 class Selection(NamedTuple):
@@ -160,22 +162,79 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
         relaxation.tilt,
         read_values,
     )
-    rows, width = num_draws * batch, tables.width
-    if noise is None:
-        noise = torch.rand(rows, groups - 1, width, dtype=torch.float64, device=device, generator=generator)
-        gumbel = noise.log_().neg_().log_().neg_()
-    else:
-        gumbel = noise.reshape(rows, groups - 1, -1)[..., :width].log().neg_().log_().neg_()
+    rows, width, narrow = num_draws * batch, tables.width, None
+    working = torch.float32 if relaxation.hard and dtype == torch.float32 else torch.float64
+    if read_values and relaxation.hard and instance is not None:
+        narrow = _narrowed(tables, instance, relaxation.depth, working)
+        width = width if narrow is None else narrow[0].shape[1]
     inverse_temperature = temperature.reciprocal().expand(num_draws, batch).flatten()
-    draw = _draw_hard if relaxation.hard else _draw_soft
     back = permutation.argsort(-1)
-    counts, one_hot, prefix_mask = draw(
-        tables, gumbel, inverse_temperature, instance, permutation, back, dtype, largest
-    )
+    if narrow is not None:
+        parts = []
+        each = (inverse_temperature, instance, permutation, back)
+        for part in zip(*(a.split(_DRAWS_AT_ONCE) for a in each), strict=True):
+            gumbel = _gumbel((groups - 1, len(part[0]), width), working, device, generator).transpose(0, 1)
+            parts.append(_draw_hard(tables, gumbel, *part, dtype, largest, narrow))
+        counts, one_hot, prefix_mask = (torch.cat(fields) for fields in zip(*parts, strict=True))
+    else:
+        if noise is None:
+            gumbel = _gumbel((groups - 1, rows, width), working, device, generator).transpose(0, 1)
+        else:
+            gumbel = noise.reshape(rows, groups - 1, -1)[..., :width].log().neg_().log_().neg_().to(working)
+        arguments = (tables, gumbel, inverse_temperature, instance, permutation, back, dtype, largest)
+        counts, one_hot, prefix_mask = _draw_hard(*arguments, None) if relaxation.hard else _draw_soft(*arguments)
     shape = (num_draws, batch, groups)
     if largest is None:
         return Selection(*(counts.reshape(shape),) * 3)
     return Selection(counts.reshape(shape), one_hot.reshape(*shape, largest + 1), prefix_mask.reshape(*shape, largest))
+
+
+def _gumbel(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: torch.Generator | None
+) -> Tensor:
+    """Gumbel noise [..., X], minus the logarithm of exponential noise."""
+    if dtype == torch.float64:
+        return torch.rand(shape, dtype=dtype, device=device, generator=generator).log_().neg_().log_().neg_()
+    # A float32 uniform has 24 bits, too few for rare counts, which are those of small exponential noise. It says which
+    # of 2^24 cells a number is in; where in it only matters in the first, so one finer number serves a whole row.
+    cell = torch.rand(shape, dtype=dtype, device=device, generator=generator).mul_(1 << 24).floor_()
+    within = torch.rand(*shape[:-1], 1, dtype=torch.float64, device=device, generator=generator)
+    uniform = cell.add_((1 - within).to(dtype)).mul_(2.0**-24).clamp_(max=1 - 2.0**-24)
+    return uniform.neg_().log1p_().neg_().log_().neg_()
+
+
+def _narrowed(
+    tables: Tables, instance: Tensor, depth: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Rows of all pairs of urn and remaining count, in windows that hold what is within ``depth`` of the largest.
+
+    Returns:
+        Of all positions one after another: log-weights relative to the largest, and how T_i rises with what is left,
+        [Q, X] in ``dtype``; places of the windows in the tables' own, int64 [Q]. None unless draws share their rows at
+        every position.
+    """
+    positions = range(len(tables.spans) - 1)
+    if not positions or not all(_shared(i, tables, instance) for i in positions):
+        return None
+    with torch.no_grad():
+        values = torch.cat([tables.all_log_weights(i) for i in positions])
+        values = values - values.amax(1, keepdim=True).clamp(min=-1e300)
+        near = values >= -depth
+        width = max(1, int(near.sum(1).amax()))
+        starts = near.byte().argmax(1).clamp(max=tables.width - width)
+        rises = torch.cat([_rises(tables, tables.every(i)) for i in positions])
+        return _within(values, starts, width).to(dtype), _within(rises, starts, width).to(dtype), starts
+
+
+def _starts(i: int, tables: Tables, starts: Tensor) -> Tensor:
+    """Those of the group at position i, int64 [E spans_i]."""
+    first, urns = sum(tables.spans[:i]), len(tables.total)
+    return starts[urns * first : urns * (first + tables.spans[i])]
+
+
+def _within(values: Tensor, start: Tensor, width: int) -> Tensor:
+    """Windows of rows [Q, X]: [Q, width]."""
+    return values.gather(1, start.unsqueeze(1) + torch.arange(width, device=start.device))
 
 
 def _shared(i: int, tables: Tables, instance: Tensor | None) -> bool:
@@ -190,6 +249,25 @@ def _row(i: int, tables: Tables, remaining: Tensor, instance: Tensor) -> Tensor:
     return remaining + (urn - least).index_select(0, instance)
 
 
+def _narrow_row(i: int, tables: Tables, remaining: Tensor, instance: Tensor) -> Tensor:
+    """As ``_row``, among those of all positions one after another."""
+    return _row(i, tables, remaining, instance) + len(tables.total) * sum(tables.spans[:i])
+
+
+def _relative_log_weights(
+    i: int, tables: Tables, remaining: Tensor, instance: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Log-weights of each draw [R, X], of which the largest is 0, so that a float32 has the digits that matter."""
+    if instance is not None and _shared(i, tables, instance):
+        values = tables.all_log_weights(i)
+        values = (values - values.amax(1, keepdim=True).clamp(min=-1e300)).to(dtype)
+        values = values.index_select(0, _row(i, tables, remaining, instance))
+    else:
+        values = tables.log_weights(i, tables.places(i, remaining, instance), instance)
+        values = (values - values.amax(1, keepdim=True)).to(dtype)
+    return values, tables.low[:, i] if instance is None else tables.low[:, i].index_select(0, instance)
+
+
 def _draw_hard(
     tables: Tables,
     gumbel: Tensor,
@@ -199,6 +277,7 @@ def _draw_hard(
     back: Tensor,
     dtype: torch.dtype,
     largest: int | None,
+    narrow: tuple[Tensor, Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     result = _StraightThrough.apply(
         tables.own,
@@ -209,6 +288,7 @@ def _draw_hard(
         instance,
         permutation,
         back,
+        *((None,) * 3 if narrow is None else narrow),
         dtype,
         largest,
     )
@@ -236,34 +316,38 @@ class _StraightThrough(torch.autograd.Function):
         instance: Tensor | None,
         permutation: Tensor,
         back: Tensor,
+        row_values: Tensor | None,
+        row_rises: Tensor | None,
+        starts: Tensor | None,
         dtype: torch.dtype,
         largest: int | None,
     ) -> tuple[Tensor, ...]:
         tables = Tables(own, sums, low, base, later, total, origin, spans, from_zero)
         remaining = total.expand(len(gumbel)) if instance is None else total.index_select(0, instance)
-        left, counts, noisy, most = [remaining], [], [], []
+        left, counts, noisy = [remaining], [], []
+        steps = torch.arange(gumbel.shape[2], dtype=gumbel.dtype, device=gumbel.device)
         for i, noise in enumerate(gumbel.unbind(1)):
-            if _shared(i, tables, instance):
-                values = tables.all_log_weights(i)
-                values = values.index_select(0, _row(i, tables, remaining, instance))  # type: ignore[arg-type]
+            if row_values is not None:
+                row = _narrow_row(i, tables, remaining, instance)  # type: ignore[arg-type]
+                values = row_values.index_select(0, row)
+                first = (low[:, i].repeat_interleave(spans[i]) + _starts(i, tables, starts)).index_select(
+                    0, row - len(total) * sum(spans[:i])
+                )
             else:
-                values = tables.log_weights(i, tables.places(i, remaining, instance), instance)
+                values, first = _relative_log_weights(i, tables, remaining, instance, noise.dtype)
             perturbed = values + noise
-            highest, count = perturbed.max(1)
-            if not from_zero:
-                count = count + (low[:, i] if instance is None else low[:, i].index_select(0, instance))
+            # As argmax would, which is slow along short rows.
+            count = torch.where(perturbed == perturbed.amax(1, keepdim=True), steps, 0).amax(1).long()
+            if not from_zero or starts is not None:
+                count = count + first
             remaining = remaining - count
-            most.append(highest)
             noisy.append(perturbed)
             counts.append(count)
             left.append(remaining)
         drawn = torch.stack([*counts, remaining], 1).gather(1, back)
-        if noisy:
-            below = torch.stack(noisy, 1) - torch.stack(most, 1).unsqueeze(2)
-            soft = torch.softmax((below * inverse_temperature.reshape(-1, 1, 1)).to(dtype), 2)
-        else:
-            below, soft = torch.zeros_like(gumbel), torch.zeros_like(gumbel, dtype=dtype)
-        saved = (torch.stack(left, 1), soft, below)
+        perturbed = torch.stack(noisy, 1) if noisy else torch.zeros_like(gumbel)
+        soft = torch.softmax((perturbed * inverse_temperature.to(perturbed.dtype).reshape(-1, 1, 1)).to(dtype), 2)
+        saved = (torch.stack(left, 1), soft, perturbed)
         counts_out = drawn.to(dtype)
         if largest is None:
             return counts_out, soft.new_zeros(0), soft.new_zeros(0), *saved
@@ -290,9 +374,9 @@ class _StraightThrough(torch.autograd.Function):
             ctx.largest,
         ) = inputs
         ctx.mark_non_differentiable(*output[3:])
-        below = output[5] if ctx.needs_input_grad[2] else None
+        perturbed = output[5] if ctx.needs_input_grad[2] else None
         ctx.save_for_backward(
-            own, sums, inverse_temperature, low, base, later, total, origin, *others, output[3], output[4], below
+            own, sums, inverse_temperature, low, base, later, total, origin, *others, output[3], output[4], perturbed
         )
         ctx.set_materialize_grads(False)
 
@@ -304,7 +388,8 @@ class _StraightThrough(torch.autograd.Function):
 
 def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
     """Of ``_StraightThrough``, in its inputs."""
-    own, sums, inverse, low, base, later, total, origin, instance, permutation, _, left, soft, below = ctx.saved_tensors
+    own, sums, inverse, low, base, later, total, origin, *others, left, soft, perturbed = ctx.saved_tensors
+    instance, permutation, _, _, row_rises, starts = others
     if ctx.largest is None:  # of which torch.compile hands over zeros
         one_hot_grad = mask_grad = None
     tables = Tables(own, sums, low, base, later, total, origin, ctx.spans, ctx.from_zero)
@@ -314,24 +399,28 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
     slopes = None if counts_grad is None else counts_grad.gather(1, permutation)
     values = _values_of_counts(one_hot_grad, mask_grad)
     along: Any = None if slopes is None else slopes[:, -1]
-    gains: Any = 0.0
+    gains: Any = None
     if values is not None:
         values = values.gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
         size = later[:, -2] if groups > 1 else total
         size = size if instance is None else size.index_select(0, instance)
         rise = _slope_at(values[:, -1], left[:, -1], size)
         along = rise if along is None else along + rise
-        gains = _windows_of(values, tables, instance)
-    places, rises = _places_and_rises(tables, left, instance, dtype)
-    steps = torch.arange(width, device=device)
+        gains = _windows_of(values, tables, left, instance, starts, soft.shape[2])
+    places, rises = _places_and_rises(tables, left, instance, row_rises, soft)
+    steps = torch.arange(soft.shape[2], device=device)
     ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)
+    # Derivatives of the soft counts in the log-weights, times the temperature.
+    spread = soft * (ramp - (soft @ ramp).unsqueeze(2))
     # How a soft count, and what the values gain by it, depend on what is left to draw.
     by_count: Any = None
     by_value: Any = None
     if positions > 1:
-        around = soft[:, 1:] * (rises - (soft[:, 1:] * rises).sum(2, keepdim=True))
-        by_count = (around * ramp).sum(2) * scale
-        by_value = None if values is None else (around * gains[:, 1:]).sum(2) * scale
+        by_count = (spread[:, 1:] * rises).sum(2) * scale
+        if values is not None:
+            around = soft[:, 1:] * rises
+            around = torch.addcmul(around, soft[:, 1:], around.sum(2, keepdim=True), value=-1)
+            by_value = (around * gains[:, 1:]).sum(2) * scale
     # The derivative in what is left, after each group; of the last group, its count.
     follows = [along]
     for i in range(positions - 2, -1, -1):
@@ -342,36 +431,50 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
     if positions:
         slope = torch.stack(follows[::-1], 1)
         slope = -slope if slopes is None else slopes[:, :-1] - slope
-        gains = ramp * slope.unsqueeze(2) + gains
-    weighted = soft * gains
-    weighted = torch.addcmul(weighted, soft, weighted.sum(2, keepdim=True), value=-1)
-    # Finite where a count is impossible.
-    inverse_grad = None if below is None else (weighted * below.clamp(min=-1e30)).flatten(1).sum(1)
-    grad = (weighted * scale.unsqueeze(2)).double()
+        weighted = spread * slope.unsqueeze(2)
+    else:
+        weighted = spread
+    if gains is not None:
+        gained = soft * gains
+        weighted = weighted + torch.addcmul(gained, soft, gained.sum(2, keepdim=True), value=-1)
+    inverse_grad = None
+    if perturbed is not None:
+        below = perturbed - perturbed.amax(2, keepdim=True).clamp(min=-1e30)
+        # Finite where a count is impossible.
+        inverse_grad = (weighted * below.clamp(min=-1e30)).flatten(1).sum(1).to(inverse.dtype)
+    grad = weighted * scale.unsqueeze(2)
     own_grad, sums_grad = own.new_zeros(urns, positions, width), own.new_zeros(sums.numel())
     if instance is None:
-        own_grad = grad
-        sums_grad.index_add_(0, (places.unsqueeze(2) + steps).flatten(), grad.flatten())
+        own_grad = grad.double()
+        sums_grad.index_add_(0, (places.unsqueeze(2) + steps).flatten(), own_grad.flatten())
     else:
+        columns = torch.arange(width, device=device)
         for i, (part, place) in enumerate(zip(grad.unbind(1), places, strict=True)):
-            if _shared(i, tables, instance):
-                rows = part.new_zeros(len(place), width).index_add_(0, _row(i, tables, left[:, i], instance), part)
+            if starts is not None or _shared(i, tables, instance):
+                # A row is of at most some thousands of draws: float32 sums keep the digits that a gradient has.
+                rows = part.new_zeros(len(place), len(steps))
+                rows = rows.index_add_(0, _row(i, tables, left[:, i], instance), part).double()
+                if starts is not None:
+                    at = _starts(i, tables, starts).unsqueeze(1) + steps
+                    rows = rows.new_zeros(len(place), width).scatter_(1, at, rows)
                 own_grad[:, i] = rows.reshape(urns, -1, width).sum(1)
             else:
-                rows = part
-                own_grad[:, i] = part.new_zeros(urns, width).index_add_(0, instance, part)
-            sums_grad.index_add_(0, (place.unsqueeze(1) + steps).flatten(), rows.flatten())
+                rows = part.double()
+                own_grad[:, i] = rows.new_zeros(urns, width).index_add_(0, instance, rows)
+            sums_grad.index_add_(0, (place.unsqueeze(1) + columns).flatten(), rows.flatten())
     own_grad = torch.nn.functional.pad(own_grad, (0, 0, 0, 1))
-    return own_grad, sums_grad.reshape(sums.shape), inverse_grad, *(None,) * 13
+    return own_grad, sums_grad.reshape(sums.shape), inverse_grad, *(None,) * 16
 
 
-def _places_and_rises(tables: Tables, left: Tensor, instance: Tensor | None, dtype: torch.dtype) -> tuple[Any, Any]:
+def _places_and_rises(
+    tables: Tables, left: Tensor, instance: Tensor | None, row_rises: Tensor | None, soft: Tensor
+) -> tuple[Any, Any]:
     """Places of what was read for each draw or row, and how it rises with what is left to draw, after position 0.
 
     Returns:
         Places [R, c-1], or one tensor [Q] a position where urns are shared; and rises [R, c-2, X].
     """
-    positions, width = left.shape[1] - 1, tables.width
+    positions, width, dtype = left.shape[1] - 1, soft.shape[2], soft.dtype
     if instance is None:
         places = tables.origin - left[:, :-1]
         if positions < 2:
@@ -380,10 +483,12 @@ def _places_and_rises(tables: Tables, left: Tensor, instance: Tensor | None, dty
         return places, rises.reshape(len(left), -1, width)
     every, parts = [], []
     for i in range(positions):
-        shared = _shared(i, tables, instance)
+        shared = row_rises is not None or _shared(i, tables, instance)
         place = tables.every(i) if shared else tables.places(i, left[:, i], instance)
         every.append(place)
-        if i > 0:
+        if i > 0 and row_rises is not None:
+            parts.append(row_rises.index_select(0, _narrow_row(i, tables, left[:, i], instance)).unsqueeze(1))
+        elif i > 0:
             rises = _rises(tables, place).to(dtype)
             if shared:
                 rises = rises.index_select(0, _row(i, tables, left[:, i], instance))
@@ -400,12 +505,17 @@ def _values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> 
     return values
 
 
-def _windows_of(values: Tensor, tables: Tables, instance: Tensor | None) -> Tensor:
+def _windows_of(
+    values: Tensor, tables: Tables, left: Tensor, instance: Tensor | None, starts: Tensor | None, width: int
+) -> Tensor:
     """Values [R, c, M + 1] of the counts in the windows of all groups but the last: [R, c-1, X]."""
-    width, last = tables.width, values.shape[2] - 1
-    if tables.from_zero and width <= last + 1:
+    last = values.shape[2] - 1
+    if tables.from_zero and starts is None and width <= last + 1:
         return values[:, :-1, :width]
     low = tables.low[:, :-1] if instance is None else tables.low[:, :-1].index_select(0, instance)
+    if starts is not None and instance is not None:
+        rows = [_row(i, tables, left[:, i], instance) for i in range(low.shape[1])]
+        low = low + torch.stack([_starts(i, tables, starts).index_select(0, row) for i, row in enumerate(rows)], 1)
     # What is beyond M does not matter.
     return values[:, :-1].gather(2, (low.unsqueeze(2) + torch.arange(width, device=low.device)).clamp(max=last))
 

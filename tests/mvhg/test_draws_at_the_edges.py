@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch.overrides import TorchFunctionMode
 
 import mvhg
+from mvhg._relaxation import _gumbel
 from tests import oracle
 from tests.mvhg.helpers import generator, make
 from tests.mvhg.test_sampling import check_law
@@ -63,16 +65,19 @@ def test_autocast_changes_no_draw_and_no_gradient(sizes: tuple[int, ...], n: int
 
 
 class Uniforms(TorchFunctionMode):
-    """Dtypes of the uniform variables drawn."""
+    """Dtypes of the uniform variables drawn; of float32 ones the first of each row is in the lowest of 2^24 cells."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dtypes: list[torch.dtype | None] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
         if getattr(function, "__name__", "") in ("rand", "rand_like", "uniform_", "exponential_"):
             self.dtypes.append((kwargs or {}).get("dtype"))
-        return function(*args, **(kwargs or {}))
+            if self.dtypes[-1] == torch.float32:
+                result[..., 0] = 0
+        return result
 
 
 @kinds
@@ -90,7 +95,16 @@ def test_noise_has_the_bits_that_rare_events_need(dtype: torch.dtype, kind: type
     with Uniforms() as uniforms:
         kind(0.5, 5, [3, 5, 4], log_weights=torch.zeros(3, dtype=dtype)).rsample_selection((50,))
         EXACT(5, [3, 5, 4], log_weights=torch.zeros(3, dtype=dtype)).sample((50,))
-    assert set(uniforms.dtypes) == {torch.float64}
+    if dtype == torch.float32 and kind is HARD:
+        # Numbers of 24 bits, with 53 more for those in the lowest cell.
+        with Uniforms() as uniforms:
+            noise = _gumbel((100_000, 2), dtype, torch.device("cpu"), generator(11))[:, 0].double()
+        uniform = (2.0**24 * (-noise).exp()).numpy()
+        assert scipy.stats.kstest(uniform, "uniform").pvalue > 1e-3
+        assert len(np.unique(uniform)) > 50_000
+        assert torch.float64 in uniforms.dtypes
+    else:
+        assert set(uniforms.dtypes) == {torch.float64}
 
 
 def test_noise_given_makes_the_draw() -> None:
