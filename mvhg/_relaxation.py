@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mvhg import _conditionals
+from mvhg import _conditionals, _single_draws
 from mvhg._bounds import Bounds
 from mvhg._conditionals import Tables
 from mvhg._once import once_only
@@ -129,6 +129,9 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     size, total, dtype, largest = relaxation.size, relaxation.total, relaxation.dtype, relaxation.largest
     batch, groups = size.shape
     order = tuple(range(groups)) if relaxation.merged and relaxation.order is None else relaxation.order
+    urn = _single_urn(relaxation, noise) if num_draws == 1 else None
+    if urn is not None:
+        return _draw_once(relaxation, urn, generator, noise)
     log_weights, temperature = once_only(relaxation.log_weights), relaxation.temperature
     if temperature.requires_grad:
         temperature = once_only(temperature)
@@ -176,6 +179,54 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     if largest is None:
         return Selection(*(counts.reshape(shape),) * 3)
     return Selection(counts.reshape(shape), one_hot.reshape(*shape, largest + 1), prefix_mask.reshape(*shape, largest))
+
+
+def _single_urn(relaxation: Relaxation, noise: Tensor | None) -> _single_draws.Plan | None:
+    """The common urn of a batch, if one draw from each is best made by ``_single_draws``."""
+    groups, temperature = relaxation.size.shape[1], relaxation.temperature
+    if not relaxation.hard or (relaxation.merged and groups > 2) or temperature.requires_grad:
+        return None
+    if not can_look(relaxation.log_weights) or torch._C._are_functorch_transforms_active():
+        return None
+    urn = _single_draws.plan(relaxation.bounds)
+    if urn is None or not urn.serves(len(relaxation.size), relaxation.depth):
+        return None
+    if noise is not None and noise_columns(relaxation) != noise_columns(relaxation._replace(highest_temperature=None)):
+        return None  # which is for the narrow tables
+    return urn
+
+
+def _draw_once(
+    relaxation: Relaxation, urn: _single_draws.Plan, generator: torch.Generator | None, noise: Tensor | None
+) -> Selection:
+    batch, groups = relaxation.size.shape
+    shape, order = (groups - 1, urn.width, batch), relaxation.order
+    if relaxation.merged and order is None:
+        order = tuple(range(groups))
+    uniform = None
+    if noise is None:
+        if order is None:
+            uniform = torch.rand(1, batch, groups, dtype=torch.float64, generator=generator)
+        noise = torch.rand(shape, dtype=torch.float64, generator=generator)
+    else:
+        if order is None:
+            uniform, noise = noise[..., :groups], noise[..., groups:]
+        noise = noise.reshape(batch, groups - 1, -1)[..., : urn.width].permute(1, 2, 0).clone()
+    orders = drawing_orders(relaxation.size, 1, order, uniform, relaxation.bounds)[0]
+    temperature = relaxation.temperature
+    alike = temperature.stride(0) == 0 or batch == 1
+    counts, one_hot, prefix_mask = _single_draws.draw(
+        urn,
+        relaxation.log_weights,
+        orders,
+        noise,
+        float(temperature[0]) if alike else temperature,
+        relaxation.dtype,
+        relaxation.largest,
+    )
+    if relaxation.largest is None:
+        return Selection(*(counts.unsqueeze(0),) * 3)
+    return Selection(counts.unsqueeze(0), one_hot.unsqueeze(0), prefix_mask.unsqueeze(0))
 
 
 def _shared(i: int, tables: Tables, instance: Tensor | None) -> bool:
