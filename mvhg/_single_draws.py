@@ -167,8 +167,7 @@ class _SingleDraws(torch.autograd.Function):
         own = torch.addcmul(coefficients, ordered, urn.steps.unsqueeze(1))
         if groups > 2:
             terms, table = _tables(urn, own, tilted)
-            logs = table.log()
-            first = logs[0, 1 : width + 1]
+            first = table[0, 1 : width + 1].log()
         else:
             terms = table = None
             first = own[1].flip(0)  # of two groups the largest counts are both all that is to be drawn
@@ -180,7 +179,7 @@ class _SingleDraws(torch.autograd.Function):
         drawn = count
         for i in range(1, positions):
             index = urn.places.unsqueeze(1) + (drawn + 1)
-            near = logs[i].gather(0, index)
+            near = table[i].gather(0, index).log_()
             row = perturbed[i].add_(near[1:-1])
             highest, count = row.max(0)
             drawn = drawn + count
@@ -293,7 +292,7 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
     follows = [along]
     if positions > 1:
         later = soft[1:]
-        change = _rises(torch.stack(around)).to(dtype) * later
+        change = _rises(torch.stack(around), dtype) * later
         change = torch.addcmul(change, later, change.sum(1, keepdim=True), value=-1) * scale
         by_count = (change * ramp).sum(1).unbind(0)
         by_value = None if gains is None else (change * gains[1:]).sum(1).unbind(0)
@@ -312,34 +311,38 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
     # A log-weight multiplies the count.
     direct = (grad * urn.steps.unsqueeze(1)).sum(1)
     if positions == 1:
-        result = torch.stack([direct[0], -direct[0]])
+        result = torch.cat([direct, -direct])
     else:
-        result = pad(direct, (0, 0, 0, 1))
-        result[1:] += _through_sums(urn, terms, table, grad, indices)
+        result = torch.stack([direct.new_zeros(batch), *_through_sums(urn, terms, table, grad, direct, indices)])
+        result[:-1] += direct
     return torch.empty_like(result).view(-1).index_copy_(0, rows, result.flatten()).view(batch, groups)
 
 
-def _through_sums(urn: Plan, terms: Tensor, table: Tensor, grad: Tensor, indices: list[Tensor]) -> Tensor:
-    """Gradient in the log weights after position 0, through the tables of sums, [c-1, B].
+def _through_sums(
+    urn: Plan, terms: Tensor, table: Tensor, grad: Tensor, direct: Tensor, indices: list[Tensor]
+) -> list[Tensor]:
+    """Gradient in the log weights after position 0, through the tables of sums: of each [B].
 
     The derivative of log P(sum = s) in a group's log-weight is that group's mean given s. Of the gradient in each sum s
     the chances of what the later groups add up to carry a part on, and what their mean falls short of s is the group's.
+    Of what enters at a position, a sum of 0 over the counts x, the mean of s = r - x is minus that of x.
     """
     positions, width, batch = grad.shape
-    flow = torch.zeros_like(table)
-    flow[0, 1 : width + 1] = grad[0]
-    for i in range(1, positions):
-        flow[i].scatter_(0, indices[i - 1][1:-1], grad[i])
-    carried = torch.zeros_like(table)
-    inverse = torch.where(table > _SMALLEST, table, math.inf).reciprocal_()
+    flow = table.new_zeros(table.shape[1:])
+    flow[1 : width + 1] = grad[0]
+    mean, results = -direct[0], []
     for i in range(positions - 1):
         least, most = urn.ranges[i]
         columns = slice(urn.total + 1 - most, urn.total + 2 - least)
-        _spread(terms[i + 1], flow[i, columns] * inverse[i, columns], columns.start, carried[i + 1])
-        carried[i + 1] *= table[i + 1]
-        flow[i + 1] += carried[i + 1]
-    flow[:-1] -= carried[1:]
-    return (flow * urn.sums.unsqueeze(1)).sum(1)
+        share = flow[columns] / table[i, columns].clamp(min=_SMALLEST)
+        flow.zero_()
+        _spread(terms[i + 1], share, columns.start, flow)
+        flow *= table[i + 1]
+        carried = torch.mv(flow.t(), urn.sums)
+        results.append(mean - carried)
+        flow.scatter_add_(0, indices[i][1:-1], grad[i + 1])
+        mean = carried - direct[i + 1]
+    return [*results, mean]
 
 
 def _values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> Tensor | None:
@@ -364,10 +367,9 @@ def _slope_at(values: Tensor, count: Tensor, urn: Plan, group: Tensor) -> Tensor
     return (rise[:, 1] - rise[:, 0]) / (ends[:, 1] - ends[:, 0]).clamp(min=1)
 
 
-def _rises(around: Tensor) -> Tensor:
+def _rises(around: Tensor, dtype: torch.dtype) -> Tensor:
     """Derivative of T_i(r - x) in r: central differences, one-sided at the ends of the support; [k, X, B]."""
-    rise = around[:, :-1] - around[:, 1:]
+    rise = (around[:, :-1] - around[:, 1:]).to(dtype)
     known = rise.abs() < math.inf
-    rise = torch.where(known, rise, 0.0)
-    known = known.to(rise.dtype)
-    return (rise[:, :-1] + rise[:, 1:]) / (known[:, :-1] + known[:, 1:]).clamp_(min=1)
+    rise = rise.nan_to_num_(0.0, 0.0, 0.0)
+    return (rise[:, :-1] + rise[:, 1:]) * torch.where(known[:, :-1] & known[:, 1:], 0.5, 1.0).to(dtype)

@@ -35,8 +35,9 @@ class Parameters(NamedTuple):
 
 def broadcast_shapes(*shapes: torch.Size) -> torch.Size:
     """As torch.broadcast_shapes, which imports SymPy, a second's work, on its first call."""
-    if all(shape == shapes[0] for shape in shapes):
-        return shapes[0]
+    longest = max(shapes, key=len)
+    if all(shape == longest or not shape for shape in shapes):
+        return longest
     point = torch.zeros(())
     return torch.broadcast_tensors(*(point.expand(shape) for shape in shapes))[0].shape
 
