@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mvhg import _conditionals, _single_draws
+from mvhg import _conditionals
 from mvhg._bounds import Bounds
 from mvhg._conditionals import Tables
 from mvhg._once import once_only
@@ -15,7 +15,7 @@ from mvhg._order import drawing_orders, number_of_orders
 from mvhg._validation import can_look
 
 # Urns a call with one draw each, on a CPU: what is made of so many stays in its caches.
-_URNS_AT_ONCE = 1024
+URNS_AT_ONCE = 1024
 
 
 class Selection(NamedTuple):
@@ -65,16 +65,8 @@ class Relaxation(NamedTuple):
 
     @property
     def depth(self) -> float:
-        """Depth below the largest log-weight, in nats, at which the softmax still tells a count from 0.
-
-        A softmax at temperature T reads T times as deep as the working precision, exp(-20) or exp(-39), below the mode
-        of a conditional whose own place is a draw: the half is for the two together.
-        """
-        if self.highest_temperature is None:
-            return math.inf
-        precision = 20.0 if self.hard and self.dtype == torch.float32 else 39.0
-        # Soft counts wander where whole ones would not.
-        return (1 if self.hard else 2) * precision * max(1.0, self.highest_temperature + 0.5)
+        """See ``depth_read``."""
+        return depth_read(self.highest_temperature, self.hard, self.dtype)
 
     def part(self, rows: slice) -> "Relaxation":
         """Some of the urns."""
@@ -87,10 +79,29 @@ class Relaxation(NamedTuple):
         )
 
 
+def depth_read(highest_temperature: float | None, hard: bool, dtype: torch.dtype) -> float:
+    """Depth below the largest log-weight, in nats, at which the softmax still tells a count from 0.
+
+    A softmax at temperature T reads T times as deep as the working precision, exp(-20) or exp(-39), below the mode
+    of a conditional whose own place is a draw: the half is for the two together.
+    """
+    if highest_temperature is None:
+        return math.inf
+    precision = 20.0 if hard and dtype == torch.float32 else 39.0
+    # Soft counts wander where whole ones would not.
+    return (1 if hard else 2) * precision * max(1.0, highest_temperature + 0.5)
+
+
+def drawing_order(order: tuple[int, ...] | None, groups: int, merged: bool, hard: bool) -> tuple[int, ...] | None:
+    """The order used where ``order`` was asked for; None is a random one, which of two hard groups makes no odds."""
+    return tuple(range(groups)) if order is None and (merged or (hard and groups == 2)) else order
+
+
 def noise_columns(relaxation: Relaxation) -> int:
     """Uniform variables that one draw takes."""
     groups = relaxation.size.shape[1]
-    ordering = groups if relaxation.order is None and not relaxation.merged else 0
+    order = drawing_order(relaxation.order, groups, relaxation.merged, relaxation.hard)
+    ordering = groups if order is None else 0
     return ordering + (groups - 1) * _conditionals.columns(
         relaxation.bounds, groups, relaxation.merged, relaxation.depth
     )
@@ -115,10 +126,10 @@ def draw_relaxed(
             return Selection(empty, empty, empty)
         wide = empty.unsqueeze(-1).expand(*empty.shape, largest + 1)
         return Selection(empty, wide, wide[..., 1:])
-    if num_draws == 1 and batch > _URNS_AT_ONCE and relaxation.size.device.type == "cpu":
+    if num_draws == 1 and batch > URNS_AT_ONCE and relaxation.size.device.type == "cpu":
         parts = []
-        for k in range(0, batch, _URNS_AT_ONCE):
-            rows = slice(k, k + _URNS_AT_ONCE)
+        for k in range(0, batch, URNS_AT_ONCE):
+            rows = slice(k, k + URNS_AT_ONCE)
             part = _draw(relaxation.part(rows), 1, generator, None if noise is None else noise[:, rows])
             parts.append(part)
         return Selection(*(torch.cat(fields, 1) for fields in zip(*parts, strict=True)))
@@ -128,10 +139,7 @@ def draw_relaxed(
 def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | None, noise: Tensor | None) -> Selection:
     size, total, dtype, largest = relaxation.size, relaxation.total, relaxation.dtype, relaxation.largest
     batch, groups = size.shape
-    order = tuple(range(groups)) if relaxation.merged and relaxation.order is None else relaxation.order
-    urn = _single_urn(relaxation, noise) if num_draws == 1 else None
-    if urn is not None:
-        return _draw_once(relaxation, urn, generator, noise)
+    order = drawing_order(relaxation.order, groups, relaxation.merged, relaxation.hard)
     log_weights, temperature = once_only(relaxation.log_weights), relaxation.temperature
     if temperature.requires_grad:
         temperature = once_only(temperature)
@@ -179,54 +187,6 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     if largest is None:
         return Selection(*(counts.reshape(shape),) * 3)
     return Selection(counts.reshape(shape), one_hot.reshape(*shape, largest + 1), prefix_mask.reshape(*shape, largest))
-
-
-def _single_urn(relaxation: Relaxation, noise: Tensor | None) -> _single_draws.Plan | None:
-    """The common urn of a batch, if one draw from each is best made by ``_single_draws``."""
-    groups, temperature = relaxation.size.shape[1], relaxation.temperature
-    if not relaxation.hard or (relaxation.merged and groups > 2) or temperature.requires_grad:
-        return None
-    if not can_look(relaxation.log_weights) or torch._C._are_functorch_transforms_active():
-        return None
-    urn = _single_draws.plan(relaxation.bounds)
-    if urn is None or not urn.serves(len(relaxation.size), relaxation.depth):
-        return None
-    if noise is not None and noise_columns(relaxation) != noise_columns(relaxation._replace(highest_temperature=None)):
-        return None  # which is for the narrow tables
-    return urn
-
-
-def _draw_once(
-    relaxation: Relaxation, urn: _single_draws.Plan, generator: torch.Generator | None, noise: Tensor | None
-) -> Selection:
-    batch, groups = relaxation.size.shape
-    shape, order = (groups - 1, urn.width, batch), relaxation.order
-    if relaxation.merged and order is None:
-        order = tuple(range(groups))
-    uniform = None
-    if noise is None:
-        if order is None:
-            uniform = torch.rand(1, batch, groups, dtype=torch.float64, generator=generator)
-        noise = torch.rand(shape, dtype=torch.float64, generator=generator)
-    else:
-        if order is None:
-            uniform, noise = noise[..., :groups], noise[..., groups:]
-        noise = noise.reshape(batch, groups - 1, -1)[..., : urn.width].permute(1, 2, 0).clone()
-    orders = drawing_orders(relaxation.size, 1, order, uniform, relaxation.bounds)[0]
-    temperature = relaxation.temperature
-    alike = temperature.stride(0) == 0 or batch == 1
-    counts, one_hot, prefix_mask = _single_draws.draw(
-        urn,
-        relaxation.log_weights,
-        orders,
-        noise,
-        float(temperature[0]) if alike else temperature,
-        relaxation.dtype,
-        relaxation.largest,
-    )
-    if relaxation.largest is None:
-        return Selection(*(counts.unsqueeze(0),) * 3)
-    return Selection(counts.unsqueeze(0), one_hot.unsqueeze(0), prefix_mask.unsqueeze(0))
 
 
 def _shared(i: int, tables: Tables, instance: Tensor | None) -> bool:
@@ -368,11 +328,18 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
     gains: Any = 0.0
     if values is not None:
         values = values.gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
-        size = later[:, -2] if groups > 1 else total
-        size = size if instance is None else size.index_select(0, instance)
-        rise = _slope_at(values[:, -1], left[:, -1], size)
-        along = rise if along is None else along + rise
         gains = _windows_of(values, tables, instance)
+        if groups == 2:
+            # Of two groups the second takes what the first leaves, which is a softmax as well.
+            rest = (total - low[:, 0]) if instance is None else (total - low[:, 0]).index_select(0, instance)
+            places = (rest.unsqueeze(1) - torch.arange(width, device=device)).clamp(0, values.shape[2] - 1)
+            gains = gains + values[:, 1].gather(1, places).unsqueeze(1)
+            along = values.new_zeros(len(values)) if along is None else along
+        else:
+            size = later[:, -2] if groups > 1 else total
+            size = size if instance is None else size.index_select(0, instance)
+            rise = _slope_at(values[:, -1], left[:, -1], size)
+            along = rise if along is None else along + rise
     places, rises = _places_and_rises(tables, left, instance, dtype)
     steps = torch.arange(width, device=device)
     ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)

@@ -28,6 +28,27 @@ _PLANS: dict[tuple[tuple[int, ...], int], "Plan"] = {}
 _MOST_PLANS = 64
 
 
+class Pair(NamedTuple):
+    """Two groups in the order in which they are drawn.
+
+    Attributes:
+        order: the groups.
+        least: their least counts.
+        row: log-weights of the first one's counts, but for the part linear in them, [X].
+        sign: by which the log weights enter that part, float64 [2, 1].
+        counting: that part's slope in the log weights at each count, float64 [X, 2].
+        start, direction: the groups' counts, in the caller's order, if the first is x: start + x direction, int64 [2].
+    """
+
+    order: tuple[int, int]
+    least: tuple[int, int]
+    row: Tensor
+    sign: Tensor
+    counting: Tensor
+    start: Tensor
+    direction: Tensor
+
+
 class Plan(NamedTuple):
     """What sizes and total decide. Counts are x - least from here on, and remaining counts what is left of ``total``.
 
@@ -37,13 +58,16 @@ class Plan(NamedTuple):
         alike: whether they are all one.
         least: least count of each group, int64 [c].
         shifted: whether any of them is above 0.
-        total: what is to be drawn beyond them.
+        drawn: the total count.
+        total: what of it is beyond the least counts.
         width: counts in a table of a group, X.
         ranges: least and largest sum of the groups after position i, for all orders.
         coefficients: log C(m, least + x) up to a constant, -inf where x is impossible: [c, X], or [1, X] if all alike.
         steps: 0, 1, ... as float64, [X].
-        places: ``steps`` from -1 to X, int64 [X + 2].
+        places: columns that a group's counts, and one on each side, read if nothing is drawn before: int64 [X + 2].
         sums: the sum s of each column of a table, ``total + 1 - column``: float64 [P].
+        ladder: 0..M, int64.
+        pairs: of two groups, by whether the second is drawn first.
     """
 
     sizes: Tensor
@@ -51,6 +75,7 @@ class Plan(NamedTuple):
     alike: bool
     least: Tensor
     shifted: bool
+    drawn: int
     total: int
     width: int
     ranges: tuple[tuple[int, int], ...]
@@ -58,6 +83,8 @@ class Plan(NamedTuple):
     steps: Tensor
     places: Tensor
     sums: Tensor
+    ladder: Tensor
+    pairs: tuple[Pair, ...]
 
     def serves(self, batch: int, depth: float) -> bool:
         """Whether tables of the whole support pay for so many urns, and are as accurate as asked, see ``Relaxation``."""
@@ -78,64 +105,177 @@ def plan(bounds: Bounds) -> Plan | None:
         least = [max(0, m - left) for m in sizes]
         rest = total - sum(least)
         spans = [min(m - k, rest) for m, k in zip(sizes, least, strict=True)]
-        width, most_first = max(spans) + 1, sorted(spans, reverse=True)
+        width = max(spans) + 1
         if width * (rest + width) > _MOST_PRODUCTS:
             return None
-        groups = len(sizes)
-        ranges = [
-            (max(0, rest - sum(most_first[: i + 1])), min(rest, sum(most_first[: groups - 1 - i])))
-            for i in range(groups - 1)
-        ]
         with torch.inference_mode(False), torch.no_grad():
-            steps = torch.arange(width, dtype=torch.float64)
-            alike = len(set(sizes)) == 1
-            rows = list(zip(sizes, least, strict=True))[: 1 if alike else groups]
-            m, k = torch.tensor(rows, dtype=torch.float64).unsqueeze(2).unbind(1)
-            ratios = ((m - k + 1) - steps[1:]).clamp(min=0) / (k + steps[1:])
-            found = Plan(
-                torch.tensor(sizes),
-                sum(sizes),
-                alike,
-                torch.tensor(least),
-                any(least),
-                rest,
-                width,
-                tuple(ranges),
-                pad(ratios.log().cumsum(1), (1, 0)),
-                steps,
-                torch.arange(-1, width + 1),
-                rest + 1 - torch.arange(rest + width + 3, dtype=torch.float64),
-            )
+            found = _plan(sizes, total, least, spans)
         while len(_PLANS) >= _MOST_PLANS:
             _PLANS.pop(next(iter(_PLANS)))
         _PLANS[sizes, total] = found
     return found
 
 
+def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]) -> Plan:
+    groups, total = len(sizes), drawn - sum(least)
+    width, most_first = max(spans) + 1, sorted(spans, reverse=True)
+    ranges = [
+        (max(0, total - sum(most_first[: i + 1])), min(total, sum(most_first[: groups - 1 - i])))
+        for i in range(groups - 1)
+    ]
+    alike, steps = len(set(sizes)) == 1, torch.arange(width, dtype=torch.float64)
+    m, k = (torch.tensor(a[:1] if alike else a, dtype=torch.float64).unsqueeze(1) for a in (list(sizes), least))
+    # Sums of logarithms of ratios: logarithms of factorials lose digits.
+    coefficients = pad((((m - k + 1) - steps[1:]).clamp(min=0) / (k + steps[1:])).log().cumsum(1), (1, 0))
+    pairs = []
+    for order in ((0, 1), (1, 0)) if groups == 2 else ():
+        signs = [1 - 2 * g for g in order]
+        sign = torch.tensor(signs, dtype=torch.float64)
+        start = torch.tensor([k + (total if s < 0 else 0) for k, s in zip(least, signs, strict=True)])
+        row = coefficients[order[0] % len(coefficients)] + coefficients[order[1] % len(coefficients)].flip(0)
+        in_order = (least[order[0]], least[order[1]])
+        pairs.append(
+            Pair(order, in_order, row, sign.unsqueeze(1), steps.unsqueeze(1) * sign, start, torch.tensor(signs))
+        )
+    return Plan(
+        torch.tensor(sizes),
+        sum(sizes),
+        alike,
+        torch.tensor(least),
+        any(least),
+        drawn,
+        total,
+        width,
+        tuple(ranges),
+        coefficients,
+        steps,
+        torch.arange(width + 2),
+        total + 1 - torch.arange(total + width + 3, dtype=torch.float64),
+        torch.arange(max(sizes) + 1),
+        tuple(pairs),
+    )
+
+
 def draw(
     urn: Plan,
     log_weights: Tensor,
-    order: Tensor,
-    noise: Tensor,
+    given: tuple[int, ...] | None,
     temperature: float | Tensor,
     dtype: torch.dtype,
-    largest: int | None,
+    selected: bool,
+    generator: torch.Generator | None,
+    noise: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Counts [B, c], one-hot vectors [B, c, M + 1] and prefix masks [B, c, M] in ``dtype``.
+    """Counts [..., c], one-hot vectors [..., c, M + 1] and prefix masks [..., c, M] in ``dtype``.
 
     Args:
         urn: the sizes and total.
-        log_weights: float64 [B, c], differentiable once.
-        order: drawing order, a permutation of the groups, int64 [B, c].
-        noise: uniform variables, float64 [c-1, X, B], overwritten.
-        temperature: a number or float64 [B].
+        log_weights: [..., c], differentiable once.
+        given: the drawing order; None for a random one of each urn.
+        temperature: a number or float64 [...].
         dtype: of softmax and results.
-        largest: M, or None if the counts alone are wanted; the other results are then empty.
+        selected: whether one-hot vectors and prefix masks are wanted; they are empty otherwise.
+        generator: source of randomness.
+        noise: uniform variables instead of the generator's, float64 [..., columns] as in ``noise_columns``.
     """
-    return _SingleDraws.apply(log_weights, urn, order, noise, temperature, dtype, largest)
+    groups = log_weights.shape[-1]
+    batch = log_weights.numel() // groups
+    uniform = None
+    if noise is not None:
+        noise = noise.reshape(batch, -1)
+        if given is None:
+            uniform, noise = noise[:, :groups], noise[:, groups:]
+        noise = noise.reshape(batch, groups - 1, -1)[..., : urn.width]
+    if groups == 2:
+        if noise is None:
+            noise = torch.rand(batch, urn.width, dtype=torch.float64, generator=generator)
+        else:
+            noise = noise[:, 0].clone()
+        temperature = temperature.unsqueeze(1) if isinstance(temperature, Tensor) else temperature
+        return _PairDraws.apply(log_weights, urn, noise, temperature, dtype, selected, given == (1, 0))
+    if given is None:
+        if uniform is None:
+            uniform = torch.rand(batch, groups, dtype=torch.float64, generator=generator)
+        order = uniform.argsort(1)
+    else:
+        order = torch.tensor(given).expand(batch, groups)
+    if noise is None:
+        noise = torch.rand(groups - 1, urn.width, batch, dtype=torch.float64, generator=generator)
+    else:
+        noise = noise.permute(1, 2, 0).clone()
+    return _SingleDraws.apply(log_weights, urn, order, noise, temperature, dtype, selected)
+
+
+def _selection(
+    urn: Plan, counts: Tensor, shape: torch.Size, dtype: torch.dtype, selected: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    counts = counts.view(shape)
+    number = counts.to(dtype)
+    if not selected:
+        return number, number.new_empty(0), number.new_empty(0)
+    counts = counts.unsqueeze(-1)
+    return number, (counts == urn.ladder).to(dtype), (counts > urn.ladder[:-1]).to(dtype)
+
+
+class _PairDraws(torch.autograd.Function):
+    """Of two groups. The first is drawn, and its softmax, reversed, is that of the second as well."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_weights: Tensor,
+        urn: Plan,
+        noise: Tensor,
+        temperature: float | Tensor,
+        dtype: torch.dtype,
+        selected: bool,
+        second_first: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        pair = urn.pairs[second_first]
+        logits = log_weights.reshape(-1, 2).double() @ pair.sign
+        # The Gumbel noise is -log(-log(u)).
+        perturbed = torch.addcmul(pair.row, logits, urn.steps).sub_(noise.log_().neg_().log_())
+        highest, count = perturbed.max(1, keepdim=True)
+        soft = perturbed.sub_(highest).div_(temperature).to(dtype).exp_()
+        soft /= soft.sum(1, keepdim=True)
+        ctx.urn, ctx.pair, ctx.temperature, ctx.selected = urn, pair, temperature, selected
+        ctx.save_for_backward(log_weights, soft)
+        ctx.set_materialize_grads(False)
+        return _selection(urn, torch.addcmul(pair.start, count, pair.direction), log_weights.shape, dtype, selected)
+
+    @staticmethod
+    def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
+        log_weights, soft = ctx.saved_tensors
+        with torch.no_grad():
+            grad = _pair_gradient(ctx, soft, counts_grad, one_hot_grad, mask_grad).view(log_weights.shape)
+            grad = grad.to(log_weights.dtype)
+        if torch.is_grad_enabled():
+            grad = refuse_second_derivative(grad, log_weights)
+        return grad, None, None, None, None, None, None
+
+
+def _pair_gradient(ctx: Any, soft: Tensor, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> Tensor:
+    """In the log weights [B, 2]."""
+    urn, pair, width = ctx.urn, ctx.pair, ctx.urn.width
+    gains: Any = None
+    values = _values_of_counts(one_hot_grad, mask_grad) if ctx.selected else None
+    if values is not None:
+        (a, b), (k, l) = pair.order, pair.least
+        values = values.reshape(-1, 2, values.shape[-1])
+        gains = values[:, a, k : k + width] + values[:, b, l : l + width].flip(1)
+    if counts_grad is not None:
+        slope = (counts_grad.reshape(-1, 2) * pair.direction).sum(1, keepdim=True)
+        gains = slope * urn.steps.to(soft.dtype) + (0 if gains is None else gains)
+    if gains is None:
+        return soft.new_zeros(len(soft), 2)
+    rise = soft * gains
+    rise = torch.addcmul(rise, soft, rise.sum(1, keepdim=True), value=-1)
+    return (rise.double() @ pair.counting).div_(ctx.temperature)
 
 
 class _SingleDraws(torch.autograd.Function):
+    """Of three groups and more."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -145,72 +285,56 @@ class _SingleDraws(torch.autograd.Function):
         noise: Tensor,
         temperature: float | Tensor,
         dtype: torch.dtype,
-        largest: int | None,
+        selected: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        batch, groups = log_weights.shape
-        positions, width = groups - 1, urn.width
+        shape, groups = log_weights.shape, log_weights.shape[-1]
+        weights = log_weights.reshape(-1, groups).double()
+        batch, positions, width = len(weights), groups - 1, urn.width
         # Rows of [B, c, ...] in the order [c, B] in which they are drawn.
         rows = (order + torch.arange(0, batch * groups, groups).unsqueeze(1)).t().flatten()
-        ordered = log_weights.flatten().index_select(0, rows).view(groups, 1, batch)
-        coefficients = urn.coefficients
+        ordered = weights.flatten().index_select(0, rows).view(groups, 1, batch)
         if urn.alike:
-            coefficients = coefficients.unsqueeze(2)
+            coefficients = urn.coefficients.unsqueeze(2)
         else:
-            coefficients = coefficients.index_select(0, order.t().flatten())
+            coefficients = urn.coefficients.index_select(0, order.t().flatten())
             coefficients = coefficients.view(groups, batch, width).transpose(1, 2).contiguous()
-        if groups > 2:
-            farthest = float(log_weights.abs().max())
-            tilted = urn.population * (farthest + math.log(2)) > _DEEPEST
-            if tilted:
-                size, total = urn.sizes.double().expand(batch, groups), urn.total + urn.least.sum().double()
-                ordered = ordered + solve_tilt(size, log_weights, total.expand(batch), 1.0)
+        tilted = urn.population * (float(weights.abs().max()) + math.log(2)) > _DEEPEST
+        if tilted:
+            size, total = urn.sizes.double().expand(batch, groups), weights.new_full((batch,), urn.drawn)
+            ordered = ordered + solve_tilt(size, weights, total, 1.0)
         own = torch.addcmul(coefficients, ordered, urn.steps.unsqueeze(1))
-        if groups > 2:
-            terms, table = _tables(urn, own, tilted)
-            first = table[0, 1 : width + 1].log()
-        else:
-            terms = table = None
-            first = own[1].flip(0)  # of two groups the largest counts are both all that is to be drawn
+        terms, table = _tables(urn, own, tilted)
         # The Gumbel noise is -log(-log(u)).
         perturbed = own[:-1] - noise.log_().neg_().log_()
-        perturbed[0] += first
-        highest, count = perturbed[0].max(0)
-        most, counts, indices, around = [highest], [count], [], []
-        drawn = count
-        for i in range(1, positions):
-            index = urn.places.unsqueeze(1) + (drawn + 1)
-            near = table[i].gather(0, index).log_()
-            row = perturbed[i].add_(near[1:-1])
+        places = urn.places.unsqueeze(1)
+        drawn, most, counts, indices, around = None, [], [], [], []
+        for i, row in enumerate(perturbed.unbind(0)):
+            if drawn is None:
+                row += table[0, 1 : width + 1].log()
+            else:
+                indices.append(places + drawn)
+                around.append(table[i].gather(0, indices[-1]).log_())
+                row += around[-1][1:-1]
             highest, count = row.max(0)
-            drawn = drawn + count
             most.append(highest)
             counts.append(count)
-            indices.append(index)
-            around.append(near)
-        last = urn.total - drawn
-        perturbed -= torch.stack(most).unsqueeze(1)
-        soft = perturbed.div_(temperature).to(dtype).exp_()
+            drawn = count if drawn is None else drawn + count
+        counts.append(urn.total - drawn)
+        soft = perturbed.sub_(torch.stack(most).unsqueeze(1)).div_(temperature).to(dtype).exp_()
         soft /= soft.sum(1, keepdim=True)
-        every = torch.stack([*counts, last])
-        result = torch.empty_like(rows).index_copy_(0, rows, every.flatten()).view(batch, groups)
+        result = torch.empty_like(rows).index_copy_(0, rows, torch.cat(counts)).view(batch, groups)
         if urn.shifted:
             result = result + urn.least
-        ctx.urn, ctx.temperature, ctx.selected, ctx.rows = urn, temperature, largest is not None, rows
-        ctx.tables = (terms, table, soft, last, order, indices, around)
-        ctx.save_for_backward(log_weights)
+        ctx.urn, ctx.temperature, ctx.selected = urn, temperature, selected
+        ctx.save_for_backward(log_weights, terms, table, soft, counts[-1], order, rows, *indices, *around)
         ctx.set_materialize_grads(False)
-        number = result.to(dtype)
-        if largest is None:
-            return number, soft.new_empty(0), soft.new_empty(0)
-        steps = torch.arange(largest + 1)
-        result = result.unsqueeze(2)
-        return number, (result == steps).to(dtype), (result > steps[:-1]).to(dtype)
+        return _selection(urn, result, shape, dtype, selected)
 
     @staticmethod
     def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
-        (log_weights,) = ctx.saved_tensors
+        log_weights = ctx.saved_tensors[0]
         with torch.no_grad():
-            grad = _gradient(ctx, counts_grad, one_hot_grad, mask_grad)
+            grad = _gradient(ctx, counts_grad, one_hot_grad, mask_grad).view(log_weights.shape).to(log_weights.dtype)
         if torch.is_grad_enabled():
             grad = refuse_second_derivative(grad, log_weights)
         return grad, None, None, None, None, None, None
@@ -260,9 +384,10 @@ def _spread(weights: Tensor, share: Tensor, first: int, result: Tensor) -> None:
 
 
 def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> Tensor:
-    """In the log weights [B, c]; see ``_relaxation._gradients``."""
-    urn, rows = ctx.urn, ctx.rows
-    terms, table, soft, last, order, indices, around = ctx.tables
+    """In the log weights [B c]; see ``_relaxation._gradients``."""
+    urn = ctx.urn
+    _, terms, table, soft, last, order, rows, *others = ctx.saved_tensors
+    indices, around = others[: len(others) // 2], others[len(others) // 2 :]
     positions, width, batch = soft.shape
     dtype, groups = soft.dtype, positions + 1
     scale: Any = 1 / ctx.temperature
@@ -277,7 +402,7 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
     along: Any = None if slopes is None else slopes[-1]
     values = _values_of_counts(one_hot_grad, mask_grad)
     if values is not None:
-        values = values.flatten(0, 1).index_select(0, rows)
+        values = values.reshape(groups * batch, -1).index_select(0, rows)
         rise = _slope_at(values[-batch:], last, urn, order[:, -1])
         along = rise if along is None else along + rise
         if urn.shifted:
@@ -289,33 +414,27 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
     if along is None:
         along = soft.new_zeros(batch)
     # How a soft count, and what the values gain by it, depend on what is left to draw.
+    later = soft[1:]
+    change = _rises(torch.stack(around), dtype) * later
+    change = torch.addcmul(change, later, change.sum(1, keepdim=True), value=-1) * scale
+    by_count = (change * ramp).sum(1).unbind(0)
+    by_value = None if gains is None else (change * gains[1:]).sum(1).unbind(0)
     follows = [along]
-    if positions > 1:
-        later = soft[1:]
-        change = _rises(torch.stack(around), dtype) * later
-        change = torch.addcmul(change, later, change.sum(1, keepdim=True), value=-1) * scale
-        by_count = (change * ramp).sum(1).unbind(0)
-        by_value = None if gains is None else (change * gains[1:]).sum(1).unbind(0)
-        for i in range(positions - 2, -1, -1):
-            change = -along if slopes is None else slopes[i + 1] - along
-            along = torch.addcmul(along, change, by_count[i])
-            along = along if by_value is None else along + by_value[i]
-            follows.append(along)
-    slope = -torch.stack(follows[::-1]) if positions > 1 else -along.unsqueeze(0)
-    slope = slope if slopes is None else slopes[:-1] + slope
+    for i in range(positions - 2, -1, -1):
+        step = -along if slopes is None else slopes[i + 1] - along
+        along = torch.addcmul(along, step, by_count[i])
+        along = along if by_value is None else along + by_value[i]
+        follows.append(along)
+    slope = -torch.stack(follows[::-1]) if slopes is None else slopes[:-1] - torch.stack(follows[::-1])
     rise = ramp * slope.unsqueeze(1)
-    rise = rise if gains is None else rise.add_(gains)
-    rise *= soft
+    rise = (rise if gains is None else rise.add_(gains)).mul_(soft)
     rise = torch.addcmul(rise, soft, rise.sum(1, keepdim=True), value=-1)
     grad = (rise * scale).double()
     # A log-weight multiplies the count.
     direct = (grad * urn.steps.unsqueeze(1)).sum(1)
-    if positions == 1:
-        result = torch.cat([direct, -direct])
-    else:
-        result = torch.stack([direct.new_zeros(batch), *_through_sums(urn, terms, table, grad, direct, indices)])
-        result[:-1] += direct
-    return torch.empty_like(result).view(-1).index_copy_(0, rows, result.flatten()).view(batch, groups)
+    result = torch.stack([direct.new_zeros(batch), *_through_sums(urn, terms, table, grad, direct, indices)])
+    result[:-1] += direct
+    return torch.empty_like(result).view(-1).index_copy_(0, rows, result.flatten())
 
 
 def _through_sums(
@@ -346,10 +465,10 @@ def _through_sums(
 
 
 def _values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> Tensor | None:
-    """What the loss gains, to first order and up to a constant, if a group's count is 0..M: [B, c, M + 1] or None."""
+    """What the loss gains, to first order and up to a constant, if a group's count is 0..M: [..., c, M + 1] or None."""
     values = one_hot_grad
     if mask_grad is not None:
-        prefix = pad(mask_grad.cumsum(2), (1, 0))
+        prefix = pad(mask_grad.cumsum(-1), (1, 0))
         values = prefix if values is None else values + prefix
     return values
 
