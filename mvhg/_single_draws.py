@@ -18,11 +18,13 @@ from mvhg._once import refuse_second_derivative
 
 # Products of probabilities a call, above which narrower tables or transforms win.
 _MOST_PRODUCTS = 1 << 21
-# Probabilities within exp(-600) of one another need no tilt; under it, so much below the largest is told from 0.
-_DEEPEST = 600.0
-# Rows that are convolved count by count instead of at once.
-_FEWEST_ROWS = 16
-# The least probability that may divide.
+# Numbers within exp(660) of 1 need no tilt; under it, what is read so much below the largest is told from 0.
+_LARGEST, _DEEPEST = 660.0, 600.0
+# Standard deviations by which the tilt may be off: it need only be near enough for the numbers not to underflow.
+_TOLERANCE = 10.0
+# Sums that are made at once; more are added up count by count.
+_AT_ONCE = 1 << 12
+# The least number that may divide.
 _SMALLEST = 1e-290
 _PLANS: dict[tuple[tuple[int, ...], int], "Plan"] = {}
 _MOST_PLANS = 64
@@ -54,7 +56,7 @@ class Plan(NamedTuple):
 
     Attributes:
         sizes: group sizes, int64 [c].
-        population: their sum.
+        magnitude: bound on the logarithm of the number of ways to draw, and of its inverse.
         alike: whether they are all one.
         least: least count of each group, int64 [c].
         shifted: whether any of them is above 0.
@@ -71,7 +73,7 @@ class Plan(NamedTuple):
     """
 
     sizes: Tensor
-    population: int
+    magnitude: float
     alike: bool
     least: Tensor
     shifted: bool
@@ -127,6 +129,9 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
     m, k = (torch.tensor(a[:1] if alike else a, dtype=torch.float64).unsqueeze(1) for a in (list(sizes), least))
     # Sums of logarithms of ratios: logarithms of factorials lose digits.
     coefficients = pad((((m - k + 1) - steps[1:]).clamp(min=0) / (k + steps[1:])).log().cumsum(1), (1, 0))
+    n, most = sum(sizes), min(total, sum(sizes) // 2)
+    # Of n elements; if the least counts are not 0, relative to the number of ways to draw these.
+    magnitude = n * math.log(2) if any(least) else math.lgamma(n + 1) - math.lgamma(most + 1) - math.lgamma(n - most + 1)
     pairs = []
     for order in ((0, 1), (1, 0)) if groups == 2 else ():
         signs = [1 - 2 * g for g in order]
@@ -139,7 +144,7 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
         )
     return Plan(
         torch.tensor(sizes),
-        sum(sizes),
+        magnitude,
         alike,
         torch.tensor(least),
         any(least),
@@ -298,10 +303,10 @@ class _SingleDraws(torch.autograd.Function):
         else:
             coefficients = urn.coefficients.index_select(0, order.t().flatten())
             coefficients = coefficients.view(groups, batch, width).transpose(1, 2).contiguous()
-        tilted = urn.population * (float(weights.abs().max()) + math.log(2)) > _DEEPEST
+        tilted = urn.magnitude + urn.total * float(weights.abs().max()) > _LARGEST
         if tilted:
             size, total = urn.sizes.double().expand(batch, groups), weights.new_full((batch,), urn.drawn)
-            ordered = ordered + solve_tilt(size, weights, total, 1.0)
+            ordered = ordered + solve_tilt(size, weights, total, _TOLERANCE)
         own = torch.addcmul(coefficients, ordered, urn.steps.unsqueeze(1))
         terms, table = _tables(urn, own, tilted)
         # The Gumbel noise is -log(-log(u)).
@@ -363,7 +368,7 @@ def _correlate(weights: Tensor, row: Tensor, first: int, result: Tensor) -> None
     """result[p] = sum_x weights[x] row[first + p + x], for [X, B] and [P, B]."""
     width, batch = weights.shape
     length = len(result)
-    if batch >= _FEWEST_ROWS:
+    if length * batch > _AT_ONCE:
         torch.mul(row[first : first + length], weights[0], out=result)
         for x, weight in enumerate(weights[1:].unbind(0), first + 1):
             result.addcmul_(row[x : x + length], weight)
@@ -375,7 +380,7 @@ def _spread(weights: Tensor, share: Tensor, first: int, result: Tensor) -> None:
     """Adds weights[x] share[p] to result[first + p + x], for [X, B] and [S, B]."""
     width, batch = weights.shape
     length = len(share)
-    if batch >= _FEWEST_ROWS:
+    if length * batch > _AT_ONCE:
         for x, weight in enumerate(weights.unbind(0), first):
             result[x : x + length].addcmul_(share, weight)
     else:
