@@ -69,6 +69,9 @@ class Plan(NamedTuple):
         places: columns that a group's counts, and one on each side, read if nothing is drawn before: int64 [X + 2].
         sums: the sum s of each column of a table, ``total + 1 - column``: float64 [P].
         ladder: 0..M, int64.
+        neighbours: x - 1 and x + 1, or x itself where there is none, for each count x of each group: int64 [c X, 2], or
+            [X, 2] if all groups are alike.
+        differences: factors that make of what stands there the mean difference to the neighbours: [c X, 2].
         pairs: of two groups, by whether the second is drawn first.
     """
 
@@ -86,6 +89,8 @@ class Plan(NamedTuple):
     places: Tensor
     sums: Tensor
     ladder: Tensor
+    neighbours: Tensor
+    differences: Tensor
     pairs: tuple[Pair, ...]
 
     def serves(self, batch: int, depth: float) -> bool:
@@ -132,6 +137,9 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
     n, most = sum(sizes), min(total, sum(sizes) // 2)
     # Of n elements; if the least counts are not 0, relative to the number of ways to draw these.
     magnitude = n * math.log(2) if any(least) else math.lgamma(n + 1) - math.lgamma(most + 1) - math.lgamma(n - most + 1)
+    counts = (k + steps).minimum(m)
+    ends = torch.stack([(counts - 1).clamp(min=0), (counts + 1).minimum(m)], 2).flatten(0, 1)
+    differences = torch.tensor([-1.0, 1.0]) / (ends[:, 1:] - ends[:, :1]).clamp(min=1)
     pairs = []
     for order in ((0, 1), (1, 0)) if groups == 2 else ():
         signs = [1 - 2 * g for g in order]
@@ -157,6 +165,8 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
         torch.arange(width + 2),
         total + 1 - torch.arange(total + width + 3, dtype=torch.float64),
         torch.arange(max(sizes) + 1),
+        ends.long(),
+        differences,
         tuple(pairs),
     )
 
@@ -200,10 +210,11 @@ def draw(
         return _PairDraws.apply(log_weights, urn, noise, temperature, dtype, selected, given == (1, 0))
     if given is None:
         if uniform is None:
-            uniform = torch.rand(batch, groups, dtype=torch.float64, generator=generator)
-        order = uniform.argsort(1)
+            order = torch.rand(groups, batch, dtype=torch.float64, generator=generator).argsort(0)
+        else:
+            order = uniform.t().argsort(0)
     else:
-        order = torch.tensor(given).expand(batch, groups)
+        order = torch.tensor(given).unsqueeze(1).expand(groups, batch)
     if noise is None:
         noise = torch.rand(groups - 1, urn.width, batch, dtype=torch.float64, generator=generator)
     else:
@@ -296,13 +307,13 @@ class _SingleDraws(torch.autograd.Function):
         weights = log_weights.reshape(-1, groups).double()
         batch, positions, width = len(weights), groups - 1, urn.width
         # Rows of [B, c, ...] in the order [c, B] in which they are drawn.
-        rows = (order + torch.arange(0, batch * groups, groups).unsqueeze(1)).t().flatten()
+        rows = (order + torch.arange(0, batch * groups, groups)).flatten()
         ordered = weights.flatten().index_select(0, rows).view(groups, 1, batch)
         if urn.alike:
             coefficients = urn.coefficients.unsqueeze(2)
         else:
-            coefficients = urn.coefficients.index_select(0, order.t().flatten())
-            coefficients = coefficients.view(groups, batch, width).transpose(1, 2).contiguous()
+            coefficients = urn.coefficients.t().index_select(1, order.flatten())
+            coefficients = coefficients.view(width, groups, batch).transpose(0, 1)
         tilted = urn.magnitude + urn.total * float(weights.abs().max()) > _LARGEST
         if tilted:
             size, total = urn.sizes.double().expand(batch, groups), weights.new_full((batch,), urn.drawn)
@@ -364,28 +375,28 @@ def _tables(urn: Plan, own: Tensor, tilted: bool) -> tuple[Tensor, Tensor]:
     return terms, table
 
 
-def _correlate(weights: Tensor, row: Tensor, first: int, result: Tensor) -> None:
+def _correlate(weights: Tensor, row: Tensor, first: int, result: Tensor) -> Tensor:
     """result[p] = sum_x weights[x] row[first + p + x], for [X, B] and [P, B]."""
-    width, batch = weights.shape
-    length = len(result)
-    if length * batch > _AT_ONCE:
-        torch.mul(row[first : first + length], weights[0], out=result)
-        for x, weight in enumerate(weights[1:].unbind(0), first + 1):
-            result.addcmul_(row[x : x + length], weight)
-    else:
-        torch.sum(row.unfold(0, width, 1)[first : first + length] * weights.t(), 2, out=result)
+    (width, batch), length = weights.shape, result.shape[0]
+    if length * batch <= _AT_ONCE:
+        return torch.sum(row.unfold(0, width, 1)[first : first + length] * weights.t(), 2, out=result)
+    torch.mul(row[first : first + length], weights[0], out=result)
+    for x, weight in enumerate(weights[1:].unbind(0), first + 1):
+        result.addcmul_(row[x : x + length], weight)
+    return result
 
 
-def _spread(weights: Tensor, share: Tensor, first: int, result: Tensor) -> None:
-    """Adds weights[x] share[p] to result[first + p + x], for [X, B] and [S, B]."""
-    width, batch = weights.shape
-    length = len(share)
-    if length * batch > _AT_ONCE:
-        for x, weight in enumerate(weights.unbind(0), first):
-            result[x : x + length].addcmul_(share, weight)
-    else:
-        windows = pad(share, (0, 0, width - 1, width - 1)).unfold(0, width, 1)
-        result[first : first + length + width - 1] += (windows * weights.flip(0).t()).sum(2)
+def _spread(weights: Tensor, share: Tensor, first: int, columns: int) -> Tensor:
+    """result[first + p + x] = sum of weights[x] share[p], for [X, B] and [S, B]: [columns, B]."""
+    (width, batch), length = weights.shape, share.shape[0]
+    if length * batch <= _AT_ONCE:
+        after = columns - first - length
+        windows = pad(share, (0, 0, first + width - 1, after)).unfold(0, width, 1)
+        return (windows * weights.flip(0).t()).sum(2)
+    result = share.new_zeros(columns, batch)
+    for x, weight in enumerate(weights.unbind(0), first):
+        result[x : x + length].addcmul_(share, weight)
+    return result
 
 
 def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> Tensor:
@@ -408,10 +419,10 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
     values = _values_of_counts(one_hot_grad, mask_grad)
     if values is not None:
         values = values.reshape(groups * batch, -1).index_select(0, rows)
-        rise = _slope_at(values[-batch:], last, urn, order[:, -1])
+        rise = _slope_at(values[-batch:], last, urn, order[-1])
         along = rise if along is None else along + rise
         if urn.shifted:
-            low = urn.least.index_select(0, order.t().flatten()).unsqueeze(1)
+            low = urn.least.index_select(0, order.flatten()).unsqueeze(1)
             values = values.gather(1, (low + torch.arange(width)).clamp(max=values.shape[1] - 1))
         values = values.view(groups, batch, -1)[..., :width]
         gains = values[:-1].transpose(1, 2)
@@ -436,37 +447,43 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
     rise = torch.addcmul(rise, soft, rise.sum(1, keepdim=True), value=-1)
     grad = (rise * scale).double()
     # A log-weight multiplies the count.
-    direct = (grad * urn.steps.unsqueeze(1)).sum(1)
-    result = torch.stack([direct.new_zeros(batch), *_through_sums(urn, terms, table, grad, direct, indices)])
-    result[:-1] += direct
-    return torch.empty_like(result).view(-1).index_copy_(0, rows, result.flatten())
+    means = (grad * urn.steps.unsqueeze(1)).sum(1)
+    result = torch.stack([means[0], *_through_sums(urn, terms, table, grad, means, indices)])
+    # A common factor of all weights changes nothing.
+    result = torch.cat([result.flatten(), result.sum(0).neg_()])
+    return torch.empty_like(result).index_copy_(0, rows, result)
 
 
 def _through_sums(
-    urn: Plan, terms: Tensor, table: Tensor, grad: Tensor, direct: Tensor, indices: list[Tensor]
+    urn: Plan, terms: Tensor, table: Tensor, grad: Tensor, means: Tensor, indices: list[Tensor]
 ) -> list[Tensor]:
-    """Gradient in the log weights after position 0, through the tables of sums: of each [B].
+    """Gradients in the log weights after position 0 but for the last, of each [B].
 
     The derivative of log P(sum = s) in a group's log-weight is that group's mean given s. Of the gradient in each sum s
     the chances of what the later groups add up to carry a part on, and what their mean falls short of s is the group's.
     Of what enters at a position, a sum of 0 over the counts x, the mean of s = r - x is minus that of x.
+
+    Args:
+        grad: in the conditional log-weights [c-1, X, B].
+        means: of the counts under ``grad``, [c-1, B].
     """
-    positions, width, batch = grad.shape
-    flow = table.new_zeros(table.shape[1:])
-    flow[1 : width + 1] = grad[0]
-    mean, results = -direct[0], []
+    positions, width = grad.shape[:2]
+    flow, mean, results = None, -means[0], []
     for i in range(positions - 1):
         least, most = urn.ranges[i]
-        columns = slice(urn.total + 1 - most, urn.total + 2 - least)
-        share = flow[columns] / table[i, columns].clamp(min=_SMALLEST)
-        flow.zero_()
-        _spread(terms[i + 1], share, columns.start, flow)
-        flow *= table[i + 1]
+        first, end = urn.total + 1 - most, urn.total + 2 - least
+        share = grad[0, first - 1 :] if flow is None else flow[first:end]
+        share = share / table[i, first:end].clamp(min=_SMALLEST)
+        if i == positions - 2:
+            known = _correlate(terms[i + 1] * urn.steps.unsqueeze(1), table[i + 1], first, torch.empty_like(share))
+            results.append((share * known).sum(0).add_(means[i + 1]))
+            break
+        flow = _spread(terms[i + 1], share, first, len(urn.sums)).mul_(table[i + 1])
         carried = torch.mv(flow.t(), urn.sums)
-        results.append(mean - carried)
+        results.append((mean - carried).add_(means[i + 1]))
         flow.scatter_add_(0, indices[i][1:-1], grad[i + 1])
-        mean = carried - direct[i + 1]
-    return [*results, mean]
+        mean = carried - means[i + 1]
+    return results
 
 
 def _values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> Tensor | None:
@@ -480,20 +497,14 @@ def _values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> 
 
 def _slope_at(values: Tensor, count: Tensor, urn: Plan, group: Tensor) -> Tensor:
     """Mean of the differences of values [B, M + 1] to the two neighbours of a group's count, or the only one; [B]."""
-    if urn.shifted:
-        count = count + urn.least.index_select(0, group)
-    if urn.alike:
-        upper = (count + 1).clamp(max=values.shape[1] - 1)
-    else:
-        upper = torch.minimum(count + 1, urn.sizes.index_select(0, group))
-    ends = torch.stack([(count - 1).clamp(min=0), upper], 1)
-    rise = values.gather(1, ends)
-    return (rise[:, 1] - rise[:, 0]) / (ends[:, 1] - ends[:, 0]).clamp(min=1)
+    place = count if urn.alike else count + group * urn.width
+    around = values.gather(1, urn.neighbours.index_select(0, place))
+    return (around * urn.differences.index_select(0, place).to(values.dtype)).sum(1)
 
 
 def _rises(around: Tensor, dtype: torch.dtype) -> Tensor:
     """Derivative of T_i(r - x) in r: central differences, one-sided at the ends of the support; [k, X, B]."""
     rise = (around[:, :-1] - around[:, 1:]).to(dtype)
-    known = rise.abs() < math.inf
-    rise = rise.nan_to_num_(0.0, 0.0, 0.0)
-    return (rise[:, :-1] + rise[:, 1:]) * torch.where(known[:, :-1] & known[:, 1:], 0.5, 1.0).to(dtype)
+    known = (rise.abs() < math.inf).to(dtype)
+    rise.nan_to_num_(0.0, 0.0, 0.0)
+    return (rise[:, :-1] + rise[:, 1:]) / (known[:, :-1] + known[:, 1:]).clamp_(min=1)

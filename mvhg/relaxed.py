@@ -232,7 +232,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
         groups, temperature = self.event_shape[0], self.temperature
         order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
-        scale: Any = float(temperature) if temperature.numel() == 1 else temperature.expand(self.batch_shape)
+        scale: Any = self._host_temperature if temperature.numel() == 1 else temperature.expand(self.batch_shape)
         scale = scale.reshape(-1) if isinstance(scale, Tensor) else scale
         batch, parts = math.prod(self.batch_shape), []
         if batch > URNS_AT_ONCE:
