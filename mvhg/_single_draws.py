@@ -68,6 +68,8 @@ class Plan(NamedTuple):
         steps: 0, 1, ... as float64, [X].
         places: columns that a group's counts, and one on each side, read if nothing is drawn before: int64 [X + 2].
         sums: the sum s of each column of a table, ``total + 1 - column``: float64 [P].
+        rises: derivative in s, up to a constant, of a last group's log-weights at the columns of its table: central
+            differences, one-sided at the ends of the support; [c P], or [P] if all groups are alike.
         ladder: 0..M, int64.
         neighbours: x - 1 and x + 1, or x itself where there is none, for each count x of each group: int64 [c X, 2], or
             [X, 2] if all groups are alike.
@@ -88,13 +90,14 @@ class Plan(NamedTuple):
     steps: Tensor
     places: Tensor
     sums: Tensor
+    rises: Tensor
     ladder: Tensor
     neighbours: Tensor
     differences: Tensor
     pairs: tuple[Pair, ...]
 
     def serves(self, batch: int, depth: float) -> bool:
-        """Whether tables of the whole support pay for so many urns, and are as accurate as asked, see ``Relaxation``."""
+        """Whether tables of the whole support pay for so many urns and reach the depth, see ``depth_read``."""
         if len(self.ranges) > 1 and depth > _DEEPEST:
             return False
         products = self.width * (1 + sum(most - least + 1 for least, most in self.ranges[:-1]))
@@ -135,11 +138,16 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
     # Sums of logarithms of ratios: logarithms of factorials lose digits.
     coefficients = pad((((m - k + 1) - steps[1:]).clamp(min=0) / (k + steps[1:])).log().cumsum(1), (1, 0))
     n, most = sum(sizes), min(total, sum(sizes) // 2)
-    # Of n elements; if the least counts are not 0, relative to the number of ways to draw these.
-    magnitude = n * math.log(2) if any(least) else math.lgamma(n + 1) - math.lgamma(most + 1) - math.lgamma(n - most + 1)
+    magnitude = math.lgamma(n + 1) - math.lgamma(most + 1) - math.lgamma(n - most + 1)
+    if any(least):  # relative to the number of ways to draw these
+        magnitude = n * math.log(2)
     counts = (k + steps).minimum(m)
     ends = torch.stack([(counts - 1).clamp(min=0), (counts + 1).minimum(m)], 2).flatten(0, 1)
     differences = torch.tensor([-1.0, 1.0]) / (ends[:, 1:] - ends[:, :1]).clamp(min=1)
+    columns = total + width + 3
+    logs = coefficients.new_full((len(coefficients), columns), -math.inf)
+    logs[:, total + 2 - width : total + 2] = coefficients.flip(1)
+    rises = pad(_rises(logs.t().unsqueeze(0), torch.float64)[0].t(), (1, 1))
     pairs = []
     for order in ((0, 1), (1, 0)) if groups == 2 else ():
         signs = [1 - 2 * g for g in order]
@@ -163,7 +171,8 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
         coefficients,
         steps,
         torch.arange(width + 2),
-        total + 1 - torch.arange(total + width + 3, dtype=torch.float64),
+        total + 1 - torch.arange(columns, dtype=torch.float64),
+        rises.flatten(),
         torch.arange(max(sizes) + 1),
         ends.long(),
         differences,
@@ -276,9 +285,9 @@ def _pair_gradient(ctx: Any, soft: Tensor, counts_grad: Any, one_hot_grad: Any, 
     gains: Any = None
     values = _values_of_counts(one_hot_grad, mask_grad) if ctx.selected else None
     if values is not None:
-        (a, b), (k, l) = pair.order, pair.least
+        (a, b), (k, m) = pair.order, pair.least
         values = values.reshape(-1, 2, values.shape[-1])
-        gains = values[:, a, k : k + width] + values[:, b, l : l + width].flip(1)
+        gains = values[:, a, k : k + width] + values[:, b, m : m + width].flip(1)
     if counts_grad is not None:
         slope = (counts_grad.reshape(-1, 2) * pair.direction).sum(1, keepdim=True)
         gains = slope * urn.steps.to(soft.dtype) + (0 if gains is None else gains)
@@ -305,7 +314,7 @@ class _SingleDraws(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         shape, groups = log_weights.shape, log_weights.shape[-1]
         weights = log_weights.reshape(-1, groups).double()
-        batch, positions, width = len(weights), groups - 1, urn.width
+        batch, width = weights.shape[0], urn.width
         # Rows of [B, c, ...] in the order [c, B] in which they are drawn.
         rows = (order + torch.arange(0, batch * groups, groups)).flatten()
         ordered = weights.flatten().index_select(0, rows).view(groups, 1, batch)
@@ -323,7 +332,8 @@ class _SingleDraws(torch.autograd.Function):
         # The Gumbel noise is -log(-log(u)).
         perturbed = own[:-1] - noise.log_().neg_().log_()
         places = urn.places.unsqueeze(1)
-        drawn, most, counts, indices, around = None, [], [], [], []
+        drawn: Any = None
+        most, counts, indices, around = [], [], [], []
         for i, row in enumerate(perturbed.unbind(0)):
             if drawn is None:
                 row += table[0, 1 : width + 1].log()
@@ -400,7 +410,7 @@ def _spread(weights: Tensor, share: Tensor, first: int, columns: int) -> Tensor:
 
 
 def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> Tensor:
-    """In the log weights [B c]; see ``_relaxation._gradients``."""
+    """In the log weights [B, c] as [B c]; see ``_relaxation._gradients``."""
     urn = ctx.urn
     _, terms, table, soft, last, order, rows, *others = ctx.saved_tensors
     indices, around = others[: len(others) // 2], others[len(others) // 2 :]
@@ -431,7 +441,11 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
         along = soft.new_zeros(batch)
     # How a soft count, and what the values gain by it, depend on what is left to draw.
     later = soft[1:]
-    change = _rises(torch.stack(around), dtype) * later
+    if positions == 2:
+        place = indices[0][1:-1] if urn.alike else indices[0][1:-1] + order[-1] * urn.sums.shape[0]
+        change = urn.rises.take(place).to(dtype) * later
+    else:
+        change = _rises(torch.stack(around), dtype) * later
     change = torch.addcmul(change, later, change.sum(1, keepdim=True), value=-1) * scale
     by_count = (change * ramp).sum(1).unbind(0)
     by_value = None if gains is None else (change * gains[1:]).sum(1).unbind(0)
@@ -442,8 +456,8 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
         along = along if by_value is None else along + by_value[i]
         follows.append(along)
     slope = -torch.stack(follows[::-1]) if slopes is None else slopes[:-1] - torch.stack(follows[::-1])
-    rise = ramp * slope.unsqueeze(1)
-    rise = (rise if gains is None else rise.add_(gains)).mul_(soft)
+    slope = slope.unsqueeze(1)
+    rise = (ramp * slope if gains is None else torch.addcmul(gains, ramp, slope)).mul_(soft)
     rise = torch.addcmul(rise, soft, rise.sum(1, keepdim=True), value=-1)
     grad = (rise * scale).double()
     # A log-weight multiplies the count.
@@ -467,8 +481,9 @@ def _through_sums(
         grad: in the conditional log-weights [c-1, X, B].
         means: of the counts under ``grad``, [c-1, B].
     """
-    positions, width = grad.shape[:2]
-    flow, mean, results = None, -means[0], []
+    positions = len(indices) + 1
+    flow: Any = None
+    mean, results = -means[0], []
     for i in range(positions - 1):
         least, most = urn.ranges[i]
         first, end = urn.total + 1 - most, urn.total + 2 - least

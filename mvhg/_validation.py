@@ -169,7 +169,8 @@ def _plain_parameters(name: str, given: Tensor, bounds: Bounds) -> Parameters | 
         return None
     _check_importance(name, given)
     total = torch.full((), bounds.totals).expand(shape[:-1])
-    return Parameters(total, constant(sizes, given.device, torch.int64).clone().expand(shape), given, given.dtype, bounds)
+    group_sizes = constant(sizes, given.device, torch.int64).clone().expand(shape)
+    return Parameters(total, group_sizes, given, given.dtype, bounds)
 
 
 def constant(values: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -311,7 +312,8 @@ def _check_importance(name: str, values: Tensor) -> None:
     if values.numel() == 0:
         return
     least, most = (float(v) for v in values.detach().aminmax())  # not a number where any value is not
-    if (0 < least and most < math.inf) if name == "weights" else (-MOST_LOG_WEIGHT <= least and most <= MOST_LOG_WEIGHT):
+    below, above = (0.0, math.inf) if name == "weights" else (-MOST_LOG_WEIGHT, MOST_LOG_WEIGHT)
+    if below < least and most < above:
         return
     bad = _bad_importance(name, values)
     if not bad.any():

@@ -270,7 +270,9 @@ class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometri
     Draws follow the discrete law of ``MultivariateHypergeometric`` with the same arguments and sum to ``total_count``
     exactly; the gradient is that of ``RelaxedMultivariateHypergeometric`` at the same noise, except that the
     remaining count is whole, so that the derivative in it is the central difference of the log-weights. It is biased;
-    the bias and its standard deviation are measured in the project's gradient study.
+    the bias and its standard deviation are measured in the project's gradient study. The last group drawn takes what is
+    left; of two groups its vectors are the first one's, reversed, in the derivative too, so that their order is
+    irrelevant.
 
     Example::
 
