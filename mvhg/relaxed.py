@@ -214,7 +214,9 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         groups, merged = self.event_shape[0], self.conditionals == "merged"
         if not self._hard or (merged and groups > 2) or self.temperature.requires_grad:
             return None
-        if not can_look(self._importance) or torch._C._are_functorch_transforms_active():
+        if self._host_temperature is None or not can_look(self._importance):
+            return None
+        if torch._C._are_functorch_transforms_active():
             return None
         urn = _single_draws.plan(self._bounds)
         depth = depth_read(self._host_temperature, True, self._dtype)
