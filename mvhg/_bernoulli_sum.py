@@ -31,18 +31,19 @@ _MOST_STEPS = 60
 _GRID, _GRID_ROUNDS, _BLIND_STEPS = 64, 2, 3
 
 
-def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
+def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: float = 1e-7) -> Tensor:
     """The theta at which sum_j size_j sigmoid(theta + log_weights_j) = total (not differentiable).
 
     In closed form for one and two groups. For more, Newton's method on the logarithm of what is drawn or of what is
-    left, whichever is less, kept inside a shrinking bracket. On a CPU it stops once the sum is within 1e-7 of its
-    standard deviation; elsewhere and where it is traced or batched, its steps are fixed and no value is looked at.
+    left, whichever is less, kept inside a shrinking bracket. On a CPU it stops once the sum is within ``tolerance``
+    standard deviations; elsewhere and where it is traced or batched, its steps are fixed and no value is looked at.
 
     Args:
         size: group sizes, float64 [..., c].
         log_weights: log importance weights, float64 [..., c].
         total: 0 <= total <= sum of sizes, float64 [...]. At the two ends the tilt is infinite: a finite value beyond
             which the tail is below 1e-20 is returned.
+        tolerance: of the sum, in standard deviations.
 
     Returns:
         Tensor [...].
@@ -53,7 +54,7 @@ def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
             size, log_weights = (torch.cat([a, torch.zeros_like(a)], -1) for a in (size, log_weights))
         if size.shape[-1] == 2:
             return _tilt_of_two(size, log_weights, total)
-        return _tilt_of_many(size, log_weights, total)
+        return _tilt_of_many(size, log_weights, total, tolerance)
 
 
 def _tilt_of_two(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def _tilt_of_two(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     return torch.where(b >= 0, at_heavy, at_light)
 
 
-def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
+def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: float) -> Tensor:
     population = size.sum(-1)
     # What is left is what is drawn, for weights 1 / omega.
     sign = torch.where(2 * total > population, -1.0, 1.0).to(size.dtype)
@@ -108,7 +109,7 @@ def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     theta = torch.maximum(low, torch.minimum(high, odds - merged.nan_to_num(0.0)))
     for _ in range(_MOST_STEPS):
         error, variance, newton = step(theta)
-        if bool((error.abs() <= 1e-7 * variance.sqrt() + 1e-9 * less).all()):
+        if bool((error.abs() <= tolerance * variance.sqrt() + 1e-9 * less).all()):
             break
         low, high = torch.where(error < 0, theta, low), torch.where(error > 0, theta, high)
         # A step that leaves the bracket by more than rounding is a plateau: bisect there.

@@ -28,7 +28,12 @@ class _OnceOnly(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _Constant.apply(grad.detach(), *ctx.saved_tensors) if torch.is_grad_enabled() else grad
+        return refuse_second_derivative(grad, *ctx.saved_tensors) if torch.is_grad_enabled() else grad
+
+
+def refuse_second_derivative(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """``gradient``, whose own derivative in ``parameter`` raises RuntimeError."""
+    return _Constant.apply(gradient.detach(), parameter)
 
 
 class _Constant(torch.autograd.Function):

@@ -15,7 +15,7 @@ from mvhg._order import drawing_orders, number_of_orders
 from mvhg._validation import can_look
 
 # Urns a call with one draw each, on a CPU: what is made of so many stays in its caches.
-_URNS_AT_ONCE = 1024
+URNS_AT_ONCE = 1024
 # Likewise of draws that share an urn.
 _DRAWS_AT_ONCE = 2560
 
@@ -67,16 +67,8 @@ class Relaxation(NamedTuple):
 
     @property
     def depth(self) -> float:
-        """Depth below the largest log-weight, in nats, at which the softmax still tells a count from 0.
-
-        A softmax at temperature T reads T times as deep as the working precision, exp(-20) or exp(-39), below the mode
-        of a conditional whose own place is a draw: the half is for the two together.
-        """
-        if self.highest_temperature is None:
-            return math.inf
-        precision = 20.0 if self.hard and self.dtype == torch.float32 else 39.0
-        # Soft counts wander where whole ones would not.
-        return (1 if self.hard else 2) * precision * max(1.0, self.highest_temperature + 0.5)
+        """See ``depth_read``."""
+        return depth_read(self.highest_temperature, self.hard, self.dtype)
 
     def part(self, rows: slice) -> "Relaxation":
         """Some of the urns."""
@@ -89,10 +81,29 @@ class Relaxation(NamedTuple):
         )
 
 
+def depth_read(highest_temperature: float | None, hard: bool, dtype: torch.dtype) -> float:
+    """Depth below the largest log-weight, in nats, at which the softmax still tells a count from 0.
+
+    A softmax at temperature T reads T times as deep as the working precision, exp(-20) or exp(-39), below the mode
+    of a conditional whose own place is a draw: the half is for the two together.
+    """
+    if highest_temperature is None:
+        return math.inf
+    precision = 20.0 if hard and dtype == torch.float32 else 39.0
+    # Soft counts wander where whole ones would not.
+    return (1 if hard else 2) * precision * max(1.0, highest_temperature + 0.5)
+
+
+def drawing_order(order: tuple[int, ...] | None, groups: int, merged: bool, hard: bool) -> tuple[int, ...] | None:
+    """The order used where ``order`` was asked for; None is a random one, which of two hard groups makes no odds."""
+    return tuple(range(groups)) if order is None and (merged or (hard and groups == 2)) else order
+
+
 def noise_columns(relaxation: Relaxation) -> int:
     """Uniform variables that one draw takes."""
     groups = relaxation.size.shape[1]
-    ordering = groups if relaxation.order is None and not relaxation.merged else 0
+    order = drawing_order(relaxation.order, groups, relaxation.merged, relaxation.hard)
+    ordering = groups if order is None else 0
     return ordering + (groups - 1) * _conditionals.columns(
         relaxation.bounds, groups, relaxation.merged, relaxation.depth
     )
@@ -117,10 +128,10 @@ def draw_relaxed(
             return Selection(empty, empty, empty)
         wide = empty.unsqueeze(-1).expand(*empty.shape, largest + 1)
         return Selection(empty, wide, wide[..., 1:])
-    if num_draws == 1 and batch > _URNS_AT_ONCE and relaxation.size.device.type == "cpu":
+    if num_draws == 1 and batch > URNS_AT_ONCE and relaxation.size.device.type == "cpu":
         parts = []
-        for k in range(0, batch, _URNS_AT_ONCE):
-            rows = slice(k, k + _URNS_AT_ONCE)
+        for k in range(0, batch, URNS_AT_ONCE):
+            rows = slice(k, k + URNS_AT_ONCE)
             part = _draw(relaxation.part(rows), 1, generator, None if noise is None else noise[:, rows])
             parts.append(part)
         return Selection(*(torch.cat(fields, 1) for fields in zip(*parts, strict=True)))
@@ -130,7 +141,7 @@ def draw_relaxed(
 def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | None, noise: Tensor | None) -> Selection:
     size, total, dtype, largest = relaxation.size, relaxation.total, relaxation.dtype, relaxation.largest
     batch, groups = size.shape
-    order = tuple(range(groups)) if relaxation.merged and relaxation.order is None else relaxation.order
+    order = drawing_order(relaxation.order, groups, relaxation.merged, relaxation.hard)
     log_weights, temperature = once_only(relaxation.log_weights), relaxation.temperature
     if temperature.requires_grad:
         temperature = once_only(temperature)
@@ -402,11 +413,19 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
     gains: Any = None
     if values is not None:
         values = values.gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
-        size = later[:, -2] if groups > 1 else total
-        size = size if instance is None else size.index_select(0, instance)
-        rise = _slope_at(values[:, -1], left[:, -1], size)
-        along = rise if along is None else along + rise
         gains = _windows_of(values, tables, left, instance, starts, soft.shape[2])
+        steps = torch.arange(soft.shape[2], device=device)
+        if groups == 2:
+            # Of two groups the second takes what the first leaves, which is a softmax as well.
+            rest = left[:, 0] - _first_counts(tables, left, instance, starts)[:, 0]
+            places = (rest.unsqueeze(1) - steps).clamp(0, values.shape[2] - 1)
+            gains = gains + values[:, 1].gather(1, places).unsqueeze(1)
+            along = values.new_zeros(len(values)) if along is None else along
+        else:
+            size = later[:, -2] if groups > 1 else total
+            size = size if instance is None else size.index_select(0, instance)
+            rise = _slope_at(values[:, -1], left[:, -1], size)
+            along = rise if along is None else along + rise
     places, rises = _places_and_rises(tables, left, instance, row_rises, soft)
     steps = torch.arange(soft.shape[2], device=device)
     ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)
@@ -512,12 +531,18 @@ def _windows_of(
     last = values.shape[2] - 1
     if tables.from_zero and starts is None and width <= last + 1:
         return values[:, :-1, :width]
-    low = tables.low[:, :-1] if instance is None else tables.low[:, :-1].index_select(0, instance)
-    if starts is not None and instance is not None:
-        rows = [_row(i, tables, left[:, i], instance) for i in range(low.shape[1])]
-        low = low + torch.stack([_starts(i, tables, starts).index_select(0, row) for i, row in enumerate(rows)], 1)
+    low = _first_counts(tables, left, instance, starts)
     # What is beyond M does not matter.
     return values[:, :-1].gather(2, (low.unsqueeze(2) + torch.arange(width, device=low.device)).clamp(max=last))
+
+
+def _first_counts(tables: Tables, left: Tensor, instance: Tensor | None, starts: Tensor | None) -> Tensor:
+    """First count of each draw's window, of all groups but the last: int64 [R, c-1]."""
+    low = tables.low[:, :-1] if instance is None else tables.low[:, :-1].index_select(0, instance)
+    if starts is None or instance is None:
+        return low
+    rows = [_row(i, tables, left[:, i], instance) for i in range(low.shape[1])]
+    return low + torch.stack([_starts(i, tables, starts).index_select(0, row) for i, row in enumerate(rows)], 1)
 
 
 def _slope_at(values: Tensor, count: Tensor, size: Tensor) -> Tensor:

@@ -35,8 +35,9 @@ class Parameters(NamedTuple):
 
 def broadcast_shapes(*shapes: torch.Size) -> torch.Size:
     """As torch.broadcast_shapes, which imports SymPy, a second's work, on its first call."""
-    if all(shape == shapes[0] for shape in shapes):
-        return shapes[0]
+    longest = max(shapes, key=len)
+    if all(shape == longest or not shape for shape in shapes):
+        return longest
     point = torch.zeros(())
     return torch.broadcast_tensors(*(point.expand(shape) for shape in shapes))[0].shape
 
@@ -97,6 +98,10 @@ def broadcast_parameters(
         raise ValueError("give weights or log_weights but not both (or neither, for equal weights)")
     name, given = ("weights", weights) if weights is not None else ("log_weights", log_weights)
     bounds = _plain_urn(group_sizes, total_count)
+    if bounds is not None and isinstance(given, Tensor):
+        plain = _plain_parameters(name, given, bounds)
+        if plain is not None:
+            return plain
     if bounds is None or bounds.sizes is None or bounds.totals is None:
         sizes, count = as_integers("group_sizes", group_sizes), as_integers("total_count", total_count)
     else:
@@ -153,6 +158,19 @@ def broadcast_parameters(
         count = torch.full((), bounds.totals, device=importance.device)
     sizes, count = (a.to(importance.device, torch.int64) for a in (sizes, count))
     return Parameters(count.expand(batch), sizes.expand(shape), importance, dtype, bounds)
+
+
+def _plain_parameters(name: str, given: Tensor, bounds: Bounds) -> Parameters | None:
+    """Of one plain urn and weights of the batch's own shape, the common case; None if there is more to it."""
+    shape, sizes = given.shape, bounds.sizes
+    if sizes is None or bounds.totals is None or not shape or shape[-1] != len(sizes):
+        return None
+    if given.dtype not in (torch.float32, torch.float64) or not can_look(given):
+        return None
+    _check_importance(name, given)
+    total = torch.full((), bounds.totals).expand(shape[:-1])
+    group_sizes = constant(sizes, given.device, torch.int64).clone().expand(shape)
+    return Parameters(total, group_sizes, given, given.dtype, bounds)
 
 
 def constant(values: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -291,6 +309,12 @@ def _bad_importance(name: str, values: Tensor) -> Tensor:
 
 
 def _check_importance(name: str, values: Tensor) -> None:
+    if values.numel() == 0:
+        return
+    least, most = (float(v) for v in values.detach().aminmax())  # not a number where any value is not
+    below, above = (0.0, math.inf) if name == "weights" else (-MOST_LOG_WEIGHT, MOST_LOG_WEIGHT)
+    if below < least and most < above:
+        return
     bad = _bad_importance(name, values)
     if not bad.any():
         return

@@ -8,9 +8,18 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from mvhg import _conditionals, _single_draws
 from mvhg._fisher import Urn
-from mvhg._relaxation import Relaxation, Selection, draw_relaxed, noise_columns
-from mvhg._validation import TensorLike, as_temperature, broadcast_shapes
+from mvhg._relaxation import (
+    URNS_AT_ONCE,
+    Relaxation,
+    Selection,
+    depth_read,
+    draw_relaxed,
+    drawing_order,
+    noise_columns,
+)
+from mvhg._validation import TensorLike, as_temperature, broadcast_shapes, can_look
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
 
@@ -190,6 +199,12 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
                     f"noise must have shape noise_shape(sample_shape) = {tuple(expected)}, got {tuple(noise.shape)}"
                 )
             noise = noise.double().reshape(num_draws, batch, -1)
+        urn = self._single_urn(noise) if num_draws == 1 else None
+        if urn is not None:
+            selected = self._draw_single(urn, generator, noise, selection)
+            if not sample_shape:
+                return selected
+            return Selection(*(part.reshape(*sample_shape, *part.shape) for part in selected))
         shape = self._extended_shape(sample_shape)
         counts, one_hot, prefix_mask = draw_relaxed(self._relaxation(selection), num_draws, generator, noise)
         counts = counts.reshape(shape)
@@ -198,6 +213,55 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         return Selection(
             counts, one_hot.reshape(*shape, one_hot.shape[-1]), prefix_mask.reshape(*shape, prefix_mask.shape[-1])
         )
+
+    def _single_urn(self, noise: Tensor | None) -> _single_draws.Plan | None:
+        """The common urn of the batch, if one draw from each is best made by ``_single_draws``."""
+        groups, merged = self.event_shape[0], self.conditionals == "merged"
+        if not self._hard or (merged and groups > 2) or self.temperature.requires_grad:
+            return None
+        if self._host_temperature is None or not can_look(self._importance):
+            return None
+        if torch._C._are_functorch_transforms_active():
+            return None
+        urn = _single_draws.plan(self._bounds)
+        depth = depth_read(self._host_temperature, True, self._dtype)
+        batch = math.prod(self.batch_shape)
+        if urn is None or batch == 0 or not urn.serves(min(batch, URNS_AT_ONCE), depth):
+            return None
+        if noise is not None:  # which is for narrower tables where the general way has them
+            columns = _conditionals.columns(self._bounds, groups, merged, depth)
+            return urn if columns == _conditionals.widths(self._bounds, groups)[0] else None
+        return urn
+
+    def _draw_single(
+        self, urn: _single_draws.Plan, generator: torch.Generator | None, noise: Tensor | None, selection: bool
+    ) -> Selection:
+        log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
+        groups, temperature = self.event_shape[0], self.temperature
+        order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
+        scale: Any = self._host_temperature if temperature.numel() == 1 else temperature.expand(self.batch_shape)
+        scale = scale.reshape(-1) if isinstance(scale, Tensor) else scale
+        batch, parts = math.prod(self.batch_shape), []
+        if batch > URNS_AT_ONCE:
+            log_weights = log_weights.reshape(-1, groups)
+        for k in range(0, batch, URNS_AT_ONCE):
+            rows = slice(k, k + URNS_AT_ONCE)
+            part = _single_draws.draw(
+                urn,
+                log_weights[rows] if batch > URNS_AT_ONCE else log_weights,
+                order,
+                scale[rows] if isinstance(scale, Tensor) else scale,
+                self._dtype,
+                selection,
+                generator,
+                noise if noise is None else noise[0, rows],
+            )
+            parts.append(part)
+        fields = list(zip(*parts, strict=True)) if selection else [[part[0] for part in parts]] * 3
+        if len(parts) == 1:
+            return Selection(*(field[0] for field in fields))
+        joined = (torch.cat(field) for field in fields)
+        return Selection(*(field.reshape(*self.batch_shape, *field.shape[1:]) for field in joined))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Not defined: soft counts are a sum over a softmax and have no density in closed form."""
@@ -213,7 +277,9 @@ class MultivariateHypergeometricStraightThrough(RelaxedMultivariateHypergeometri
     Draws follow the discrete law of ``MultivariateHypergeometric`` with the same arguments and sum to ``total_count``
     exactly; the gradient is that of ``RelaxedMultivariateHypergeometric`` at the same noise, except that the
     remaining count is whole, so that the derivative in it is the central difference of the log-weights. It is biased;
-    the bias and its standard deviation are measured in the project's gradient study.
+    the bias and its standard deviation are measured in the project's gradient study. The last group drawn takes what is
+    left; of two groups its vectors are the first one's, reversed, in the derivative too, so that their order is
+    irrelevant.
 
     Example::
 
