@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
         sizes = Steps(accelerator=options.accelerator)
         if options.quick:
             sizes = Steps(image_size=32, pairs=4, digits=64, steps=4, rounds=2, accelerator=options.accelerator)
-        facts = report.before_a_run()
+        facts = report.before_a_run(options.accelerator)
         table = measure_steps(options.room, sizes, print)
         for path in report.write(options.output, TITLES[options.room], {options.room: (TEXT, table)}, facts):
             print(f"wrote {path}")

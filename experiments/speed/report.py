@@ -19,13 +19,13 @@ from experiments.speed.measure import comparison
 from experiments.store import write_atomically
 
 
-def before_a_run() -> dict[str, Any]:
+def before_a_run(accelerator: str = "cpu") -> dict[str, Any]:
     """Code, versions, device, cores, date, and the load average as they stand before anything is measured.
 
     ``load_average`` counts the processes that wanted a core in the minute before: clearly above zero, the machine was
     not idle.
     """
-    facts = {name: value for name, value in environment_facts("cpu").items() if not name.startswith("peak")}
+    facts = {name: value for name, value in environment_facts(accelerator).items() if not name.startswith("peak")}
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     date = datetime.now(timezone.utc).date().isoformat()
     return facts | {"cores": os.cpu_count(), "load_average": load, "date": date}
