@@ -136,7 +136,7 @@ def test_a_missing_checkout_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("room", "sides"), [("weak_supervision", METHODS), ("clustering", PRIORS)])
 def test_step_times_of_every_side(room: str, sides: tuple[str, ...]) -> None:
-    sizes = Steps(image_size=32, pairs=4, digits=64, steps=2, rounds=1)
+    sizes = Steps(image_size=32, pairs=4, steps=2, rounds=1)
     table = measure_steps(room, sizes, lambda _: None)
     assert list(table["side"]) == list(sides) and (table["seconds_per_step"] > 0).all()
     assert table["ratio"].iloc[0] == 1.0
