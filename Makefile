@@ -134,7 +134,7 @@ smoke: $(READY) ## The whole chain in little: every experiment, tables, figures,
 	$(ABLATION) method=hgvae experiment.training.learning_rate=0.003
 	$(MAKE_PAGES)
 
-test: $(READY); $(PY) -m pytest -n 2 --dist worksteal ## Tests (10 minutes)
+test: $(READY); $(PY) -m pytest -n 2 --dist worksteal ## Tests (10 to 25 minutes, by how busy two cores are)
 lint: $(READY); $(PY) -m ruff check . ## Style (seconds)
 typecheck: $(READY); $(PY) -m mypy ## Types (seconds)
 docs: $(READY); $(PY) -m mkdocs build ## The documentation as pages, in results/local/site (seconds)

@@ -180,12 +180,13 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
         width = width if narrow is None else narrow[0].shape[1]
     inverse_temperature = temperature.reciprocal().expand(num_draws, batch).flatten()
     back = permutation.argsort(-1)
-    if narrow is not None:
+    if narrow is not None and instance is not None:
         parts = []
-        each = (inverse_temperature, instance, permutation, back)
-        for part in zip(*(a.split(_DRAWS_AT_ONCE) for a in each), strict=True):
-            gumbel = _gumbel((groups - 1, len(part[0]), width), working, device, generator).transpose(0, 1)
-            parts.append(_draw_hard(tables, gumbel, *part, dtype, largest, narrow))
+        for k in range(0, rows, _DRAWS_AT_ONCE):
+            some = slice(k, k + _DRAWS_AT_ONCE)
+            scale, urns, places, returns = (a[some] for a in (inverse_temperature, instance, permutation, back))
+            gumbel = _gumbel((groups - 1, len(scale), width), working, device, generator).transpose(0, 1)
+            parts.append(_draw_hard(tables, gumbel, scale, urns, places, returns, dtype, largest, narrow))
         counts, one_hot, prefix_mask = (torch.cat(fields) for fields in zip(*parts, strict=True))
     else:
         if noise is None:
@@ -338,8 +339,8 @@ class _StraightThrough(torch.autograd.Function):
         left, counts, noisy = [remaining], [], []
         steps = torch.arange(gumbel.shape[2], dtype=gumbel.dtype, device=gumbel.device)
         for i, noise in enumerate(gumbel.unbind(1)):
-            if row_values is not None:
-                row = _narrow_row(i, tables, remaining, instance)  # type: ignore[arg-type]
+            if row_values is not None and starts is not None and instance is not None:
+                row = _narrow_row(i, tables, remaining, instance)
                 values = row_values.index_select(0, row)
                 first = (low[:, i].repeat_interleave(spans[i]) + _starts(i, tables, starts)).index_select(
                     0, row - len(total) * sum(spans[:i])
