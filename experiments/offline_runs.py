@@ -99,4 +99,7 @@ def end_of_records(content: bytes) -> int:
         position += _HEADER + length
         if kind in (_WHOLE, _LAST):
             end = position
+    rest = -end % _BLOCK
+    if rest < _HEADER and not any(content[end : end + rest]):  # the zeros that fill a block belong to it
+        end += rest
     return min(end, len(content))

@@ -22,7 +22,7 @@ def test_a_row_takes_the_median_of_its_runs_however_many_lines_a_run_has(tmp_pat
 
 def test_the_committed_results_say_what_the_rows_take() -> None:
     assert METRICS.is_dir()
-    assert 30 < committed_seconds()[QUICK._replace(profile="paper")] < 120
+    assert 10 < committed_seconds()[QUICK._replace(profile="paper")] < 120
 
 
 def test_what_is_not_known_takes_the_median_of_what_is_nearest() -> None:

@@ -138,6 +138,17 @@ def test_the_end_of_a_log_that_wandb_wrote_is_found(tmp_path: Path) -> None:
         assert records(tmp_path / "cut.wandb")
 
 
+def test_the_zeros_that_fill_a_block_belong_to_the_log() -> None:
+    block = 1 << 15
+    data = b"x" * (block - 7 - 7 - 3)  # behind a header and in front of three bytes, too few for another chunk
+    chunk = struct.pack("<IHB", zlib.crc32(data, zlib.crc32(bytes([1]))), len(data), 1) + data
+    log = b":W&B" + bytes(3) + chunk
+    assert len(log) == block - 3
+    for more in range(4):
+        assert end_of_records(log + bytes(more)) == len(log) + more
+    assert end_of_records(log + b"abc") == len(log)
+
+
 def test_an_upload_that_fails_is_an_error(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wandb_sync, "logged_in", lambda: True)
     monkeypatch.setattr(wandb_sync, "require_server", lambda: None)
