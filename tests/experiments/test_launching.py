@@ -139,8 +139,10 @@ def test_a_cell_whose_process_is_killed_is_named_and_all_others_are_done(launche
     assert lines[1].endswith(": its process was killed by SIGKILL (out of memory?)")
     assert len(list(find_finished(tmp_path))) == 2
     assert output.splitlines()[-1] == "2 of 3 cells finished, 1 failed"
+    had_a_checkpoint = bool(at_work(tmp_path))  # the killed one, which need not be the first to write one
     again = run_command("-m", *LONG, f"results={tmp_path}", "seed=0,1,2", f"launcher={launcher}")
     assert again.returncode == 0
+    assert ("continues" in again.stdout) == had_a_checkpoint
     assert again.stdout.splitlines()[-1] == "3 of 3 cells finished"
     assert not list(tmp_path.rglob(ATTEMPT))
 
