@@ -28,7 +28,7 @@ _BOOKKEEPING = ("checkpoint_every", "keep_model", "max_minutes")
 # Which data an experiment takes is a choice like the profile, and a column of its tables.
 _DATA = re.compile(r"profile\.\w+\.data")
 # Where and how visibly a trainer runs; everything else in that section decides numbers.
-_HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary")
+_HARDWARE = ("accelerator", "graph", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary")
 _AXIS_VALUE = re.compile(r"[\w.+-]+")  # it becomes part of a folder's name
 
 
@@ -141,8 +141,12 @@ def _decisive(plain: Mapping[str, Any]) -> dict[str, Any]:
         "profile": plain["profile"]["name"],
         "seed": plain["seed"],
         "experiment": {key: value for key, value in plain["experiment"].items() if key not in _BOOKKEEPING},
-        "trainer": {key: value for key, value in plain["trainer"].items() if key not in _HARDWARE},
+        "trainer": {
+            key: value for key, value in plain["trainer"].items() if key not in _HARDWARE and key != "precision"
+        },
     }
+    if plain["trainer"]["precision"] != "float32":
+        decisive["trainer"]["precision"] = plain["trainer"]["precision"]
     return {key: _canonical(value) for key, value in decisive.items()}
 
 

@@ -17,10 +17,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory, write_atomically
-from experiments.training import derive_seed
+from experiments.training import CaptureSteps, derive_seed
 
 if TYPE_CHECKING:
     from experiments.tracking import Tracker
+
+
+# Name -> Lightning's. TF32 is float32 whose products a GPU rounds to 10 bits; bf16 is for the wide layers alone.
+PRECISIONS = {"float32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
 
 class Experiment(Protocol):
@@ -82,8 +86,11 @@ class RunContext:
 
     @property
     def precision(self) -> str:
-        """The trainer's, for example ``32-true``."""
-        return str(self._trainer.get("precision") or "32-true")
+        """The trainer's, as Lightning calls it, for example ``32-true``."""
+        name = str(self._trainer.get("precision", "float32"))
+        if name not in PRECISIONS:
+            raise ExperimentError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
+        return PRECISIONS[name]
 
     @property
     def accelerator(self) -> str:
@@ -136,12 +143,17 @@ class RunContext:
                     self.directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
                 )
             )
+        tf32 = self._trainer.get("precision") == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        if self._trainer.get("graph"):
+            callbacks.append(CaptureSteps())
         settings = {
             "logger": self._tracker.logger or False,
             "default_root_dir": self.directory,
             "enable_model_summary": False,
             "log_every_n_steps": 1,
-            **self._trainer,
+            **{key: value for key, value in self._trainer.items() if key != "graph"},
+            "precision": self.precision,
             **kwargs,
         }
         try:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from experiments.captured_steps import CapturedSteps
 from experiments.settings import ExperimentError
 
 log = logging.getLogger("experiments")
@@ -22,11 +25,32 @@ def derive_seed(seed: int, offset: int = 0) -> int:
     return int(np.random.SeedSequence((seed, offset)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def require_same_device(started_on: str, trainer: pl.Trainer) -> None:
+    """Refuses to go on with a run on another device than that of its checkpoint.
+
+    Raises:
+        ExperimentError: the trainer's device is of another type.
+    """
+    if started_on != trainer.strategy.root_device.type:
+        raise ExperimentError(
+            f"this run was started on {started_on}, whose random numbers another device can't continue; go on there, "
+            "or start over with force=true"
+        )
+
+
+def adam(parameters: Any, device: torch.device, **settings: Any) -> torch.optim.Adam:
+    """Adam whose steps a CUDA graph can hold, where the parameters are on a GPU; every step sets the learning rate."""
+    if device.type != "cuda":
+        return torch.optim.Adam(parameters, fused=True, **settings)
+    rate = torch.zeros((), device=device)
+    return torch.optim.Adam(parameters, lr=rate, fused=True, capturable=True, **settings)
+
+
 class ChunkedTraining(pl.LightningModule):
     """Base of trainings: many steps per call, loss terms checked and averaged, noise and history in the checkpoint.
 
-    A subclass says what the steps of a chunk are, what a step's loss and terms are, and which optimizer and learning
-    rate the step takes.
+    A subclass says what the steps of a chunk are, what a step's loss and terms are, and which optimizer, learning rate
+    and temperature the step takes. Nothing is read back from the device within a chunk.
 
     Args:
         steps_per_epoch: steps between two checkpoints, records of the history and checks of the weights.
@@ -35,6 +59,8 @@ class ChunkedTraining(pl.LightningModule):
     """
 
     term_sums: Tensor  # [terms], over the epoch so far
+    temperature: Tensor  # scalar, of the relaxations in the step that is taken
+    capturable = False  # whether a step depends on its inputs, the temperature and the generator alone
 
     def __init__(self, *, steps_per_epoch: int, noise_seed: int, term_names: Sequence[str]) -> None:
         super().__init__()
@@ -48,6 +74,8 @@ class ChunkedTraining(pl.LightningModule):
         self._noise_state: Tensor | None = None
         self._steps_of_epoch = 0
         self.register_buffer("term_sums", torch.zeros(len(self.term_names)), persistent=False)
+        self.register_buffer("temperature", torch.ones(()), persistent=False)
+        self.captured: CapturedSteps | None = None
 
     def steps(self, chunk: Any) -> Iterable[tuple[Any, ...]]:
         """What ``step_loss`` is called with, for every step of a chunk that the loader gave."""
@@ -57,7 +85,7 @@ class ChunkedTraining(pl.LightningModule):
         """Loss to minimise and the terms to record [terms].
 
         Raises:
-            FloatingPointError: something that isn't finite keeps the step from being taken; the message names it.
+            ValueError: a number that can't be used keeps the step from being taken; the message names it.
         """
         raise NotImplementedError
 
@@ -69,6 +97,10 @@ class ChunkedTraining(pl.LightningModule):
         """Which optimizer takes the next step, and its learning rate."""
         raise NotImplementedError
 
+    def next_temperature(self) -> float:
+        """The temperature of the next step."""
+        return 1.0
+
     def epoch_record(self) -> dict[str, float]:
         """What the history says of an epoch beside the means of the terms."""
         return {}
@@ -78,19 +110,13 @@ class ChunkedTraining(pl.LightningModule):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         terms: list[Tensor] = []
         for step in self.steps(chunk):
-            try:
-                loss, values = self.step_loss(*step)
-            except FloatingPointError as error:
-                self._check_earlier(terms)
-                raise ExperimentError(self._stopped(self.steps_taken + 1, str(error))) from None
             index, learning_rate = self.step_optimizer()
-            optimizer = optimizers[index]
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * group.get("learning_rate_factor", 1)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            terms.append(torch.cat([values.detach(), self.gradient_terms()]))
-            optimizer.step()
+            self.temperature.fill_(self.next_temperature())
+            try:
+                terms.append(self._take_step(optimizers[index], learning_rate, step))
+            except ValueError as error:
+                self._check_earlier(terms)
+                raise ExperimentError(self._stopped(self.steps_taken + 1, str(error))) from error
             self.steps_taken += 1
         table = torch.stack(terms)  # [steps, terms]
         self._check(table)
@@ -98,6 +124,44 @@ class ChunkedTraining(pl.LightningModule):
         self._steps_of_epoch += len(table)
         means = dict(zip(self.term_names, table.mean(0).tolist()))
         self._log({f"train/{name}": value for name, value in means.items()})
+
+    def _take_step(self, optimizer: LightningOptimizer, learning_rate: float, inputs: tuple[Any, ...]) -> Tensor:
+        """Takes a step and returns its terms [terms]."""
+        for group in optimizer.param_groups:
+            rate = learning_rate * group.get("learning_rate_factor", 1)
+            if not group.get("capturable"):
+                group["lr"] = rate
+            elif isinstance(group["lr"], Tensor) and group["lr"].device == self.device:
+                group["lr"].fill_(rate)
+            else:  # that of a checkpoint
+                group["lr"] = torch.full((), rate, device=self.device)
+        if self.captured is None:
+            return self._launch(optimizer, *inputs)
+        terms = self.captured(inputs)
+        count = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # a replay calls no hook
+        count.increment_ready()
+        count.increment_completed()
+        return terms
+
+    def capture_steps(self) -> None:
+        """From now on, steps are taken through a CUDA graph where that is possible."""
+        lightning_optimizer = self.optimizers()
+        assert isinstance(lightning_optimizer, LightningOptimizer)  # one
+        optimizer = lightning_optimizer.optimizer
+
+        def state() -> list[Tensor]:
+            values = [value for of_one in optimizer.state.values() for value in of_one.values()]
+            return [*self.parameters(), *(value for value in values if isinstance(value, Tensor))]
+
+        self.captured = CapturedSteps(partial(self._launch, optimizer), state, self.generator)
+
+    def _launch(self, optimizer: LightningOptimizer | torch.optim.Optimizer, *inputs: Any) -> Tensor:
+        loss, values = self.step_loss(*inputs)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        terms = torch.cat([values.detach(), self.gradient_terms()])
+        optimizer.step()
+        return terms
 
     def on_train_epoch_end(self) -> None:
         # A checkpoint is written after this: one with a weight that isn't finite must not be.
@@ -124,27 +188,23 @@ class ChunkedTraining(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["chunked_training"]
-        if state["device"] != self.trainer.strategy.root_device.type:
-            raise ExperimentError(
-                f"this run was started on {state['device']}, whose random numbers another device can't continue; go on "
-                "there, or start over with force=true"
-            )
+        require_same_device(state["device"], self.trainer)
         # Before the module is moved to its device; on_fit_start hands the state to the generator.
         self._noise_state = state["noise_state"].cpu()
         self.steps_taken = state["steps_taken"]
         self.history = state["history"]
 
     def _check(self, table: Tensor) -> None:
-        finite = table.isfinite()
+        finite = table.cpu().isfinite()
         if not finite.all():
             step, term = (int(index) for index in (~finite).nonzero()[0])
             number = self.steps_taken - len(table) + step + 1
-            raise ExperimentError(self._stopped(number, f"the term {self.term_names[term]}"))
+            raise ExperimentError(self._stopped(number, f"the term {self.term_names[term]} is not finite"))
 
     def _check_parameters(self) -> None:
         for name, parameter in self.named_parameters():
             if not parameter.isfinite().all():
-                raise ExperimentError(self._stopped(self.steps_taken, f"the parameter {name}"))
+                raise ExperimentError(self._stopped(self.steps_taken, f"the parameter {name} is not finite"))
 
     def _check_earlier(self, terms: list[Tensor]) -> None:
         """Names the cause rather than the consequence: terms are looked at after the whole chunk."""
@@ -154,13 +214,21 @@ class ChunkedTraining(pl.LightningModule):
 
     def _stopped(self, step: int, what: str) -> str:
         return (
-            f"step {step} (epoch {self.current_epoch + 1}): {what} is not finite; stopped, and the last "
-            "checkpoint is kept. A lower learning rate often helps"
+            f"step {step} (epoch {self.current_epoch + 1}): {what}; stopped, and the last checkpoint is kept. A lower "
+            "learning rate often helps"
         )
 
     def _log(self, values: dict[str, float]) -> None:
         for logger in self.loggers:
             logger.log_metrics(values, step=self.steps_taken)
+
+
+class CaptureSteps(pl.Callback):
+    """Lets trainings on a GPU whose steps can be captured take them through a CUDA graph."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if isinstance(pl_module, ChunkedTraining) and pl_module.capturable and pl_module.device.type == "cuda":
+            pl_module.capture_steps()
 
 
 class RateEstimate(pl.Callback):

@@ -100,7 +100,9 @@ class ClusteringExperiment:
         }
         for record in trained:
             generator = context.generator(EVALUATION_STREAM)
-            record |= evaluation.mean_terms(vade, images[record["split"]], batch_size, model.temperature, generator)
+            record |= evaluation.mean_terms(
+                vade, images[record["split"]], batch_size, model.next_temperature(), generator
+            )
         metrics = pd.DataFrame([*evaluation.split_metrics("start", splits, at_start, num_clusters), *trained])
         metrics["epochs"] = self.training.max_epochs
         metrics["pretraining"] = self.pretraining.method

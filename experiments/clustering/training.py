@@ -14,6 +14,7 @@ from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.scores import score
 from experiments.clustering.vade import Terms, VaDE
 from experiments.settings import NonNegative, Positive, PositiveInt, settings
+from experiments.training import adam
 from mvhg import ExponentialAnnealing
 
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
@@ -66,6 +67,7 @@ class VaDETraining(DigitTraining):
     """
 
     test_images: Tensor
+    capturable = True
 
     def __init__(self, *, vade: VaDE, splits: Splits, settings: TrainingSettings, noise_seed: int) -> None:
         super().__init__(
@@ -81,14 +83,12 @@ class VaDETraining(DigitTraining):
         annealing_steps = max(1, round(settings.annealing_share * settings.max_epochs * self.steps_per_epoch))
         self.annealing = ExponentialAnnealing(settings.initial_temperature, settings.final_temperature, annealing_steps)
 
-    @property
-    def temperature(self) -> float:
-        """Of the Gumbel-softmax at the next step."""
+    def next_temperature(self) -> float:
         return self.annealing(self.steps_taken)
 
     def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         noise = self.vade.draw_noise(len(images), self.generator)
-        terms = self.vade.terms(images, noise, torch.full((), self.temperature, device=self.device))
+        terms = self.vade.terms(images, noise, self.temperature)
         return -terms.elbo, torch.stack([terms.elbo, *terms])
 
     def step_optimizer(self) -> tuple[int, float]:
@@ -103,7 +103,7 @@ class VaDETraining(DigitTraining):
 
     def epoch_record(self) -> dict[str, float]:
         epoch = self.current_epoch
-        record = {"temperature": self.temperature, "learning_rate": self.settings.learning_rate_at(epoch)}
+        record = {"temperature": self.next_temperature(), "learning_rate": self.settings.learning_rate_at(epoch)}
         record |= dict.fromkeys(("test_accuracy", "test_nmi", "test_ari"), math.nan)
         if (epoch + 1) % self.settings.score_every == 0 or epoch + 1 == self.settings.max_epochs:
             clusters, _ = assign_all(self.vade, self.test_images, self.batch_size)
@@ -112,7 +112,7 @@ class VaDETraining(DigitTraining):
         return record
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.vade.parameters(), eps=self.settings.adam_epsilon, fused=True)
+        return adam(self.vade.parameters(), self.device, eps=self.settings.adam_epsilon)
 
 
 def assign_all(vade: VaDE, images: Tensor, batch_size: int, part_size: int = 5000) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from experiments.training import require_same_device
 from mvhg import MultivariateHypergeometricStraightThrough
 
 if TYPE_CHECKING:
@@ -120,11 +121,12 @@ class UrnModel(pl.LightningModule):
             self._generators["train"].set_state(self._noise_state)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["urn_noise_state"] = self._generators["train"].get_state()
+        checkpoint["urn"] = {"noise_state": self._generators["train"].get_state(), "device": self.device.type}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_same_device(checkpoint["urn"]["device"], self.trainer)
         # Before the module is moved to its device; on_fit_start hands the state to the generator.
-        self._noise_state = checkpoint["urn_noise_state"].cpu()
+        self._noise_state = checkpoint["urn"]["noise_state"].cpu()
 
     def _by_name(self, quantity: str, values: Tensor) -> dict[str, float]:
         return {f"{quantity}/{name}": value for name, value in zip(self.settings.names, values.tolist(), strict=True)}

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from experiments.settings import Positive, PositiveInt, settings
-from experiments.training import ChunkedTraining
+from experiments.training import ChunkedTraining, adam
 from experiments.weak_supervision.data.images import FactorImages, load_batch
-from experiments.weak_supervision.data.pairs import Pairs, PairSampler
+from experiments.weak_supervision.data.pairs import PairSampler
 from experiments.weak_supervision.group_vae import Context, GroupVAE, Terms
 from mvhg import ExponentialAnnealing
 
@@ -67,6 +67,8 @@ class PairTraining(ChunkedTraining):
         noise_seed: seed of everything drawn in training.
     """
 
+    capturable = True
+
     def __init__(
         self,
         *,
@@ -102,24 +104,23 @@ class PairTraining(ChunkedTraining):
         chunks = self.settings.epoch_steps // self.settings.chunk_steps
         return DataLoader(range(chunks), batch_size=None)  # type: ignore[arg-type]
 
-    def steps(self, chunk: int) -> Iterator[tuple[Tensor, Pairs]]:
+    def steps(self, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.settings.batch_size
         pairs = self.sampler.sample(self.settings.chunk_steps * size, self.generator)
         for step in range(self.settings.chunk_steps):
             batch = pairs[slice(step * size, (step + 1) * size)]
-            yield load_batch(self.images, batch.index, self.device), batch
+            yield load_batch(self.images, batch.index, self.device), batch.label
 
-    def step_loss(self, images: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    def step_loss(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         shape = (2, self.settings.batch_size, self.model.num_latents)
         noise = torch.randn(shape, generator=self.generator, device=self.device)
-        temperature = torch.full((), self.annealing(self.steps_taken), device=self.device)
-        terms, choice = self.model(images, noise, Context(pairs.label, temperature, self.generator))
+        terms, choice = self.model(images, noise, Context(label, self.temperature, self.generator))
         recorded = [
             terms.reconstruction - terms.divergence,
             *terms,
             choice.expected_count.mean(),
             choice.count.mean(),
-            temperature,
+            self.temperature,
             *(choice.diagnostics[name] for name in self.model.diagnostic_names),
         ]
         return self.model.loss(terms, choice), torch.stack([value.detach().float() for value in recorded])
@@ -127,8 +128,11 @@ class PairTraining(ChunkedTraining):
     def gradient_terms(self) -> Tensor:
         return self.model.gradient_terms()
 
+    def next_temperature(self) -> float:
+        return self.annealing(self.steps_taken)
+
     def step_optimizer(self) -> tuple[int, float]:
         return 0, self.settings.learning_rate
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.model.parameter_groups(), lr=self.settings.learning_rate, fused=True)
+        return adam(self.model.parameter_groups(), self.device)

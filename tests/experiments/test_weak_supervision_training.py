@@ -236,7 +236,7 @@ def test_a_step_that_can_not_be_taken_is_named(monkeypatch: pytest.MonkeyPatch) 
         return mean, log_variance + (1000 * torch.arange(len(mean))[:, None] if training.steps_taken == 6 else 0)
 
     monkeypatch.setattr(training.model.encoder, "forward", overflowing)
-    with pytest.raises(ExperimentError, match=r"step 7 \(epoch 1\): a log weight of the urn is not finite; stopped"):
+    with pytest.raises(ExperimentError, match=r"step 7 \(epoch 1\): log_weights must be finite.*nan.*; stopped"):
         fit(training)
 
 

@@ -53,10 +53,9 @@ class HypergeometricPrior(Prior):
 
     def law(self, batch_size: int, conditionals: str = "exact") -> MultivariateHypergeometric:
         """The law of the counts of a batch."""
-        sizes = torch.full((self.num_clusters,), self.group_size * batch_size, device=self.raw_log_weights.device)
         return MultivariateHypergeometric(
             batch_size,
-            sizes,
+            [self.group_size * batch_size] * self.num_clusters,
             log_weights=self.raw_log_weights,
             conditionals=conditionals,
             validate_args=False,

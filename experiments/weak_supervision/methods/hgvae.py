@@ -39,6 +39,8 @@ class HGVAE(GroupVAE):
 
     diagnostic_names = ("log_weight_difference",)
     gradient_names = ("weights_gradient",)
+    counts: Tensor  # [latents + 1]
+    log_choices: Tensor  # [latents + 1]
 
     @checked
     def __init__(
@@ -55,6 +57,10 @@ class HGVAE(GroupVAE):
         self.weights_learning_rate_factor = weights_learning_rate_factor
         self.weights = nn.Linear(self.num_latents, 2)
         initialise(self.weights)
+        counts = torch.arange(self.num_latents + 1, dtype=torch.float32)
+        self.register_buffer("counts", counts, persistent=False)
+        # Of two groups of d marbles, from which d are drawn: log of (d choose k)^2.
+        self.register_buffer("log_choices", 2 * log_binomials(self.num_latents, counts), persistent=False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         networks = [*self.encoder.parameters(), *self.decoder.parameters()]
@@ -69,18 +75,13 @@ class HGVAE(GroupVAE):
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         divergences = divergence(mean, log_variance, "symmetric")
         log_weights = self.weights(divergences)  # [pairs, 2]
-        if not log_weights.isfinite().all():  # no urn has such
-            raise FloatingPointError("a log weight of the urn")
+        with torch.no_grad():  # the law's exact mean: p(k) is proportional to (d choose k)^2 exp(k (w_0 - w_1))
+            difference = log_weights[:, 0] - log_weights[:, 1]
+            expected = torch.softmax(self.log_choices + self.counts * difference.unsqueeze(-1), -1) @ self.counts
+        diagnostics = {"log_weight_difference": difference.mean()}
         size = self.num_latents
-        group_sizes = torch.tensor([size, size], device=mean.device)
-        with torch.no_grad():
-            # The law's exact mean; two groups of d have p(k) proportional to (d choose k)^2 exp(k (w_0 - w_1)).
-            sizes = torch.arange(size + 1, device=mean.device, dtype=mean.dtype)
-            difference = (log_weights[:, 0] - log_weights[:, 1]).unsqueeze(-1)
-            expected = torch.softmax(2 * log_binomials(size, mean) + sizes * difference, -1) @ sizes
-        diagnostics = {"log_weight_difference": (log_weights[:, 0] - log_weights[:, 1]).detach().mean()}
         urn = MultivariateHypergeometricStraightThrough(
-            context.temperature, size, group_sizes, log_weights=log_weights, validate_args=False
+            context.temperature, size, [size, size], log_weights=log_weights, validate_args=False
         )
         if context.hard:
             count = urn.sample(generator=context.generator)[:, 0]

@@ -1,0 +1,121 @@
+"""Training steps as a CUDA graph: the host launches one step at a time instead of each of its kernels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+log = logging.getLogger("experiments")
+WARM_UP = 3  # steps before the capture, in which libraries choose their algorithms and the optimizer makes its state
+
+Inputs = tuple[Any, ...]  # tensors, and tuples of them
+
+
+def capture(step: Callable[[], Tensor], generator: torch.Generator) -> Callable[[], Tensor]:
+    """Captures a step, which isn't taken by that.
+
+    Args:
+        step: reads and writes the same memory whenever it is called; its random numbers are the generator's.
+        generator: on the device.
+
+    Returns:
+        What takes the step, and returns the memory that holds its result until the next one.
+    """
+    graph = torch.cuda.CUDAGraph()
+    graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        result = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
+
+
+class CapturedSteps:
+    """Takes steps through a CUDA graph once it is warm; steps whose inputs have other shapes are launched as usual.
+
+    The first captured step is taken both ways from the same state. Where capturing fails or the results differ, all
+    steps are launched as usual, and the log says why.
+
+    Args:
+        take: takes a step for its inputs and returns what is to be recorded; what else it reads stays where it is.
+        state: the tensors that a step changes: parameters and the optimizer's.
+        generator: of the random numbers drawn in a step.
+    """
+
+    def __init__(
+        self, take: Callable[..., Tensor], state: Callable[[], Sequence[Tensor]], generator: torch.Generator
+    ) -> None:
+        self.take = take
+        self.state = state
+        self.generator = generator
+        self.warm_up = WARM_UP
+        self.buffers: Inputs | None = None
+        self.replay: Callable[[], Tensor] | None = None
+
+    def __call__(self, inputs: Inputs) -> Tensor:
+        """Takes one step."""
+        if self.warm_up > 0:
+            self.warm_up -= 1
+            return self._beside(inputs)
+        if self.buffers is None:
+            return self._first(inputs)
+        if self.replay is None or _shapes(inputs) != _shapes(self.buffers):
+            return self.take(*inputs)
+        for buffer, value in zip(tree_leaves(self.buffers), tree_leaves(inputs), strict=True):
+            buffer.copy_(value)
+        return self.replay().clone()
+
+    def _beside(self, inputs: Inputs) -> Tensor:
+        """Takes a step on a stream that is not the default one, as a capture must be prepared."""
+        if not torch.cuda.is_available():
+            return self.take(*inputs)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            recorded = self.take(*inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        return recorded
+
+    def _first(self, inputs: Inputs) -> Tensor:
+        """Captures a step and takes it, through the graph and, from the same state, as usual."""
+        buffers = self.buffers = tree_map(torch.clone, inputs)
+        try:
+            replay = capture(lambda: self.take(*buffers), self.generator)
+        except Exception as error:  # whatever in the step, its libraries or the driver refuses
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            log.warning("  steps are launched kernel by kernel: CUDA can't capture one (%s)", reason)
+            return self.take(*inputs)
+        state, noise = self.state(), self.generator.get_state()
+        before = [tensor.detach().clone() for tensor in state]
+        replayed = replay().clone()
+        after = [tensor.detach().clone() for tensor in state]
+        with torch.no_grad():
+            for tensor, value in zip(state, before, strict=True):
+                tensor.copy_(value)
+        self.generator.set_state(noise)
+        launched = self.take(*inputs)
+        if torch.allclose(replayed, launched, rtol=1e-3, atol=1e-5) and _close(before, after, state):
+            self.replay = replay
+        else:
+            log.warning("  steps are launched kernel by kernel: a captured one came to another result")
+        return launched
+
+
+@torch.no_grad()
+def _close(before: Sequence[Tensor], after: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    """Whether two ways from the same state led every tensor to about the same place; rounding may differ."""
+    return all(
+        (one - two).norm() <= 0.5 * (start - two).norm() for start, one, two in zip(before, after, other, strict=True)
+    )
+
+
+def _shapes(inputs: Inputs) -> list[torch.Size]:
+    return [leaf.shape for leaf in tree_leaves(inputs)]

@@ -1,0 +1,119 @@
+"""Steps through a CUDA graph: on a CPU, where a call of the captured function stands for the graph's replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from experiments import captured_steps
+from experiments.settings import ExperimentError
+from experiments.training import ChunkedTraining, require_same_device
+from experiments.weak_supervision.training import PairTraining
+from tests.experiments.weak_supervision_fits import RecordedTraining, fit, make_training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SIZES: dict[str, Any] = {"steps": 12, "epoch_steps": 6, "chunk_steps": 3}
+
+
+class Captured(RecordedTraining):
+    """Takes its steps through what stands for a graph."""
+
+    def on_train_start(self) -> None:
+        self.capture_steps()
+
+
+def trained(method: str, kind: type[RecordedTraining] = RecordedTraining) -> RecordedTraining:
+    training = make_training(method, **SIZES)
+    training.__class__ = kind
+    fit(training)
+    return training
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Stands for CUDA: the function is called at every replay, and may ask nothing of the host's that changes."""
+    done: list[int] = []
+
+    def capture(step: Callable[[], Tensor], generator: torch.Generator) -> Callable[[], Tensor]:
+        def replay() -> Tensor:
+            done.append(1)
+            with monkeypatch.context() as patch:
+                for name in ("steps_taken", "current_epoch"):
+                    patch.setattr(ChunkedTraining, name, property(_refused), raising=False)
+                patch.setattr(PairTraining, "next_temperature", _refused)
+                return step()
+
+        return replay
+
+    monkeypatch.setattr(captured_steps, "capture", capture)
+    return done
+
+
+def _refused(self: ChunkedTraining) -> float:
+    raise AssertionError("a graph would keep the number of its first step")
+
+
+@pytest.mark.parametrize("method", ["hgvae", "label_vae", "ada_vae"])
+def test_steps_on_fixed_buffers_are_the_steps_of_the_loop(method: str, replays: list[int]) -> None:
+    captured, launched = trained(method, Captured), trained(method)
+    assert len(replays) == 12 - captured_steps.WARM_UP  # one of them beside a launched one
+    assert captured.recorded == launched.recorded
+    for one, other in zip(captured.parameters(), launched.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert captured.trainer.global_step == launched.trainer.global_step == 12
+
+
+def test_a_step_that_can_not_be_captured_is_launched_and_the_log_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def capture(step: Any, generator: torch.Generator) -> Any:
+        raise RuntimeError("operation not permitted\nand more")
+
+    monkeypatch.setattr(captured_steps, "capture", capture)
+    assert trained("ada_vae", Captured).recorded == trained("ada_vae").recorded
+    said = [record.getMessage() for record in caplog.records if "kernel by kernel" in record.getMessage()]
+    assert said == ["  steps are launched kernel by kernel: CUDA can't capture one (operation not permitted)"]
+
+
+@pytest.mark.parametrize("fault", ["terms", "update"])
+def test_a_graph_that_does_something_else_is_not_used(
+    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def capture(step: Callable[[], Tensor], generator: torch.Generator) -> Callable[[], Tensor]:
+        return (lambda: step() * 1.01) if fault == "terms" else (lambda: torch.zeros(6))  # which moves no parameter
+
+    monkeypatch.setattr(captured_steps, "capture", capture)
+    if fault == "update":
+        monkeypatch.setattr(torch, "allclose", lambda *_, **__: True)
+    assert trained("ada_vae", Captured).recorded == trained("ada_vae").recorded
+    assert "a captured one came to another result" in caplog.text
+
+
+def test_steps_of_another_shape_are_launched(replays: list[int]) -> None:
+    taken: list[int] = []
+    weight = torch.zeros(1)
+
+    def take(values: Tensor) -> Tensor:
+        taken.append(len(values))
+        weight.add_(values.sum())
+        return values.sum().unsqueeze(0)
+
+    steps = captured_steps.CapturedSteps(take, lambda: [weight], torch.Generator())
+    results = [steps((torch.ones(size),)).item() for size in (2, 2, 2, 2, 2, 3, 2)]
+    assert results == [2, 2, 2, 2, 2, 3, 2]
+    assert weight.item() == 15
+    assert len(replays) == 3  # one beside a launched step, then the fifth and the seventh
+
+
+@pytest.mark.parametrize("started_on", ["cuda", "cpu"])
+def test_a_run_goes_on_only_on_the_kind_of_device_where_it_was_started(started_on: str) -> None:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    if started_on == "cpu":
+        return require_same_device(started_on, trainer)
+    with pytest.raises(ExperimentError, match="was started on cuda, whose random numbers.*force=true"):
+        require_same_device(started_on, trainer)
