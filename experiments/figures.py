@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import matplotlib
+import numpy as np
+import pandas as pd
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.backends import backend_pdf
 from matplotlib.figure import Figure
 
@@ -25,13 +28,21 @@ CLASS_COLOURS = (
     *("#332288", "#CC6677", "#117733", "#999933", "#882255"),
     *("#44AA99", "#AA4499", "#0072B2", "#D55E00", "#555555"),
 )
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+CAPTION = 17.5  # characters per inch
 STYLE: Any = {
+    "figure.constrained_layout.use": True,
     "font.size": 9,
+    "axes.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "errorbar.capsize": 2,
     "pdf.fonttype": 42,
     "savefig.dpi": 150,
 }
@@ -65,8 +76,38 @@ def draw(figures: Mapping[str, Callable[[], Figure]], output: Path) -> list[Path
     return paths
 
 
-def add_caption(figure: Figure, text: str, width: int) -> None:
-    """Writes a caption below the panels, ``width`` characters a line."""
+def look(name: str, known: Iterable[str]) -> dict[str, Any]:
+    """Returns colour, marker and line of a name: the same in every figure that knows the names in this order."""
+    place = list(known).index(name) % len(COLOURS)
+    return {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": LINES[place]}
+
+
+def shades(values: Iterable[Any]) -> dict[Any, Any]:
+    """Returns a colour for each of some ordered values, from dark to light."""
+    found = list(values)
+    return dict(zip(found, plt.get_cmap("viridis")(np.linspace(0.0, 0.88, len(found)))))
+
+
+def draw_means(axes: Axes, lines: pd.DataFrame, by: str, quantity: str, offset: float = 0, **style: Any) -> None:
+    """Draws means over the values of ``by``, moved sideways, with bars of their standard error; none for one value."""
+    values = lines.groupby(by)[quantity]
+    mean, error = values.mean(), values.sem().fillna(0)
+    axes.errorbar(mean.index + offset, mean, yerr=error, elinewidth=1, **style)
+
+
+def no_run(axes: Axes) -> None:
+    """Says in a panel that nothing was measured."""
+    axes.text(0.5, 0.5, "no run", ha="center", va="center", transform=axes.transAxes)
+
+
+def legend_above(figure: Figure, entries: tuple[Sequence[Any], Sequence[str]], columns: int) -> None:
+    """Puts one legend above all panels; entries: handles and labels, as ``get_legend_handles_labels`` returns them."""
+    figure.legend(*entries, loc="outside upper center", ncols=columns)
+
+
+def add_caption(figure: Figure, text: str) -> None:
+    """Writes a caption below the panels, as wide as they are."""
+    width = int(CAPTION * figure.get_figwidth())
     figure.text(0.01, -0.01, fill(text, width), ha="left", va="top", fontsize=8)
 
 

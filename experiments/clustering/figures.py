@@ -15,18 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.clustering.blocks import PRIORS, WEIGHTED, Block, read_blocks
-from experiments.clustering.pictures import (
-    CAPTION,
-    figure_confusion,
-    figure_digits,
-    figure_latent,
-    select,
-    source,
-)
-from experiments.figures import COLOURS, MARKERS, add_caption
+from experiments.clustering.pictures import figure_confusion, figure_digits, figure_latent, select, source
+from experiments.figures import add_caption, legend_above, look
 from experiments.results import ordered
 
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 PERCENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g} %")
 
 
@@ -107,8 +99,7 @@ def figure_history(block: Block) -> Figure:
 
 def style(prior: str, block: Block) -> dict[str, Any]:
     """Colour, marker and line of a prior: the known ones have their own in every figure."""
-    place = list(dict.fromkeys([*PRIORS, *block.priors])).index(prior) % len(COLOURS)
-    return {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": LINES[place]}
+    return look(prior, dict.fromkeys([*PRIORS, *block.priors]))
 
 
 def _grid(
@@ -126,11 +117,9 @@ def _grid(
     """A column per version and a row per quantity (column of the lines -> label), each drawn by ``panel``."""
     versions = {key: name for key, name in block.versions.items() if (lines["version"] == key).any()}
     size = (1.2 + 3.1 * len(versions), height)
-    figure, axes = plt.subplots(
-        len(quantities), len(versions), figsize=size, sharex=True, sharey=sharey, squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(len(quantities), len(versions), figsize=size, sharex=True, sharey=sharey, squeeze=False)
     for column, (version, name) in enumerate(versions.items()):
-        axes[0, column].set_title(name, fontsize=9)
+        axes[0, column].set_title(name)
         axes[-1, column].set_xlabel(below)
         for row, quantity in enumerate(quantities):
             panel(axes[row, column], lines[lines["version"] == version], quantity)
@@ -138,15 +127,15 @@ def _grid(
         ax.set_ylabel(label)
     found = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     handles = [found[label] for label in legend]
-    figure.legend(handles, legend, loc="outside upper center", ncols=legend_columns, fontsize=8)
-    add_caption(figure, f"{caption} {source(block, lines)}", int(CAPTION * size[0]))
+    legend_above(figure, (handles, legend), legend_columns)
+    add_caption(figure, f"{caption} {source(block, lines)}")
     return figure
 
 
 def _range(ax: Axes, values: Any, offset: float, look: Mapping[str, Any], label: str) -> None:
     """Mean over the seeds with a bar from the smallest to the largest; values grouped by class."""
     mean, low, high = values.mean(), values.min(), values.max()
-    marks = {**look, "linestyle": "", "markersize": 4.5, "markeredgecolor": "black", "markeredgewidth": 0.5}
+    marks = {**look, "linestyle": "", "markeredgecolor": "black", "markeredgewidth": 0.5}
     errors = [mean - low, high - mean]
     ax.errorbar(mean.index + offset, mean, yerr=errors, elinewidth=1.1, capsize=1.8, label=label, **marks)
 
@@ -156,4 +145,4 @@ def _band(ax: Axes, lines: pd.DataFrame, quantity: str, look: Mapping[str, Any],
     by_epoch = lines.dropna(subset=quantity).groupby("epoch")[quantity]
     mean, every = by_epoch.mean(), max(1, by_epoch.ngroups // 6)
     ax.fill_between(mean.index, by_epoch.min(), by_epoch.max(), color=look["color"], alpha=0.15, linewidth=0)
-    ax.plot(mean.index, mean, label=label, linewidth=1.3, markersize=4, markevery=every, **look)
+    ax.plot(mean.index, mean, label=label, markevery=every, **look)

@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 
 from experiments.clustering.blocks import LATENT_VERSION, PAPER_PRIORS, WEIGHTED, Block
 from experiments.clustering.scores import NUM_CLASSES, UNMATCHED
-from experiments.figures import CLASS_COLOURS, add_caption
+from experiments.figures import CLASS_COLOURS, add_caption, no_run
 from experiments.results import describe_seeds
 from experiments.settings import ExperimentError
 
-CAPTION = 17.5  # characters per inch
 SIDE, GAP = 28, 1  # pixels: of an image, around it
 
 
@@ -55,7 +54,7 @@ def figure_confusion(block: Block) -> Figure:
 
 def _draw_confusion(ax: Axes, counts: pd.DataFrame, prior: str, version: str) -> None:
     accuracy = counts.loc[counts["matched_class"] == counts["class"], "digits"].sum() / counts["digits"].sum()
-    ax.set_title(f"{prior}, {version}: {100 * accuracy:.1f} %", fontsize=9)
+    ax.set_title(f"{prior}, {version}: {100 * accuracy:.1f} %")
     order = _by_class(counts[["cluster", "matched_class"]].drop_duplicates())
     table = counts.pivot(index="cluster", columns="class", values="digits").loc[order["cluster"]]
     shares = (100 * table / table.sum()).fillna(0.0).to_numpy()  # a class may be missing from a small split
@@ -106,7 +105,7 @@ def figure_latent(block: Block) -> Figure:
 
 
 def _draw_latent(ax: Axes, latent: pd.DataFrame, prior: str, version: str) -> None:
-    ax.set_title(f"{prior}, {version}", fontsize=9)
+    ax.set_title(f"{prior}, {version}")
     for label, points in latent.groupby("label"):
         colour = CLASS_COLOURS[int(label) % len(CLASS_COLOURS)]
         ax.scatter(points["x"], points["y"], s=16, marker=f"${label}$", color=colour, linewidths=0.2)
@@ -123,18 +122,18 @@ def _panels(
 ) -> Figure:
     """A panel per prior and version, each drawn from the lines of its lowest seed; labels below and at the left."""
     lines = lines[lines["seed"] == lines.groupby(["prior", "version"])["seed"].transform("min")]
-    figure, axes = plt.subplots(len(cells), len(cells[0]), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(len(cells), len(cells[0]), figsize=size, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
         prior, version = cells[row][column]
         part = lines[(lines["prior"] == prior) & (lines["version"] == version)]
         if part.empty:
             ax.set_axis_off()
-            ax.text(0.5, 0.5, "no run", ha="center", va="center", transform=ax.transAxes)
+            no_run(ax)
             continue
         panel(ax, part, prior, block.versions[version])
         ax.set_xlabel(labels[0] if row == len(cells) - 1 else "")
         ax.set_ylabel(labels[1] if column == 0 else "")
-    add_caption(figure, f"{caption} Lowest seed. {source(block, lines)}", int(CAPTION * size[0]))
+    add_caption(figure, f"{caption} Lowest seed. {source(block, lines)}")
     return figure
 
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.disentanglement.tables import SCORES, samples, scores
-from experiments.figures import add_caption
+from experiments.figures import add_caption, draw_means
 from experiments.results import ordered
-from experiments.weak_supervision.blocks import CAPTION, Block, label, means_and_bars, read_blocks
+from experiments.weak_supervision.blocks import Block, label, read_blocks
 from experiments.weak_supervision.methods import METHODS
 
 
@@ -30,18 +30,14 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
 def figure_11(block: Block) -> Figure:
     """A panel per score, over k, a line per method."""
     table = scores(block)
-    size = (9.2, 4.8)
-    figure, axes = plt.subplots(2, 4, figsize=size, sharex=True, layout="constrained")
+    figure, axes = plt.subplots(2, 4, figsize=(9.2, 4.8), sharex=True)
     methods = ordered(table["method"], METHODS)
     ax: Axes
     for ax, (score, name) in zip(axes.flat, SCORES.items()):
         for position, method in enumerate(methods):
             part = table[(table["method"] == method) & (table["score"] == score)]
-            found, means, errors = means_and_bars(part, "k", "value")
-            offset = 0.1 * (position - (len(methods) - 1) / 2)
-            style = {"linewidth": 1.3, "markersize": 4.5, "capsize": 2, "elinewidth": 1} | block.style(method)
-            ax.errorbar([k + offset for k in found], means, yerr=errors, **style)
-        ax.set_title(name, fontsize=9)
+            draw_means(ax, part, "k", "value", 0.1 * (position - (len(methods) - 1) / 2), **block.style(method))
+        ax.set_title(name)
         ax.set_xticks(sorted(table["k"].unique()))
         low, high = min(0.0, ax.get_ylim()[0]), ax.get_ylim()[1]
         ax.set_ylim(low, high + 0.04 * (high - low))  # room for the marks
@@ -50,12 +46,12 @@ def figure_11(block: Block) -> Figure:
     axes[0, 3].set_xlabel("independent factors, k")
     axes[0, 3].tick_params(labelbottom=True)
     axes[1, 3].set_axis_off()
-    handles = [Line2D([], [], markersize=4.5, **block.style(method)) for method in methods]
+    handles = [Line2D([], [], **block.style(method)) for method in methods]
     axes[1, 3].legend(handles, [label(method) for method in methods], loc="center")
     caption = (
         "Disentanglement scores by disentanglement_lib, and adjusted balanced accuracy of linear classifiers on all "
         f"latents of single images, over k = {block.num_factors} - s. Mean over the seeds and its standard error; "
         f"marks are moved sideways to be seen. Examples to fit on: {samples(table)}. {block.described(table)}"
     )
-    add_caption(figure, caption, int(CAPTION * size[0]))
+    add_caption(figure, caption)
     return figure

@@ -12,16 +12,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures import COLOURS
+from experiments.figures import look
 from experiments.settings import ExperimentError
 
 FILE = "gradient_study.csv"
-# Label, colour, marker, dashes, and a shift that keeps points at one temperature apart.
-STYLES = {
-    "exact": ("straight-through, exact conditionals", COLOURS[0], "o", "-", 0.97),
-    "merged": ("straight-through, merged conditionals", COLOURS[1], "s", "--", 1.03),
-    "authors": ("authors' code", "#000000", "^", ":", 1.09),
-    "score function": ("score function, exact control variate", COLOURS[2], "D", "-.", 1.0),
+ESTIMATORS = {
+    "exact": "straight-through, exact conditionals",
+    "merged": "straight-through, merged conditionals",
+    "authors": "authors' code",
+    "score function": "score function, exact control variate",
 }
 QUANTITIES = {
     "error": "relative error\nof the mean gradient",
@@ -59,25 +58,25 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
 
 def _draw(axes: Axes, part: pd.DataFrame, quantity: str) -> None:
     temperatures = sorted(part["temperature"].dropna().unique())
-    for estimator, (label, colour, marker, dashes, shift) in STYLES.items():
-        chosen = part[part["estimator"] == estimator]
+    for place, (estimator, label) in enumerate(ESTIMATORS.items()):
+        chosen, style = part[part["estimator"] == estimator], look(estimator, ESTIMATORS)
         if chosen.empty:
             continue
         if chosen["temperature"].isna().all():
             # No temperature: the same value all along the axis. Its error is sampling noise alone.
-            span = chosen[quantity].agg(["min", "max"])
-            axes.axhline(span["max"], color=colour, linestyle=dashes, label=label, linewidth=1.4)
-            axes.axhspan(span["min"], span["max"], color=colour, alpha=0.12, linewidth=0)
+            low, high = chosen[quantity].min(), chosen[quantity].max()
+            axes.axhline(high, color=style["color"], linestyle=style["linestyle"], label=label)
+            axes.axhspan(low, high, color=style["color"], alpha=0.12, linewidth=0)
             continue
-        span = chosen.groupby("temperature")[quantity].agg(["min", "max"]).loc[temperatures]
+        span = chosen.groupby("temperature")[quantity].agg(["min", "max"])
         down = [span["max"] - span["min"], 0 * span["max"]]
-        look: Any = {"color": colour, "marker": marker, "linestyle": dashes, "markersize": 4, "linewidth": 1.4}
-        axes.errorbar(span.index * shift, span["max"], yerr=down, label=label, capsize=2, **look)
+        shift = 0.97 + 0.06 * place  # keeps points at one temperature apart
+        axes.errorbar(span.index * shift, span["max"], yerr=down, label=label, **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
     axes.minorticks_off()
-    axes.grid(axis="y", linewidth=0.3, color="0.8")
+    axes.grid(False, axis="x")
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -86,8 +85,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     Points are the largest over the sets of weights, bars reach down to the least.
     """
     columns = list(frame[["urn", "function"]].drop_duplicates().itertuples(index=False))
-    size = 3.1 * len(columns), 5.6
-    figure, grid = plt.subplots(2, len(columns), figsize=size, sharex=True, sharey="row", layout="constrained")
+    figure, grid = plt.subplots(2, len(columns), figsize=(3.1 * len(columns), 5.6), sharex=True, sharey="row")
     for column, (urn, function) in enumerate(columns):
         part = frame[(frame["urn"] == urn) & (frame["function"] == function)]
         for row, quantity in enumerate(QUANTITIES):
@@ -95,10 +93,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         target = part["target"].dropna()
         if not target.empty:
             judged = part.loc[target.index, "temperature"].iloc[0]
-            look: Any = {"color": "0.35", "linewidth": 3, "solid_capstyle": "butt"}
-            label = "to reach with exact conditionals"
-            grid[0, column].plot([judged / 1.35, judged * 1.35], [target.iloc[0]] * 2, zorder=1, label=label, **look)
-        grid[0, column].set_title(f"{urn}\n{FORMULAS.get(function, function)}", fontsize=9)
+            style: Any = {"color": "0.35", "linewidth": 3, "label": "to reach with exact conditionals"}
+            grid[0, column].hlines(target.iloc[0], judged / 1.35, judged * 1.35, zorder=1, **style)
+        grid[0, column].set_title(f"{urn}\n{FORMULAS.get(function, function)}")
         grid[1, column].set_xlabel("temperature")
     for row, label in enumerate(QUANTITIES.values()):
         grid[row, 0].set_ylabel(label)

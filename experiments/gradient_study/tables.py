@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.gradient_study.figures import FILE, STYLES, read
+from experiments.gradient_study.figures import ESTIMATORS, FILE, read
 from experiments.results import Provenance, provenance_of
 from experiments.tables import Table
 
@@ -38,7 +38,7 @@ def case_table(study: pd.DataFrame) -> Table:
     """Every case at the temperature that is judged."""
     at = study[(study["temperature"] == TEMPERATURE) | study["temperature"].isna()]
     estimators = _estimators(at)
-    header = ["urn", "weights", "f", *(STYLES[name][0] for name in estimators)]
+    header = ["urn", "weights", "f", *(ESTIMATORS[name] for name in estimators)]
     header += ["from draws", "to reach (exact)", "reached"]
     lines = []
     for key, part in at.groupby(["urn", "weights", "function"], sort=False):
@@ -74,7 +74,7 @@ def worst_table(study: pd.DataFrame) -> Table:
     for urn, name in product(tempered["urn"].unique(), _estimators(tempered)):
         rows = [largest.loc[(urn, name, temperature)] for temperature in temperatures]
         cells = [f"{100 * row['error']:.1f} % ({row['standard_deviation']:.1f})" for row in rows]
-        lines.append([urn, STYLES[name][0], *cells])
+        lines.append([urn, ESTIMATORS[name], *cells])
     title = "Worst over weights and functions at each temperature, error (standard deviation):"
     header = ["urn", "estimator", *(f"{value:g}" for value in temperatures)]
     return Table(title, header, lines, [_made(study)] * len(lines))
@@ -85,7 +85,7 @@ def _cell(row: pd.Series) -> str:
 
 
 def _estimators(study: pd.DataFrame) -> list[str]:
-    return [name for name in STYLES if name in set(study["estimator"])]
+    return [name for name in ESTIMATORS if name in set(study["estimator"])]
 
 
 def _made(study: pd.DataFrame) -> Provenance:

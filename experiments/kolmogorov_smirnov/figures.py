@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.stats import binom
 
-from experiments.figures import COLOURS, MARKERS, add_caption
+from experiments.figures import add_caption, look, shades
 from experiments.kolmogorov_smirnov.tables import read_lines
 from experiments.settings import ExperimentError
 
@@ -75,12 +75,11 @@ def select(table: pd.DataFrame, series: str, conditionals: str) -> pd.DataFrame:
 def draw_histograms(axes: Axes, histograms: pd.DataFrame, group: int, conditionals: str, inches: float) -> None:
     """The draws (filled), the merged reference (steps) and the exact law (dotted), one colour per value."""
     part = histograms[histograms["group"] == group]
-    values = np.sort(part["value"].unique())
-    shades = dict(zip(values, plt.get_cmap("viridis")(np.linspace(0.0, 0.88, len(values)))))  # dark to light
+    colours = shades(np.sort(part["value"].unique()))
     labelled: list[int] = []  # peaks with a number; the next one needs this much room
     room = 0.06 / inches * np.ptp(part["count"]) * len(f"{part['value'].max():g}")
     for value, own in part.groupby("value"):
-        colour, total = shades[value], own["drawn"].sum()
+        colour, total = colours[value], own["drawn"].sum()
         count, drawn = own["count"].to_numpy(), own["drawn"].to_numpy() / total
         axes.fill_between(count, drawn, step="mid", color=colour, alpha=0.45, linewidth=0)
         if conditionals == "merged":
@@ -99,15 +98,9 @@ def draw_tests(distance: Axes, p_value: Axes, metrics: pd.DataFrame, reference: 
     """KS distance above, corrected p-value below, one marker per group, with what is detectable and the threshold."""
     part = metrics[metrics["reference"] == reference]
     for group, own in part.groupby("group"):
-        look: dict[str, Any] = {
-            "color": COLOURS[int(group) - 1],
-            "marker": MARKERS[int(group) - 1],
-            "markersize": 4,
-            "linewidth": 1,
-            "label": f"group {group}",
-        }
-        distance.plot(own["value"], own["ks_distance"], **look)
-        p_value.plot(own["value"], own["ks_p_corrected"], **look)
+        style = look(str(group), "123") | {"label": f"group {group}", "linestyle": "-"}
+        distance.plot(own["value"], own["ks_distance"], **style)
+        p_value.plot(own["value"], own["ks_p_corrected"], **style)
     distance.axhline(part["ks_detectable"].iloc[0], color="black", linestyle="--", linewidth=0.8)
     p_value.axhline(0.05, color="black", linestyle="--", linewidth=0.8)
     tests, rejected = len(part), int(part["rejected"].sum())
@@ -128,7 +121,7 @@ def draw(number: int, metrics: pd.DataFrame, histograms: pd.DataFrame) -> Figure
     plan = PLANS[number]
     columns = max(len(plan.groups), 3 if plan.tests else 0)
     height = 5.0 + (4.2 if plan.tests else 0)
-    figure = plt.figure(figsize=(3.4 * columns, height), layout="constrained")
+    figure = plt.figure(figsize=(3.4 * columns, height))
     parts: Any = figure.subfigures(2, 1, height_ratios=(5.0, 4.2)) if plan.tests else [figure]
     grid = parts[0].subplots(2, len(plan.groups), squeeze=False, sharex="col", sharey="col")
     for line, (conditionals, title) in enumerate(CONDITIONALS.items()):
@@ -140,13 +133,13 @@ def draw(number: int, metrics: pd.DataFrame, histograms: pd.DataFrame) -> Figure
         grid[line][0].set_ylabel("relative frequency")
     handles = [
         Patch(color="grey", alpha=0.45, linewidth=0, label="draws"),
-        Line2D([], [], color="grey", linewidth=1.0, label="merged SciPy reference"),
+        Line2D([], [], color="grey", linewidth=1, label="merged SciPy reference"),
         Line2D([], [], color="black", linestyle=":", linewidth=0.9, label="exact law"),
     ]
     parts[0].legend(handles=handles, title=f"numbers at the peaks: {plan.symbol}", loc="outside upper center", ncols=3)
     if plan.tests:
         draw_comparisons(parts[1].subplots(2, 3, sharex=True, sharey="row"), plan, metrics)
-    add_caption(figure, caption(number, plan, metrics), width=int(46 * columns))
+    add_caption(figure, caption(number, plan, metrics))
     return figure
 
 

@@ -94,7 +94,7 @@ def grid_lines(grid: pd.DataFrame) -> list[dict[str, Any]]:
 def ratio_figure(grid: pd.DataFrame) -> Figure:
     """Ratio over the batch size, a line per temperature, a panel per urn."""
     urns = list(grid["urn"].unique())
-    figure, panels = plt.subplots(1, len(urns), figsize=(2.3 * len(urns), 2.8), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, len(urns), figsize=(2.3 * len(urns), 2.8), sharey=True)
     for panel, urn in zip(list(panels) if len(urns) > 1 else [panels], urns, strict=True):
         for number, (temperature, lines) in enumerate(grid[grid["urn"] == urn].groupby("temperature")):
             style = {"color": COLOURS[number], "marker": MARKERS[number]}
@@ -107,7 +107,6 @@ def ratio_figure(grid: pd.DataFrame) -> Figure:
         figure,
         "Selection masks forward and backward, both sides in turns on one thread; medians of the rounds' ratios. "
         "Below the black line the authors' code is faster.",
-        150,
     )
     return figure
 

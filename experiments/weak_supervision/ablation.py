@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures import add_caption
+from experiments.figures import add_caption, draw_means, no_run
 from experiments.results import ordered, provenance_of, spread
 from experiments.settings import ExperimentError
 from experiments.tables import Table
-from experiments.weak_supervision.blocks import CAPTION, Block, means_and_bars
+from experiments.weak_supervision.blocks import Block
 from experiments.weak_supervision.methods import METHODS
 from experiments.weak_supervision.table_1 import METRICS_FILE, count_cells
 
@@ -85,19 +85,16 @@ def figure_13(block: Block) -> Figure:
     shown = pd.concat(columns.values())
     if shown.empty:
         raise ExperimentError(f"the metrics hold no ablation of {' or '.join(SETTINGS.values())} at {block.source}")
-    size = (7.6, 5.2)
-    figure, axes = plt.subplots(2, 2, figsize=size, sharex="col", sharey="row", layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(7.6, 5.2), sharex="col", sharey="row")
     for column, (setting, words) in enumerate(SETTINGS.items()):
         for row, (quantity, axis) in enumerate(QUANTITIES.items()):
             ax: Axes = axes[row, column]
             if columns[setting].empty:
                 ax.set_axis_off()
-                ax.text(0.5, 0.5, "no run", ha="center", va="center", transform=ax.transAxes)
+                no_run(ax)
                 continue
             for shared, part in columns[setting].groupby("shared"):
-                style = {"capsize": 2, "elinewidth": 1, "linewidth": 1.3, "markersize": 4.5} | block.style("hgvae")
-                values, means, errors = means_and_bars(part, setting, quantity)
-                ax.errorbar(values, means, yerr=errors, label=f"s = {shared}", **style)
+                draw_means(ax, part, setting, quantity, label=f"s = {shared}", **block.style("hgvae"))
                 ax.plot(part[setting], part[quantity], linestyle="", marker=".", markersize=3, color="0.45", zorder=3)
             ax.set_xscale("log")
             ax.set_ylabel(axis if column == 0 else "")
@@ -109,5 +106,5 @@ def figure_13(block: Block) -> Figure:
         "factors. Lines: mean over the seeds, bars: its standard error, dots: single seeds. "
         f"{block.described(shown)}"
     )
-    add_caption(figure, caption, int(CAPTION * size[0]))
+    add_caption(figure, caption)
     return figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from experiments import results
-from experiments.figures import COLOURS, MARKERS
+from experiments.figures import look
 from experiments.results import describe_seeds, ordered, read_metrics
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.pair_data import SOURCES
@@ -20,8 +19,6 @@ from experiments.weak_supervision.methods import METHODS, PAPER_METHODS, REFEREN
 ROOM, DISENTANGLEMENT = "weak_supervision", "disentanglement"
 SHARED = (0, 1, 3, 5)  # s, of the paper
 USUAL_DATA = {"paper": "mpi3d_toy"}  # of a profile; of the others mpi3d_sim
-CAPTION = 17.5  # characters of a caption per inch
-_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,7 @@ class Block:
 
     def style(self, method: str) -> dict[str, Any]:
         """Colour, marker and line of a method: the known ones have their own in every figure."""
-        place = list(dict.fromkeys([*METHODS, *self.methods])).index(method) % len(COLOURS)
-        return {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": _LINES[place]}
+        return look(method, dict.fromkeys([*METHODS, *self.methods]))
 
 
 def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
@@ -140,10 +136,3 @@ def listed(values: Iterable[Any]) -> str:
 def mean_and_error(values: pd.Series) -> tuple[float, float]:
     """Mean and its standard error, which is NaN for a single value."""
     return float(values.mean()), float(values.sem())
-
-
-def means_and_bars(lines: pd.DataFrame, by: str, quantity: str) -> tuple[list[Any], list[float], list[float]]:
-    """For a line of a figure: the values of ``by``, the means of a quantity there, and their errors, 0 for one run."""
-    found = {value: mean_and_error(part) for value, part in lines.groupby(by)[quantity]}
-    errors = [0.0 if math.isnan(error) else error for _, error in found.values()]
-    return list(found), [mean for mean, _ in found.values()], errors

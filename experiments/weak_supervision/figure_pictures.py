@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.figures import add_caption
 from experiments.results import ordered
 from experiments.settings import ExperimentError
-from experiments.weak_supervision.blocks import CAPTION, Block, label
+from experiments.weak_supervision.blocks import Block, label
 from experiments.weak_supervision.methods import METHODS
 from experiments.weak_supervision.pictures import (
     RECONSTRUCTED,
@@ -64,8 +64,7 @@ def figure_reconstructions(block: Block) -> Figure:
     """Pairs of test images above what the methods make of them, a panel per s."""
     table = _kept(block, "reconstructions", RECONSTRUCTED, RECONSTRUCTED_SHARED)
     shown = [shared for shared in RECONSTRUCTED_SHARED if (table["shared"] == shared).any()]
-    size = (5.6 * len(shown), 3.6)
-    figure, axes = plt.subplots(1, len(shown), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(shown), figsize=(5.6 * len(shown), 3.6), squeeze=False)
     for ax, shared in zip(axes.flat, shown):
         lines: list[Images] = []
         names: list[str] = []
@@ -84,12 +83,12 @@ def figure_reconstructions(block: Block) -> Figure:
             names.append(label(method))
         pairs = part.loc[part["kind"] == "original", ["pair", "view"]].itertuples(index=False)
         _show(ax, lines, names, [f"pair {pair + 1},\nview {view + 1}" for pair, view in pairs])
-        ax.set_title(f"s = {shared} shared factors, k = {block.num_factors - shared} independent", fontsize=9)
+        ax.set_title(f"s = {shared} shared factors, k = {block.num_factors - shared} independent")
     caption = (
         "Pairs of test images and their reconstructions from the posterior means; shared latents have the same mean in "
         f"both views. Lowest seed. {block.described(table)}"
     )
-    add_caption(figure, caption, int(CAPTION * size[0]))
+    add_caption(figure, caption)
     return figure
 
 
@@ -98,7 +97,7 @@ def figure_traversals(block: Block) -> Figure:
     table = _kept(block, "traversals", TRAVERSED_METHODS, (TRAVERSED_SHARED,))
     methods = ordered(table["method"], METHODS)
     size = (max(6.5, 4.6 * len(methods)), 4.7)
-    figure, axes = plt.subplots(1, len(methods), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(methods), figsize=size, squeeze=False)
     for ax, method in zip(axes.flat, methods):
         part = table[table["method"] == method].sort_values(["rank", "step"])
         lines, names = [], []
@@ -107,12 +106,12 @@ def figure_traversals(block: Block) -> Figure:
             first = line.iloc[0]
             names.append(f"latent {first['latent']}: {first['activity']:.2f}")
         _show(ax, lines, names, [f"{value:.1f}" for value in part["value"].unique()])
-        ax.set_title(label(method), fontsize=9)
+        ax.set_title(label(method))
         ax.set_xlabel("value of the latent", fontsize=8)
     axes[0, 0].set_ylabel("latent: its mean KL divergence to the prior (nats)", fontsize=8)
     caption = (
         "One test image decoded with a latent at a time moved over two prior standard deviations, the others kept; the "
         f"most active latents, pairs share {TRAVERSED_SHARED} factors. Lowest seed. {block.described(table)}"
     )
-    add_caption(figure, caption, int(CAPTION * size[0]))
+    add_caption(figure, caption)
     return figure

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.figures import COLOURS, add_caption
+from experiments.figures import COLOURS, add_caption, draw_means, legend_above, no_run
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.ablation import figure_13
-from experiments.weak_supervision.blocks import CAPTION, Block, label, means_and_bars, read_blocks
+from experiments.weak_supervision.blocks import Block, label, read_blocks
 from experiments.weak_supervision.figure_pictures import figure_reconstructions, figure_traversals
 from experiments.weak_supervision.methods import REFERENCES
 
@@ -53,26 +53,23 @@ def figure_2(block: Block) -> Figure:
     methods = [method for method in block.methods if method not in REFERENCES]
     if not methods:
         raise ExperimentError(f"the metrics hold no run of a method that estimates k at {block.source}")
-    places = {shared: place for place, shared in enumerate(block.shared)}
-    size = (9.6, 3.7)
-    figure, axes = plt.subplots(1, len(ERRORS), figsize=size, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(ERRORS), figsize=(9.6, 3.7), sharey=True)
     for ax, (column, title) in zip(axes, ERRORS.items()):
         for position, method in enumerate(methods):
-            shared, means, errors = means_and_bars(block.runs(method), "shared", column)
+            runs = block.runs(method)
+            runs = runs.assign(place=runs["shared"].map(block.shared.index))
             offset = 0.1 * (position - (len(methods) - 1) / 2)
-            style = {"linewidth": 1.2, "markersize": 4.5, "capsize": 2, "elinewidth": 1} | block.style(method)
-            where = [places[one] + offset for one in shared]
-            ax.errorbar(where, means, yerr=errors, label=label(method), **style)
+            draw_means(ax, runs, "place", column, offset, label=label(method), **block.style(method))
         ax.axhline(NEAR, color="0.4", linewidth=0.8, zorder=0)
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title)
         ax.set_xlabel("shared factors, s")
-        ax.set_xticks(list(places.values()), [str(shared) for shared in places])
+        ax.set_xticks(range(len(block.shared)), [str(shared) for shared in block.shared])
         ax.set_yscale("symlog", linthresh=0.1)
         ax.set_yticks([0, 0.1, 1, 10, 100])
         ax.set_ylim(bottom=-0.01)
         ax.yaxis.set_major_formatter(PLAIN)
     axes[0].set_ylabel("squared error")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
+    legend_above(figure, axes[0].get_legend_handles_labels(), 4)
     caption = (
         f"Squared error of the number of independent latents against k = {block.num_factors} - s. Left: of its mean "
         "under the method's law; middle: of a single draw per pair; right: of the literal number of shared latents, "
@@ -80,7 +77,7 @@ def figure_2(block: Block) -> Figure:
         "its standard error; marks are moved sideways to be seen. Linear below 0.1, logarithmic above; grey line: "
         f"{NEAR:g}. Where k is given there is no error. {block.described(block.metrics)}"
     )
-    add_caption(figure, caption, int(CAPTION * size[0]))
+    add_caption(figure, caption)
     return figure
 
 
@@ -95,19 +92,17 @@ def figure_profile(block: Block) -> Figure:
     profile = block.table("profile")
     methods, pairs = block.methods, block.shared
     size = (max(5.2, 1.0 + 2.05 * len(pairs)), 0.9 + 1.45 * len(methods))
-    figure, axes = plt.subplots(
-        len(methods), len(pairs), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(len(methods), len(pairs), figsize=size, sharex=True, sharey=True, squeeze=False)
     for row, method in enumerate(methods):
         for column, shared in enumerate(pairs):
             ax: Axes = axes[row, column]
             part = profile[(profile["method"] == method) & (profile["shared"] == shared)]
             if row == 0:
-                ax.set_title(f"s = {shared}, k = {block.num_factors - shared}", fontsize=9)
+                ax.set_title(f"s = {shared}, k = {block.num_factors - shared}")
             if column == 0:
                 ax.set_ylabel(label(method).replace(": ", ":\n"), fontsize=8)
             if part.empty:
-                ax.text(0.5, 0.5, "no run", ha="center", va="center", transform=ax.transAxes)
+                no_run(ax)
                 continue
             _bounds(ax, part, block.num_factors - shared)
     for ax in axes.flat:
@@ -120,14 +115,14 @@ def figure_profile(block: Block) -> Figure:
     figure.supxlabel("number of independent latents that is imposed", fontsize=9)
     figure.supylabel("bound less that at the true k (nats per image)", fontsize=9)
     handles, labels = next(ax.get_legend_handles_labels() for ax in axes.flat if ax.lines)
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8)
+    legend_above(figure, (handles, labels), len(labels))
     caption = (
         "Bound of the trained models on test pairs when the k latents of largest divergence are independent, for every "
         "k, less the bound at the true k (dashed vertical line). Where a curve is above 0, the bound prefers a wrong "
         "k; the large mark is its maximum. Lines: mean over the seeds, bands: smallest and largest. Linear between "
         f"-{NATS:g} and {NATS:g} nats, logarithmic beyond; not drawn below {LOWEST:g}. {block.described(profile)}"
     )
-    add_caption(figure, caption, int(CAPTION * size[0]))
+    add_caption(figure, caption)
     return figure
 
 

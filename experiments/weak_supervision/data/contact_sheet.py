@@ -47,7 +47,7 @@ def contact_sheet(images: FactorImages) -> Figure:
     source = TITLES.get(images.name, images.name)
     sizes = " x ".join(map(str, grid.sizes))
     text = f"{source}: {grid.num_images:,} images of {size}x{size} pixels, {sizes}. In each named row, only that factor"
-    add_caption(figure, f"{text} changes.", 110)
+    add_caption(figure, f"{text} changes.")
     return figure
 
 
