@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments.clustering.mnist import Digits
 from experiments.clustering.scores import NUM_CLASSES
 
-TRAIN_PER_CLASS, TEST_PER_CLASS = 400, 400
+TRAIN_PER_CLASS, TEST_PER_CLASS = 800, 400
 HIDDEN, PIXELS = 64, 784
 SEED = 0  # the same blobs for every run: a run's seed does not change the data
 

@@ -50,7 +50,7 @@ class ClusteringData:
 
     Attributes:
         source: a key of ``SOURCES``, or ``blobs``, the control whose truth is known.
-        overlap: of the blobs, see there; None for what is read.
+        overlap: of the blobs, in percent, see there; None for what is read.
         max_digits: keep at most so many training digits and a sixth of that for the test, drawn at random; None for
             all.
         subsampled_classes: which classes are cut.
@@ -58,7 +58,7 @@ class ClusteringData:
     """
 
     source: str
-    overlap: Annotated[float, Field(gt=0, lt=0.5)] | None
+    overlap: Annotated[float, Field(gt=0, lt=50)] | None
     max_digits: Annotated[int, Field(ge=6)] | None
     subsampled_classes: list[Annotated[int, Field(ge=0, le=9)]]
     version: str | int | float
@@ -88,7 +88,7 @@ class ClusteringData:
             ExperimentError: files are missing, damaged or can't be downloaded; a split has fewer digits than clusters,
                 or a class is left without one.
         """
-        digits = SOURCES[self.source](directory) if self.overlap is None else blobs.draw(self.overlap)
+        digits = SOURCES[self.source](directory) if self.overlap is None else blobs.draw(self.overlap / 100)
         train_images, train_labels, test_images, test_labels = digits
         generator = torch.Generator().manual_seed(CUT_SEED)
         if self.max_digits is not None:
