@@ -41,6 +41,7 @@ class Steps:
         rounds: How often every side has its turn.
         threads: Of torch.
         accelerator: ``cpu`` or ``gpu``.
+        graph: Whether steps are taken through a CUDA graph.
     """
 
     image_size: PositiveInt = 64
@@ -50,6 +51,7 @@ class Steps:
     rounds: PositiveInt = 7
     threads: PositiveInt = 1
     accelerator: str = "cpu"
+    graph: bool = False
 
 
 class Side(NamedTuple):
@@ -87,7 +89,7 @@ class Clock(pl.Callback):
 
 
 def _composed(sizes: Steps, *overrides: str) -> dict[str, Any]:
-    return resolve(compose(*overrides, f"trainer={sizes.accelerator}"))
+    return resolve(compose(*overrides, f"trainer={sizes.accelerator}", f"trainer.graph={str(sizes.graph).lower()}"))
 
 
 def pair_side(method: str, sizes: Steps) -> Side:
