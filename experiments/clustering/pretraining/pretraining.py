@@ -116,6 +116,7 @@ class Pretraining:
         """What decides the numbers."""
         return asdict(self) | {
             "format": FORMAT,
+            "start": {"kind": type(self.start).__name__, **asdict(self.start)},
             "digits": splits.fingerprint,
             "seed": context.seed,
             "precision": context.precision,
@@ -170,7 +171,7 @@ class Pretraining:
             _fit(context, training, epochs, folder, "guided")
 
         assignments = self.start.clusters(
-            context, vade, embedding, splits.train_images, self.batch_size, self.learning_rate, train
+            context, vade, embedding, splits, self.batch_size, self.learning_rate, train
         )
         return {"state": vade.cpu().state_dict(), "assignments": assignments}
 

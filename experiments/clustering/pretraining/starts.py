@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from experiments.clustering.data import Splits
 from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.pretraining.guided import GuidedTraining
 from experiments.clustering.pretraining.mixture import FittedMixture, component_moments, fit_mixture
@@ -36,15 +37,15 @@ class Start:
     mixture_digits: PositiveInt
 
     def clusters(
-        self, context: RunContext, vade: VaDE, embedding: Tensor, images: Tensor, batch_size: int, rate: float, fit: Fit
+        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
     ) -> Tensor:
-        """Finds clusters and sets the components of ``vade`` to them; no label is seen.
+        """Finds clusters and sets the components of ``vade`` to them.
 
         Args:
             context: of the run.
             vade: with the autoencoder's weights and the uniform prior.
             embedding: [digits, latent].
-            images: [digits, pixels] uint8.
+            splits: the digits; of the labels only the control's start makes use.
             batch_size: of a training before the prior's own, digits per step.
             rate: its learning rate.
             fit: trains.
@@ -70,11 +71,22 @@ class VaDEStart(Start):
     """Jiang et al. (2017) and the paper: a mixture with diagonal covariances on the embedding itself."""
 
     def clusters(
-        self, context: RunContext, vade: VaDE, embedding: Tensor, images: Tensor, batch_size: int, rate: float, fit: Fit
+        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
     ) -> Tensor:
         mixture = self._mixture(context, embedding, vade.prior.num_clusters, full=False)
         vade.mixture.initialise(mixture.means, mixture.variances)
         return mixture.assignments
+
+
+@settings
+class KnownStart(Start):
+    """Of the control alone: the true classes, so that what follows is the prior's work and not the search's."""
+
+    def clusters(
+        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
+    ) -> Tensor:
+        vade.mixture.initialise(*component_moments(embedding, splits.train_labels, vade.prior.num_clusters))
+        return splits.train_labels
 
 
 @settings
@@ -96,7 +108,7 @@ class N2DStart(Start):
     guidance_weight: NonNegative
 
     def clusters(
-        self, context: RunContext, vade: VaDE, embedding: Tensor, images: Tensor, batch_size: int, rate: float, fit: Fit
+        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
     ) -> Tensor:
         num_clusters = vade.prior.num_clusters
         places = self.manifold(embedding, context.generator(MANIFOLD_STREAM).initial_seed())
@@ -105,7 +117,7 @@ class N2DStart(Start):
         if self.guided_epochs:
             training = GuidedTraining(
                 vade=vade,
-                images=images,
+                images=splits.train_images,
                 assignments=assignments,
                 epochs=self.guided_epochs,
                 batch_size=batch_size,
