@@ -69,7 +69,7 @@ def figure_3(block: Block) -> Figure:
     caption = (
         "Figure 3: true class frequencies of the training digits and weights of the hypergeometric prior, learned from "
         "equal ones; clusters matched to classes as for the accuracy. Above: the share of a batch that the learned law "
-        "expects (merged: the exact law with those weights), and as a control the share of the digits that each cluster "
+        "expects (merged: the exact law with those weights), and as a control the share of the digits that a cluster "
         "holds under the uniform prior, which learns none; below: the weights themselves, divided by their sum. Marks: "
         "mean over the seeds, bars: smallest and largest."
     )

@@ -153,7 +153,7 @@ class VaDE(nn.Module):
         noise: Noise,
         temperature: Tensor,
     ) -> Terms:
-        """The terms of the bound for given q(z | x), a draw of it, given finite log q(c | x) [batch, clusters], and a law."""
+        """The terms of the bound for given q(z | x), a draw of it, finite log q(c | x) [batch, clusters] and a law."""
         responsibilities = log_responsibilities.exp()
         logits = self.autoencoder.decode(latents).float()
         reconstruction = -binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from experiments.speed.pretended_device import pretend, watched
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from experiments.clustering.vade import Noise, VaDE
 from experiments.configuration import compose, resolve
 from experiments.settings import build
-from experiments.speed.pretended_device import pretend, watched
 from experiments.weak_supervision.group_vae import Context
 
 METHODS = ("label_vae", "ada_vae", "hgvae")

@@ -235,7 +235,13 @@ def test_every_digit_is_equally_likely_to_stay() -> None:
 
 
 def splits(version: str | int, **settings: object) -> Splits:
-    given = {"source": "digits_5000", "overlap": None, "max_digits": None, "subsampled_classes": [0, 1, 2, 3, 4], **settings}
+    given = {
+        "source": "digits_5000",
+        "overlap": None,
+        "max_digits": None,
+        "subsampled_classes": [0, 1, 2, 3, 4],
+        **settings,
+    }
     return ClusteringData(version=version, **given).load(Path("nowhere"), 10)  # type: ignore[arg-type]
 
 

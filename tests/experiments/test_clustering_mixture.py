@@ -61,7 +61,9 @@ def test_moments_and_assignments_are_those_of_separated_groups(covariance: str) 
 
 def test_only_the_first_digits_are_fitted_and_all_are_assigned() -> None:
     places, _ = grid_of_clusters()
-    found, alone = (fit_mixture(v, 9, covariance="diag", starts=2, max_digits=100, seed=0) for v in (places, places[:100]))
+    found, alone = (
+        fit_mixture(v, 9, covariance="diag", starts=2, max_digits=100, seed=0) for v in (places, places[:100])
+    )
     assert torch.equal(found.means, alone.means) and torch.equal(found.variances, alone.variances)
     assert len(found.assignments) == len(places)
     assert torch.equal(found.assignments[:100], alone.assignments)

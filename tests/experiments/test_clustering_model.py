@@ -82,9 +82,7 @@ def test_with_given_clusters_the_latent_term_is_the_divergence_from_their_compon
     clusters = torch.arange(DIGITS) % CLUSTERS
     given = torch.full((DIGITS, CLUSTERS), -1e4).scatter(1, clusters[:, None], 0.0)
     mean, log_variance, latents = vade.draw_latents(images, noise)
-    terms = vade.bound(
-        images, mean, log_variance, latents, given, vade.prior.law(DIGITS), noise, torch.tensor(1.0)
-    )
+    terms = vade.bound(images, mean, log_variance, latents, given, vade.prior.law(DIGITS), noise, torch.tensor(1.0))
     components = torch.distributions.Normal(vade.mixture.means, (0.5 * vade.mixture.log_variances).exp())
     chosen = torch.distributions.Normal(components.loc[clusters], components.scale[clusters])
     posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())

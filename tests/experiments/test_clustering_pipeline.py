@@ -20,20 +20,22 @@ from experiments.clustering.pretraining import pretraining
 from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.pretraining.pretraining import Pretraining
 from experiments.clustering.priors import HypergeometricPrior
-from experiments.clustering.scores import confusion, score
+from experiments.clustering.scores import confusion
 from experiments.clustering.training import VaDETraining, assign_all
 from experiments.clustering.vade import VaDE
 from experiments.settings import ExperimentError
 from experiments.training import ChunkedTraining
 from tests.experiments.helpers import csv_bytes, launch
 
-FAST = ("recipe=vade", "experiment.pretraining.layer_epochs=1")  # without UMAP, which compiles for half a minute
+FAST = ("recipe=vade", "experiment.training.batch_size=128")  # without UMAP, which compiles for half a minute
 WIDTHS = [784, 500, 500, 2000, 10]
 UNIFORM, HYPERGEOMETRIC = "clustering prior=uniform version=60", "clustering prior=hypergeometric version=60"
 
 
 def smoke_splits(version: str) -> Splits:
-    digits = ClusteringData(source="digits_5000", overlap=None, max_digits=300, subsampled_classes=list(range(5)), version=version)
+    digits = ClusteringData(
+        source="digits_5000", overlap=None, max_digits=300, subsampled_classes=list(range(5)), version=version
+    )
     return digits.load(Path("nowhere"), 10)
 
 
@@ -237,9 +239,9 @@ def test_a_kept_model_gives_the_runs_own_assignments(tmp_path: Path) -> None:
         generator=torch.Generator().manual_seed(99),
     )
     splits = smoke_splits("60")
-    before = assign_all(vade, splits.test_images, 100)
+    before = assign_all(vade, splits.test_images, 128)
     vade.load_state_dict(torch.load(run.path / "model.pt", weights_only=True))
-    clusters = assign_all(vade, splits.test_images, 100)
+    clusters = assign_all(vade, splits.test_images, 128)
     expected = run.table("confusion").pivot(index="cluster", columns="class", values="digits").to_numpy()
     np.testing.assert_array_equal(confusion(clusters, splits.test_labels, 10), expected)
     assert not torch.equal(before, clusters)

@@ -71,7 +71,9 @@ def test_equal_weights_give_the_central_law() -> None:
     for counts in ([4, 4, 4], [12, 0, 0], [7, 3, 2]):
         expected = stats.multivariate_hypergeom.logpmf(counts, m=[12, 12, 12], n=12)
         assert prior.law(12).log_prob(torch.tensor(counts).double()).item() == pytest.approx(expected, abs=1e-9)
-    torch.testing.assert_close(prior.law(12).log_probabilities, UniformPrior(num_clusters=3).double().law(12).log_probabilities)
+    torch.testing.assert_close(
+        prior.law(12).log_probabilities, UniformPrior(num_clusters=3).double().law(12).log_probabilities
+    )
 
 
 @pytest.mark.parametrize("group_size", [1, 3])

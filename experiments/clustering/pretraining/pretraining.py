@@ -170,9 +170,7 @@ class Pretraining:
         def train(training: DigitTraining, epochs: int) -> None:
             _fit(context, training, epochs, folder, "guided")
 
-        assignments = self.start.clusters(
-            context, vade, embedding, splits, self.batch_size, self.learning_rate, train
-        )
+        assignments = self.start.clusters(context, vade, embedding, splits, self.batch_size, self.learning_rate, train)
         return {"state": vade.cpu().state_dict(), "assignments": assignments}
 
 
