@@ -19,6 +19,7 @@ from mvhg._relaxation import (
     drawing_order,
     noise_columns,
 )
+from mvhg._single_plan import Plan, plan
 from mvhg._validation import TensorLike, as_temperature, broadcast_shapes, can_look
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
@@ -214,7 +215,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             counts, one_hot.reshape(*shape, one_hot.shape[-1]), prefix_mask.reshape(*shape, prefix_mask.shape[-1])
         )
 
-    def _single_urn(self, noise: Tensor | None) -> _single_draws.Plan | None:
+    def _single_urn(self, noise: Tensor | None) -> Plan | None:
         """The common urn of the batch, if one draw from each is best made by ``_single_draws``."""
         groups, merged = self.event_shape[0], self.conditionals == "merged"
         if not self._hard or (merged and groups > 2) or self.temperature.requires_grad:
@@ -223,7 +224,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             return None
         if torch._C._are_functorch_transforms_active():
             return None
-        urn = _single_draws.plan(self._bounds)
+        urn = plan(self._bounds)
         depth = depth_read(self._host_temperature, True, self._dtype)
         batch = math.prod(self.batch_shape)
         if urn is None or batch == 0 or not urn.serves(min(batch, URNS_AT_ONCE), depth):
@@ -234,7 +235,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         return urn
 
     def _draw_single(
-        self, urn: _single_draws.Plan, generator: torch.Generator | None, noise: Tensor | None, selection: bool
+        self, urn: Plan, generator: torch.Generator | None, noise: Tensor | None, selection: bool
     ) -> Selection:
         log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
         groups, temperature = self.event_shape[0], self.temperature
