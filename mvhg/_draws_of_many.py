@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from mvhg._bernoulli_sum import solve_tilt
 from mvhg._once import refuse_second_derivative
-from mvhg._surrogate import forms, values_of_counts
+from mvhg._surrogate import forms_of, values_of_counts
 
 if TYPE_CHECKING:
     from mvhg._single_plan import Plan
@@ -34,7 +34,7 @@ class DrawsOfMany(torch.autograd.Function):
         urn: "Plan",
         order: Tensor,
         noise: Tensor,
-        temperature: float | Tensor,
+        inverse: float | Tensor,
         dtype: torch.dtype,
         selected: bool,
     ) -> tuple[Tensor, Any, Any]:
@@ -72,15 +72,15 @@ class DrawsOfMany(torch.autograd.Function):
             counts.append(count)
             drawn = count if drawn is None else drawn + count
         counts.append(urn.total - drawn)
-        soft = perturbed.sub_(torch.stack(most).unsqueeze(1)).div_(temperature).to(dtype).exp_()
+        soft = perturbed.sub_(torch.stack(most).unsqueeze(1)).mul_(inverse).to(dtype).exp_()
         soft /= soft.sum(1, keepdim=True)
         result = torch.empty_like(rows).index_copy_(0, rows, torch.cat(counts)).view(batch, groups)
         if urn.shifted:
             result = result + urn.least
-        ctx.urn, ctx.temperature, ctx.selected = urn, temperature, selected
+        ctx.urn, ctx.inverse, ctx.selected = urn, inverse, selected
         ctx.save_for_backward(log_weights, terms, table, soft, counts[-1], order, rows, *indices, *around)
         ctx.set_materialize_grads(False)
-        return forms(result.view(shape), urn.ladder, dtype, selected)
+        return forms_of(result.view(shape), urn.ladder, dtype, selected)
 
     @staticmethod
     def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
@@ -142,7 +142,7 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
     indices, around = others[: len(others) // 2], others[len(others) // 2 :]
     positions, width, batch = soft.shape
     dtype, groups = soft.dtype, positions + 1
-    scale: Any = 1 / ctx.temperature
+    scale: Any = ctx.inverse
     scale = scale.to(dtype) if isinstance(scale, Tensor) else scale
     if not ctx.selected:
         one_hot_grad = mask_grad = None
@@ -152,7 +152,7 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
         slopes = counts_grad.flatten().index_select(0, rows).view(groups, batch)
     gains: Any = None
     along: Any = None if slopes is None else slopes[-1]
-    values = values_of_counts(one_hot_grad, mask_grad)
+    values = values_of_counts(None, one_hot_grad, mask_grad, urn.ladder)
     if values is not None:
         values = values.reshape(groups * batch, -1).index_select(0, rows)
         rise = _slope_at(values[-batch:], last, urn, order[-1])

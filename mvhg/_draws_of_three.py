@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mvhg._once import refuse_second_derivative
-from mvhg._surrogate import forms, neighbours, rises, values_of_counts
+from mvhg._surrogate import Forms, neighbours, rises, through_softmax, values_of_counts
 
 if TYPE_CHECKING:
     from mvhg._single_plan import Plan
@@ -23,8 +23,10 @@ class Triple(NamedTuple):
     Attributes:
         orders: int64 [6, 3].
         joint: log-weights of x and y but for the part linear in them, [X X, 6], or [X X, 1] if all sizes are one.
-        counting: that part, per unit of what the first two log weights are above the third, [X X, 2].
-        counts: counts in the caller's order at each order, x and y, int64 [6 X X, 3].
+        counting: x and y, that part's slopes in what the first two log weights are above the third, [X X, 2].
+        balance: x, y and - x - y, [3, X X].
+        sign: how a second count enters that, [3, 1].
+        forms: of the draw at each order, x and y, [6 X X].
         windows: places of x and of y in a row of values of all counts [3 (M + 1)], int64 [2 X, 6].
         around: places there of the neighbours of z at each order, x and y, int64 [6 X X, 2].
         differences: what makes of their values a derivative in z, [6 X X, 2].
@@ -34,7 +36,9 @@ class Triple(NamedTuple):
     orders: Tensor
     joint: Tensor
     counting: Tensor
-    counts: Tensor
+    balance: Tensor
+    sign: Tensor
+    forms: Forms
     windows: Tensor
     around: Tensor
     differences: Tensor
@@ -69,7 +73,9 @@ def triple_of(sizes: tuple[int, ...], least: list[int], total: int, coefficients
         orders,
         torch.stack(joint, 1).masked_fill(~known.unsqueeze(1), -math.inf),
         x_and_y.double(),
-        torch.cat(counts),
+        torch.cat([x_and_y, -x_and_y.sum(1, keepdim=True)], 1).double().t().contiguous(),
+        torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float64),
+        Forms(torch.cat(counts), torch.arange(max(sizes) + 1)),
         torch.stack([first[orders[:, i]].t() for i in (0, 1)]).flatten(0, 1).contiguous(),
         torch.cat(around),
         torch.cat(differences),
@@ -87,7 +93,7 @@ class DrawsOfThree(torch.autograd.Function):
         urn: "Plan",
         which: Tensor,
         noise: Tensor,
-        temperature: float | Tensor,
+        inverse: float | Tensor,
         dtype: torch.dtype,
         selected: bool,
     ) -> tuple[Tensor, Any, Any]:
@@ -104,26 +110,21 @@ class DrawsOfThree(torch.autograd.Function):
         perturbed = noise.log_().neg_().log_()
         first, second = perturbed.unbind(0)
         torch.sub(highest.add_(whole.log()), first, out=first)
-        best, x = first.max(0, keepdim=True)
-        first -= best
-        row = joint.gather(0, x.unsqueeze(1).expand(1, width, -1)).squeeze(0)
-        torch.sub(row, second, out=second)
-        best, y = second.max(0)
-        second -= best
-        soft = torch.softmax(perturbed.div_(temperature).to(dtype), 1)
+        x = first.max(0, keepdim=True)[1]  # along a short column faster than argmax
+        torch.sub(joint.gather(0, x.unsqueeze(1).expand(1, width, -1)).squeeze(0), second, out=second)
+        soft = torch.softmax(perturbed.mul_(inverse), 1)
         row_of_x = torch.add(x.squeeze(0), which, alpha=width)
-        place = torch.add(y, row_of_x, alpha=width)
-        ctx.urn, ctx.temperature, ctx.selected, ctx.dtype = urn, temperature, selected, dtype
+        place = torch.add(second.max(0)[1], row_of_x, alpha=width)
+        ctx.urn, ctx.inverse, ctx.selected = urn, inverse, selected
         ctx.save_for_backward(log_weights, terms, whole, soft, order, which, row_of_x, place)
         ctx.set_materialize_grads(False)
-        counts = of.counts.index_select(0, place).view(log_weights.shape)
-        return forms(counts, urn.ladder, dtype, selected)
+        return of.forms.at(place, log_weights.shape, dtype, selected)
 
     @staticmethod
     def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
         log_weights = ctx.saved_tensors[0]
         with torch.no_grad():
-            grad = _gradient(ctx, counts_grad, one_hot_grad, mask_grad).view(log_weights.shape).to(log_weights.dtype)
+            grad = _gradient(ctx, counts_grad, one_hot_grad, mask_grad).to(log_weights.dtype).view(log_weights.shape)
         if torch.is_grad_enabled():
             grad = refuse_second_derivative(grad, log_weights)
         return grad, None, None, None, None, None, None
@@ -131,35 +132,24 @@ class DrawsOfThree(torch.autograd.Function):
 
 def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> Tensor:
     """In the log weights, float64 [B, 3]."""
-    urn, of, dtype = ctx.urn, ctx.urn.triple, ctx.dtype
+    urn, of, inverse = ctx.urn, ctx.urn.triple, ctx.inverse
     _, terms, whole, soft, order, which, row_of_x, place = ctx.saved_tensors
-    scale = 1 / ctx.temperature
     batch, width = len(order), urn.width
-    values = values_of_counts(one_hot_grad, mask_grad) if ctx.selected else None
-    if counts_grad is not None:
-        linear = counts_grad.unsqueeze(-1) * urn.ladder.to(dtype)
-        values = linear if values is None else values + linear
+    values = values_of_counts(counts_grad, one_hot_grad, mask_grad, urn.ladder)
     if values is None:
         return whole.new_zeros(batch, 3)
-    values = values.reshape(batch, -1)
+    values = values.reshape(batch, -1).double()
+    # The slope of what the last group gains, at what is left for it.
     around = values.gather(1, of.around.index_select(0, place))
-    along = (around * of.differences.index_select(0, place).to(dtype)).sum(1)
+    along = (around * of.differences.index_select(0, place)).sum(1)
     first, second = values.t().gather(0, of.windows.index_select(1, which)).view(2, width, batch).unbind(0)
-    ramp, rise = urn.ramp(dtype), of.rises.index_select(1, row_of_x)
-    second = _through_softmax(torch.addcmul(second, ramp, along, value=-1), soft[1])
+    soft_first, soft_second = soft.unbind(0)
+    second = through_softmax(torch.addcmul(second, urn.ramp, along, value=-1), soft_second)
     # How the second group's soft count, and what the loss gains by it, depend on what the first one left.
-    along = along + ((second * rise).sum(0) * scale).to(dtype)
-    first = _through_softmax(torch.addcmul(first, ramp, along, value=-1), soft[0])
-    # Of the first group's log-weights, sums over the second one's counts, the derivative is a conditional mean.
-    steps = urn.steps.unsqueeze(1)
-    one, two = (first.double() * steps).sum(0), (second.double() * steps).sum(0)
-    mean = (terms * steps).sum(1).div_(whole.clamp(min=1))
-    two = two + (first * mean).sum(0)
-    result = torch.stack([one, two, -(one + two)], 1).mul_(scale if isinstance(scale, float) else scale.unsqueeze(1))
+    risen = (second * of.rises.index_select(1, row_of_x)).sum(0)
+    along = torch.addcmul(along, risen, inverse) if isinstance(inverse, Tensor) else along.add_(risen, alpha=inverse)
+    first = through_softmax(torch.addcmul(first, urn.ramp, along, value=-1), soft_first)
+    # The first group's log-weights are sums over the second one's counts: each is pushed as it has a part in them.
+    pushed = terms * (first / whole.clamp(min=1)).unsqueeze(1)
+    result = torch.addcmul(of.balance @ pushed.view(-1, batch), of.sign, (second * urn.ramp).sum(0)).mul_(inverse).t()
     return torch.empty_like(result).scatter_(1, order, result)
-
-
-def _through_softmax(gains: Tensor, soft: Tensor) -> Tensor:
-    """Gradient in log-weights [X, B], times the temperature, of what is gained by each count of a softmax."""
-    gains = gains * soft
-    return torch.addcmul(gains, soft, gains.sum(0), value=-1)

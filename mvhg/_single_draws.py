@@ -20,7 +20,7 @@ def draw(
     urn: Plan,
     log_weights: Tensor,
     given: tuple[int, ...] | None,
-    temperature: float | Tensor,
+    inverse: float | Tensor,
     dtype: torch.dtype,
     selected: bool,
     generator: torch.Generator | None,
@@ -33,7 +33,7 @@ def draw(
         urn: the sizes and total.
         log_weights: [..., c], differentiable once.
         given: the drawing order; None for a random one of each urn.
-        temperature: a number or float64 [...].
+        inverse: of the temperature, a number or float64 [B].
         dtype: of softmax and results.
         selected: whether one-hot vectors and prefix masks are wanted.
         generator: source of randomness.
@@ -49,11 +49,10 @@ def draw(
         noise = noise.reshape(batch, groups - 1, -1)[..., : urn.width]
     if groups == 2:
         if noise is None:
-            noise = torch.rand(batch, urn.width, dtype=torch.float64, generator=generator)
+            noise = torch.rand(urn.width, batch, dtype=torch.float64, generator=generator)
         else:
-            noise = noise[:, 0].clone()
-        temperature = temperature.unsqueeze(1) if isinstance(temperature, Tensor) else temperature
-        return DrawsOfTwo.apply(log_weights, urn, noise, temperature, dtype, selected, given == (1, 0))
+            noise = noise[:, 0].t().clone()
+        return DrawsOfTwo.apply(log_weights, urn, noise, inverse, dtype, selected, given == (1, 0))
     by_pairs = urn.by_pairs(batch)
     order = _which(batch, given, uniform, generator) if by_pairs else _orders(groups, batch, given, uniform, generator)
     if noise is None:
@@ -61,7 +60,7 @@ def draw(
     else:
         noise = noise.permute(1, 2, 0).clone()
     of_batch = DrawsOfThree if by_pairs else DrawsOfMany
-    return of_batch.apply(log_weights, urn, order, noise, temperature, dtype, selected)
+    return of_batch.apply(log_weights, urn, order, noise, inverse, dtype, selected)
 
 
 def _orders(

@@ -45,7 +45,7 @@ class Plan(NamedTuple):
         neighbours: x - 1 and x + 1, or x itself where there is none, for each count x of each group: int64 [c X, 2], or
             [X, 2] if all groups are alike.
         differences: factors that make of what stands there the mean difference to the neighbours: [c X, 2].
-        ramps: ``steps`` in float32 and float64, [X, 1].
+        ramp: ``steps`` as a column, [X, 1].
         pairs: of two groups, by whether the second is drawn first.
         triple: of three small groups.
     """
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
     ladder: Tensor
     neighbours: Tensor
     differences: Tensor
-    ramps: tuple[Tensor, Tensor]
+    ramp: Tensor
     pairs: tuple[Pair, ...]
     triple: Triple | None
 
@@ -83,9 +83,6 @@ class Plan(NamedTuple):
     def by_pairs(self, batch: int) -> bool:
         """Whether so many urns of three groups have one table of all pairs of counts."""
         return self.triple is not None and batch * self.width * self.width <= _MOST_PAIRS
-
-    def ramp(self, dtype: torch.dtype) -> Tensor:
-        return self.ramps[dtype == torch.float64]
 
 
 def plan(bounds: Bounds) -> Plan | None:
@@ -147,7 +144,7 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
         torch.arange(max(sizes) + 1),
         ends.flatten(0, 1).long(),
         differences.flatten(0, 1),
-        (steps.float().unsqueeze(1), steps.unsqueeze(1)),
-        pairs_of(least, total, coefficients) if groups == 2 else (),
+        steps.unsqueeze(1),
+        pairs_of(sizes, least, total, coefficients) if groups == 2 else (),
         triple_of(sizes, least, total, coefficients),
     )

@@ -24,6 +24,9 @@ from mvhg._validation import TensorLike, as_temperature, broadcast_shapes, can_l
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
 
+# A softmax of whatever is told apart by it is hard, and nothing overflows.
+_HARDEST = 1e250
+
 
 class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     r"""Soft counts whose gradient reaches the weights, by Gumbel-softmax on the conditional laws (paper Section 4.3).
@@ -240,8 +243,11 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
         groups, temperature = self.event_shape[0], self.temperature
         order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
-        scale: Any = self._host_temperature if temperature.numel() == 1 else temperature.expand(self.batch_shape)
-        scale = scale.reshape(-1) if isinstance(scale, Tensor) else scale
+        scale: Any
+        if temperature.numel() == 1:
+            scale = min(1 / self._host_temperature, _HARDEST)  # type: ignore[operator]
+        else:
+            scale = temperature.reciprocal().clamp(max=_HARDEST).expand(self.batch_shape).reshape(-1)
         batch, parts = math.prod(self.batch_shape), []
         if batch > URNS_AT_ONCE:
             log_weights = log_weights.reshape(-1, groups)
