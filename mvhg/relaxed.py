@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from mvhg import _conditionals, _single_draws
+from mvhg._derived import Kept
 from mvhg._fisher import Urn
 from mvhg._relaxation import (
     URNS_AT_ONCE,
@@ -85,18 +86,29 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         validate_args: bool | None = None,
     ) -> None:
         super().__init__(total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args)
-        self.temperature, self._host_temperature = as_temperature(
-            temperature, self._importance.device, bool(self._validate_args)
-        )
+        given, self._host_temperature = as_temperature(temperature, self._importance.device, bool(self._validate_args))
+        if given is None:
+            return
+        self.temperature = given
         try:
-            fits = broadcast_shapes(self.temperature.shape, self.batch_shape) == self.batch_shape
+            fits = broadcast_shapes(given.shape, self.batch_shape) == self.batch_shape
         except RuntimeError:
             fits = False
         if not fits:
             raise ValueError(
-                f"temperature of shape {tuple(self.temperature.shape)} does not broadcast to the batch shape "
+                f"temperature of shape {tuple(given.shape)} does not broadcast to the batch shape "
                 f"{tuple(self.batch_shape)}"
             )
+
+    @Kept
+    def temperature(self) -> Tensor:
+        """Float64, a scalar or of a shape that broadcasts with the batch; given as a number, made when asked for."""
+        number: Any = self._host_temperature
+        return torch.full((), number, dtype=torch.float64, device=self._importance.device)
+
+    def __repr__(self) -> str:
+        self.temperature  # noqa: B018 - torch's shows what has been made
+        return super().__repr__()
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         **MultivariateHypergeometric.arg_constraints,
@@ -123,9 +135,10 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "RelaxedMultivariateHypergeometric":
         new = self._get_checked_instance(RelaxedMultivariateHypergeometric, _instance)
-        new.temperature, new._host_temperature = self.temperature, self._host_temperature
-        if self.temperature.dim() > 0:
-            new.temperature = self.temperature.expand(torch.Size(batch_shape))
+        new._host_temperature = self._host_temperature
+        if "temperature" in self.__dict__:
+            given = self.temperature
+            new.temperature = given.expand(torch.Size(batch_shape)) if given.dim() > 0 else given
         return super().expand(batch_shape, _instance=new)  # type: ignore[return-value]
 
     def sample(self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None) -> Tensor:
@@ -221,11 +234,12 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     def _single_urn(self, noise: Tensor | None) -> Plan | None:
         """The common urn of the batch, if one draw from each is best made by ``_single_draws``."""
         groups, merged = self.event_shape[0], self.conditionals == "merged"
-        if not self._hard or (merged and groups > 2) or self.temperature.requires_grad:
+        if not self._hard or (merged and groups > 2) or self._host_temperature is None:
             return None
-        if self._host_temperature is None or not can_look(self._importance):
+        if not can_look(self._importance) or torch._C._are_functorch_transforms_active():
             return None
-        if torch._C._are_functorch_transforms_active():
+        given = self.__dict__.get("temperature")
+        if given is not None and given.requires_grad:
             return None
         urn = plan(self._bounds)
         depth = depth_read(self._host_temperature, True, self._dtype)
@@ -241,13 +255,13 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         self, urn: Plan, generator: torch.Generator | None, noise: Tensor | None, selection: bool
     ) -> Selection:
         log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
-        groups, temperature = self.event_shape[0], self.temperature
+        groups, given = self.event_shape[0], self.__dict__.get("temperature")
         order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
         scale: Any
-        if temperature.numel() == 1:
+        if given is None or given.numel() == 1:
             scale = min(1 / self._host_temperature, _HARDEST)  # type: ignore[operator]
         else:
-            scale = temperature.reciprocal().clamp(max=_HARDEST).expand(self.batch_shape).reshape(-1)
+            scale = given.reciprocal().clamp(max=_HARDEST).expand(self.batch_shape).reshape(-1)
         batch, parts = math.prod(self.batch_shape), []
         if batch > URNS_AT_ONCE:
             log_weights = log_weights.reshape(-1, groups)
