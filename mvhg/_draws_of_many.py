@@ -19,7 +19,7 @@ _LARGEST = 660.0
 # Standard deviations by which the tilt may be off: it need only be near enough for the numbers not to underflow.
 _TOLERANCE = 10.0
 # Sums that are made at once; more are added up count by count.
-_AT_ONCE = 1 << 10
+_AT_ONCE = 1 << 12
 # The least number that may divide.
 _SMALLEST = 1e-290
 
@@ -57,28 +57,26 @@ class DrawsOfMany(torch.autograd.Function):
         terms, table = _tables(urn, own, tilted)
         # The Gumbel noise is -log(-log(u)).
         perturbed = own[:-1] - noise.log_().neg_().log_()
+        first, *rest = perturbed.unbind(0)
+        first += table[0, 1 : width + 1].log()
+        drawn = first.max(0)[1]
+        counts = [drawn]
+        indices = order.new_empty(groups - 2, width + 2, batch)
+        around = own.new_empty(groups - 2, width + 2, batch)
         places = urn.places.unsqueeze(1)
-        drawn: Any = None
-        most, counts, indices, around = [], [], [], []
-        for i, row in enumerate(perturbed.unbind(0)):
-            if drawn is None:
-                row += table[0, 1 : width + 1].log()
-            else:
-                indices.append(places + drawn)
-                around.append(table[i].gather(0, indices[-1]).log_())
-                row += around[-1][1:-1]
-            highest, count = row.max(0)
-            most.append(highest)
+        for row, sums, index, near in zip(rest, table[1:].unbind(0), indices.unbind(0), around.unbind(0), strict=True):
+            torch.add(places, drawn, out=index)
+            row += torch.gather(sums, 0, index, out=near).log_()[1:-1]
+            count = row.max(0)[1]
             counts.append(count)
-            drawn = count if drawn is None else drawn + count
+            drawn = drawn + count
         counts.append(urn.total - drawn)
-        soft = perturbed.sub_(torch.stack(most).unsqueeze(1)).mul_(inverse).to(dtype).exp_()
-        soft /= soft.sum(1, keepdim=True)
+        soft = torch.softmax(perturbed.mul_(inverse), 1).to(dtype)
         result = torch.empty_like(rows).index_copy_(0, rows, torch.cat(counts)).view(batch, groups)
         if urn.shifted:
             result = result + urn.least
         ctx.urn, ctx.inverse, ctx.selected = urn, inverse, selected
-        ctx.save_for_backward(log_weights, terms, table, soft, counts[-1], order, rows, *indices, *around)
+        ctx.save_for_backward(log_weights, terms, table, soft, counts[-1], order, rows, indices, around)
         ctx.set_materialize_grads(False)
         return forms_of(result.view(shape), urn.ladder, dtype, selected)
 
@@ -122,15 +120,13 @@ def _correlate(weights: Tensor, row: Tensor, first: int, result: Tensor) -> Tens
     return result
 
 
-def _spread(weights: Tensor, share: Tensor, first: int, columns: int) -> Tensor:
-    """result[first + p + x] = sum of weights[x] share[p], for [X, B] and [S, B]: [columns, B]."""
+def _spread(weights: Tensor, share: Tensor) -> Tensor:
+    """result[p + x] = sum of weights[x] share[p], for [X, B] and [S, B]: [S + X - 1, B]."""
     (width, batch), length = weights.shape, share.shape[0]
     if length * batch <= _AT_ONCE:
-        after = columns - first - length
-        windows = pad(share, (0, 0, first + width - 1, after)).unfold(0, width, 1)
-        return (windows * weights.flip(0).t()).sum(2)
-    result = share.new_zeros(columns, batch)
-    for x, weight in enumerate(weights.unbind(0), first):
+        return (pad(share, (0, 0, width - 1, width - 1)).unfold(0, width, 1) * weights.flip(0).t()).sum(2)
+    result = share.new_zeros(length + width - 1, batch)
+    for x, weight in enumerate(weights.unbind(0)):
         result[x : x + length].addcmul_(share, weight)
     return result
 
@@ -138,8 +134,7 @@ def _spread(weights: Tensor, share: Tensor, first: int, columns: int) -> Tensor:
 def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> Tensor:
     """In the log weights [B, c] as [B c]; see ``_relaxation._gradients``."""
     urn = ctx.urn
-    _, terms, table, soft, last, order, rows, *others = ctx.saved_tensors
-    indices, around = others[: len(others) // 2], others[len(others) // 2 :]
+    _, terms, table, soft, last, order, rows, indices, around = ctx.saved_tensors
     positions, width, batch = soft.shape
     dtype, groups = soft.dtype, positions + 1
     scale: Any = ctx.inverse
@@ -171,7 +166,7 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
         place = indices[0][1:-1] if urn.alike else indices[0][1:-1] + order[-1] * urn.sums.shape[0]
         change = urn.rises.take(place).to(dtype) * later
     else:
-        change = _rises(torch.stack(around), dtype) * later
+        change = _rises(around, dtype) * later
     change = torch.addcmul(change, later, change.sum(1, keepdim=True), value=-1) * scale
     by_count = (change * ramp).sum(1).unbind(0)
     by_value = None if gains is None else (change * gains[1:]).sum(1).unbind(0)
@@ -195,7 +190,7 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
 
 
 def _through_sums(
-    urn: "Plan", terms: Tensor, table: Tensor, grad: Tensor, means: Tensor, indices: list[Tensor]
+    urn: "Plan", terms: Tensor, table: Tensor, grad: Tensor, means: Tensor, indices: Tensor
 ) -> list[Tensor]:
     """Gradients in the log weights after position 0 but for the last, of each [B].
 
@@ -219,10 +214,13 @@ def _through_sums(
             known = _correlate(terms[i + 1] * urn.steps.unsqueeze(1), table[i + 1], first, torch.empty_like(share))
             results.append((share * known).sum(0).add_(means[i + 1]))
             break
-        flow = _spread(terms[i + 1], share, first, len(urn.sums)).mul_(table[i + 1])
+        reached = _spread(terms[i + 1], share)
+        flow = torch.zeros_like(table[i + 1])
+        last = min(first + len(reached), len(flow))
+        torch.mul(reached[: last - first], table[i + 1, first:last], out=flow[first:last])
         carried = torch.mv(flow.t(), urn.sums)
         results.append((mean - carried).add_(means[i + 1]))
-        flow.scatter_add_(0, indices[i][1:-1], grad[i + 1])
+        flow.scatter_add_(0, indices[i, 1:-1], grad[i + 1])
         mean = carried - means[i + 1]
     return results
 

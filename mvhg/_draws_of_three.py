@@ -101,7 +101,7 @@ class DrawsOfThree(torch.autograd.Function):
         assert of is not None
         order = of.orders.index_select(0, which)
         ordered = log_weights.reshape(-1, 3).double().gather(1, order).t()
-        joint = of.joint if urn.alike else of.joint.index_select(1, which)
+        joint = of.joint if urn.alike else of.joint.gather(1, which.expand(width * width, -1))
         joint = torch.addmm(joint, of.counting, ordered[:2] - ordered[2]).view(width, width, -1)
         highest = joint.amax(1).clamp_(min=-1e300)
         terms = (joint - highest.unsqueeze(1)).exp_()
@@ -142,7 +142,9 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
     # The slope of what the last group gains, at what is left for it.
     around = values.gather(1, of.around.index_select(0, place))
     along = (around * of.differences.index_select(0, place)).sum(1)
-    first, second = values.t().gather(0, of.windows.index_select(1, which)).view(2, width, batch).unbind(0)
+    first, second = (
+        values.t().gather(0, of.windows.gather(1, which.expand(2 * width, -1))).view(2, width, batch).unbind(0)
+    )
     soft_first, soft_second = soft.unbind(0)
     second = through_softmax(torch.addcmul(second, urn.ramp, along, value=-1), soft_second)
     # How the second group's soft count, and what the loss gains by it, depend on what the first one left.

@@ -19,8 +19,8 @@ from mvhg._single_plan import Plan
 def draw(
     urn: Plan,
     log_weights: Tensor,
-    given: tuple[int, ...] | None,
     inverse: float | Tensor,
+    given: tuple[int, ...] | None,
     dtype: torch.dtype,
     selected: bool,
     generator: torch.Generator | None,
@@ -32,8 +32,8 @@ def draw(
     Args:
         urn: the sizes and total.
         log_weights: [..., c], differentiable once.
-        given: the drawing order; None for a random one of each urn.
         inverse: of the temperature, a number or float64 [B].
+        given: the drawing order; None for a random one of each urn.
         dtype: of softmax and results.
         selected: whether one-hot vectors and prefix masks are wanted.
         generator: source of randomness.

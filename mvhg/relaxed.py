@@ -262,27 +262,22 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             scale = min(1 / self._host_temperature, _HARDEST)  # type: ignore[operator]
         else:
             scale = given.reciprocal().clamp(max=_HARDEST).expand(self.batch_shape).reshape(-1)
-        batch, parts = math.prod(self.batch_shape), []
-        if batch > URNS_AT_ONCE:
-            log_weights = log_weights.reshape(-1, groups)
+        batch, rest = math.prod(self.batch_shape), (order, self._dtype, selection, generator)
+        if batch <= URNS_AT_ONCE:
+            drawn = _single_draws.draw(urn, log_weights, scale, *rest, noise if noise is None else noise[0])
+            return Selection(*drawn) if selection else Selection(*drawn[:1] * 3)
+        log_weights, parts = log_weights.reshape(-1, groups), []
         for k in range(0, batch, URNS_AT_ONCE):
             rows = slice(k, k + URNS_AT_ONCE)
-            part = _single_draws.draw(
-                urn,
-                log_weights[rows] if batch > URNS_AT_ONCE else log_weights,
-                order,
-                scale[rows] if isinstance(scale, Tensor) else scale,
-                self._dtype,
-                selection,
-                generator,
-                noise if noise is None else noise[0, rows],
-            )
-            parts.append(part)
-        fields = list(zip(*parts, strict=True)) if selection else [[part[0] for part in parts]] * 3
-        if len(parts) == 1:
-            return Selection(*(field[0] for field in fields))
-        joined = (torch.cat(field) for field in fields)
-        return Selection(*(field.reshape(*self.batch_shape, *field.shape[1:]) for field in joined))
+            part = scale[rows] if isinstance(scale, Tensor) else scale
+            given_noise = noise if noise is None else noise[0, rows]
+            parts.append(_single_draws.draw(urn, log_weights[rows], part, *rest, given_noise))
+        joined = [
+            torch.cat(field).unflatten(0, self.batch_shape)
+            for field in zip(*parts, strict=True)
+            if field[0] is not None
+        ]
+        return Selection(*joined) if selection else Selection(*joined * 3)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Not defined: soft counts are a sum over a softmax and have no density in closed form."""
