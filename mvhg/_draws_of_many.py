@@ -55,6 +55,8 @@ class DrawsOfMany(torch.autograd.Function):
             ordered = ordered + solve_tilt(size, weights, total, _TOLERANCE)
         own = torch.addcmul(coefficients, ordered, urn.steps.unsqueeze(1))
         terms, table = _tables(urn, own, tilted)
+        if groups > 3 and not urn.alike:
+            _keep_reachable(urn, order, table[:-1])
         # The Gumbel noise is -log(-log(u)).
         perturbed = own[:-1] - noise.log_().neg_().log_()
         first, *rest = perturbed.unbind(0)
@@ -107,6 +109,15 @@ def _tables(urn: "Plan", own: Tensor, tilted: bool) -> tuple[Tensor, Tensor]:
         first, end = urn.total + 1 - most, urn.total + 2 - least
         _correlate(terms[i + 1], table[i + 1], first, table[i, first:end])
     return terms, table
+
+
+def _keep_reachable(urn: "Plan", order: Tensor, table: Tensor) -> None:
+    """Takes out the sums that are too low in these orders, with 0..n - 1 of the groups before; [c-2, P, B]."""
+    before, needed = (a.index_select(0, order.flatten()).view(order.shape).cumsum(0) for a in (urn.sizes, urn.least))
+    # Of what remains beyond the least counts of the later groups.
+    lowest = (urn.drawn - before).clamp(min=0) - (needed[-1] - needed)
+    sums = urn.sums.unsqueeze(1)
+    table.masked_fill_(sums < lowest[:-2].unsqueeze(1), 0.0)
 
 
 def _correlate(weights: Tensor, row: Tensor, first: int, result: Tensor) -> Tensor:
