@@ -181,8 +181,8 @@ def _gradients(inputs: Inputs) -> Section:
 def _speed(inputs: Inputs) -> Section:
     section = Section("speed", "Speed", "Ours. Both sides of a comparison are measured in turns, in one run.")
     for name, title in {
-        "benchmark": "The distribution beside the authors' code, BiasedUrn and NumPy",
-        "clustering": "Training of the clustering model beside a plain loop, and several seeds at once",
+        "benchmark": "The distribution beside the authors' code, BiasedUrn and what was wanted",
+        "clustering": "Training steps of the clustering model",
     }.items():
         section.add(name, partial(committed_table, inputs.benchmark, name, title))
     return section
