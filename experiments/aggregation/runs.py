@@ -74,22 +74,18 @@ class Selection:
         return {_name(run) for _, run in self.runs.values()} | {run for run, _ in [*self.problems, *self.unwanted]}
 
 
-def select_runs(
-    results: Path, profile: str | None, seeds: frozenset[int] | None = None, data: str | None = None
-) -> Selection:
+def select_runs(results: Path, profile: str | None, seeds: frozenset[int] | None = None) -> Selection:
     """Looks through a results folder.
 
     Args:
         results: Results folder with ``runs/``.
         profile: Profile to take; None for every one except ``smoke``.
         seeds: Seeds to take; None for every one.
-        data: Data to take, of experiments that can be run on more than one; None for all.
     """
     selection = Selection()
 
     def asked(origin: Origin) -> bool:
-        of_profile = origin.profile == profile if profile else origin.profile != "smoke"
-        return of_profile and (not data or origin.data in ("", data))
+        return origin.profile == profile if profile else origin.profile != "smoke"
 
     for run, origin, facts in _runs(results, asked, selection):
         name = _name(run)

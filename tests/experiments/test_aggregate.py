@@ -146,17 +146,6 @@ def test_of_large_tables_the_lowest_seed_is_taken_and_what_the_experiment_keeps(
     assert kept[kept["prior"] == "uniform"][["data", "seed"]].to_numpy().tolist() == [["digits_5000", 4], ["mnist", 0]]
 
 
-def test_one_data_set_may_be_asked_for(tmp_path: Path) -> None:
-    finish(tmp_path, "one", 1)
-    finish(tmp_path, "two", 1, "digits_5000")
-    finish(tmp_path, "three", 1, None, folder="urn/estimator=mine")  # has no choice of data
-    tables = collect(tmp_path, "--data", "mnist")
-    assert list(tables[METRICS]["data"]) == ["mnist"]
-    assert "data" not in tables["urn_metrics.csv"]
-    with pytest.raises(SystemExit, match="error: no finished run of profile paper with the data mnist under"):
-        collect(tmp_path, "--data", "mnist", "--profile", "paper")
-
-
 def test_lines_of_runs_that_are_gone_are_kept_on_demand(tmp_path: Path) -> None:
     older, newer = tmp_path / "older", tmp_path / "newer"
     finish(older, "one", 10)
