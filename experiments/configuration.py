@@ -42,6 +42,23 @@ class Logger:
     artifacts: bool
 
 
+@settings
+class Trainer:
+    """The section ``trainer``: where and how visibly a run computes; the experiment's own settings decide the rest."""
+
+    accelerator: str
+    devices: int | str | list[int]
+    deterministic: bool | Literal["warn"]
+    enable_progress_bar: bool
+    enable_model_summary: bool = False
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: int | str | None = None
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    profiler: str | None = None
+
+
 def experiments() -> list[str]:
     """Returns the name of every experiment, a file of configs/experiment."""
     return choices("experiment")
@@ -79,8 +96,11 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     plain.pop("hydra", None)  # Hydra's own, in what it composes for a sweep
     check(Common, {field.name: plain[field.name] for field in fields(Common)})
     check(Logger, plain["logger"], "logger")
-    _check_devices(plain["trainer"])
     refuse_credentials(plain)
+    check(Trainer, plain["trainer"], "trainer")
+    _check_devices(plain["trainer"])
+    for folder in ("results", "data_directory"):
+        plain[folder] = str(Path(plain[folder]).expanduser())
     return plain
 
 

@@ -10,6 +10,7 @@ and torch are imported where a run needs them: asking whether hundreds of runs a
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -24,9 +25,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.cell import Cell, cell_of
 from experiments.cell_process import run_apart
-from experiments.command_line import check_command_line, check_results_folder
+from experiments.command_line import (
+    FOLDERS,
+    MULTIRUN,
+    check_command_line,
+    check_results_folder,
+    check_single_run,
+)
 from experiments.configuration import CONFIGS
-from experiments.environment import FIRST_VERSION, code_facts, environment_facts, project_version
+from experiments.environment import (
+    FIRST_VERSION,
+    code_facts,
+    environment_facts,
+    leave_process_group,
+    project_version,
+)
 from experiments.progress import reported
 from experiments.settings import ExperimentError, build
 from experiments.store import RunDirectory, write_atomically
@@ -122,6 +135,7 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
         ExperimentError: something the user can put right; no finished result is touched.
         SystemExit: SIGTERM came; the checkpoint is kept.
     """
+    leave_process_group()
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
     experiment: Experiment = build(cell.plain["experiment"])
@@ -216,11 +230,17 @@ def _tables(experiment: Experiment, context: RunContext) -> Mapping[str, pd.Data
 def start(arguments: Sequence[str]) -> Any:
     """Looks at the command line and hands over to Hydra."""
     try:
-        check_command_line(arguments)
-        if {"-m", "--multirun"} & set(arguments):
+        arguments = check_command_line(arguments)
+        for variable in FOLDERS:
+            if variable in os.environ:
+                os.environ[variable] = str(Path(os.environ[variable]).expanduser())
+        if MULTIRUN & set(arguments):
             check_results_folder(arguments)
+        else:
+            check_single_run(arguments)
     except ExperimentError as error:
         sys.exit(f"error: {error}")
+    sys.argv[1:] = arguments
     with reported():
         return main()
 
