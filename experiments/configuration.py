@@ -53,7 +53,8 @@ class Trainer:
     enable_model_summary: bool = False
     num_nodes: int = 1
     strategy: str = "auto"
-    precision: int | str | None = None
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    graph: bool = False
     benchmark: bool | None = None
     detect_anomaly: bool = False
     profiler: str | None = None
