@@ -29,7 +29,7 @@ def load_sampler(path: Path) -> Callable[..., Any]:
     sys.path.insert(0, str(checkout))
     try:
         module = importlib.import_module("mvhg.pt_fmvhg")
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise ExperimentError(f"{checkout} can't be imported ({error})") from None
     finally:
         sys.path.remove(str(checkout))

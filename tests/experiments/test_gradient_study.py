@@ -139,7 +139,7 @@ def test_authors_code_that_fails_or_is_not_there_is_one_line(stand_in: Path, tmp
     with pytest.raises(SystemExit, match="root of a checkout"):
         gradient_study.main(["--quick", "--output", str(tmp_path), "--official", str(tmp_path)])
     code = stand_in / "mvhg" / "pt_fmvhg.py"
-    code.write_text(STAND_IN.replace("return None,", "raise RuntimeError('no'),"))
+    code.write_text(STAND_IN.replace("shares =", "raise RuntimeError('no')\n        shares ="))
     settings = replace(study.Settings.quick(), blocks=2, block=2)
     with pytest.raises(ExperimentError, match="the authors' code failed: no"):
         study.run(settings, stand_in, log=lambda _: None)
