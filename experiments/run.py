@@ -126,7 +126,8 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
 
     Args:
         cell: The cell.
-        wait: Whether to wait for another process that is at it.
+        wait: Whether to wait for another process that is at it, and to start over where the checkpoint can't be read:
+            in a multirun.
 
     Returns:
         The finished run's folder.
@@ -146,6 +147,8 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
             return cell.run
         if force:
             cell.run.discard_checkpoints()
+        elif wait:  # one of many: the same command must be able to go on
+            cell.run.set_aside_unreadable_checkpoint()
         try:
             _run(experiment, cell)
         except SIGTERMException:  # Lightning's, a SystemExit that would end with status 0

@@ -217,6 +217,15 @@ class RunDirectory:
         shutil.rmtree(self.checkpoints)
         self.checkpoints.mkdir()
 
+    def set_aside_unreadable_checkpoint(self) -> None:
+        """Gives a checkpoint that can't be read another name, and says so: the run starts over."""
+        path = self.checkpoints / "last.ckpt"
+        try:
+            self.last_checkpoint()
+        except ExperimentError as error:
+            path.replace(path.with_name("unreadable.ckpt"))
+            log.warning("%s; set aside as unreadable.ckpt, the run starts over", str(error).partition("; delete")[0])
+
     def last_checkpoint(self) -> Path | None:
         """Returns the checkpoint to continue from after reading it once in full; None when there is none.
 
