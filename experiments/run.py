@@ -151,6 +151,9 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
             cell.run.set_aside_unreadable_checkpoint()
         try:
             _run(experiment, cell)
+        except OSError as error:  # a full disk, a folder that can't be written any more
+            reason = f"{error.filename or cell.run.path}: {error.strerror or error}"
+            raise ExperimentError(f"{reason}; nothing is half-written, the same command goes on") from error
         except SIGTERMException:  # Lightning's, a SystemExit that would end with status 0
             log.warning("stopped by SIGTERM; the same command continues from the last checkpoint")
             sys.exit(128 + signal.SIGTERM)

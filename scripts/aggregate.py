@@ -50,8 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
         if not options.keep and stamp.is_file() and stamp.read_text() == state():
             print(f"the metrics of {len(selection.runs)} runs are up to date ({options.output})")
             return
+        tables = collect_tables(selection)
         broken = {Path(run).name for run, _ in selection.problems}
-        write_tables(options.output, collect_tables(selection.runs), broken, options.keep)
+        write_tables(options.output, tables, broken, options.keep)
         write_left_out(options.output, selection.problems, selection.names if options.keep else None)
         if not options.keep:
             write_atomically(stamp, state())

@@ -55,6 +55,8 @@ def write_pages(metrics: Path, output: Path, only: Sequence[str] = ()) -> list[s
                 reasons.append(f"{part} of {room}: {error}")
             except KeyError as error:
                 reasons.append(f"{part} of {room}: the metrics have no column {error}")
+            except (ValueError, TypeError, IndexError, AttributeError) as error:  # of lines that are not whole
+                reasons.append(f"{part} of {room}: the metrics can't be read ({' '.join(str(error).split())})")
     missing = [name for name in only if not any(_matches(path.stem, [name]) for path in paths)]
     if missing or not paths:
         what = f"no table or figure {', '.join(missing)}" if missing else "no table and no figure"

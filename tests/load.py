@@ -1,4 +1,4 @@
-"""The load test: many cells at once, processes killed and checkpoints cut at random, the same command until all is done.
+"""The load test: many cells at once, processes killed and checkpoints cut at random, one command until all is done.
 
     nice -n 19 python -m tests.load --cells 200 --processes 8 --results /tmp/load
 
@@ -41,6 +41,14 @@ def descendants(parent: int) -> list[int]:
     return found
 
 
+def is_of_a_cell(pid: int) -> bool:
+    """Whether a process serves a worker by running its cells."""
+    try:
+        return "experiments.cell_process" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
+
+
 def finished(results: Path) -> tuple[dict[str, str], int]:
     """Marker's hash of every finished run, and how many do not agree with their markers."""
     hashes, corrupt = {}, 0
@@ -79,9 +87,12 @@ def load(results: Path, cells: int, processes: int, seed: int, pause: float = 4.
             )  # fmt: skip
             while process.poll() is None:
                 time.sleep(generator.uniform(0.5, 1.5) * pause)
-                # The first process in one of ten kills, else a worker or the process of a cell.
-                victims = descendants(process.pid)
-                victim = process.pid if not victims or generator.random() < 0.1 else generator.choice(victims)
+                # In eight of ten kills the process of a cell, in one a worker, which ends the command, in one the first.
+                below = descendants(process.pid)
+                of_cells, chance = [pid for pid in below if is_of_a_cell(pid)], generator.random()
+                victim = generator.choice(of_cells or [process.pid])
+                if chance > 0.8 or not of_cells:
+                    victim = process.pid if chance > 0.9 or not below else generator.choice(below)
                 with suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
                     counts["kills"] += 1
@@ -111,8 +122,9 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pause", type=float, default=4.0, help="mean seconds between two kills (%(default)s)")
     options = parser.parse_args()
-    print(json.dumps(load(options.results, options.cells, options.processes, options.seed)))
+    print(json.dumps(load(options.results, options.cells, options.processes, options.seed, options.pause)))
 
 
 if __name__ == "__main__":
