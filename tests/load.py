@@ -41,6 +41,11 @@ def descendants(parent: int) -> list[int]:
     return found
 
 
+def reports(results: Path) -> list[Path]:
+    """Of the workers that have begun a cell."""
+    return list(results.glob("runs/.multirun/*/*.json"))
+
+
 def is_of_a_cell(pid: int) -> bool:
     """Whether a process serves a worker by running its cells."""
     try:
@@ -85,9 +90,12 @@ def load(results: Path, cells: int, processes: int, seed: int, pause: float = 4.
                 command(*arguments), cwd=CHECKOUT, env=environment(), stdout=stream, stderr=stream,
                 start_new_session=True,
             )  # fmt: skip
+            known = set(reports(results))
+            while process.poll() is None and set(reports(results)) == known:
+                time.sleep(0.2)  # as long as no cell has begun, a kill would be of nothing
             while process.poll() is None:
                 time.sleep(generator.uniform(0.5, 1.5) * pause)
-                # In eight of ten kills the process of a cell, in one a worker, which ends the command, in one the first.
+                # In eight of ten kills a cell's process, in one a worker, which ends the command, in one the first.
                 below = descendants(process.pid)
                 of_cells, chance = [pid for pid in below if is_of_a_cell(pid)], generator.random()
                 victim = generator.choice(of_cells or [process.pid])

@@ -13,7 +13,7 @@ from typing import Any
 import hydra
 import pandas as pd
 
-from experiments.aggregation.runs import KINDS, PROVENANCE, Selection
+from experiments.aggregation.runs import KINDS, PROVENANCE, Origin, Selection
 from experiments.configuration import experiments
 from experiments.results import LEFT_OUT, axes_columns, read_collected
 from experiments.settings import ExperimentError
@@ -36,8 +36,8 @@ class Collected:
 def collect_tables(selection: Selection) -> dict[str, Collected]:
     """Returns the tables of the runs that count, by the name of their CSV file: ``<experiment>_<table>.csv``.
 
-    What an experiment says of its tables (``one_seed_tables``, ``keep_lines``) is asked of its class. A run with a table
-    that can't be read goes from the runs to the problems.
+    What an experiment says of its tables (``one_seed_tables``, ``keep_lines``) is asked of its class. A run with a
+    table that can't be read goes from the runs to the problems.
     """
     tables: dict[str, Collected] = defaultdict(Collected)
     shown: set[tuple[Any, ...]] = set()  # kinds whose lowest seed is there: seeds come in ascending order
