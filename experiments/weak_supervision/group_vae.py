@@ -48,12 +48,14 @@ class Context(NamedTuple):
         label: [pairs] int64, one of the factors that changed; only LabelVAE looks.
         temperature: of the relaxations, a scalar.
         generator: source of randomness.
+        images: [2 * pairs, channels, height, width], of which the posteriors are.
         hard: whole decisions, for evaluation.
     """
 
     label: Tensor
     temperature: Tensor
     generator: torch.Generator
+    images: Tensor
     hard: bool = False
 
 

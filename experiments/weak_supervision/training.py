@@ -114,7 +114,7 @@ class PairTraining(ChunkedTraining):
     def step_loss(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         shape = (2, self.settings.batch_size, self.model.num_latents)
         noise = torch.randn(shape, generator=self.generator, device=self.device)
-        terms, choice = self.model(images, noise, Context(label, self.temperature, self.generator))
+        terms, choice = self.model(images, noise, Context(label, self.temperature, self.generator, images))
         recorded = [
             terms.reconstruction - terms.divergence,
             *terms,
