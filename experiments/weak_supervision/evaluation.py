@@ -93,7 +93,7 @@ def evaluate(
         selection += float(choice.diagnostics.get("selection_divergence", math.nan)) * mean.shape[1] / (2 * pairs)
         noise = torch.randn(mean.shape, generator=generator)
         bounds = [model.bound(views, mean, log_variance, noise, choice.independent, name) for name in OBJECTIVES]
-        terms.append(torch.tensor(bounds).double() * mean.shape[1])  # [objectives, terms]
+        terms.append(torch.stack([torch.stack(one) for one in bounds]).double().sum(-1))  # [objectives, terms]
         aggregated, _ = model.aggregate(mean, log_variance, choice.independent)
         kl = kl_to_prior(mean, log_variance)
         parts.append(tuple(
@@ -135,7 +135,7 @@ def bound_profile(
             independent = largest_latents(divergences, count)
             for position, name in enumerate(OBJECTIVES):
                 terms = model.bound(views, mean, log_variance, noise, independent, name)
-                sums[count, position] += (terms.reconstruction - terms.divergence) * mean.shape[1]
+                sums[count, position] += (terms.reconstruction - terms.divergence).sum()
     table = pd.DataFrame((sums / pairs).numpy(), columns=list(OBJECTIVES))
     table.insert(0, "independent", range(model.num_latents + 1))
     return table
@@ -229,7 +229,7 @@ def shared_set_accuracy(evaluated: Evaluated, assigned: Mapping[int, int]) -> fl
 
 
 def bound_columns(evaluated: Evaluated) -> dict[str, Any]:
-    """The bounds by objective, the reconstruction term that they share, and the set's divergence, which is in neither."""
+    """The bounds by objective, the reconstruction term that they share, and the set's divergence, in neither."""
     columns: dict[str, Any] = {"reconstruction": float(evaluated.bounds[0].reconstruction)}
     for name, terms in zip(OBJECTIVES, evaluated.bounds):
         columns[f"{name}_bound"] = float(terms.reconstruction - terms.divergence)
