@@ -5,12 +5,15 @@ from mvhg._relaxation import Selection
 from mvhg.annealing import ExponentialAnnealing
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.fit import WeightsFit, fit_weights
+from mvhg.partition import LogProbBounds, RandomPartition
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
 
 __all__ = [
     "ExponentialAnnealing",
+    "LogProbBounds",
     "MultivariateHypergeometric",
     "MultivariateHypergeometricStraightThrough",
+    "RandomPartition",
     "RelaxedMultivariateHypergeometric",
     "Selection",
     "WeightsFit",

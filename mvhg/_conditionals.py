@@ -39,7 +39,7 @@ class Tables(NamedTuple):
     Attributes:
         own: F_i(x) for x = low_i, low_i + 1, ..., up to a constant, -inf outside the support: [E, c, X], float64.
         sums: T_i(s), up to a constant, in descending order of s with -inf on both sides, so that what belongs to one
-            remaining count is ascending in x: [E, c-1, P], float64.
+            remaining count is ascending in x: [E, c-1, P], float64. Also -inf where no draw leaves s.
         low: first count of each group's window, int64 [E, c].
         base: least s of each sum's window, int64 [E, c-1].
         later: elements in the later groups, int64 [E, c].
@@ -176,7 +176,10 @@ def build(
         sums = _log_binomials(later[:, :-1].double(), base.double(), width) + weight.unsqueeze(2) * steps
         sums = _reversed(sums - sums.detach().amax(2, keepdim=True), count, width)
     else:
-        own, sums = _Tabulate.apply(log_weights, coefficients, low, base, spans, linear, depth)
+        most = None
+        if groups > 3 and (bounds.sizes is None or len(set(bounds.sizes)) > 1):
+            most = later.minimum(total.unsqueeze(1))  # where another order of the groups would reach further
+        own, sums = _Tabulate.apply(log_weights, coefficients, low, base, most, spans, linear, depth)
     urns, positions, columns = sums.shape
     last = columns - count - _MARGIN - 1
     first = torch.arange(last, last + urns * positions * columns, columns, device=size.device)
@@ -319,6 +322,7 @@ class _Tabulate(torch.autograd.Function):
         coefficients: Tensor,
         low: Tensor,
         base: Tensor,
+        most: Tensor | None,
         spans: tuple[int, ...],
         linear: bool,
         depth: float,
@@ -345,7 +349,11 @@ class _Tabulate(torch.autograd.Function):
             else:
                 later = stretch(current, offset - (count - 1), width + count - 1, False)
                 current = log_sums(terms[:, i + 1].flip(1), later, width)
-            tables.append(current.log() if linear else current)
+            table = current.log() if linear else current
+            if most is not None:
+                beyond = torch.arange(width, device=low.device) > (most[:, i] - base[:, i]).unsqueeze(1)
+                table = table.masked_fill(beyond, -math.inf)
+            tables.append(table)
         margin, width = count + _MARGIN, max(spans)
         sums = own.new_full((len(own), groups - 1, width + 2 * margin), -math.inf)
         for i, table in enumerate(reversed(tables)):
@@ -354,7 +362,7 @@ class _Tabulate(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, _, low, base, ctx.spans, ctx.linear, ctx.depth = inputs
+        _, _, low, base, _, ctx.spans, ctx.linear, ctx.depth = inputs
         ctx.save_for_backward(*output, low, base)
 
     @staticmethod
@@ -393,7 +401,7 @@ def _gradients(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]
         grads[i + 1] = grads[i + 1] + mine
     steps = torch.arange(count, dtype=torch.float64, device=own.device)
     result = (torch.stack(grads, 1) * steps).sum(2)
-    return result, None, None, None, None, None, None
+    return result, None, None, None, None, None, None, None
 
 
 def _offset(low: Tensor, base: Tensor, i: int) -> Tensor:

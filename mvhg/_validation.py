@@ -26,8 +26,8 @@ _MOST_CONSTANTS = 256
 class Parameters(NamedTuple):
     """Broadcast parameters; integers are int64."""
 
-    total_count: Tensor  # [...]
-    group_sizes: Tensor  # [..., c]
+    total_count: Tensor | None  # [...]; None for a CPU's plain urn, to be made of the bounds when it is asked for
+    group_sizes: Tensor | None  # [..., c]; likewise
     importance: Tensor  # [..., c]: weights or log weights as given; float64 if not given as a tensor
     dtype: torch.dtype  # of results
     bounds: Bounds | None  # None where the sizes or totals are tensors that the host would have to read
@@ -167,10 +167,9 @@ def _plain_parameters(name: str, given: Tensor, bounds: Bounds) -> Parameters | 
         return None
     if given.dtype not in (torch.float32, torch.float64) or not can_look(given):
         return None
-    _check_importance(name, given)
-    total = torch.full((), bounds.totals).expand(shape[:-1])
-    group_sizes = constant(sizes, given.device, torch.int64).clone().expand(shape)
-    return Parameters(total, group_sizes, given, given.dtype, bounds)
+    if given.numel():
+        _check_importance(name, given)
+    return Parameters(None, None, given, given.dtype, bounds)
 
 
 def constant(values: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -254,7 +253,7 @@ def _holds_tensor(value: Any) -> bool:
 def _plain_urn(group_sizes: TensorLike, total_count: TensorLike) -> Bounds | None:
     """Bounds of one urn of plain whole numbers, plainly legal; None where it takes tensors to tell or to complain."""
     sizes, total = _plain(group_sizes), _plain(total_count)
-    if not isinstance(sizes, list) or not sizes or not all(type(v) is int for v in (*sizes, total)):
+    if not isinstance(sizes, tuple) or not sizes or type(total) is not int or set(map(type, sizes)) != {int}:
         return None
     legal = min(sizes) >= 0 and 0 <= total <= sum(sizes) <= _MOST_ELEMENTS
     return Bounds.of_urn(sizes, total) if legal else None
@@ -263,8 +262,9 @@ def _plain_urn(group_sizes: TensorLike, total_count: TensorLike) -> Bounds | Non
 def _plain(value: TensorLike) -> Any:
     if isinstance(value, Tensor):
         small = value.dim() <= 1 and value.numel() <= 4096 and not value.is_floating_point() and can_look(value)
-        return value.tolist() if small else None
-    return list(value) if isinstance(value, (list, tuple)) else value
+        plain = value.tolist() if small else None
+        return tuple(plain) if isinstance(plain, list) else plain
+    return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
 def _bad_integers(values: Tensor) -> Tensor:
@@ -343,8 +343,10 @@ def check_conditionals(conditionals: str, group_order: object, num_groups: int) 
     return order
 
 
-def as_temperature(temperature: TensorLike, device: torch.device, check_values: bool) -> tuple[Tensor, float | None]:
-    """The temperature in float64 on a device, and the highest one as a number where the host knows it.
+def as_temperature(
+    temperature: TensorLike, device: torch.device, check_values: bool
+) -> tuple[Tensor | None, float | None]:
+    """The temperature in float64 on a device, None for a number, and the highest one where the host knows it.
 
     Raises:
         ValueError: unless it and its inverse are positive and finite.
@@ -353,7 +355,7 @@ def as_temperature(temperature: TensorLike, device: torch.device, check_values: 
         number = float(temperature)
         if not (number > 0 and math.isfinite(number) and math.isfinite(1 / number)):
             raise ValueError(f"temperature must be positive and finite, and so must its inverse: got {number}")
-        return torch.full((), number, dtype=torch.float64, device=device), number
+        return None, number
     given, _ = as_reals("temperature", temperature)
     values, known = given.double(), can_look(given)
     if known or (check_values and not torch.compiler.is_compiling()):

@@ -1,7 +1,7 @@
 """Fisher's multivariate noncentral hypergeometric distribution."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +11,7 @@ from torch.distributions import Distribution, constraints
 from mvhg import _fisher
 from mvhg._bernoulli_sum import solve_tilt
 from mvhg._bounds import Bounds
+from mvhg._derived import Derived, Kept
 from mvhg._sampling import draw_counts
 from mvhg._validation import (
     TensorLike,
@@ -25,16 +26,6 @@ from mvhg.constraints import HypergeometricSupport, rounding
 
 _MOST_LISTED = 10_000_000
 _MOST_MARGINALS = 100_000_000
-
-
-class _Derived:
-    """An attribute that is computed at each access, unless the instance holds one of that name."""
-
-    def __init__(self, compute: Callable[[Any], Tensor]) -> None:
-        self._compute, self.__doc__ = compute, compute.__doc__
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else self._compute(instance)
 
 
 class MultivariateHypergeometric(Distribution):
@@ -91,9 +82,6 @@ class MultivariateHypergeometric(Distribution):
 
     has_enumerate_support = True
 
-    total_count: Tensor
-    group_sizes: Tensor
-
     def __init__(
         self,
         total_count: TensorLike,
@@ -106,13 +94,15 @@ class MultivariateHypergeometric(Distribution):
     ) -> None:
         check_values = validates(validate_args, MultivariateHypergeometric._validates_by_default)
         parameters = broadcast_parameters(total_count, group_sizes, weights, log_weights, check_values)
-        self.total_count, self.group_sizes = parameters.total_count, parameters.group_sizes
+        if parameters.total_count is not None and parameters.group_sizes is not None:
+            self.total_count, self.group_sizes = parameters.total_count, parameters.group_sizes
         self._known_bounds, self._dtype = parameters.bounds, parameters.dtype
         self._hold("log_weights" if weights is None else "weights", parameters.importance)
-        self.group_order = check_conditionals(conditionals, group_order, self.group_sizes.shape[-1])
+        shape = parameters.importance.shape
+        self.group_order = check_conditionals(conditionals, group_order, shape[-1])
         self.conditionals = conditionals
         # The arguments are checked above, with messages that name them; what torch adds is checking samples.
-        super().__init__(self.total_count.shape, self.group_sizes.shape[-1:], validate_args=False)
+        super().__init__(shape[:-1], shape[-1:], validate_args=False)
         self._validate_args = check_values
 
     _validates_by_default: ClassVar[bool | None] = None
@@ -130,6 +120,28 @@ class MultivariateHypergeometric(Distribution):
         self._tilt_of: tuple[Tensor | None, int | None, Tensor] | None = None
         self.__dict__[name] = importance.to(self._dtype)  # the same tensor where it was given as one
 
+    @Kept
+    def total_count(self) -> Tensor:
+        """Number of draws, int64 [...]."""
+        _, totals = self._known_urn()
+        return torch.full((), totals, device=self._importance.device).expand(self.batch_shape)
+
+    @Kept
+    def group_sizes(self) -> Tensor:
+        """Elements in each group, int64 [..., c]."""
+        sizes, _ = self._known_urn()
+        return constant(sizes, self._importance.device, torch.int64).clone().expand(self._importance.shape)
+
+    def _known_urn(self) -> tuple[tuple[int, ...], int]:
+        """Sizes and total of a plain urn, whose tensors are made when they are asked for."""
+        bounds = self._known_bounds
+        assert bounds is not None and bounds.sizes is not None and bounds.totals is not None
+        return bounds.sizes, bounds.totals
+
+    def __repr__(self) -> str:
+        self.total_count, self.group_sizes  # noqa: B018 - torch's shows what has been made
+        return super().__repr__()
+
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> constraints.Constraint:
         return HypergeometricSupport(self.total_count, self.group_sizes)
@@ -141,12 +153,12 @@ class MultivariateHypergeometric(Distribution):
         "log_weights": constraints.independent(constraints.real, 1),
     }
 
-    @_Derived
+    @Derived
     def weights(self) -> Tensor:
         """Importance omega [..., c]."""
         return self._importance.double().exp().to(self._dtype)
 
-    @_Derived
+    @Derived
     def log_weights(self) -> Tensor:
         """Log importance [..., c]."""
         return self._importance.double().log().to(self._dtype)
@@ -166,7 +178,7 @@ class MultivariateHypergeometric(Distribution):
         bounds = self._known_bounds
         if bounds is None or bounds.sizes is None or bounds.totals is None:
             return self.group_sizes.double(), log_weights, self.total_count.double()
-        sizes = constant(bounds.sizes, log_weights.device, torch.float64).expand(self.group_sizes.shape)
+        sizes = constant(bounds.sizes, log_weights.device, torch.float64).expand(log_weights.shape)
         total = torch.full((), bounds.totals, dtype=torch.float64, device=log_weights.device)
         return sizes, log_weights, total.expand(self.batch_shape)
 

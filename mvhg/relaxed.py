@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from mvhg import _conditionals, _single_draws
+from mvhg._derived import Kept
 from mvhg._fisher import Urn
 from mvhg._relaxation import (
     URNS_AT_ONCE,
@@ -19,9 +20,13 @@ from mvhg._relaxation import (
     drawing_order,
     noise_columns,
 )
+from mvhg._single_plan import Plan, plan
 from mvhg._validation import TensorLike, as_temperature, broadcast_shapes, can_look
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
+
+# A softmax of whatever is told apart by it is hard, and nothing overflows.
+_HARDEST = 1e250
 
 
 class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
@@ -81,18 +86,29 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         validate_args: bool | None = None,
     ) -> None:
         super().__init__(total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args)
-        self.temperature, self._host_temperature = as_temperature(
-            temperature, self._importance.device, bool(self._validate_args)
-        )
+        given, self._host_temperature = as_temperature(temperature, self._importance.device, bool(self._validate_args))
+        if given is None:
+            return
+        self.temperature = given
         try:
-            fits = broadcast_shapes(self.temperature.shape, self.batch_shape) == self.batch_shape
+            fits = broadcast_shapes(given.shape, self.batch_shape) == self.batch_shape
         except RuntimeError:
             fits = False
         if not fits:
             raise ValueError(
-                f"temperature of shape {tuple(self.temperature.shape)} does not broadcast to the batch shape "
+                f"temperature of shape {tuple(given.shape)} does not broadcast to the batch shape "
                 f"{tuple(self.batch_shape)}"
             )
+
+    @Kept
+    def temperature(self) -> Tensor:
+        """Float64, a scalar or of a shape that broadcasts with the batch; given as a number, made when asked for."""
+        number: Any = self._host_temperature
+        return torch.full((), number, dtype=torch.float64, device=self._importance.device)
+
+    def __repr__(self) -> str:
+        self.temperature  # noqa: B018 - torch's shows what has been made
+        return super().__repr__()
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         **MultivariateHypergeometric.arg_constraints,
@@ -119,9 +135,10 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "RelaxedMultivariateHypergeometric":
         new = self._get_checked_instance(RelaxedMultivariateHypergeometric, _instance)
-        new.temperature, new._host_temperature = self.temperature, self._host_temperature
-        if self.temperature.dim() > 0:
-            new.temperature = self.temperature.expand(torch.Size(batch_shape))
+        new._host_temperature = self._host_temperature
+        if "temperature" in self.__dict__:
+            given = self.temperature
+            new.temperature = given.expand(torch.Size(batch_shape)) if given.dim() > 0 else given
         return super().expand(batch_shape, _instance=new)  # type: ignore[return-value]
 
     def sample(self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None) -> Tensor:
@@ -214,16 +231,17 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             counts, one_hot.reshape(*shape, one_hot.shape[-1]), prefix_mask.reshape(*shape, prefix_mask.shape[-1])
         )
 
-    def _single_urn(self, noise: Tensor | None) -> _single_draws.Plan | None:
+    def _single_urn(self, noise: Tensor | None) -> Plan | None:
         """The common urn of the batch, if one draw from each is best made by ``_single_draws``."""
         groups, merged = self.event_shape[0], self.conditionals == "merged"
-        if not self._hard or (merged and groups > 2) or self.temperature.requires_grad:
+        if not self._hard or (merged and groups > 2) or self._host_temperature is None:
             return None
-        if self._host_temperature is None or not can_look(self._importance):
+        if not can_look(self._importance) or torch._C._are_functorch_transforms_active():
             return None
-        if torch._C._are_functorch_transforms_active():
+        given = self.__dict__.get("temperature")
+        if given is not None and given.requires_grad:
             return None
-        urn = _single_draws.plan(self._bounds)
+        urn = plan(self._bounds)
         depth = depth_read(self._host_temperature, True, self._dtype)
         batch = math.prod(self.batch_shape)
         if urn is None or batch == 0 or not urn.serves(min(batch, URNS_AT_ONCE), depth):
@@ -234,34 +252,32 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         return urn
 
     def _draw_single(
-        self, urn: _single_draws.Plan, generator: torch.Generator | None, noise: Tensor | None, selection: bool
+        self, urn: Plan, generator: torch.Generator | None, noise: Tensor | None, selection: bool
     ) -> Selection:
         log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
-        groups, temperature = self.event_shape[0], self.temperature
+        groups, given = self.event_shape[0], self.__dict__.get("temperature")
         order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
-        scale: Any = self._host_temperature if temperature.numel() == 1 else temperature.expand(self.batch_shape)
-        scale = scale.reshape(-1) if isinstance(scale, Tensor) else scale
-        batch, parts = math.prod(self.batch_shape), []
-        if batch > URNS_AT_ONCE:
-            log_weights = log_weights.reshape(-1, groups)
+        scale: Any
+        if given is None or given.numel() == 1:
+            scale = min(1 / self._host_temperature, _HARDEST)  # type: ignore[operator]
+        else:
+            scale = given.reciprocal().clamp(max=_HARDEST).expand(self.batch_shape).reshape(-1)
+        batch, rest = math.prod(self.batch_shape), (order, self._dtype, selection, generator)
+        if batch <= URNS_AT_ONCE:
+            drawn = _single_draws.draw(urn, log_weights, scale, *rest, noise if noise is None else noise[0])
+            return Selection(*drawn) if selection else Selection(*drawn[:1] * 3)
+        log_weights, parts = log_weights.reshape(-1, groups), []
         for k in range(0, batch, URNS_AT_ONCE):
             rows = slice(k, k + URNS_AT_ONCE)
-            part = _single_draws.draw(
-                urn,
-                log_weights[rows] if batch > URNS_AT_ONCE else log_weights,
-                order,
-                scale[rows] if isinstance(scale, Tensor) else scale,
-                self._dtype,
-                selection,
-                generator,
-                noise if noise is None else noise[0, rows],
-            )
-            parts.append(part)
-        fields = list(zip(*parts, strict=True)) if selection else [[part[0] for part in parts]] * 3
-        if len(parts) == 1:
-            return Selection(*(field[0] for field in fields))
-        joined = (torch.cat(field) for field in fields)
-        return Selection(*(field.reshape(*self.batch_shape, *field.shape[1:]) for field in joined))
+            part = scale[rows] if isinstance(scale, Tensor) else scale
+            given_noise = noise if noise is None else noise[0, rows]
+            parts.append(_single_draws.draw(urn, log_weights[rows], part, *rest, given_noise))
+        joined = [
+            torch.cat(field).unflatten(0, self.batch_shape)
+            for field in zip(*parts, strict=True)
+            if field[0] is not None
+        ]
+        return Selection(*joined) if selection else Selection(*joined * 3)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Not defined: soft counts are a sum over a softmax and have no density in closed form."""

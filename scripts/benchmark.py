@@ -11,15 +11,15 @@ import torch
 from experiments.authors import load_sampler
 from experiments.settings import one_line_errors
 from experiments.speed import report
-from experiments.speed.closed_forms import ClosedForms, measure_closed_forms
 from experiments.speed.device_view import measure_device_view
 from experiments.speed.grid import Grid, measure_grid
-from experiments.speed.rates import Rates, measure_rates, precision
+from experiments.speed.limits import Limits, measure_limits
+from experiments.speed.peers import Peers, measure_peers, precision
 
 QUICK = (
     Grid(urns=(((10, 10), 10), ((3, 5, 4), 5)), batches=(1, 8), temperatures=(0.5, 2.0), rounds=2),
-    ClosedForms(rounds=1, many_groups=60, large_batch=4),
-    Rates(draws=10_000, batch=100, authors_batch=20, rounds=1, threads=1),
+    Limits(rounds=1, many_groups=60, large_batch=4),
+    Peers(draws=10_000, batch=100, authors_batch=20, rounds=1, threads=1),
 )
 
 
@@ -32,12 +32,12 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors(options.output):
         options.output.mkdir(parents=True, exist_ok=True)
         sampler = load_sampler(options.official) if options.official else None
-        grid_sizes, closed_sizes, rate_sizes = QUICK if options.quick else (Grid(), ClosedForms(), Rates())
+        grid_sizes, limit_sizes, peer_sizes = QUICK if options.quick else (Grid(), Limits(), Peers())
         facts = report.before_a_run()
         grid = measure_grid(grid_sizes, sampler, print)
-        closed = measure_closed_forms(closed_sizes, print)
+        limits = measure_limits(limit_sizes, print)
         device = measure_device_view(print)
-        rates, left_out = measure_rates(rate_sizes, sampler, print)
+        peers, left_out = measure_peers(peer_sizes, sampler, print)
         distances = {str(dtype)[6:]: precision(dtype) for dtype in (torch.float32, torch.float64)}
         worst = report.grid_in_words(grid)
         precise = ", ".join(f"{dtype} {distance:.1e}" for dtype, distance in distances.items())
@@ -45,12 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
             "benchmark": (
                 f"Beside others, and beside what was wanted\n{worst}\nOne thread for what is below a second. Largest "
                 f"total-variation distance of a conditional law from a float64 convolution: {precise}.",
-                pd.DataFrame([*report.grid_lines(grid), *rates, *closed]),
+                pd.DataFrame([*report.grid_lines(grid), *peers, *limits]),
             ),
             "grid": (f"Urns, batches, temperatures\n{worst}", grid),
             "device_view": (
                 "What a GPU would be asked\nKernels (ATen calls that are no views) and synchronisations of one call on "
-                "a pretended accelerator, sizes given as numbers, validation off; whether it compiles whole.",
+                "torch's meta device, sizes given as numbers, validation off; whether it compiles whole.",
                 device,
             ),
         }

@@ -1,11 +1,11 @@
 """Prepares the images of the weak-supervision experiment. An experiment does the same by itself when it needs them.
 
-  fetch          downloads mpi3d_toy, mpi3d_realistic or mpi3d_real (12.7 GB each) unless the file is there, checks it
-                 whole, and unpacks or halves it once where that is needed
-  render         renders mpi3d_sim at other positions than the 8 x 8 that come with the code (40: all 1,036,800 images,
-                 12.7 GB); needs the extra `renderer`
-  package        renders the planes of the default grid into the file that is shipped (for a change of the scene)
-  contact-sheet  draws <output>/<source>_contact_sheet.png and .pdf
+fetch          downloads mpi3d_toy, mpi3d_realistic or mpi3d_real (12.7 GB each) unless the file is there, checks it
+               whole, and unpacks or halves it once where that is needed
+render         renders mpi3d_sim at other positions than the 8 x 8 that come with the code (40: all 1,036,800 images,
+               12.7 GB); needs the extra `renderer`
+package        renders the planes of the default grid into the file that is shipped (for a change of the scene)
+contact-sheet  draws <output>/<source>_contact_sheet.png and .pdf
 """
 
 from __future__ import annotations

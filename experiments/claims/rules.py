@@ -69,25 +69,28 @@ class Claim:
 
     Attributes:
         measurement: What was measured.
-        place: Where it stands, such as "Section 5.2, Figure 2".
-        claim: The claim, in our words.
-        paper: What the paper reports, or "not legible".
-        measured: What was measured here, in words.
         outcome: On what was run here: "holds", "close", "fails" or "not judged".
         verdict: On the paper's claim: "reproduced", "close", "not reproduced" or "not comparable".
         reason: Why it is not comparable or not reproduced, else empty.
+        place: Where it stands, such as "Section 5.2, Figure 2".
+        claim: The claim, in our words.
+        paper: What the paper reports, or "not legible".
         provenance: Of the numbers; None where there are none.
     """
 
     measurement: Measurement
-    place: str
-    claim: str
-    paper: str
-    measured: str
     outcome: str
     verdict: str
     reason: str
+    place: str
+    claim: str
+    paper: str
     provenance: Provenance | None
+
+    @property
+    def measured(self) -> str:
+        """What was measured here, in words."""
+        return self.measurement.text or self.measurement.missing
 
     @property
     def is_ours(self) -> bool:
@@ -126,28 +129,15 @@ def judge(measured: Measurement) -> Claim:
     place = rule["place"].format(**measured.fills)
     outcome = outcome_of(rule, measured)
     reason = measured.missing or not_comparable(rule, measured.block)
-    if outcome == NOT_JUDGED:
-        verdict = NOT_COMPARABLE
-    elif place.startswith("ours"):
-        verdict = outcome
-    else:
-        verdict = NOT_COMPARABLE if reason else _VERDICTS[outcome]
+    ours = place.startswith("ours") and outcome != NOT_JUDGED
+    verdict = outcome if ours else NOT_COMPARABLE if reason or outcome == NOT_JUDGED else _VERDICTS[outcome]
     if outcome == FAILS and rule.get("why"):
         reason = f"{reason}; {rule['why']}" if reason else rule["why"]
     origin = measured.origin
     if origin is None and measured.lines is not None and len(measured.lines):
         origin = provenance_of(measured.lines, measured.source)
-    return Claim(
-        measured,
-        place=place,
-        claim=rule["claim"].format(**measured.fills),
-        paper=measured.paper or rule.get("paper") or NOTHING,
-        measured=measured.text or measured.missing,
-        outcome=outcome,
-        verdict=verdict,
-        reason=reason,
-        provenance=origin,
-    )
+    paper = measured.paper or rule.get("paper") or NOTHING
+    return Claim(measured, outcome, verdict, reason, place, rule["claim"].format(**measured.fills), paper, origin)
 
 
 def outcome_of(rule: Mapping[str, Any], measured: Measurement) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from experiments.claims.clustering import clustering
-from experiments.claims.kolmogorov_smirnov import kolmogorov_smirnov
 from experiments.claims.rules import NOT_COMPARABLE, NOT_JUDGED, Claim, Measurement, judge, read_rules, rule_in_words
-from experiments.claims.urn import urn
+from experiments.claims.sampling import kolmogorov_smirnov, urn
 from experiments.claims.weak_supervision import weak_supervision
 from experiments.claims.weak_supervision_studies import weak_supervision_studies
 from experiments.results import PROFILES, read_left_out
@@ -92,7 +92,7 @@ def judge_by_room(metrics: Path) -> tuple[dict[str, list[Claim]], list[str]]:
 
 
 def judge_all(metrics: Path) -> tuple[list[Claim], list[str]]:
-    """Judges every claim of all rooms.
+    """The same, of all rooms in one list.
 
     Raises:
         ExperimentError: there is nothing to judge.
@@ -101,7 +101,7 @@ def judge_all(metrics: Path) -> tuple[list[Claim], list[str]]:
     if not any(claims.values()):
         reason = f" ({'; '.join(problems)})" if problems else ""
         raise ExperimentError(f"{metrics} holds no metrics of {', '.join(ROOMS)}{reason}")
-    return [one for some in claims.values() for one in some], problems
+    return list(chain(*claims.values())), problems
 
 
 def claims_markdown(claims: Sequence[Claim], left_out: Sequence[str] = ()) -> str:

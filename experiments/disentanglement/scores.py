@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ log = logging.getLogger("experiments")
 
 OFFICIAL_SAMPLES = 10_000  # to fit on; half as many to score on
 BATCH = 64  # images behind one example of the BetaVAE and FactorVAE scores
+DCI = ("disentanglement", "completeness", "informativeness_test")
 MINIMUM_SAMPLES = 20  # fewer might not show every factor changing
 
 
@@ -46,22 +48,50 @@ def disentanglement_scores(
         ExperimentError: disentanglement_lib is not installed.
     """
     metrics = load_metrics()
-    computations: list[tuple[Callable[..., dict[str, float]], int]] = [
-        (_beta_vae, num_samples),
-        (_factor_vae, num_samples),
-        (_mig, num_samples),
-        (_sap, num_samples),
-        (_modularity, num_samples),
-        (_dci, dci_samples),
+    fit, half = {"num_train": num_samples}, num_samples // 2
+    # What computes it, our name of a score -> the library's, and settings.
+    calls: list[tuple[Callable[..., dict[str, float]], dict[str, str], dict[str, Any]]] = [
+        (
+            metrics.beta_vae.compute_beta_vae_sklearn,
+            {"beta_vae": "eval_accuracy"},
+            {**fit, "num_eval": half, "batch_size": BATCH},
+        ),
+        (
+            metrics.factor_vae.compute_factor_vae,
+            {"factor_vae": "eval_accuracy"},
+            {**fit, "num_eval": half, "batch_size": BATCH, "num_variance_estimate": num_samples},
+        ),
+        (metrics.mig.compute_mig, {"mig": "discrete_mig"}, fit),
+        (
+            metrics.sap_score.compute_sap,
+            {"sap": "SAP_score"},
+            {**fit, "num_test": half, "continuous_factors": False},
+        ),
+        (partial(modularity, metrics), {"modularity": "modularity_score"}, fit),
+        (
+            metrics.dci.compute_dci,
+            {f"dci_{name.removesuffix('_test')}": name for name in DCI},
+            {"num_train": dci_samples, "num_test": dci_samples // 2, "batch_size": BATCH},
+        ),
     ]
     lines: list[dict[str, Any]] = []
-    for stream, (compute, samples) in enumerate(computations):
+    for stream, (compute, names, settings) in enumerate(calls):
         started = time.perf_counter()
         with _library_call(derive_seed(seed, stream)) as random_state:
-            values = compute(metrics, data, random_state, samples)
-        log.info("  %s: %.0f s", ", ".join(values), time.perf_counter() - started)
-        lines += [{"score": score, "value": float(value), "samples": samples} for score, value in values.items()]
+            values = compute(data, data.represent, random_state, **settings)
+        log.info("  %s: %.0f s", ", ".join(names), time.perf_counter() - started)
+        samples = settings["num_train"]
+        lines += [{"score": ours, "value": float(values[name]), "samples": samples} for ours, name in names.items()]
     return pd.DataFrame(lines)
+
+
+def modularity(
+    metrics: Metrics, data: GridRepresentations, represent: Any, random_state: np.random.RandomState, num_train: int
+) -> dict[str, float]:
+    """Modularity without the explicitness that the library computes along with it, which a constant latent breaks."""
+    means, factors = metrics.utils.generate_batch_factor_code(data, represent, num_train, random_state, BATCH)
+    information = metrics.utils.discrete_mutual_info(metrics.utils.make_discretizer(means), factors)
+    return {"modularity_score": metrics.modularity_explicitness.modularity(information)}
 
 
 @contextmanager
@@ -84,64 +114,3 @@ def _library_call(seed: int) -> Iterator[np.random.RandomState]:
     finally:
         np.random.set_state(before)  # noqa: NPY002
         library_log.setLevel(level)
-
-
-def _beta_vae(
-    metrics: Metrics, data: GridRepresentations, random_state: np.random.RandomState, samples: int
-) -> dict[str, float]:
-    scores = metrics.beta_vae.compute_beta_vae_sklearn(
-        data, data.represent, random_state, batch_size=BATCH, num_train=samples, num_eval=samples // 2
-    )
-    return {"beta_vae": scores["eval_accuracy"]}
-
-
-def _factor_vae(
-    metrics: Metrics, data: GridRepresentations, random_state: np.random.RandomState, samples: int
-) -> dict[str, float]:
-    scores = metrics.factor_vae.compute_factor_vae(
-        data,
-        data.represent,
-        random_state,
-        batch_size=BATCH,
-        num_train=samples,
-        num_eval=samples // 2,
-        num_variance_estimate=samples,
-    )
-    return {"factor_vae": scores["eval_accuracy"]}
-
-
-def _mig(
-    metrics: Metrics, data: GridRepresentations, random_state: np.random.RandomState, samples: int
-) -> dict[str, float]:
-    return {"mig": metrics.mig.compute_mig(data, data.represent, random_state, num_train=samples)["discrete_mig"]}
-
-
-def _sap(
-    metrics: Metrics, data: GridRepresentations, random_state: np.random.RandomState, samples: int
-) -> dict[str, float]:
-    scores = metrics.sap_score.compute_sap(
-        data, data.represent, random_state, num_train=samples, num_test=samples // 2, continuous_factors=False
-    )
-    return {"sap": scores["SAP_score"]}
-
-
-def _modularity(
-    metrics: Metrics, data: GridRepresentations, random_state: np.random.RandomState, samples: int
-) -> dict[str, float]:
-    """Modularity without the explicitness that the library computes along with it, which a constant latent breaks."""
-    means, factors = metrics.utils.generate_batch_factor_code(data, data.represent, samples, random_state, BATCH)
-    information = metrics.utils.discrete_mutual_info(metrics.utils.make_discretizer(means), factors)
-    return {"modularity": metrics.modularity_explicitness.modularity(information)}
-
-
-def _dci(
-    metrics: Metrics, data: GridRepresentations, random_state: np.random.RandomState, samples: int
-) -> dict[str, float]:
-    scores = metrics.dci.compute_dci(
-        data, data.represent, random_state, num_train=samples, num_test=samples // 2, batch_size=BATCH
-    )
-    return {
-        "dci_disentanglement": scores["disentanglement"],
-        "dci_completeness": scores["completeness"],
-        "dci_informativeness": scores["informativeness_test"],
-    }

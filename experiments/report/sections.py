@@ -20,7 +20,7 @@ from experiments.report.plots import count_chart, distance_chart, weights_chart
 from experiments.report.section import Inputs, Section
 from experiments.results import provenance_of, read_paper
 from experiments.settings import ExperimentError
-from experiments.speed.tables import benchmark_provenance, comparison_table
+from experiments.speed.tables import benchmark_provenance, committed_table
 from experiments.urn import tables as urn_tables
 from experiments.weak_supervision import blocks as weak_blocks
 from experiments.weak_supervision.ablation import ablation_table
@@ -184,7 +184,7 @@ def _speed(inputs: Inputs) -> Section:
         "benchmark": "The distribution beside the authors' code, BiasedUrn and NumPy",
         "clustering": "Training of the clustering model beside a plain loop, and several seeds at once",
     }.items():
-        section.add(name, partial(comparison_table, inputs.benchmark, name, title))
+        section.add(name, partial(committed_table, inputs.benchmark, name, title))
     return section
 
 

@@ -9,6 +9,7 @@ import resource
 import statistics
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,18 @@ def in_turns(
         shortest: Seconds that a turn takes at least.
         threads: Of torch.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
     for call in sides.values():
         call()
+    return alternate({name: partial(seconds_of, call, shortest, threads) for name, call in sides.items()}, rounds)
+
+
+def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What every side gives in every round; there and back again."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
-            seconds[name].append(seconds_of(sides[name], shortest, threads))
-    return seconds
+            found[name].append(sides[name]())
+    return found
 
 
 def median_ratio(theirs: list[float], ours: list[float]) -> float:
@@ -61,11 +67,23 @@ def comparison(
     return line | {"target": target, "reached": reached, "note": note}
 
 
-def in_words(line: Mapping[str, Any]) -> str:
-    """A comparison in one line."""
-    wanted = f" (to reach {line['target']}: {line['reached']})" if line["target"] else ""
-    beside = f"{line['other_side']} {line['other']:,.4g}, " if line["other_side"] else ""
-    return f"{line['work']}: {line['ours']:,.4g} {line['unit']}, {beside}ratio {line['ratio']:.3g}{wanted}"
+class Comparisons:
+    """Collects lines of ``benchmark.csv``, and says each as it is measured.
+
+    Args:
+        log: Takes a line in words.
+    """
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self._log = log
+
+    def add(self, work: str, ours: float, unit: str, beside: str, other: float, ratio: float, target: str) -> None:
+        """Adds a ``comparison``."""
+        line = comparison(work, ours, unit, beside, other, ratio, target)
+        self.lines.append(line)
+        numbers = f"{ours:,.4g} {unit}, {beside} {other:,.4g}, ratio {ratio:.3g}"
+        self._log(f"{work}: {numbers} (to reach {target}: {line['reached']})")
 
 
 def peak_memory_mib() -> float:

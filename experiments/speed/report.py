@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from experiments.environment import environment_facts
 from experiments.figures import COLOURS, MARKERS, add_caption, draw
 from experiments.speed.measure import comparison
+from experiments.speed.tables import benchmark_table
 from experiments.store import write_atomically
 
 
@@ -39,20 +40,6 @@ def place(facts: Mapping[str, Any]) -> str:
     return f"{facts['device']}, {facts['cores']} cores, {versions}, {facts['date']}.{load}"
 
 
-def cell(value: Any) -> str:
-    """A number with three digits, or text as it is."""
-    if isinstance(value, float):
-        return "-" if pd.isna(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return str(value)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The table in Markdown."""
-    lines = [list(table.columns), ["---"] * len(table.columns)]
-    lines += [[cell(value) for value in line] for line in table.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def grid_in_words(grid: pd.DataFrame) -> str:
     """Smallest and median ratio first, then memory and what a higher temperature costs."""
     by_temperature = grid.pivot_table(index=["urn", "batch"], columns="temperature", values="ours_ms", sort=False)
@@ -60,10 +47,9 @@ def grid_in_words(grid: pd.DataFrame) -> str:
     text = ""
     if "ratio" in grid:
         worst, best = grid.loc[grid["ratio"].idxmin()], grid.loc[grid["ratio"].idxmax()]
-        names = [f"{line.urn}, batch {line.batch}, temperature {line.temperature:g}" for line in (worst, best)]
         below = int((grid["ratio"] < 2).sum())
-        text += f"**Slowest cell: {worst.ratio:.2f} times as fast as the authors' code** ({names[0]}); "
-        text += f"median {grid['ratio'].median():.1f}, best {best.ratio:.1f} ({names[1]}); "
+        text += f"**Slowest cell: {worst.ratio:.2f} times as fast as the authors' code** ({_cell_in_words(worst)}); "
+        text += f"median {grid['ratio'].median():.1f}, best {best.ratio:.1f} ({_cell_in_words(best)}); "
         text += f"{below} of {len(grid)} cells below 2. "
         more = grid[grid["ours_mib"] > grid["authors_mib"] + 0.5]
         text += f"More memory than theirs (by over 0.5 MiB) in {len(more)} cells. "
@@ -74,21 +60,18 @@ def grid_lines(grid: pd.DataFrame) -> list[dict[str, Any]]:
     """Smallest and median ratio of the grid as comparisons; none without the authors' side."""
     if "ratio" not in grid:
         return []
-    worst = grid.loc[grid["ratio"].idxmin()]
-    middle = grid.loc[(grid["ratio"] - grid["ratio"].median()).abs().idxmin()]
-    return [
-        comparison(
-            f"selection masks, forward + backward, {name} of {len(grid)} cells",
-            line["ours_ms"],
-            "ms",
-            "authors' code",
-            line["authors_ms"],
-            line["ratio"],
-            target,
-            f"{line['urn']}, batch {line['batch']}, temperature {line['temperature']:g}; times as fast",
-        )
-        for name, line, target in (("slowest", worst, ">= 2"), ("median", middle, ">= 4"))
-    ]
+    lines = []
+    for name, ratio, target in (("slowest", grid["ratio"].min(), ">= 2"), ("median", grid["ratio"].median(), ">= 4")):
+        line = grid.loc[(grid["ratio"] - ratio).abs().idxmin()]
+        work = f"selection masks, forward + backward, {name} of {len(grid)} cells"
+        note = f"{_cell_in_words(line)}; times as fast"
+        numbers = line["ours_ms"], "ms", "authors' code", line["authors_ms"], line["ratio"]
+        lines.append(comparison(work, *numbers, target, note))
+    return lines
+
+
+def _cell_in_words(line: pd.Series) -> str:
+    return f"{line['urn']}, batch {line['batch']}, temperature {line['temperature']:g}"
 
 
 def ratio_figure(grid: pd.DataFrame) -> Figure:
@@ -136,7 +119,8 @@ def write(
     for name, (text, table) in sections.items():
         paths.append(output / f"{name}.csv")
         write_atomically(paths[-1], table.to_csv(index=False, lineterminator="\n"))
-        parts.append(f"## {text.partition(chr(10))[0]}\n\n{text.partition(chr(10))[2].strip()}\n\n{markdown(table)}")
+        heading, _, words = text.partition("\n")
+        parts.append(f"## {heading}\n\n{benchmark_table(words.strip(), table).markdown()}")
     if left_out:
         parts.append("Not measured: " + "; ".join(left_out) + ".\n")
     for suffix, text in (("md", "\n".join(parts)), ("json", json.dumps({"environment": dict(facts)}, indent=2) + "\n")):

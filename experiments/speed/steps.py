@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import torch
 from experiments.configuration import compose, resolve
 from experiments.context import RunContext
 from experiments.settings import PositiveInt, build, settings
+from experiments.speed.measure import alternate
 from experiments.store import RunDirectory
 from experiments.tracking import Tracker
 from experiments.training import ChunkedTraining
@@ -39,8 +41,8 @@ class Steps:
         digits: A step of the clustering.
         steps: Timed per side and round.
         rounds: How often every side has its turn.
-        threads: Of torch.
         accelerator: ``cpu`` or ``gpu``.
+        graph: Whether steps are taken through a CUDA graph.
     """
 
     image_size: PositiveInt = 64
@@ -48,8 +50,8 @@ class Steps:
     digits: PositiveInt = 128
     steps: PositiveInt = 20
     rounds: PositiveInt = 7
-    threads: PositiveInt = 1
     accelerator: str = "cpu"
+    graph: bool = False
 
 
 class Side(NamedTuple):
@@ -87,7 +89,7 @@ class Clock(pl.Callback):
 
 
 def _composed(sizes: Steps, *overrides: str) -> dict[str, Any]:
-    return resolve(compose(*overrides, f"trainer={sizes.accelerator}"))
+    return resolve(compose(*overrides, f"trainer={sizes.accelerator}", f"trainer.graph={str(sizes.graph).lower()}"))
 
 
 def pair_side(method: str, sizes: Steps) -> Side:
@@ -113,34 +115,34 @@ def pair_side(method: str, sizes: Steps) -> Side:
     return Side(module, module.loader, plain["trainer"], epochs=1)
 
 
-def digit_side(prior: str, sizes: Steps) -> Side:
-    """A prior on the 5,000 digits, from an untrained VaDE: a step takes as long."""
+def digit_side(prior: str, sizes: Steps, folder: Path) -> Side:
+    """A prior on the 5,000 digits, from an untrained VaDE: a step takes as long; ``folder`` is for its files."""
     settings_of_run = f"experiment.training.batch_size={sizes.digits}", "experiment.training.max_epochs=2"
     plain = _composed(sizes, "experiment=clustering", f"prior={prior}", "version=full", *settings_of_run)
     from experiments.clustering.training import VaDETraining
 
     experiment = build(plain["experiment"])
     splits = experiment.data.load(Path(plain["data_directory"]), experiment.prior.num_clusters)
-    folder = Path(tempfile.mkdtemp())
-    context = RunContext(0, RunDirectory(folder, "speed", "run"), Tracker(None), plain["trainer"])
-    vade = experiment.pretraining.vade(context, experiment.prior.num_clusters)
+    vade = experiment.pretraining.vade(_context(folder, plain["trainer"]), experiment.prior.num_clusters)
     vade.prior = experiment.prior
     module = VaDETraining(vade=vade, splits=splits, settings=experiment.training, noise_seed=0)
     return Side(module, lambda: module.chunks(0), plain["trainer"], epochs=2)  # the first warms up
 
 
-def turn(side: Side) -> float:
-    """Seconds per step of the last epoch of a side."""
+def _context(folder: Path, trainer: Mapping[str, Any]) -> RunContext:
+    run = RunDirectory(folder, "speed", "run")
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    return RunContext(0, run, Tracker(None), trainer)
+
+
+def turn(side: Side, folder: Path) -> float:
+    """Seconds per step of the last epoch of a side, whose checkpoints go to a folder."""
     clock = Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunDirectory(Path(folder), "speed", "run")
-        run.checkpoints.mkdir(parents=True)
-        context = RunContext(0, run, Tracker(None), side.trainer)
-        side.training.steps_taken = 0
-        trainer = context.trainer(max_epochs=side.epochs, callbacks=[clock])
-        trainer.fit(side.training, side.loader())
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+    side.training.steps_taken = 0
+    trainer = _context(folder, side.trainer).trainer(max_epochs=side.epochs, callbacks=[clock])
+    trainer.fit(side.training, side.loader())
+    if trainer.interrupted:
+        raise KeyboardInterrupt
     torch.use_deterministic_algorithms(False)  # Lightning's trainer sets it for the process
     return clock.seconds_per_step()
 
@@ -157,15 +159,14 @@ def measure_steps(room: str, sizes: Steps, log: Callable[[str], None]) -> pd.Dat
         A line per side with ``side``, ``size`` (pixels), ``batch``, ``seconds_per_step`` (median over the rounds),
         ``ratio`` to the first side (median of the rounds' ratios), and the lowest and highest of these.
     """
-    torch.set_num_threads(sizes.threads)
-    if room == "weak_supervision":
-        sides, size, batch = {name: pair_side(name, sizes) for name in METHODS}, sizes.image_size, sizes.pairs
-    else:
-        sides, size, batch = {name: digit_side(name, sizes) for name in PRIORS}, 28, sizes.digits
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(sizes.rounds):
-        for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
-            seconds[name].append(turn(sides[name]))
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if room == "weak_supervision":
+            sides, size, batch = {one: pair_side(one, sizes) for one in METHODS}, sizes.image_size, sizes.pairs
+        else:
+            sides, size, batch = {one: digit_side(one, sizes, folder) for one in PRIORS}, 28, sizes.digits
+        seconds = alternate({one: partial(turn, side, folder) for one, side in sides.items()}, sizes.rounds)
     first = next(iter(sides))
     lines = []
     for name, values in seconds.items():

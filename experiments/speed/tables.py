@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from experiments.settings import ExperimentError
 from experiments.tables import NOTHING, Table
 
 PRECISE_FROM = 100.0  # values from here on are written without decimals
+HEADINGS = {"other_side": "beside", "other": "theirs", "target": "to reach"}
 
 
 def benchmark_provenance(path: Path, data: str = "drawn", seconds: str = UNKNOWN) -> Provenance:
@@ -43,8 +45,8 @@ def benchmark_provenance(path: Path, data: str = "drawn", seconds: str = UNKNOWN
         raise ExperimentError(f"{path} can't be read as a benchmark ({type(error).__name__}): run it again") from None
 
 
-def comparison_table(folder: Path, name: str, title: str) -> Table:
-    """One line per comparison of a benchmark.
+def committed_table(folder: Path, name: str, title: str) -> Table:
+    """A benchmark as it stands, with its columns.
 
     Args:
         folder: Folder of ``<name>.csv`` and ``<name>.json``.
@@ -58,19 +60,24 @@ def comparison_table(folder: Path, name: str, title: str) -> Table:
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise ExperimentError(f"{path} does not exist: run the benchmark first")
-    lines = pd.read_csv(path)
-    texts = ["target", "reached", "note"]
-    lines[texts] = lines[texts].astype(object).fillna("")
-    rows = []
-    for line in lines.to_dict("records"):
-        work = f"{line['prior']}: {line['work']}" if "prior" in line else line["work"]
-        numbers = [_number(line["ours"]), line["other_side"], _number(line["other"]), line["unit"]]
-        rows.append([work, *numbers, _number(line["ratio"]), *(str(line[text]) for text in texts)])
-    header = ["work", "ours", "beside", "theirs", "unit", "ratio", "to reach", "reached", "note"]
-    return Table(title, header, rows, [made] * len(rows))
+    try:
+        lines = pd.read_csv(path).dropna(axis="columns", how="all")
+    except ValueError as error:
+        raise ExperimentError(f"{path} can't be read ({error}): run the benchmark again") from None
+    table = benchmark_table(title, lines)
+    return Table(table.title, table.header, table.rows, [made] * len(lines))
 
 
-def _number(value: float) -> str:
+def benchmark_table(title: str, lines: pd.DataFrame) -> Table:
+    """Columns of numbers with three digits, and of text; the first names the line."""
+    header = [HEADINGS.get(name) or name.replace("_", " ") for name in lines]
+    rows = [[_text(value) for value in line] for line in lines.itertuples(index=False)]
+    return Table(title, header, rows, text=True)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if pd.isna(value):
         return NOTHING
     return f"{value:,.0f}" if abs(value) >= PRECISE_FROM else f"{value:.3g}"

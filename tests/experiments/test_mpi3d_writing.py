@@ -116,9 +116,7 @@ def test_time_disk_and_memory_are_stated_before(tmp_path: Path, caplog: pytest.L
     caplog.set_level(logging.INFO)
     finish(tmp_path / "images.npy")
     path = tmp_path / "images.npy"
-    assert caplog.messages == [
-        f"sampling: 23 of 23 images to {path} (about 2 s, 1.1 kB on the disk, 1.0 MB of memory)"
-    ]
+    assert caplog.messages == [f"sampling: 23 of 23 images to {path} (about 2 s, 1.1 kB on the disk, 1.0 MB of memory)"]
 
 
 @pytest.mark.parametrize("later", [0, 10**18])

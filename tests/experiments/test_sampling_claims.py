@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.claims.kolmogorov_smirnov import chance, family_wise, rejections
 from experiments.claims.rules import judge
-from experiments.claims.urn import urn
+from experiments.claims.sampling import chance, family_wise, rejections, urn
 
 ORIGIN = {"changes": "", "profile": "paper", "seed": 0, "run_id": "1", "dirty": False, "seconds": 1.0}
 ORIGIN |= {"commit": "123456789012", "device": "d", "torch": "2.0"}

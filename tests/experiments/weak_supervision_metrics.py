@@ -151,9 +151,7 @@ def write_ablations(
             _append(folder, "weak_supervision_history", origin, history)
 
 
-def write_scores(
-    folder: Path, profile: str = "quick", data: str = "mpi3d_sim", seeds: Iterable[int] = (0, 1)
-) -> None:
+def write_scores(folder: Path, profile: str = "quick", data: str = "mpi3d_sim", seeds: Iterable[int] = (0, 1)) -> None:
     """Adds disentanglement scores of four methods; the value of seed s is s/100 above (k + method's number) / 20."""
     for number, method in enumerate(("label_vae", "ada_vae", "hgvae", "evidence_hgvae")):
         for shared in SHARED:

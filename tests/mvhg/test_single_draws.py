@@ -36,19 +36,49 @@ def test_single_draws_are_those_of_the_general_way(
     law = HARD(temperature, n, sizes, log_weights=point)
     if law._single_urn(None) is None:
         pytest.skip("too many urns of this size")
+    (single, general), _ = both_ways(sizes, n, point, temperature, g, monkeypatch)
+    for one, other in zip(single, general):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+def both_ways(
+    sizes: tuple[int, ...],
+    n: int,
+    point: torch.Tensor,
+    temperature: float,
+    g: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[list[tuple[torch.Tensor, ...]], float]:
+    """Draws by the same noise and their gradient, as single draws and the general way; and the gradient's scale."""
+    law = HARD(temperature, n, sizes, log_weights=point)
     noise = torch.rand(law.noise_shape(), dtype=torch.float64, generator=g)
     shapes = [part.shape for part in law.rsample_selection()]
     factors = [torch.randn(shape, dtype=torch.float64, generator=g) for shape in shapes]
     results = []
     for general in (False, True):
-        if general:
-            monkeypatch.setattr(HARD, "_single_urn", lambda self, noise: None)
-        leaf = point.clone().requires_grad_()
-        drawn = HARD(temperature, n, sizes, log_weights=leaf).rsample_selection(noise=noise)
-        sum((a * b).sum() for a, b in zip(drawn, factors)).backward()
-        results.append((*drawn, leaf.grad))
-    for single, general in zip(*results):
-        torch.testing.assert_close(single, general, rtol=1e-8, atol=1e-8)
+        with monkeypatch.context() as patch:
+            if general:
+                patch.setattr(HARD, "_single_urn", lambda self, noise: None)
+            leaf = point.clone().requires_grad_()
+            drawn = HARD(temperature, n, sizes, log_weights=leaf).rsample_selection(noise=noise)
+            sum((a * b).sum() for a, b in zip(drawn, factors)).backward()
+            results.append((*drawn, leaf.grad))
+    return results, max(float(results[1][-1].abs().max()), 1e-9)
+
+
+@pytest.mark.parametrize("largest, urns", [(5, 60), (40, 12)])
+def test_both_ways_have_one_derivative_at_the_edges(largest: int, urns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unequal groups, and totals up to nothing and everything: where a sum is out of reach in one order alone."""
+    g = generator(7)
+    for _ in range(urns):
+        groups = int(torch.randint(2, 7, (), generator=g))
+        sizes = tuple(torch.randint(1, largest + 1, (groups,), generator=g).tolist())
+        n = int(torch.randint(0, sum(sizes) + 1, (), generator=g))
+        point = torch.randn(16, groups, dtype=torch.float64, generator=g)
+        assert HARD(0.5, n, sizes, log_weights=point)._single_urn(None) is not None
+        (single, general), scale = both_ways(sizes, n, point, 0.5, g, monkeypatch)
+        assert torch.equal(single[0], general[0]), (sizes, n)
+        assert float((single[-1] - general[-1]).abs().max()) <= 1e-9 * scale, (sizes, n)
 
 
 @pytest.mark.parametrize("sizes", [(3, 5), (3, 5, 4)])

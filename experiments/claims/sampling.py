@@ -1,4 +1,4 @@
-"""Measures the claims about the Kolmogorov-Smirnov tests (Section 5.1, Appendix C.1)."""
+"""Measures the claims about draws: Kolmogorov-Smirnov tests (Section 5.1, Appendix C.1), the urn (4.1, B.5.1)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ from scipy.stats import binom
 
 from experiments.claims.rules import Measurement
 from experiments.kolmogorov_smirnov.tables import read_tests
-from experiments.results import Block
+from experiments.results import Block, blocks, read_metrics
 
 SIGNIFICANCE = 0.05  # the paper's threshold, after Benjamini-Hochberg over the groups of an urn
 CHANCE_QUANTILE = 0.999  # of the number of rejections when every hypothesis is true
 FIGURES = {"weights": "Section 5.1, Figure 1", "draws": "Appendix C.1, Figure 9", "sizes": "Appendix C.1, Figure 10"}
+TRUTH = "expected_squared_loss_truth"
+# Rule of the urn -> estimator, column, and the column that it is divided by.
+URN: dict[str, tuple[str, str, str | None]] = {
+    "urn_weights": ("merged", "rmse", None),
+    "urn_loss": ("merged", "model_squared_loss", TRUTH),
+    # Section 4.1 says that other weights make up for the merging; they are then not those of the law.
+    "urn_importance": ("merged", "expected_squared_loss", TRUTH),
+    "urn_weights_exact": ("exact", "rmse", None),
+    "urn_loss_exact": ("exact", "model_squared_loss", TRUTH),
+    "urn_likelihood": ("maximum_likelihood", "rmse_standard_errors", None),
+}
 
 
 def kolmogorov_smirnov(metrics: Path) -> list[Measurement]:
@@ -80,3 +91,21 @@ def family_wise(truth: pd.DataFrame) -> Measurement:
 def _origin(part: pd.DataFrame) -> dict[str, Any]:
     files = [f"{experiment}_metrics.csv" for experiment in part["experiment"].unique()]
     return {"block": Block(part["profile"].iloc[0], "", part), "lines": part, "source": ", ".join(files)}
+
+
+def urn(metrics: Path) -> list[Measurement]:
+    """Appendix B.5.1: the largest profile, all its seeds; the worst data set decides."""
+    block = next(blocks(read_metrics(metrics, "urn_metrics")))
+    measured = []
+    for rule, (estimator, column, over) in URN.items():
+        part = block.lines[block.lines["estimator"] == estimator]
+        if part.empty:
+            measured.append(Measurement(rule, missing="no run"))
+            continue
+        worst = float((part[column] / part[over] if over else part[column]).max())
+        sets = f"the worst of {part['second_weight'].nunique()} data sets"
+        text = f"{worst:.3f}, {sets}"
+        if rule == "urn_likelihood":
+            text = f"{worst:.2f} standard errors, {sets} (error at most {part['rmse'].max():.3f})"
+        measured.append(Measurement(rule, text, [(worst, 1.0)], block, part, "urn_metrics.csv", short=f"{worst:.3g}"))
+    return measured

@@ -1,0 +1,113 @@
+"""Cells on a device: every method and prior with an interruption, and the paper's own runs as time allows."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.configuration import CONFIGS
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# In the order that decides most. mpi3d_sim on the positions that come with the code: the published files are 12.7 GB.
+_SIM = ("profile.weak_supervision.data=mpi3d_sim", "experiment.data.positions=8")
+PAPER_CELLS = (
+    *(
+        ("experiment=clustering", f"prior={prior}", "version=60")
+        for prior in ("uniform", "categorical", "hypergeometric")
+    ),
+    *(("experiment=weak_supervision", "method=hgvae", f"shared={shared}", *_SIM) for shared in (3, 5)),
+    *(("experiment=weak_supervision", f"method={method}", "shared=3", *_SIM) for method in ("label_vae", "ada_vae")),
+)
+
+
+def small_cells() -> list[tuple[str, ...]]:
+    """Every method and every prior."""
+    methods, priors = (sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")) for group in ("method", "prior"))
+    pairs = [("experiment=weak_supervision", f"method={method}", "shared=3") for method in methods]
+    return [*pairs, *(("experiment=clustering", f"prior={prior}", "version=60") for prior in priors)]
+
+
+def run_cell(
+    cell: tuple[str, ...], settings: list[str], log: Path, seconds: float, until: Callable[[], bool] = lambda: False
+) -> int | None:
+    """Runs one cell, and ends it by SIGTERM after some seconds or when something has happened.
+
+    Args:
+        cell: experiment and axes.
+        settings: further overrides.
+        log: file that takes what it prints.
+        seconds: at most.
+        until: asked twenty times a second.
+
+    Returns:
+        Its exit status; None where it was ended.
+    """
+    command = [sys.executable, "-m", "experiments.run", *cell, *settings, "logger=disabled"]
+    end, ended = time.monotonic() + seconds, False
+    with log.open("a") as file:
+        process = subprocess.Popen(command, cwd=CHECKOUT, stdout=file, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            if not ended and (time.monotonic() > end or until()):
+                ended = True
+                process.send_signal(signal.SIGTERM)
+            elif time.monotonic() > end + 20:
+                process.kill()
+            time.sleep(0.05)
+    return None if ended else process.returncode
+
+
+def interrupted_cells(accelerator: str, folder: Path, cells: list[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    """Runs every cell in the smoke profile, ended once it has a checkpoint, and again to its end.
+
+    Yields:
+        A line per cell with ``work``, ``passed`` and ``figure``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, cell in enumerate(cells):
+        results = folder / f"cell_{number}"
+        log, runs = folder / f"cell_{number}.txt", results / "runs"
+        settings = [f"trainer={accelerator}", "profile=smoke", f"results={results}"]
+        start = time.monotonic()
+        first = run_cell(cell, settings, log, 120, lambda runs=runs: any(runs.rglob("last.ckpt")))  # type: ignore[misc]
+        status = first if first is not None else run_cell(cell, settings, log, 120)
+        figure = f"{time.monotonic() - start:.0f} s, " + (
+            "too quick to be interrupted" if first is not None else "interrupted at its first checkpoint"
+        )
+        if status != 0:
+            figure += f", failed: {last_line(log)}"
+        yield {"work": " ".join(cell), "passed": status == 0, "figure": figure}
+
+
+def paper_cells(
+    accelerator: str, results: Path, cells: Sequence[tuple[str, ...]], seconds: float, profile: str = "paper"
+) -> Iterator[dict[str, Any]]:
+    """Trains cells one after the other while time is left; what is interrupted goes on the next time.
+
+    Yields:
+        A line per cell with ``work``, ``passed`` and ``figure``.
+    """
+    end = time.monotonic() + seconds
+    results.mkdir(parents=True, exist_ok=True)
+    for cell in cells:
+        left = end - time.monotonic()
+        if left < 5:
+            return
+        log = results / "paper_cells.txt"
+        status = run_cell(cell, [f"trainer={accelerator}", f"profile={profile}", f"results={results}"], log, left)
+        words = "interrupted; the same command goes on" if status is None else "finished" if status == 0 else "failed: "
+        yield {
+            "work": " ".join(cell),
+            "passed": status in (0, None),
+            "figure": words + (last_line(log) if words == "failed: " else ""),
+        }
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

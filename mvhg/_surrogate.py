@@ -1,0 +1,94 @@
+"""What straight-through draws have in common: their three forms, and what a loss gains by each count."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Entries of a table of all possible draws that is kept.
+_MOST_KEPT = 1 << 18
+
+
+class Forms:
+    """The three forms of every possible draw of an urn, one a row; kept if there are few."""
+
+    def __init__(self, counts: Tensor, ladder: Tensor) -> None:
+        """Of whole counts, int64 [R, c], and the numbers 0..M."""
+        self.counts, self.ladder = counts, ladder
+        self._kept: dict[torch.dtype, tuple[Tensor, Any, Any]] = {}
+        self._few = 2 * counts.numel() * len(ladder) <= _MOST_KEPT
+
+    def at(self, rows: Tensor, shape: torch.Size, dtype: torch.dtype, selected: bool) -> tuple[Tensor, Any, Any]:
+        """As ``forms_of``, of the counts in ``rows``, int64 [B]; ``shape`` is that of the counts wanted."""
+        if not self._few:
+            return forms_of(self.counts.index_select(0, rows).view(shape), self.ladder, dtype, selected)
+        kept = self._kept.get(dtype)
+        if kept is None:
+            with torch.inference_mode(False), torch.no_grad():
+                kept = self._kept[dtype] = forms_of(self.counts, self.ladder, dtype, True)
+        drawn = [form.index_select(0, rows) for form in (kept if selected else kept[:1])]
+        if len(shape) != 2:
+            drawn = [form.view(*shape, *form.shape[2:]) for form in drawn]
+        return (drawn[0], drawn[1], drawn[2]) if selected else (drawn[0], None, None)
+
+
+def forms_of(counts: Tensor, ladder: Tensor, dtype: torch.dtype, selected: bool) -> tuple[Tensor, Any, Any]:
+    """Counts [..., c], and if ``selected`` one-hot vectors [..., c, M + 1] and prefix masks [..., c, M]; in ``dtype``.
+
+    Args:
+        counts: whole numbers [..., c].
+        ladder: 0..M.
+        dtype: of the results.
+        selected: None stands for the vectors otherwise.
+    """
+    number = counts.to(dtype)
+    if not selected:
+        return number, None, None
+    counts = counts.unsqueeze(-1)
+    return number, (counts == ladder).to(dtype), (counts > ladder[:-1]).to(dtype)
+
+
+def values_of_counts(
+    counts_grad: Tensor | None, one_hot_grad: Tensor | None, mask_grad: Tensor | None, ladder: Tensor
+) -> Tensor | None:
+    """What the loss gains, to first order and up to a constant, if a group's count is 0..M: [..., c, M + 1] or None."""
+    values: Any = None
+    if mask_grad is not None:
+        values = mask_grad.new_zeros(*mask_grad.shape[:-1], len(ladder))
+        torch.cumsum(mask_grad, -1, out=values[..., 1:])
+    if one_hot_grad is not None:
+        values = one_hot_grad if values is None else values.add_(one_hot_grad)
+    if counts_grad is not None:
+        values = counts_grad.unsqueeze(-1) * ladder if values is None else values + counts_grad.unsqueeze(-1) * ladder
+    return values
+
+
+def rises(around: Tensor, dim: int) -> Tensor:
+    """Derivative in s of log-weights T(s + 1), T(s), ..., T(s - k) along ``dim``, -inf where s is out of reach.
+
+    Central differences, one-sided at the ends of what is in reach; in ``dim`` two fewer.
+    """
+    rise = -around.diff(dim=dim)
+    known = rise.isfinite()
+    rise = torch.where(known, rise, 0.0)
+    length = rise.shape[dim] - 1
+    before, after = rise.narrow(dim, 0, length), rise.narrow(dim, 1, length)
+    known = known.to(rise.dtype)
+    return (before + after) / (known.narrow(dim, 0, length) + known.narrow(dim, 1, length)).clamp_(min=1)
+
+
+def neighbours(counts: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The counts beside each one within 0..size, and the factors that make a mean difference of what stands there.
+
+    Returns:
+        int64 [..., 2], and float64 [..., 2].
+    """
+    ends = torch.stack([(counts - 1).clamp(min=0), torch.minimum(counts + 1, size)], -1)
+    gap = (ends[..., 1:] - ends[..., :1]).clamp(min=1)
+    return ends, torch.tensor([-1.0, 1.0], dtype=torch.float64) / gap
+
+
+def through_softmax(gains: Tensor, soft: Tensor) -> Tensor:
+    """Gradient in log-weights [X, B], over the inverse temperature, of what is gained by each count of a softmax."""
+    grad = gains * soft
+    return grad.addcmul_(soft, grad.sum(0), value=-1)

@@ -1,0 +1,250 @@
+"""The interface of the paper's authors, so that code written for their package runs on this one.
+
+``from mvhg.pt_fmvhg import MVHG`` takes the arguments and gives the shapes of github.com/thomassutter/mvhg. New code is
+better served by ``MultivariateHypergeometricStraightThrough``, whose results are tensors instead of lists.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mvhg.distribution import MultivariateHypergeometric
+from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
+
+
+class MVHG(nn.Module):
+    """Differentiable draws of group sizes, called and answering as the authors' module of the same name.
+
+    Differences from theirs: the law is exact unless ``conditionals="merged"``; ``hard=False`` gives soft counts that
+    sum to n; without noise the result is the same at every call; results are on the device of ``log_w_all``; the random
+    order of the groups follows torch's seed; impossible counts have probability 0 and send no gradient.
+
+    Args:
+        device: accepted for compatibility and not used: the inputs' device counts.
+        eps: accepted for compatibility and not used: nothing is padded.
+        conditionals: ``"exact"``, or ``"merged"`` for the authors' approximation (paper Eq. 3).
+
+    Raises:
+        ValueError: for other conditionals.
+    """
+
+    def __init__(self, device: Any = None, eps: float | None = None, conditionals: str = "exact") -> None:
+        super().__init__()
+        if conditionals not in ("exact", "merged"):
+            raise ValueError(f"conditionals must be 'exact' or 'merged', got {conditionals!r}")
+        self.conditionals = conditionals
+
+    def forward(
+        self,
+        m_all: Tensor | Sequence[int],
+        n: Tensor | int,
+        log_w_all: Tensor,
+        temperature: float | Tensor,
+        add_noise: bool = True,
+        hard: bool = True,
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+        """One draw for each row of the log weights.
+
+        Args:
+            m_all: group sizes, whole numbers [c] of any dtype.
+            n: number of draws, whole numbers [B, 1], [1], or one number.
+            log_w_all: log weights [B, c], float32 or float64.
+            temperature: positive; a number, or a tensor of 1 or B entries.
+            add_noise: False takes the most probable count of each group given those before it, in the groups' order
+                (or, with ``hard=False``, the softmax of those laws): the same result at every call.
+            hard: whole counts forward and the softmax's gradient backward; False for the softmax itself.
+
+        Returns:
+            Four, each group by group: one-hot vectors y, c tensors [B, 1, m_i + 1]; counts x, c tensors [B, 1, 1] that
+            sum to n; masks, c tensors [B, 1, m_i + 1], of which entry k is the sum of y from k on, so that the first
+            is 1 and x_i more are; and the log-probability of the draw [B], see ``get_log_probs``.
+
+        Raises:
+            ValueError: naming the argument, its shape and the bad values.
+        """
+        sizes, total = _urn(m_all, n, log_w_all)
+        groups, batch = len(sizes), len(log_w_all)
+        kind = MultivariateHypergeometricStraightThrough if hard else RelaxedMultivariateHypergeometric
+        order = None
+        if not add_noise:
+            order = list(range(groups))
+        elif self.conditionals == "merged":
+            order = torch.randperm(groups).tolist()
+        law = kind(_temperature(temperature, batch), total, sizes, None, log_w_all, self.conditionals, order)
+        noise = None
+        if not add_noise and groups > 1:  # Gumbel noise shifts all counts alike where it is the same for all
+            noise = torch.full(law.noise_shape(), 0.5, dtype=torch.float64, device=log_w_all.device)
+        counts, one_hot, prefix_mask = law.rsample_selection(noise=noise)
+        mask = torch.cat([torch.ones_like(counts).unsqueeze(-1), prefix_mask], -1)
+        y, y_mask = _by_group(one_hot, sizes), _by_group(mask, sizes)
+        x = list(counts.unsqueeze(-1).split(1, dim=1))
+        return y, x, y_mask, self._log_probability(sizes, total, x, y, log_w_all, order)
+
+    def get_log_probs(
+        self,
+        m_all: Tensor | Sequence[int],
+        n: Tensor | int,
+        x_all: Sequence[Tensor] | Tensor,
+        y_all: Sequence[Tensor] | Tensor,
+        log_w_all: Tensor,
+    ) -> Tensor:
+        """Log-probability of a draw [B], differentiable in the log weights, the counts and the one-hot vectors.
+
+        Linear in counts and vectors, so that soft draws have a value as well, the mean over their vectors; that of
+        whole counts is the law's. Under ``conditionals="merged"`` the groups follow one another in their order, as
+        in the authors' function; their ``forward``, like this one, uses the order drawn.
+
+        Args:
+            m_all: group sizes [c].
+            n: number of draws, as in ``forward``.
+            x_all: counts, c tensors [B, 1, 1].
+            y_all: one-hot vectors, c tensors [B, 1, m_i + 1].
+            log_w_all: log weights [B, c].
+
+        Raises:
+            ValueError: for shapes that do not fit, and (on the CPU) for counts that are not those of the vectors or do
+                not sum to n.
+        """
+        sizes, total = _urn(m_all, n, log_w_all)
+        batch = len(log_w_all)
+        for name, values in (("x_all", x_all), ("y_all", y_all)):
+            if len(values) != len(sizes):
+                raise ValueError(f"{name} must hold one tensor a group: got {len(values)} for {len(sizes)} groups")
+        for i, size in enumerate(sizes):
+            for name, value, last in (("x_all", x_all[i], 1), ("y_all", y_all[i], size + 1)):
+                if tuple(value.shape) not in ((batch, 1, last), (1, 1, last)):
+                    raise ValueError(
+                        f"{name}[{i}] must have shape [{batch}, 1, {last}] for {size} elements, got "
+                        f"{tuple(value.shape)}"
+                    )
+        x, y = ([values[i] for i in range(len(sizes))] for values in (x_all, y_all))
+        if log_w_all.device.type == "cpu":
+            _check_counts(x, y, total)
+        return self._log_probability(sizes, total, x, y, log_w_all, None)
+
+    def _log_probability(
+        self,
+        sizes: list[int],
+        total: int | Tensor,
+        x: list[Tensor],
+        y: list[Tensor],
+        log_weights: Tensor,
+        order: list[int] | None,
+    ) -> Tensor:
+        if self.conditionals == "merged":
+            return _merged(sizes, total, y, log_weights, order or list(range(len(sizes))))
+        # In double: large terms cancel. Of whole counts, sum_i log (m_i choose x_i) omega_i^x_i - log P_0 (Eq. 1).
+        law = MultivariateHypergeometric(total, sizes, log_weights=log_weights.double(), validate_args=False)
+        counts, vectors = torch.cat(x, -1).squeeze(1).double(), torch.cat(y, -1).squeeze(1).double()
+        value = vectors @ _log_binomials(tuple(sizes), log_weights.device) + (counts * law.log_weights).sum(-1)
+        return (value - law.log_partition).to(log_weights.dtype)
+
+
+def _urn(m_all: Tensor | Sequence[int], n: Tensor | int, log_w_all: Tensor) -> tuple[list[int], int | Tensor]:
+    """Sizes as numbers, since they are lengths of results, and the total as one number where all rows share it."""
+    if not isinstance(log_w_all, Tensor) or log_w_all.dim() != 2:
+        got = f"shape {tuple(log_w_all.shape)}" if isinstance(log_w_all, Tensor) else type(log_w_all).__name__
+        raise ValueError(f"log_w_all must be a tensor of log weights [batch, groups], got {got}")
+    sizes = torch.as_tensor(m_all).detach()
+    if sizes.dim() != 1 or len(sizes) != log_w_all.shape[1]:
+        raise ValueError(
+            f"m_all must hold one size a group: got shape {tuple(sizes.shape)} for log_w_all of shape "
+            f"{tuple(log_w_all.shape)}"
+        )
+    totals, batch = torch.as_tensor(n).detach(), len(log_w_all)
+    if totals.numel() not in (1, batch):
+        raise ValueError(f"n must have shape [{batch}, 1], one number a row of log_w_all, got {tuple(totals.shape)}")
+    # One read from the device for both.
+    known = [*_whole("m_all", sizes), *_whole("n", totals.reshape(-1))]
+    sizes_known, totals_known = known[: len(sizes)], known[len(sizes) :]
+    if len(set(totals_known)) == 1:
+        return sizes_known, totals_known[0]
+    return sizes_known, torch.tensor(totals_known, device=log_w_all.device)
+
+
+def _whole(name: str, values: Tensor) -> list[int]:
+    numbers = values.tolist()
+    bad = [v for v in numbers if not (math.isfinite(v) and v == int(v) and v >= 0)]
+    if bad:
+        raise ValueError(f"{name} must be whole numbers, 0 or more: shape {tuple(values.shape)}, bad values {bad[:5]}")
+    return [int(v) for v in numbers]
+
+
+def _temperature(temperature: float | Tensor, batch: int) -> float | Tensor:
+    if not isinstance(temperature, Tensor):
+        return temperature
+    if temperature.numel() not in (1, batch):
+        raise ValueError(f"temperature must be a number or have {batch} entries, got shape {tuple(temperature.shape)}")
+    if temperature.numel() == 1 and temperature.device.type == "cpu" and not temperature.requires_grad:
+        return float(temperature)
+    return temperature.reshape(-1)
+
+
+def _check_counts(x: list[Tensor], y: list[Tensor], total: int | Tensor) -> None:
+    drawn = torch.zeros((), dtype=torch.float64)
+    for i, (count, vector) in enumerate(zip(x, y, strict=True)):
+        counted = vector.detach().double() @ _counts(vector.shape[-1] - 1, vector.device)
+        off = (count.detach().double().squeeze(-1) - counted).abs()
+        if not bool((off <= 1e-3 + 1e-5 * counted).all()):
+            raise ValueError(f"x_all[{i}] must be the counts of y_all[{i}], not off by {float(off.max()):.6g}")
+        drawn = drawn + counted.squeeze(-1)
+    off = (drawn - total).abs()
+    if not bool((off <= 1e-3 + 1e-5 * drawn).all()):
+        row = int(off.argmax())
+        raise ValueError(f"x_all must sum to n: row {row} sums to {float(drawn[row]):.6g}")
+
+
+def _counts(size: int, device: torch.device) -> Tensor:
+    return torch.arange(size + 1, dtype=torch.float64, device=device)
+
+
+def _by_group(values: Tensor, sizes: list[int]) -> list[Tensor]:
+    """[B, c, M + 1] as c tensors [B, 1, m_i + 1]."""
+    parts = values.split(1, dim=1)  # whose gradients are put together at once
+    most = values.shape[-1] - 1
+    return [part if size == most else part[..., : size + 1] for part, size in zip(parts, sizes, strict=True)]
+
+
+@functools.lru_cache(maxsize=8)
+def _log_binomials(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """log (m_i choose k) for k = 0..m_i, one group after another; they depend on the sizes alone."""
+    with torch.inference_mode(False):
+        return torch.cat([_log_binomial(_counts(size, device), size) for size in sizes])
+
+
+def _log_binomial(counts: Tensor, size: int) -> Tensor:
+    """Without the sizes' factorial where the counts are not whole: its extension by the gamma function."""
+    return math.lgamma(size + 1) - torch.lgamma(counts + 1) - torch.lgamma(size - counts + 1)
+
+
+def _merged(sizes: list[int], total: int | Tensor, y: list[Tensor], log_weights: Tensor, order: list[int]) -> Tensor:
+    """Product of univariate conditionals in which all later groups are one (paper Eqs. 3, 5, 6), [B].
+
+    What is left to draw may be a fraction, in soft draws: the binomial coefficient is extended by the gamma function,
+    which vanishes at the first impossible whole numbers, -1 and size + 1, and is 0 beyond them.
+    """
+    log_omega, batch = log_weights.double(), len(log_weights)
+    left = torch.as_tensor(total, dtype=torch.float64, device=log_weights.device).expand(batch).unsqueeze(1)
+    result = torch.zeros(batch, dtype=torch.float64, device=log_weights.device)
+    for position, i in enumerate(order[:-1]):
+        size, later = sizes[i], order[position + 1 :]
+        others = [sizes[j] for j in later]
+        own = _counts(size, log_weights.device)
+        vector = y[i].double().squeeze(1).expand(batch, -1)
+        logits = _log_binomial(own, size) + own * log_omega[:, i : i + 1]
+        rest, remainder = sum(others), left - own
+        if rest:
+            parts = torch.tensor([math.log(m / rest) if m else -math.inf for m in others], dtype=torch.float64)
+            log_rest = torch.logsumexp(log_omega[:, later] + parts.to(log_omega.device), 1, keepdim=True)
+            logits = logits + remainder * log_rest
+        inside = (remainder > -1) & (remainder < rest + 1)
+        logits = logits + _log_binomial(torch.where(inside, remainder, 0.0), rest)
+        log_p = torch.where(inside, logits, -math.inf).log_softmax(1)
+        # 0 times a log-probability of minus infinity is 0, in the derivative too.
+        result = result + (vector * torch.where(inside | (vector != 0), log_p, 0.0)).sum(1)
+        left = left - (vector * own).sum(1, keepdim=True)
+    return result.to(log_weights.dtype)

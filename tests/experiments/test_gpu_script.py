@@ -1,0 +1,68 @@
+"""`make gpu`, on a CPU in little: every part runs, a part that fails stops no other, an interrupted call goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments.gpu import library, parts, runs
+from experiments.gpu.parts import PARTS
+from scripts import gpu
+
+SMALL = ["--accelerator", "cpu", "--smoke", "--minutes", "9"]
+
+
+def test_every_part_runs_and_complete_ones_are_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    gpu.main([*SMALL, "--output", str(tmp_path)])
+    page = (tmp_path / "gpu.md").read_text()
+    assert "Not complete" not in page and "FAIL" not in capfd.readouterr().out
+    for name in PARTS:
+        table = pd.read_csv(tmp_path / f"{name}.csv")
+        assert len(table) and table["passed"].all(), table
+    assert "interrupted at its first checkpoint" in pd.read_csv(tmp_path / "cells.csv")["figure"][0]
+    assert pd.read_csv(tmp_path / "paper.csv")["figure"].tolist() == ["finished"]
+    gpu.main([*SMALL, "--output", str(tmp_path)])
+    said = capfd.readouterr().out
+    assert "--- paper" in said and "--- facts" not in said
+
+
+def test_a_part_that_fails_or_takes_too_long_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The parts' own processes see the true ones: `facts` gets no time, and the others are complete.
+    for name in ("library", "cells", "rates"):
+        pd.DataFrame([{"work": name, "passed": True, "figure": "done"}]).to_csv(tmp_path / f"{name}.csv", index=False)
+    monkeypatch.setitem(PARTS, "facts", (parts.facts, 0.05))
+    (tmp_path / "paper").write_text("where a folder should be")
+    gpu.main([*SMALL, "--output", str(tmp_path)])
+    page = (tmp_path / "gpu.md").read_text()
+    assert "Not complete: stopped after 0 s" in page
+    assert "Not complete: ended with status 1" in page
+    assert page.count("done") == 3
+
+
+def test_a_wrong_value_and_a_wrong_law_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cpu")
+    values = library._values
+    monkeypatch.setattr(library, "URNS", library.URNS[1:2])
+    assert all(line["passed"] for line in library.value_checks(device))
+    monkeypatch.setattr(library, "_values", lambda *of: [value + (of[2] == torch.float32) for value in values(*of)])
+    assert [line["passed"] for line in library.value_checks(device)] == [True, False]
+    assert all(line["passed"] for line in library.draw_checks(device, 20_000))
+    counts, uniform = torch.tensor([0, 1, 2, 3]).repeat(500), torch.full((4,), 0.25, dtype=torch.float64)
+    assert library._p_value(counts, uniform) > 0.9
+    assert library._p_value(counts.clamp(min=1), uniform) < library.SMALLEST_P
+
+
+def test_a_run_is_ended_when_its_time_is_over(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    assert runs.run_cell(("experiment=nothing",), [], log, 60) == 1
+    assert "nothing" in runs.last_line(log)
+    assert runs.run_cell(("experiment=nothing",), [], log, 0) is None
+
+
+def test_without_a_gpu_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="torch finds no GPU here; --accelerator cpu --smoke"):
+        gpu.main(["--output", str(tmp_path)])
