@@ -16,29 +16,20 @@ from experiments.settings import ExperimentError
 REPOSITORY = "github.com/thomassutter/mvhg"
 
 
-def check_checkout(path: Path) -> Path:
-    """Returns the absolute path of their checkout.
-
-    Raises:
-        ExperimentError: there is no such checkout.
-    """
-    if not (path / "mvhg" / "pt_fmvhg.py").is_file():
-        raise ExperimentError(f"{path} has no mvhg/pt_fmvhg.py; give the root of a checkout of {REPOSITORY}")
-    return path.resolve()
-
-
 def load_sampler(path: Path) -> Callable[..., Any]:
     """Returns their sampler on the CPU: (group sizes, total count, log weights, temperature, noise, hard) -> tuple.
 
     Raises:
         ExperimentError: there is no such checkout, or it can't be imported.
     """
-    checkout = check_checkout(path)
+    if not (path / "mvhg" / "pt_fmvhg.py").is_file():
+        raise ExperimentError(f"{path} has no mvhg/pt_fmvhg.py; give the root of a checkout of {REPOSITORY}")
+    checkout = path.resolve()
     ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "mvhg"}
     sys.path.insert(0, str(checkout))
     try:
         module = importlib.import_module("mvhg.pt_fmvhg")
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise ExperimentError(f"{checkout} can't be imported ({error})") from None
     finally:
         sys.path.remove(str(checkout))

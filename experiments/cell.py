@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from experiments import trained_run  # noqa: F401 - makes ${trained_run:EXPERIMENT} known to configurations
 from experiments.axes import Row, row_of, run_id
 from experiments.configuration import resolve
+from experiments.estimate import Kind
 from experiments.store import RunDirectory
 
 
@@ -35,9 +36,9 @@ class Cell:
         return f"{self.row.label} seed={self.plain['seed']}"
 
     @property
-    def profile(self) -> str:
-        """Name of the profile."""
-        return str(self.plain["profile"]["name"])
+    def kind(self) -> Kind:
+        """What decides how long it takes."""
+        return Kind(self.row.experiment, self.row.label, str(self.plain["profile"]["name"]))
 
 
 def cell_of(config: DictConfig, experiment: str, overrides: Sequence[str] = ()) -> Cell:

@@ -1,4 +1,4 @@
-"""Refuses, before Hydra starts, what Hydra would refuse with a long list or a riddle."""
+"""Refuses, before Hydra starts, what Hydra would refuse with a long list or a riddle, or take for something else."""
 
 from __future__ import annotations
 
@@ -8,54 +8,128 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, Transformer
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from experiments.configuration import CONFIGS, axes_of, choices, experiments
 from experiments.settings import ExperimentError
 
-GROUPS = ("launcher", "profile", "trainer", "logger", "sweep")  # folders of configs/ with a choice each, and no axes
-_NAMES = re.compile(r"[\w/,]+")  # no globs, choices or ranges: Hydra expands those
+MULTIRUN = {"-m", "--multirun"}
+_ASKING = {"-h", "--help", "--hydra-help", "--version", "-i", "--info", "-c", "--cfg"}  # start no run
+_OPTIONS = {*MULTIRUN, *_ASKING, "--resolve", "-p", "--package"}
+_WITH_VALUE = {"-c", "--cfg", "-p", "--package"}  # which may be the next word
+FOLDERS = ("MVHG_RESULTS_DIR", "MVHG_DATA_DIR")  # variables
 
 
-def check_command_line(arguments: Sequence[str]) -> None:
-    """Looks at the names of experiments, axes, launchers, profiles and the like.
+def check_command_line(arguments: Sequence[str]) -> list[str]:
+    """Looks at options, the form of settings, and the names of experiments, axes, launchers, profiles and the like.
 
     Args:
         arguments: The command line without the program's name.
 
+    Returns:
+        The arguments for Hydra, with the home folder in place of a "~" at the beginning of a value.
+
     Raises:
-        ExperimentError: there is no such experiment or choice, an experiment lacks an axis that is given, or the
-            launcher isn't installed or not one of the project's.
+        ExperimentError: an unknown option; a setting that can't be read or is given twice; there is no such experiment
+            or choice; an experiment lacks an axis that is given; the launcher isn't installed or not one of the
+            project's.
     """
-    given = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
-    for key, value in given.items():
-        if key == "hydra/launcher":
-            raise ExperimentError(f"{key}={value}: choose with launcher=serial, local, slurm, slurm_local or ray")
-        if key in GROUPS:
-            _check_choices(key, value)
-    if given.get("launcher") == "ray" and find_spec("hydra_plugins.hydra_ray_launcher") is None:
-        raise ExperimentError("launcher=ray needs the extra `ray`, which is not installed: make install-ray")
-    names = given.get("experiment", "")
-    if names and not _NAMES.fullmatch(names):
-        return
-    chosen = [name for name in names.split(",") if name not in ("", "null")]
-    _check_experiments(chosen)
-    if chosen:
-        _check_axes(given, chosen)
-    elif not {"sweep", "--help", "--hydra-help", "--info"} & set(given):
+    options, settings = _options_and_settings(arguments)
+    expanded = {text: _with_home(text) for text in settings}
+    given: dict[str, Override] = {}
+    for text in expanded.values():
+        one = _parsed(text)
+        if one.key_or_group in given:
+            raise ExperimentError(f"{text}: {one.key_or_group} is given twice")
+        given[one.key_or_group] = one
+    _check_choices_given(given)
+    chosen = _values(given["experiment"], experiments()) if "experiment" in given else []
+    if [name for name in chosen if name]:
+        _check_axes({key: _values(one, choices(key)) for key, one in given.items() if "." not in key}, chosen)
+    elif "sweep" not in given and "experiment" not in given and not _ASKING & set(options):
         raise ExperimentError(f"choose an experiment with experiment=NAME, one of: {', '.join(experiments())}")
+    return [expanded.get(argument, argument) for argument in arguments]
 
 
-def _check_choices(group: str, value: str) -> None:
+def _options_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    options, settings = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, _ = argument.partition("=")
+        if not argument.startswith("-"):
+            settings.append(argument)
+        elif name not in _OPTIONS:
+            raise ExperimentError(
+                f"{argument}: there is no such option; settings have no hyphens before them, as in experiment=urn, and "
+                "-m asks for several runs"
+            )
+        else:
+            options.append(name)
+            if name in _WITH_VALUE and not equals:
+                next(remaining, None)
+    return options, settings
+
+
+def _with_home(text: str) -> str:
+    key, _, value = text.partition("=")
+    plain = value.strip("'\"")
+    return f"{key}={Path(plain).expanduser()}" if re.match(r"~[\w.-]*(/|$)", plain) else text
+
+
+def _parsed(text: str) -> Override:
+    if not text.strip("+~").partition("=")[0]:
+        raise ExperimentError(f"{text!r}: settings are given as KEY=VALUE")
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ExperimentError(
+            f"{text}: can't be read as KEY=VALUE ({reason}); quotes keep special characters"
+        ) from None
+
+
+def _values(one: Override, known: Sequence[str]) -> list[str]:
+    """The values of a setting, as text; of a glob, those among the known ones."""
+    value: Any = one.value()
+    if isinstance(value, Glob):
+        return value.filter(list(known))
+    if one.is_sweep_override():
+        try:
+            return [str(each) for each in one.sweep_iterator(transformer=Transformer.str)]
+        except HydraException:  # an interval, which has no list of values
+            return [str(one.get_value_string())]
+    return [] if value is None else [one.get_value_string() if isinstance(value, list | dict) else str(value)]
+
+
+def _check_choices_given(given: Mapping[str, Override]) -> None:
+    for key, one in given.items():
+        text = one.input_line
+        if key == "hydra/launcher":
+            raise ExperimentError(f"{text}: choose with launcher=serial, local, slurm, slurm_local or ray")
+        if one.package is not None:
+            raise ExperimentError(f"{text}: choices have no packages here; give {key}=NAME")
+        known = choices(key) if re.fullmatch(r"\w+", key) else []
+        values = _values(one, known) if known else []
+        if key == "experiment":
+            _check_experiments(values)
+        elif known:
+            _check_choices(key, values)
+        if key == "launcher" and "ray" in values and find_spec("hydra_plugins.hydra_ray_launcher") is None:
+            raise ExperimentError("launcher=ray needs the extra `ray`, which is not installed: make install-ray")
+
+
+def _check_choices(group: str, values: Sequence[str]) -> None:
     known = choices(group)
-    if value.startswith("["):
-        raise ExperimentError(f"{group}={value}: a run takes one; several with commas, and -m, make several runs")
-    if _NAMES.fullmatch(value):
-        for name in value.split(","):
-            if name not in known and name != "null":
-                raise ExperimentError(f"{group}={name}: there is no such choice; choose from {', '.join(known)}")
+    for name in values:
+        if name.startswith("["):
+            raise ExperimentError(f"{group}={name}: a run takes one; several with commas, and -m, make several runs")
+        if name not in known:
+            raise ExperimentError(f"{group}={name}: there is no such choice; choose from {', '.join(known)}")
 
 
 def _check_experiments(chosen: Sequence[str]) -> None:
@@ -79,29 +153,39 @@ def _new_command(name: str) -> str | None:
     return None
 
 
-def _check_axes(given: Mapping[str, str], chosen: Sequence[str]) -> None:
+def _check_axes(given: Mapping[str, Sequence[str]], chosen: Sequence[str]) -> None:
     every = {axis for name in experiments() for axis in axes_of(name)}
     for axis in sorted(every & set(given)):
+        typed = f"{axis}={','.join(given[axis])}"
         for name in chosen:
             axes = axes_of(name)
             if axis not in axes:
-                raise ExperimentError(
-                    f"{axis}={given[axis]}: experiment={name} has no axis {axis}; its axes: {', '.join(axes)}"
-                )
-        if len(chosen) > 1 and "," not in given[axis]:  # Hydra would apply it before it knows the experiment
-            raise ExperimentError(f"{axis}={given[axis]} with several experiments: give each a command of its own")
-        _check_choices(axis, given[axis]) if choices(axis) else _check_meaning(axis, given, axes_of(chosen[0]))
+                raise ExperimentError(f"{typed}: experiment={name} has no axis {axis}; its axes: {', '.join(axes)}")
+        if len(chosen) > 1 and len(given[axis]) == 1:  # Hydra would apply it before it knows the experiment
+            raise ExperimentError(f"{typed} with several experiments: give each a command of its own")
+        if not choices(axis):
+            _check_meaning(axis, typed, given, axes_of(chosen[0]))
 
 
-def _check_meaning(axis: str, given: Mapping[str, str], axes: Sequence[str]) -> None:
+def _check_meaning(axis: str, typed: str, given: Mapping[str, Sequence[str]], axes: Sequence[str]) -> None:
     """Refuses an axis that belongs to some choices of another one, where another choice is given."""
     for other in set(axes) & set(given):
         has = [choice for choice in choices(other) if axis in OmegaConf.load(CONFIGS / other / f"{choice}.yaml")]
-        for value in given[other].split(",") if has else []:
-            if value in choices(other) and value not in has:
-                raise ExperimentError(
-                    f"{axis}={given[axis]}: {other}={value} has no axis {axis}; {other}={' or '.join(has)} has"
-                )
+        for value in given[other] if has else []:
+            if value not in has:
+                raise ExperimentError(f"{typed}: {other}={value} has no axis {axis}; {other}={' or '.join(has)} has")
+
+
+def check_single_run(arguments: Sequence[str]) -> None:
+    """Sees that settings have one value each, where no multirun is asked for.
+
+    Raises:
+        ExperimentError: one has several.
+    """
+    _, settings = _options_and_settings(arguments)
+    for text in settings if not any(text.startswith("sweep=") for text in settings) else ():
+        if _parsed(text).is_sweep_override():
+            raise ExperimentError(f"{text}: several values make several runs: give -m, too")
 
 
 def check_results_folder(arguments: Sequence[str]) -> None:

@@ -4,19 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field
 
 from experiments.credentials import refuse_credentials
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, PositiveInt, check, settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-JOB_TYPES = ("sample", "pretrain", "train", "evaluate")
+JobType = Literal["sample", "pretrain", "train", "evaluate"]
+
+
+@settings
+class Common:
+    """What every run has beside its experiment; configs/config.yaml explains it."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and Lightning take
+    threads: PositiveInt | None
+    force: bool
+    job_type: JobType
+    objective: str | None
+    tags: list[str]
+
+
+@settings
+class Logger:
+    """The section ``logger``."""
+
+    mode: Literal["offline", "online", "disabled"]
+    project: str
+    artifacts: bool
+
+
+@settings
+class Trainer:
+    """The section ``trainer``: where and how visibly a run computes; the experiment's own settings decide the rest."""
+
+    accelerator: str
+    devices: int | str | list[int]
+    deterministic: bool | Literal["warn"]
+    enable_progress_bar: bool
+    enable_model_summary: bool = False
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    graph: bool = False
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    profiler: str | None = None
 
 
 def experiments() -> list[str]:
@@ -54,18 +95,13 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ExperimentError(f"configuration: {str(error).splitlines()[0]}") from error
     plain.pop("hydra", None)  # Hydra's own, in what it composes for a sweep
-    seed = plain["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ExperimentError(f"seed must be an integer of at least 0, got {seed!r}")
-    threads = plain["threads"]
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ExperimentError(f"threads must be an integer of at least 1 or null, got {threads!r}")
-    if not isinstance(plain["force"], bool):
-        raise ExperimentError(f"force must be true or false, got {plain['force']!r}")
-    if plain["job_type"] not in JOB_TYPES:
-        raise ExperimentError(f"job_type must be one of {', '.join(JOB_TYPES)}, got {plain['job_type']!r}")
-    _check_devices(plain["trainer"])
+    check(Common, {field.name: plain[field.name] for field in fields(Common)})
+    check(Logger, plain["logger"], "logger")
     refuse_credentials(plain)
+    check(Trainer, plain["trainer"], "trainer")
+    _check_devices(plain["trainer"])
+    for folder in ("results", "data_directory"):
+        plain[folder] = str(Path(plain[folder]).expanduser())
     return plain
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import resource
@@ -13,6 +14,20 @@ from typing import Any
 
 FIRST_VERSION = "0.1.0"  # runs of before the version was recorded
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "scipy", "pandas", "scikit-learn")
+
+
+# Variables of a surrounding job (Slurm's, MPI's, LSF's, torchrun's) by which Lightning would take this process for one
+# of a group; a run is one process, and the launchers start it apart.
+_GROUP = re.compile(
+    r"(SLURM|SLURMD|PMI|PMIX|OMPI|MV2|JSM|LSB|TORCHELASTIC|GROUP|ROLE)_.*|(LOCAL_|NODE_)?RANK|"
+    r"(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|XRT_.*"
+)
+
+
+def leave_process_group() -> None:
+    """Forgets the variables of a surrounding job; to be called before Lightning is imported."""
+    for name in [name for name in os.environ if _GROUP.fullmatch(name)]:
+        del os.environ[name]
 
 
 def _git(*arguments: str) -> str | None:

@@ -30,6 +30,9 @@ class Kind(NamedTuple):
     profile: str
 
 
+NO_KIND = Kind("", "", "")  # of a cell whose settings are refused
+
+
 class Work(NamedTuple):
     """A cell's share in the time that is left.
 

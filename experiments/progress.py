@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,10 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.cell import cell_of
 from experiments.estimate import Work, committed_seconds, expected_seconds, in_words, seconds_left
 from experiments.settings import ExperimentError
-from experiments.watched import Watched, say_finished
+from experiments.watched import Watched, read_reports, say_finished
 
 POLL_SECONDS, SAY_SECONDS = 1.0, 30.0  # from one look at the store to the next; from one line to the next
 AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
-_TRIALS = "trials"  # folder in which the workers of a search say which cells it asked for
 
 
 class Progress(Callback):
@@ -74,22 +73,9 @@ class Progress(Callback):
                 sys.exit(0)
         self._processes = _processes(config, self.total)
         self._known = committed_seconds()
-        self._started, self._stop = time.time(), threading.Event()
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
-
-    def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """In a worker of a search, whose cells are not known before: tells the parent of one."""
-        if self._search:
-            with read_write(config), open_dict(config):
-                own = copy.copy(config)
-                del own["hydra"]
-            hydra = config.hydra
-            try:
-                cell = cell_of(own, str(hydra.runtime.choices["experiment"]), list(hydra.overrides.task))
-            except ExperimentError:  # the job itself will say so
-                return
-            Watched.of(cell).announce(self._folder / _TRIALS / f"{hydra.job.num}.json")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Names the failed cells.
@@ -98,7 +84,7 @@ class Progress(Callback):
             SystemExit: there are some, and it was no search, which goes on without them.
         """
         self.stop()
-        failed = self._named(lambda cell: cell.reason)
+        failed = [f"\n  {cell.name}: {cell.reason}" for cell in self.cells if cell.reason]
         if failed:
             message = f"{len(failed)} of {self.total} cells failed:{''.join(failed)}\n{AGAIN}"
             if not self._search:
@@ -115,18 +101,14 @@ class Progress(Callback):
         """
         self.stop()
         why = (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0].rstrip(".")
-        lost = self._named(lambda cell: cell.reason or (cell.started(self._started) and "lost") or "not started")
-        count = f"{len(lost)} of {self.total} cells are left"
-        sys.exit(f"error: the launcher gave up ({why}); {count}:{''.join(lost)}\n{AGAIN}")
-
-    def _named(self, state: Callable[[Watched], str | None]) -> list[str]:
         left = [cell for cell in self.cells if not cell.finished]
-        return [f"\n  {cell.name}: {state(cell)}" for cell in left if state(cell)]
+        lines = [f"\n  {cell.name}: {cell.reason or (cell.started and 'lost') or 'not started'}" for cell in left]
+        count = f"{len(left)} of {self.total} cells are left"
+        sys.exit(f"error: the launcher gave up ({why}); {count}:{''.join(lines)}\n{AGAIN}")
 
     def line(self) -> str:
         """Returns the state, say ``12 of 58 cells finished, 1 failed, about 9 minutes left``."""
-        if self._search:
-            self.cells = [Watched.announced(path) for path in sorted((self._folder / _TRIALS).glob("*.json"))]
+        read_reports(self._folder, self.cells)
         expected = expected_seconds([cell.kind for cell in self.cells], self._known)
         expected += [expected[-1] if expected else 1.0] * (self.total - len(self.cells))
         finished, failed, work = 0, 0, [Work(seconds) for seconds in expected[len(self.cells) :]]
@@ -138,8 +120,7 @@ class Progress(Callback):
             elif cell.reason:
                 failed += 1
             else:
-                started = cell.started(self._started)
-                work.append(Work(seconds, time.time() - started if started else None))
+                work.append(Work(seconds, time.time() - cell.started if cell.started else None))
         parts = [f"{finished} of {self.total} cells finished"]
         if failed:
             parts.append(f"{failed} failed")
@@ -164,13 +145,13 @@ class Progress(Callback):
 
     def cancel(self) -> None:
         """Takes the jobs of this multirun out of Slurm's queue; submitit has a folder for each."""
-        jobs = [path.name for path in self._jobs.glob("[0-9]*")]
+        jobs = [path.name for path in self._jobs.glob("[0-9]*") if path.is_dir()]
         if jobs and shutil.which("scancel"):
             subprocess.run(["scancel", *jobs], check=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker needs of it."""
-        return {"_search": self._search, "_folder": self._folder}
+        """Workers need nothing of it."""
+        return {}
 
 
 def _cells(config: DictConfig) -> Iterator[Watched]:
@@ -201,13 +182,13 @@ def _cells(config: DictConfig) -> Iterator[Watched]:
                 if one.startswith("seed="):
                     own.seed = parser.parse_override(one).value()
         try:
-            cell = Watched.of(cell_of(own, str(whole.hydra.runtime.choices["experiment"]), overrides))
+            cell = cell_of(own, str(whole.hydra.runtime.choices["experiment"]), overrides)
         except ExperimentError as error:
-            yield Watched.refused(" ".join(overrides), " ".join(str(error).split()))
+            yield Watched(" ".join(overrides), reason=" ".join(str(error).split()))
             continue
         if cell.run.path not in seen:
             seen.add(cell.run.path)
-            yield cell
+            yield Watched(cell.name, cell.kind, cell.run, cell.plain["force"])
 
 
 def _processes(config: DictConfig, cells: int) -> int:

@@ -159,6 +159,11 @@ def blocks(table: pd.DataFrame, data: Iterable[str] = ()) -> Iterator[Block]:
             yield Block(profile, name, part[part["data"] == name])
 
 
+def read_largest(metrics: Path, name: str) -> pd.DataFrame:
+    """Reads of a table, as ``read_metrics`` does, the lines of the largest profile with a run."""
+    return next(blocks(read_metrics(metrics, name))).lines
+
+
 def ordered(values: Iterable[Value], known: Iterable[Value]) -> list[Value]:
     """Known names in their order, then others: what somebody has added is not lost."""
     first = list(known)

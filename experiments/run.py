@@ -10,6 +10,7 @@ and torch are imported where a run needs them: asking whether hundreds of runs a
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -24,12 +25,25 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.cell import Cell, cell_of
 from experiments.cell_process import run_apart
-from experiments.command_line import check_command_line, check_results_folder
+from experiments.command_line import (
+    FOLDERS,
+    MULTIRUN,
+    check_command_line,
+    check_results_folder,
+    check_single_run,
+)
 from experiments.configuration import CONFIGS
-from experiments.environment import FIRST_VERSION, code_facts, environment_facts, project_version
+from experiments.environment import (
+    FIRST_VERSION,
+    code_facts,
+    environment_facts,
+    leave_process_group,
+    project_version,
+)
 from experiments.progress import reported
 from experiments.settings import ExperimentError, build
-from experiments.store import Attempt, RunDirectory, write_atomically
+from experiments.store import RunDirectory, write_atomically
+from experiments.watched import report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,12 +59,12 @@ def main(config: DictConfig) -> float | None:
 
     Returns:
         The mean of the column that ``objective`` names; None without one, and in a multirun where the cell failed: why
-        stands in its ``attempt.json``, for the process that launched it.
+        stands in its report to the process that launched it.
     """
     context = HydraConfig.get()
     experiment, overrides = str(context.runtime.choices["experiment"]), list(context.overrides.task)
     if context.mode == RunMode.MULTIRUN:
-        return run_one_of_many(config, experiment, overrides)
+        return run_one_of_many(config, experiment, overrides, Path(context.sweep.dir), int(context.job.num))
     try:
         return run_cell(config, experiment, overrides)
     except ExperimentError as error:
@@ -60,16 +74,17 @@ def main(config: DictConfig) -> float | None:
         sys.exit(128 + signal.SIGINT)
 
 
-def run_one_of_many(config: DictConfig, experiment: str, overrides: list[str]) -> float | None:
-    """Runs a cell of a multirun, whose failure must not end the others: it is logged and written down."""
-    run = None
+def run_one_of_many(
+    config: DictConfig, experiment: str, overrides: list[str], multirun: Path, job: int
+) -> float | None:
+    """Runs a cell of a multirun, whose failure must not end the others: it is logged and reported."""
+    cell: Cell | str = " ".join(overrides)
     try:
-        run = cell_of(config, experiment, overrides).run
-        if not config.force and run.finished() is not None:
+        cell = cell_of(config, experiment, overrides)
+        report(multirun, job, cell)
+        if not config.force and cell.run.finished() is not None:
             return run_cell(config, experiment, overrides)
-        run.write_attempt(Attempt(failed=False))
-        value: float | None = run_apart(run_cell, config, experiment, overrides)
-        run.forget_attempt()
+        value: float | None = run_apart(run_cell, config, experiment, overrides, True)
         return value
     except Exception as error:
         reason = str(error)
@@ -78,13 +93,18 @@ def run_one_of_many(config: DictConfig, experiment: str, overrides: list[str]) -
             reason = f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split())
         log.error("failed: %s: %s", " ".join(overrides), reason)
-        if run is not None:
-            run.write_attempt(Attempt(failed=True, reason=reason))
+        report(multirun, job, cell, reason)
         return None
 
 
-def run_cell(config: DictConfig, experiment: str, overrides: Sequence[str] = ()) -> float | None:
+def run_cell(config: DictConfig, experiment: str, overrides: Sequence[str] = (), wait: bool = False) -> float | None:
     """Runs one cell unless it is finished.
+
+    Args:
+        config: As Hydra composes it.
+        experiment: Name of the experiment.
+        overrides: The command line's.
+        wait: Whether to wait for another process that is at the same cell.
 
     Returns:
         The mean of the column that ``objective`` names; None without one.
@@ -94,15 +114,20 @@ def run_cell(config: DictConfig, experiment: str, overrides: Sequence[str] = ())
     """
     cell = cell_of(config, experiment, overrides)
     if cell.plain["force"] or cell.run.finished() is None:
-        execute(cell)
+        execute(cell, wait)
     else:
         log_skipped(cell)
     objective = cell.plain["objective"]
     return None if objective is None else cell.run.mean_of(objective)
 
 
-def execute(cell: Cell) -> RunDirectory:
+def execute(cell: Cell, wait: bool = False) -> RunDirectory:
     """Runs one cell and writes its results, unless another process has just finished it.
+
+    Args:
+        cell: The cell.
+        wait: Whether to wait for another process that is at it, and to start over where the checkpoint can't be read:
+            in a multirun.
 
     Returns:
         The finished run's folder.
@@ -111,17 +136,24 @@ def execute(cell: Cell) -> RunDirectory:
         ExperimentError: something the user can put right; no finished result is touched.
         SystemExit: SIGTERM came; the checkpoint is kept.
     """
+    leave_process_group()
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
     experiment: Experiment = build(cell.plain["experiment"])
-    with cell.run.claim():
-        if cell.plain["force"]:
-            cell.run.discard_checkpoints()
-        elif cell.run.finished() is not None:
+    force, before = cell.plain["force"], cell.run.finished_at
+    with cell.run.claim(wait):
+        if (not force or cell.run.finished_at != before) and cell.run.finished() is not None:
             log_skipped(cell)
             return cell.run
+        if force:
+            cell.run.discard_checkpoints()
+        elif wait:  # one of many: the same command must be able to go on
+            cell.run.set_aside_unreadable_checkpoint()
         try:
             _run(experiment, cell)
+        except OSError as error:  # a full disk, a folder that can't be written any more
+            reason = f"{error.filename or cell.run.path}: {error.strerror or error}"
+            raise ExperimentError(f"{reason}; nothing is half-written, the same command goes on") from error
         except SIGTERMException:  # Lightning's, a SystemExit that would end with status 0
             log.warning("stopped by SIGTERM; the same command continues from the last checkpoint")
             sys.exit(128 + signal.SIGTERM)
@@ -204,11 +236,17 @@ def _tables(experiment: Experiment, context: RunContext) -> Mapping[str, pd.Data
 def start(arguments: Sequence[str]) -> Any:
     """Looks at the command line and hands over to Hydra."""
     try:
-        check_command_line(arguments)
-        if {"-m", "--multirun"} & set(arguments):
+        arguments = check_command_line(arguments)
+        for variable in FOLDERS:
+            if variable in os.environ:
+                os.environ[variable] = str(Path(os.environ[variable]).expanduser())
+        if MULTIRUN & set(arguments):
             check_results_folder(arguments)
+        else:
+            check_single_run(arguments)
     except ExperimentError as error:
         sys.exit(f"error: {error}")
+    sys.argv[1:] = arguments
     with reported():
         return main()
 

@@ -65,18 +65,34 @@ def build(section: Mapping[str, Any], name: str = "experiment") -> Any:
         cause = error.__cause__ or error
         if not isinstance(cause, ValidationError):
             raise ExperimentError(f"{place}: {' '.join(str(cause).split())}") from error
-        raise ExperimentError("; ".join(_problems(cause, place, part["_target_"]))) from error
+        raise ExperimentError("; ".join(_problems(cause, place, hydra.utils.get_class(part["_target_"])))) from error
 
 
-def _problems(error: ValidationError, place: str, target: str) -> Iterator[str]:
+def check(made: type, values: Mapping[str, Any], name: str = "") -> None:
+    """Checks plain values against a settings class.
+
+    Args:
+        made: The class.
+        values: By the names of its fields.
+        name: Of the section that they are from, for messages.
+
+    Raises:
+        ExperimentError: an unknown key, or a value that is refused; the message names it.
+    """
+    try:
+        made(**values)
+    except ValidationError as error:
+        raise ExperimentError("; ".join(_problems(error, name, made))) from None
+
+
+def _problems(error: ValidationError, place: str, made: type) -> Iterator[str]:
     """Yields what is wrong, in words; of the members of a union only what the first says."""
     seen = set()
     for one in error.errors():
         key = ".".join(str(part) for part in one["loc"] if not isinstance(part, str) or part.isidentifier())
-        name = f"{place}.{key}" if key else place
+        name = ".".join(filter(None, [place, key]))
         message = one["msg"][0].lower() + one["msg"][1:]
         if one["type"] == "unexpected_keyword_argument":
-            made = hydra.utils.get_class(target)
             allowed = ", ".join(field.name for field in fields(made)) if is_dataclass(made) else "see its class"
             yield f"{place}: unknown key {key}; allowed: {allowed}"
         elif one["type"] in ("missing", "missing_keyword_only_argument"):

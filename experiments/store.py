@@ -2,8 +2,7 @@
 
 ``<results>/runs/<experiment>/<axes>/<run id>/`` holds ``config.yaml``, one ``<table>.csv`` per table,
 ``environment.json``, ``checkpoints/`` and, written last, ``finished.json`` with the hash of every other file. A run is
-finished when that marker is there; it is replaced only by another finished run. ``attempt.json`` tells the process that
-launched it how far a run came, since a killed process says nothing itself. Whether a run is finished is asked of
+finished when that marker is there; it is replaced only by another finished run. Whether a run is finished is asked of
 hundreds at once, so pandas and torch are imported where they are used.
 """
 
@@ -11,22 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from experiments.settings import ExperimentError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger("experiments")
+
 FINISHED = "finished.json"
 CONFIG = "config.yaml"
-ATTEMPT = "attempt.json"
 STAGED = ".next"  # folder of a result that is being written
 MODEL = "model.pt"
 LOCK_SECONDS = 2.0  # those who only ask whether a run is at work hold its lock for a moment
@@ -59,18 +60,6 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-class Attempt(NamedTuple):
-    """State of a run that is not finished.
-
-    Attributes:
-        failed: It ended with an error; otherwise it runs, or its process died.
-        reason: The error, one line.
-    """
-
-    failed: bool
-    reason: str = ""
-
-
 class RunDirectory:
     """The folder of one run.
 
@@ -90,8 +79,11 @@ class RunDirectory:
         self.new_config = self.checkpoints / CONFIG  # likewise
 
     @contextmanager
-    def claim(self) -> Iterator[None]:
+    def claim(self, wait: bool = False) -> Iterator[None]:
         """Creates the folder, sees that it can be written, and keeps a second process out while the block runs.
+
+        Args:
+            wait: Whether to wait for another process that works in it.
 
         Raises:
             ExperimentError: the folder can't be written, or another process works in it.
@@ -103,10 +95,14 @@ class RunDirectory:
             for folder in (self.path, self.checkpoints):
                 with tempfile.TemporaryFile(dir=folder):
                     pass
-            lock = filelock.FileLock(self.path / ".lock", timeout=LOCK_SECONDS)
-            lock.acquire()
-        except filelock.Timeout:
-            raise ExperimentError(f"another process is working on this run: {self.path}") from None
+            lock = filelock.FileLock(self.path / ".lock")
+            try:
+                lock.acquire(timeout=LOCK_SECONDS)
+            except filelock.Timeout:
+                if not wait:
+                    raise ExperimentError(f"another process is working on this run: {self.path}") from None
+                log.info("another process is working on this run, waiting for it: %s", self.path)
+                lock.acquire(poll_interval=0.5)
         except OSError as error:
             raise self._cannot_write(error) from None
         try:
@@ -114,6 +110,14 @@ class RunDirectory:
             yield
         finally:
             lock.release()
+
+    @property
+    def finished_at(self) -> float | None:
+        """When the run was finished, seconds of the epoch; None if it is not. No file is checked."""
+        try:
+            return (self.path / FINISHED).stat().st_mtime
+        except OSError:
+            return None
 
     def finished(self) -> dict[str, Any] | None:
         """Returns the content of the finished marker after checking every file against it; None if not finished.
@@ -171,32 +175,6 @@ class RunDirectory:
             self.model.unlink(missing_ok=True)
         shutil.rmtree(staged, ignore_errors=True)
 
-    def write_attempt(self, attempt: Attempt) -> None:
-        """Says that the run was begun, or that it failed and why; ``attempt.json`` is no part of a result.
-
-        Raises:
-            ExperimentError: the folder can't be written.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / ATTEMPT, json.dumps(attempt._asdict()))
-        except OSError as error:
-            raise self._cannot_write(error) from None
-
-    def attempt(self) -> Attempt | None:
-        """Returns what the last attempt left; None where there was none, it finished or it was read and forgotten."""
-        try:
-            content = json.loads((self.path / ATTEMPT).read_text())
-        except FileNotFoundError:
-            return None
-        return Attempt(content["failed"], content["reason"])
-
-    def forget_attempt(self) -> None:
-        """Removes what the last attempt left, and the run's folder where nothing else is in it."""
-        (self.path / ATTEMPT).unlink(missing_ok=True)
-        with suppress(OSError):
-            self.path.rmdir()
-
     def mean_of(self, column: str) -> float:
         """Returns the mean of a column of a finished run's table, the number that a sweep optimizes.
 
@@ -239,6 +217,15 @@ class RunDirectory:
         shutil.rmtree(self.checkpoints)
         self.checkpoints.mkdir()
 
+    def set_aside_unreadable_checkpoint(self) -> None:
+        """Gives a checkpoint that can't be read another name, and says so: the run starts over."""
+        path = self.checkpoints / "last.ckpt"
+        try:
+            self.last_checkpoint()
+        except ExperimentError as error:
+            path.replace(path.with_name("unreadable.ckpt"))
+            log.warning("%s; set aside as unreadable.ckpt, the run starts over", str(error).partition("; delete")[0])
+
     def last_checkpoint(self) -> Path | None:
         """Returns the checkpoint to continue from after reading it once in full; None when there is none.
 
@@ -267,13 +254,6 @@ def readable_checkpoint(path: Path) -> Path | None:
             "(finished results stay as they are)"
         ) from None
     return path
-
-
-def find_finished(results: Path) -> Iterator[tuple[str, RunDirectory]]:
-    """Yields (folder of the row, run) of every finished run below a results folder, in the order of their names."""
-    for row, run in find_runs(results):
-        if run.finished() is not None:
-            yield row, run
 
 
 def find_runs(results: Path) -> Iterator[tuple[str, RunDirectory]]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from experiments.axes import Row
 
-MODES = ("offline", "online", "disabled")
 _ANSWER_SECONDS = 10
 STEP = "trainer/global_step"  # Lightning's name of the step metric
 SUPERSEDED = "superseded-run"  # how the folder of an offline run begins whose numbers were made anew
@@ -128,12 +127,8 @@ def track(
         resumed: Whether the run goes on from a checkpoint; if not, what was logged under its id before is superseded.
 
     Raises:
-        ExperimentError: an unknown mode, or W&B refuses to start: no login, or no network.
+        ExperimentError: W&B refuses to start: no login, or no network.
     """
-    if mode not in MODES:
-        raise ExperimentError(f"logger.mode must be one of {', '.join(MODES)}, got {mode!r}")
-    if not isinstance(artifacts, bool):
-        raise ExperimentError(f"logger.artifacts must be true or false, got {artifacts!r}")
     if mode == "disabled":
         yield Tracker(None)
         return

@@ -1,4 +1,7 @@
-"""A cell as the process sees it that launched it: a folder of the results store, and what a worker has left there."""
+"""A cell as the process sees it that launched it: a folder of the results store, and what its worker reports.
+
+A worker, here or on another machine, writes its reports into the folder of the multirun, a file a cell.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,31 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from experiments.cell import Cell
 from experiments.environment import FIRST_VERSION, project_version
-from experiments.estimate import Kind
+from experiments.estimate import NO_KIND, Kind
 from experiments.settings import ExperimentError
-from experiments.store import ATTEMPT, FINISHED, RunDirectory, write_atomically
+from experiments.store import RunDirectory, write_atomically
 
 FEW = 3  # finished cells that are named one by one
+
+
+def report(multirun: Path, job: int, cell: Cell | str, reason: str | None = None) -> None:
+    """In a worker: says that a cell was begun, or why it failed.
+
+    Args:
+        multirun: Folder of the multirun.
+        job: Number of the job.
+        cell: The cell; its overrides where they make none.
+        reason: Why it failed, one line; None when it begins.
+    """
+    content: dict[str, Any] = {"reason": reason, "name": cell if isinstance(cell, str) else cell.name}
+    if isinstance(cell, Cell):
+        content |= {"kind": cell.kind, "run": [str(cell.run.results), cell.run.row, cell.run.path.name]}
+    multirun.mkdir(parents=True, exist_ok=True)
+    write_atomically(multirun / f"{job}.json", json.dumps(content))
 
 
 @dataclass
@@ -24,112 +44,76 @@ class Watched:
     Attributes:
         name: For messages.
         kind: What decides how long it takes.
-        run: Its folder.
+        run: Its folder; None if its settings are refused.
         force: Whether it is run though it is finished.
-        refusal: Why it can't be run; None if it can.
+        reason: Why it failed; None as long as it did not.
+        started: Since when it runs, seconds of the epoch; None as long as it waits.
         finished_before: Whether it was finished when the multirun began.
     """
 
     name: str
-    kind: Kind
-    run: RunDirectory
+    kind: Kind = NO_KIND
+    run: RunDirectory | None = None
     force: bool = False
-    refusal: str | None = None
+    reason: str | None = None
+    started: float | None = None
     finished_before: bool = field(init=False)
     _before: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.force:
-            self._before = self._marker()
+            self._before = self._finished_at
         self.finished_before = self.finished
-
-    @classmethod
-    def of(cls, cell: Cell) -> Watched:
-        """Returns the view of a cell, and forgets why it failed before."""
-        if _failure(cell.run) is not None:
-            cell.run.forget_attempt()
-        kind = Kind(cell.row.experiment, cell.row.label, cell.profile)
-        watched = cls(cell.name, kind, cell.run, cell.plain["force"])
-        if watched.finished:
+        if self.finished_before and self.run is not None:
             try:
-                cell.run.finished()
+                self.run.finished()
             except ExperimentError as error:  # a worker will say the same
-                watched.refusal = str(error)
-        return watched
+                self.reason = str(error)
 
-    @classmethod
-    def refused(cls, name: str, reason: str) -> Watched:
-        """Returns the view of a cell that has no folder."""
-        return cls(name, Kind("", "", ""), RunDirectory(Path(), "none", "none"), refusal=reason)
-
-    def announce(self, path: Path) -> None:
-        """Writes the cell down for the process that launched it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        place = [str(self.run.results), self.run.row, self.run.path.name]
-        write_atomically(path, json.dumps({"name": self.name, "kind": self.kind, "run": place}))
-
-    @classmethod
-    def announced(cls, path: Path) -> Watched:
-        """Reads what a worker has written down."""
-        content = json.loads(path.read_text())
-        results, row, run_id = content["run"]
-        return cls(content["name"], Kind(*content["kind"]), RunDirectory(Path(results), row, run_id))
-
-    def _marker(self) -> float | None:
-        try:
-            return (self.run.path / FINISHED).stat().st_mtime
-        except OSError:
-            return None
+    @property
+    def _finished_at(self) -> float | None:
+        return self.run.finished_at if self.run else None
 
     @property
     def finished(self) -> bool:
         """Whether the run's marker is there, and newer than this multirun if it was forced."""
-        return self.refusal is None and self._marker() not in (None, self._before)
-
-    @property
-    def reason(self) -> str | None:
-        """Why it failed; None as long as it did not, and where another multirun has finished it since."""
-        if self.refusal is not None or self.finished:
-            return self.refusal
-        return _failure(self.run)
-
-    def started(self, earliest: float) -> float | None:
-        """Returns since when it runs; None if it doesn't, or if what was begun earlier was given up."""
-        try:
-            moment = (self.run.path / ATTEMPT).stat().st_mtime
-        except OSError:
-            return None
-        return moment if moment >= earliest - 1 else None
+        return self.reason is None and self._finished_at not in (None, self._before)
 
     @property
     def seconds(self) -> float:
         """How long a finished run took."""
         try:
-            return float(self.run.environment()["seconds"])
+            return float(self.run.environment()["seconds"]) if self.run else 0.0
         except (OSError, ValueError, KeyError):
             return 0.0
 
 
-def _failure(run: RunDirectory) -> str | None:
-    """Why the last attempt failed; None if it did not, or if what it left can't be read."""
-    try:
-        attempt = run.attempt()
-    except (OSError, ValueError, KeyError):
-        return None
-    return attempt.reason if attempt is not None and attempt.failed else None
+def read_reports(multirun: Path, cells: list[Watched]) -> None:
+    """Brings the cells of a multirun up to date, and adds those that were not known before: a search's."""
+    by_run = {cell.run.path: cell for cell in cells if cell.run}
+    for path in sorted(multirun.glob("*.json"), key=lambda path: int(path.stem)):
+        content, began = json.loads(path.read_text()), path.stat().st_mtime
+        run = RunDirectory(Path(content["run"][0]), *content["run"][1:]) if "run" in content else None
+        cell = by_run.get(run.path) if run else next((one for one in cells if one.name == content["name"]), None)
+        if cell is None:
+            cell = Watched(content["name"], Kind(*content.get("kind", NO_KIND)), run)
+            cells.append(cell)
+        cell.started = began
+        if not cell.finished:
+            cell.reason = content["reason"]
 
 
 def say_finished(cells: Sequence[Watched]) -> None:
     """Says how many cells are finished already, and by which version if it was not this one."""
-    finished = [cell for cell in cells if cell.finished]
+    finished = [(cell, cell.run) for cell in cells if cell.finished and cell.run]
     if not finished:
         return
-    facts = [cell.run.environment() for cell in finished]
+    facts = [run.environment() for _, run in finished]
     version = project_version()
     others = Counter(str(one.get("version", FIRST_VERSION)) for one in facts)
     del others[version]
     print(f"{len(finished)} of {len(cells)} cells are finished already, skipped", flush=True)
     for other, count in sorted(others.items()):
         print(f"  {count} of them by version {other} (this is {version}); force=true runs them again", flush=True)
-    for cell, one in zip(finished, facts) if len(finished) <= FEW else ():
-        print(f"  {cell.name}: finished at commit {one['commit']:.10}, skipped ({cell.run.path})", flush=True)
+    for (cell, run), one in zip(finished, facts) if len(finished) <= FEW else ():
+        print(f"  {cell.name}: finished at commit {one['commit']:.10}, skipped ({run.path})", flush=True)

@@ -24,7 +24,7 @@ from mvhg._bernoulli_sum import (
 from mvhg._bernoulli_sum import covariance as sum_covariance
 from mvhg._binomial import log_binomial, log_sigmoid
 from mvhg._bounds import Bounds
-from mvhg._validation import can_look
+from mvhg._validation import can_look, may_be_kept
 
 # Where a mean is less than this part of that of the tilted binomial, it is too small beside the terms it is a sum of.
 _RARE = 1e-4
@@ -91,33 +91,62 @@ class _Pair:
     def __init__(self, urn: Urn) -> None:
         assert urn.bounds is not None
         self.x = torch.arange(urn.width, dtype=torch.float64, device=urn.log_weights.device)
-        self.total = total = urn.total.unsqueeze(-1)
-        if urn.bounds.sizes is not None and urn.bounds.totals is not None:
-            (first, second), drawn = urn.bounds.sizes, urn.bounds.totals
-            gammas = (self.x, first - self.x, drawn - self.x, second - drawn + self.x)  # [width], for all laws
-        else:
-            one, two = urn.size[..., :1], urn.size[..., 1:]
-            gammas = (self.x, one - self.x, total - self.x, two - total + self.x)
-        # lgamma is infinite where a count is impossible.
-        coefficients = -torch.stack(torch.broadcast_tensors(*gammas)).add(1).lgamma().sum(0)
+        self.total = urn.total.unsqueeze(-1)
+        coefficients = _pair_coefficients(urn, self.x)
         slope = urn.log_weights[..., :1] - urn.log_weights[..., 1:]
         # About the mode, so that large weights cancel before they are rounded.
         self.mode = (coefficients + self.x * slope.detach()).argmax(-1, keepdim=True).to(torch.float64)
         values = coefficients + (self.x - self.mode) * slope
-        self.normaliser = torch.logsumexp(values, -1)
-        self.log_pmf = values - self.normaliser.unsqueeze(-1)
-        self.pmf = self.log_pmf.exp()
+        self.values, self.normaliser = values, torch.logsumexp(values, -1)
+
+    @property
+    def log_pmf(self) -> Tensor:
+        return self.values - self.normaliser.unsqueeze(-1)
+
+    @property
+    def pmf(self) -> Tensor:
+        return self.log_pmf.exp()
 
     def mean(self) -> Tensor:
-        return torch.stack([(self.pmf * x).sum(-1) for x in (self.x, self.total - self.x)], -1)
+        pmf = self.pmf
+        return torch.stack([(pmf * x).sum(-1) for x in (self.x, self.total - self.x)], -1)
 
     def variance(self) -> Tensor:
-        mean = (self.pmf * self.x).sum(-1, keepdim=True)
-        return (self.pmf * (self.x - mean).square()).sum(-1)
+        pmf = self.pmf
+        mean = (pmf * self.x).sum(-1, keepdim=True)
+        return (pmf * (self.x - mean).square()).sum(-1)
 
     def expect(self, values: Tensor) -> Tensor:
         """E of values on x: exp before where, since a gradient through 0 * -inf would be NaN."""
-        return (self.pmf * torch.where(self.log_pmf > -math.inf, values, 0.0)).sum(-1)
+        log_pmf = self.log_pmf
+        return (log_pmf.exp() * torch.where(log_pmf > -math.inf, values, 0.0)).sum(-1)
+
+
+_COEFFICIENTS: dict[tuple[tuple[int, ...], int], Tensor] = {}
+_MOST_KEPT = 256
+
+
+def _pair_coefficients(urn: Urn, x: Tensor) -> Tensor:
+    """Logarithms, up to a constant, of the ways to draw x = 0..width - 1 of the first group; kept for plain urns."""
+    assert urn.bounds is not None
+    sizes, drawn = urn.bounds.sizes, urn.bounds.totals
+    if sizes is None or drawn is None:
+        total, one, two = urn.total.unsqueeze(-1), urn.size[..., :1], urn.size[..., 1:]
+        return _ways(x, one - x, total - x, two - total + x)
+    keep = x.device.type == "cpu" and may_be_kept(x)
+    found = _COEFFICIENTS.get((sizes, drawn)) if keep else None
+    if found is None:
+        found = _ways(x, sizes[0] - x, drawn - x, sizes[1] - drawn + x)  # [width], for all laws
+        if keep and not found.is_inference():
+            while len(_COEFFICIENTS) >= _MOST_KEPT:
+                _COEFFICIENTS.pop(next(iter(_COEFFICIENTS)))
+            _COEFFICIENTS[sizes, drawn] = found
+    return found
+
+
+def _ways(*counts: Tensor) -> Tensor:
+    # lgamma is infinite where a count is impossible.
+    return -torch.stack(torch.broadcast_tensors(*counts)).add(1).lgamma().sum(0)
 
 
 def log_coefficients(counts: Tensor, size: Tensor) -> Tensor:
@@ -147,18 +176,20 @@ def _log_mass(counts: Tensor, size: Tensor, logits: Tensor) -> Tensor:
     return (counts * log_sigmoid(logits) + (size - counts) * log_sigmoid(-logits)).sum(-1)
 
 
-def log_probability(counts: Tensor, urn: Urn) -> Tensor:
+def log_probability(counts: Tensor, urn: Urn, checked: bool = False) -> Tensor:
     """log P(X = counts | sum X = total), for counts [..., c]; -inf where a count is outside 0..size.
 
-    Its gradient in the counts is that of sum_j log (m_j choose x_j) + x_j log omega_j: the tilt is taken out.
+    ``checked`` says that none is. The gradient in the counts is that of sum_j log (m_j choose x_j) + x_j log omega_j:
+    the tilt is taken out.
     """
-    inside = ((counts >= 0) & (counts <= urn.size)).all(-1)
-    counts = torch.where(inside.unsqueeze(-1), counts, 0.0)
+    if not checked:
+        inside = ((counts >= 0) & (counts <= urn.size)).all(-1)
+        counts = torch.where(inside.unsqueeze(-1), counts, 0.0)
     if urn.is_pair:
         pair = _Pair(urn)
         mode = torch.cat([pair.mode, pair.total - pair.mode], -1)
         value = log_coefficients(counts, urn.size) + ((counts - mode) * urn.log_weights).sum(-1) - pair.normaliser
-        return torch.where(inside, value, -math.inf)
+        return value if checked else torch.where(inside, value, -math.inf)
     logits = urn.logits
     if urn.bounds is not None and urn.bounds.population <= _MOST_BY_GAMMA:
         value = log_coefficients(counts, urn.size) + torch.lgamma(urn.size + 1).sum(-1)
@@ -166,7 +197,7 @@ def log_probability(counts: Tensor, urn: Urn) -> Tensor:
     else:
         value = log_binomial(counts, urn.size, logits).sum(-1)
     value = value - torch.log(urn.spectrum().probability) - urn.tilt * (counts.sum(-1) - urn.total)
-    return torch.where(inside, value, -math.inf)
+    return value if checked else torch.where(inside, value, -math.inf)
 
 
 def merged_log_weight(size: Tensor, log_weights: Tensor) -> Tensor:

@@ -68,7 +68,9 @@ class MultivariateHypergeometric(Distribution):
         group_order: the order, a permutation of 0..c-1, in which groups are drawn; None is 0..c-1 for merged and a
             random order for exact (where no order changes the law).
         validate_args: whether to check arguments on an accelerator, by one read, and values given to ``log_prob``. What
-            is on the host is checked in any case, and nothing but numbers within ``torch.compile``. None is the default
+            is on the host is checked in any case, and nothing but numbers within ``torch.compile``. Without it, weights
+            on an accelerator are not read: NaN, infinite or non-positive ones there are not refused, and results are
+            NaN or wrong. None is the default
             of ``set_default_validate_args``, else on, also after ``torch.compile`` has switched torch's own default
             off; a user's ``Distribution.set_default_validate_args(False)`` counts until then.
 
@@ -281,7 +283,7 @@ class MultivariateHypergeometric(Distribution):
             result = _fisher.merged_log_probability(counts, size, log_weights, total, order)
         else:
             urn = self._urn()
-            result, total = _fisher.log_probability(counts, urn), urn.total
+            result, total = _fisher.log_probability(counts, urn, checked), urn.total
         if checked:
             return result.to(self._dtype)
         tolerance = torch.maximum((1e-5 * total).clamp(min=1e-5, max=0.5), rounding(value))

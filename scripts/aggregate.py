@@ -13,9 +13,9 @@ from pathlib import Path
 
 from experiments.aggregation.runs import select_runs
 from experiments.aggregation.tables import collect_tables, write_left_out, write_tables
-from experiments.digest import Stamp, digest_of
+from experiments.digest import digest_of
 from experiments.settings import ExperimentError, one_line_errors
-from experiments.store import FINISHED
+from experiments.store import FINISHED, write_atomically
 
 
 def _seeds(text: str) -> frozenset[int]:
@@ -29,30 +29,33 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("results/local/metrics"), help="folder (%(default)s)")
     parser.add_argument("--profile", help="take this profile only (default: every one except smoke)")
     parser.add_argument("--seeds", type=_seeds, help="take these seeds only, such as 0,1,2 (default: every one)")
-    parser.add_argument("--data", help="take this data only, such as mnist, where there is a choice (default: all)")
     parser.add_argument("--keep", action="store_true", help="keep lines of runs that are no longer there")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
-        selection = select_runs(options.results, options.profile, options.seeds, options.data)
+        selection = select_runs(options.results, options.profile, options.seeds)
         for run, reason in [*selection.unwanted, *selection.problems]:
             print(f"left out: {run} ({reason})")
         for run in selection.dirty:
             print(f"warning: {run} was made with changes that are in no commit")
         if not selection.runs:
             which = f" of profile {options.profile}" if options.profile else ""
-            which += f" with the data {options.data}" if options.data else ""
             raise ExperimentError(f"no finished run{which} under {options.results / 'runs'}")
         options.output.mkdir(parents=True, exist_ok=True)
         markers = [run.path / FINISHED for _, run in selection.runs.values()]
-        stamp = Stamp(options.output / ".aggregate.json", digest_of(*markers, words=f"{selection.problems} {options}"))
-        if stamp.is_current() and not options.keep:
+        stamp = options.output / ".aggregate"
+
+        def state() -> str:
+            return digest_of([*markers, *sorted(options.output.glob("*.csv"))], f"{selection.problems} {options}")
+
+        if not options.keep and stamp.is_file() and stamp.read_text() == state():
             print(f"the metrics of {len(selection.runs)} runs are up to date ({options.output})")
             return
+        tables = collect_tables(selection)
         broken = {Path(run).name for run, _ in selection.problems}
-        write_tables(options.output, collect_tables(selection.runs), broken, options.keep)
+        write_tables(options.output, tables, broken, options.keep)
         write_left_out(options.output, selection.problems, selection.names if options.keep else None)
         if not options.keep:
-            stamp.write(sorted(options.output.glob("*.csv")))
+            write_atomically(stamp, state())
     if selection.problems:
         print(f"warning: {len(selection.problems)} runs are left out, see {options.output / 'left_out.csv'}")
 

@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 
 from experiments.dashboards.declared import DASHBOARDS
-from experiments.dashboards.workspace import push, workspace_json
 from experiments.settings import one_line_errors
 from experiments.store import write_atomically
 
@@ -28,11 +27,11 @@ def main(arguments: list[str] | None = None) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
         for dashboard in DASHBOARDS:
             path = options.output / f"{dashboard.name}.json"
-            write_atomically(path, workspace_json(dashboard, options.entity, options.project))
+            write_atomically(path, dashboard.json(options.entity, options.project))
             print(f"wrote {path}")
         if options.push:
             for dashboard in DASHBOARDS:
-                print(f"made {push(dashboard, options.entity, options.project)}")
+                print(f"made {dashboard.push(options.entity, options.project)}")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,27 @@
 """Writes every table, figure and claim and the report from a folder of collected metrics; names what has no runs.
 
 Nothing is drawn again while metrics, code and the versions of the drawing packages are the same. With --only some of
-the tables and figures, such as `--only table_1 figure_2`: those of that name, or whose name begins with it.
+the tables and figures, such as `--only table_1 figure_2`: those of that name, or whose name begins with it. Claims are
+judged by experiments/claims/rules.yaml. Verdicts on the paper's claims: reproduced, close, not reproduced, not
+comparable (other data, another budget, or no runs); on claims of this project: holds, close, fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from experiments.digest import Stamp, digest_of
+from experiments.digest import digest_of
 from experiments.settings import ExperimentError, one_line_errors
+from experiments.store import write_atomically
 
 ROOMS = ("kolmogorov_smirnov", "urn", "weak_supervision", "disentanglement", "clustering", "gradient_study")
 PARTS = ("tables", "figures")  # folders below the output, and functions of a room's modules of these names
-REPORT = "report.html"
+WIDTH = 120  # characters, where no terminal says how many
 
 
 def write_pages(metrics: Path, output: Path, only: Sequence[str] = ()) -> list[str]:
@@ -51,6 +55,8 @@ def write_pages(metrics: Path, output: Path, only: Sequence[str] = ()) -> list[s
                 reasons.append(f"{part} of {room}: {error}")
             except KeyError as error:
                 reasons.append(f"{part} of {room}: the metrics have no column {error}")
+            except (ValueError, TypeError, IndexError, AttributeError) as error:  # of lines that are not whole
+                reasons.append(f"{part} of {room}: the metrics can't be read ({' '.join(str(error).split())})")
     missing = [name for name in only if not any(_matches(path.stem, [name]) for path in paths)]
     if missing or not paths:
         what = f"no table or figure {', '.join(missing)}" if missing else "no table and no figure"
@@ -63,45 +69,70 @@ def _matches(name: str, only: Sequence[str]) -> bool:
     return any(stem == one or stem.startswith(f"{one}_") for one in only)
 
 
+def show_claims(metrics: Path, output: Path, documentation: Path | None, readme: Path | None) -> None:
+    """Writes the claims, and prints them in short, a line per rule."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from experiments.claims.rules import NOT_JUDGED
+    from experiments.claims.summary import MEANINGLESS, is_smoke, summary, write_claims
+
+    claims, left_out = write_claims(metrics, output, documentation=documentation, readme=readme)
+    short = summary(claims)
+    table = Table(box=box.SIMPLE, pad_edge=False, show_lines=True)
+    for column in short.header:
+        table.add_column(column, overflow="fold", ratio=2 if column.startswith("claim") else 1)
+    for row in short.rows:
+        table.add_row(*(cell.replace("<br>", "\n").replace("**", "") for cell in row))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    judged = sum(one.outcome != NOT_JUDGED for one in claims)
+    print(f"{judged} of {len(claims)} claims are judged; the others lack runs, seeds or the paper's budget")
+    for line in [*([MEANINGLESS] if is_smoke(claims) else []), *(f"left out: {line}" for line in left_out)]:
+        print(line)
+    print(f"all claims with rules and sources: {output / 'verdicts.md'}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    from scripts import claims
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder of CSVs (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("results/local"), help="folder (%(default)s)")
     parser.add_argument("--only", nargs="+", default=[], help="some tables and figures only, by name")
     parser.add_argument("--no-report", action="store_true", help="leave the report page out")
-    claims.add_options(parser)
+    parser.add_argument("--claims", type=Path, help="Markdown file whose summary is rewritten between its markers")
+    parser.add_argument("--readme", type=Path, help="the same for the headlines alone")
     options = parser.parse_args(arguments)
-    with one_line_errors(options.output):
-        if not any(options.metrics.glob("*_metrics.csv")):
+    metrics, output, report = options.metrics, options.output, options.output / "report.html"
+    with one_line_errors(output):
+        if not any(metrics.glob("*_metrics.csv")):
             raise ExperimentError(
-                f"{options.metrics} holds no metrics: run the experiments and `python -m scripts.aggregate` first"
+                f"{metrics} holds no metrics: run the experiments and `python -m scripts.aggregate` first"
             )
-        options.output.mkdir(parents=True, exist_ok=True)
+        output.mkdir(parents=True, exist_ok=True)
         if options.only:
-            write_pages(options.metrics, options.output, options.only)
+            write_pages(metrics, output, options.only)
             return
-        parts = "tables and figures" if options.no_report else "tables, figures and report"
-        digest = digest_of(options.metrics, options.metrics.parent / "benchmark", words=parts)
-        stamp = Stamp(options.output / ".pages.json", digest)
-        if stamp.is_current():
-            print(f"{parts} are up to date ({options.output})")
+        what, stamp = "tables and figures" if options.no_report else "tables, figures and report", output / ".pages"
+
+        def state() -> str:
+            """Of everything that is read and written but the verdicts, which are written every time."""
+            pages = [path for part in PARTS for path in sorted((output / part).glob("*")) if path.stem != "verdicts"]
+            return digest_of([metrics, metrics.parent / "benchmark", *pages, report], what)
+
+        if stamp.is_file() and stamp.read_text() == state():
+            print(f"{what} are up to date ({output})")
         else:
-            for line in write_pages(options.metrics, options.output):
+            for line in write_pages(metrics, output):
                 print(f"not made: {line}")
             if not options.no_report:
-                from scripts import report
+                from scripts.report import write_report
 
-                figures = str(options.output / "figures")
-                page = str(options.output / REPORT)
-                report.main(["--metrics", str(options.metrics), "--figures", figures, "--output", page])
-            pages = [path for part in PARTS for path in sorted((options.output / part).glob("*"))]
-            stamp.write([path for path in [*pages, options.output / REPORT] if path.stem != "verdicts"])
-        claims.write(options.metrics, options.output / "tables", options)
-        if not options.no_report and (options.output / REPORT).is_file():
-            print(f"report: {options.output / REPORT}")
+                write_report(metrics, output / "figures", report)
+            write_atomically(stamp, state())
+        show_claims(metrics, output / "tables", options.claims, options.readme)
+        if not options.no_report:
+            print(f"report: {report}")
 
 
 if __name__ == "__main__":

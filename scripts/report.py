@@ -14,6 +14,14 @@ from experiments.settings import one_line_errors
 from experiments.store import write_atomically
 
 
+def write_report(metrics: Path, figures: Path, output: Path) -> None:
+    """Writes the page of a folder of metrics and one of figures into a file."""
+    page = render(Inputs(metrics, figures))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, page)
+    print(f"wrote {output} ({len(page.encode()) / 1e6:.1f} MB)")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -22,10 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("results/local/report.html"), help="file (%(default)s)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
-        page = render(Inputs(options.metrics, options.figures or options.metrics.parent / "figures"))
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.output, page)
-    print(f"wrote {options.output} ({len(page.encode()) / 1e6:.1f} MB)")
+        write_report(options.metrics, options.figures or options.metrics.parent / "figures", options.output)
 
 
 if __name__ == "__main__":

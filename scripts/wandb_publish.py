@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.environment import code_facts
 from experiments.settings import ExperimentError, one_line_errors
-from experiments.tracking import MODES, track
+from experiments.tracking import track
 
 FOLDERS = ("tables", "figures", "metrics")
 
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, default=Path("results"), help="folder with the pages (%(default)s)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="W&B writes under it (%(default)s)")
-    parser.add_argument("--mode", choices=[mode for mode in MODES if mode != "disabled"], default="offline")
+    parser.add_argument("--mode", choices=("offline", "online"), default="offline")
     parser.add_argument("--project", default="mvhg", help="(%(default)s)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.results):

@@ -9,12 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from experiments.axes import Row
 from experiments.environment import FIRST_VERSION, project_version
 from experiments.settings import ExperimentError
 from experiments.store import CONFIG, FINISHED, RunDirectory, find_runs
 
+PROVENANCE = ("commit", "dirty", "device", "seconds")  # facts of the environment that every line of the metrics has
 KINDS = ("changes", "profile", "data", "seed")  # columns that tell runs of a CSV apart, after the axes
 
 
@@ -74,22 +76,18 @@ class Selection:
         return {_name(run) for _, run in self.runs.values()} | {run for run, _ in [*self.problems, *self.unwanted]}
 
 
-def select_runs(
-    results: Path, profile: str | None, seeds: frozenset[int] | None = None, data: str | None = None
-) -> Selection:
+def select_runs(results: Path, profile: str | None, seeds: frozenset[int] | None = None) -> Selection:
     """Looks through a results folder.
 
     Args:
         results: Results folder with ``runs/``.
         profile: Profile to take; None for every one except ``smoke``.
         seeds: Seeds to take; None for every one.
-        data: Data to take, of experiments that can be run on more than one; None for all.
     """
     selection = Selection()
 
     def asked(origin: Origin) -> bool:
-        of_profile = origin.profile == profile if profile else origin.profile != "smoke"
-        return of_profile and (not data or origin.data in ("", data))
+        return origin.profile == profile if profile else origin.profile != "smoke"
 
     for run, origin, facts in _runs(results, asked, selection):
         name = _name(run)
@@ -123,10 +121,12 @@ def _runs(
             finished = run.finished() is not None
             config = OmegaConf.load(run.path / CONFIG if finished else run.new_config)
             assert isinstance(config, DictConfig)
-            if "axes" not in config:
+            if "axes" not in config and finished:
                 selection.unwanted.append((_name(run), "made before experiments had axes"))
                 continue
             facts = run.environment() if finished else None
+            if facts is not None and (lacking := sorted({*PROVENANCE, "resumed", "packages"} - set(facts))):
+                raise ExperimentError(f"environment.json does not say {', '.join(lacking)}; force=true runs it again")
             origin = _origin(folder.partition("/")[0], config)
             if asked(origin):
                 newest = (run.path / FINISHED if finished else run.new_config).stat().st_mtime
@@ -135,8 +135,9 @@ def _runs(
             selection.problems.append((_name(run), str(error).replace(f"{run.path}/", "")))
         except FileNotFoundError:
             selection.problems.append((_name(run), "not finished: it was stopped before it began"))
-        except (OSError, ValueError, OmegaConfBaseException) as error:
-            selection.problems.append((_name(run), f"can't be read ({error})"))
+        except (OSError, ValueError, TypeError, KeyError, AssertionError, YAMLError, OmegaConfBaseException) as error:
+            reason = " ".join(str(error).split()) or "it is no configuration of a run"
+            selection.problems.append((_name(run), f"can't be read ({reason})"))
     for _, _, run, origin, facts in sorted(found, key=lambda one: one[:2]):
         yield run, origin, facts
 

@@ -13,13 +13,11 @@ from typing import Any
 import hydra
 import pandas as pd
 
-from experiments.aggregation.runs import KINDS, Origin
+from experiments.aggregation.runs import KINDS, PROVENANCE, Origin, Selection
 from experiments.configuration import experiments
 from experiments.results import LEFT_OUT, axes_columns, read_collected
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory, write_atomically
-
-PROVENANCE = ("commit", "dirty", "device", "seconds")
 
 
 @dataclass
@@ -35,26 +33,35 @@ class Collected:
     one_seed: bool = False
 
 
-def collect_tables(runs: Mapping[Any, tuple[Origin, RunDirectory]]) -> dict[str, Collected]:
-    """Returns the tables of some runs, by the name of their CSV file: ``<experiment>_<table>.csv``.
+def collect_tables(selection: Selection) -> dict[str, Collected]:
+    """Returns the tables of the runs that count, by the name of their CSV file: ``<experiment>_<table>.csv``.
 
-    What an experiment says of its tables (``one_seed_tables``, ``keep_lines``) is asked of its class.
+    What an experiment says of its tables (``one_seed_tables``, ``keep_lines``) is asked of its class. A run with a
+    table that can't be read goes from the runs to the problems.
     """
     tables: dict[str, Collected] = defaultdict(Collected)
     shown: set[tuple[Any, ...]] = set()  # kinds whose lowest seed is there: seeds come in ascending order
-    for key in sorted(runs):
-        origin, run = runs[key]
+    for key in sorted(selection.runs):
+        origin, run = selection.runs[key]
         made = hydra.utils.get_class(origin.target)
         keep_lines = getattr(made, "keep_lines", lambda _name, _row, lines: lines)
-        for path in sorted(run.path.glob("*.csv")):
-            one_seed = path.stem in getattr(made, "one_seed_tables", ())
-            if one_seed and key[:-1] in shown:
-                continue
-            lines = keep_lines(path.stem, origin.row, pd.read_csv(path))
-            if lines is not None and len(lines):
-                table = tables[f"{origin.row.experiment}_{path.stem}.csv"]
-                table.one_seed = one_seed
-                table.parts.append(_with_origin(origin, run, path.stem, lines))
+        parts = {}
+        try:
+            for path in sorted(run.path.glob("*.csv")):
+                one_seed = path.stem in getattr(made, "one_seed_tables", ())
+                lines = None if one_seed and key[:-1] in shown else pd.read_csv(path)
+                lines = None if lines is None else keep_lines(path.stem, origin.row, lines)
+                if lines is not None and len(lines):
+                    parts[path.stem] = one_seed, _with_origin(origin, run, path.stem, lines)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = f"{path.name} can't be read ({' '.join(str(error).split())})"
+            selection.problems.append((run.path.relative_to(run.results).as_posix(), reason))
+            del selection.runs[key]
+            continue
+        for name, (one_seed, lines) in parts.items():
+            table = tables[f"{origin.row.experiment}_{name}.csv"]
+            table.one_seed = one_seed
+            table.parts.append(lines)
         shown.add(key[:-1])
     return tables
 

@@ -88,6 +88,8 @@ def judge_by_room(metrics: Path) -> tuple[dict[str, list[Claim]], list[str]]:
                 problems.append(f"{name}: {error}")
             except KeyError as error:
                 problems.append(f"{name}: the metrics have no column {error}")
+            except (ValueError, TypeError, IndexError, AttributeError) as error:  # of lines that are not whole
+                problems.append(f"{name}: the metrics can't be read ({' '.join(str(error).split())})")
     return claims, problems
 
 

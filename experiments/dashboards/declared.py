@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.dashboards.dashboard import Chart, Dashboard, bars, curves
+from experiments.dashboards.workspace import Chart, Dashboard
 
 REFERENCES, GROUPS = ("exact", "merged"), (1, 2, 3)
 VARIED = {"weights": "weight of group 2", "draws": "number of draws n", "sizes": "size of group 2"}
@@ -19,6 +19,16 @@ SCORES = {
     "modularity": "modularity",
     "downstream": "downstream accuracy",
 }
+
+
+def curves(title: str, *metrics: str) -> Chart:
+    """Returns a chart of logged values over the steps."""
+    return Chart(title, metrics, over_steps=True)
+
+
+def bars(title: str, *metrics: str) -> Chart:
+    """Returns a chart of values of the summary."""
+    return Chart(title, metrics, over_steps=False)
 
 
 def _of_references(quantity: str, title: str) -> Chart:

@@ -14,8 +14,8 @@ import torch
 
 from experiments.environment import environment_facts
 from experiments.gpu import library, runs
-from experiments.speed.report import markdown
 from experiments.speed.steps import ROOMS, Steps, measure_steps
+from experiments.speed.tables import benchmark_table
 from experiments.store import write_atomically
 
 # Of the paper: runs of each method (4 values of s, 3 seeds) of 300,000 steps; of each prior (3 versions, 5 seeds) of
@@ -139,6 +139,6 @@ def page(plan: Plan, ended: dict[str, str]) -> str:
             text += f"Not complete: {ended[name]}.\n\n"
         for path in (plan.output / f"{name}.csv", plan.output / f"{name}.partial.csv"):
             if path.is_file():
-                text += markdown(pd.read_csv(path))
+                text += benchmark_table("", pd.read_csv(path)).markdown().lstrip()
                 break
     return text

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +12,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.authors import REPOSITORY, check_checkout
+from experiments.authors import REPOSITORY, load_sampler
 from experiments.gradient_study.enumeration import exact_gradient, merged_gradient
-from experiments.gradient_study.estimators import Moments, collect, score_function, straight_through
+from experiments.gradient_study.estimators import Moments, authors, collect, score_function, straight_through
 from experiments.gradient_study.problems import Problem, problems
 from experiments.settings import ExperimentError
 from experiments.training import derive_seed
 
 EXACT, MERGED, AUTHORS, SCORE = "exact", "merged", "authors", "score function"
 JUDGED_TEMPERATURE = 0.5
-CHECKOUT = Path(__file__).resolve().parents[2]
+Cell = tuple[Problem, float]  # and the temperature
 
 
 @dataclass(frozen=True)
@@ -73,29 +70,24 @@ def _lines(
         }
 
 
-def authors_moments(path: Path, settings: Settings, cells: list[tuple[Problem, float]]) -> list[dict[str, Moments]]:
-    """Run the authors' code over all cells in one process of its own.
+def _authors_lines(sampler: Callable[..., Any], settings: Settings, cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
+    """The authors' code over all cells; the global random states, from which it draws, are put back afterwards.
 
     Raises:
-        ExperimentError: ``path`` is no checkout of it, or it failed.
+        ExperimentError: it failed.
     """
-    job = {
-        "path": str(check_checkout(path)),
-        "seed": settings.seed,
-        "blocks": settings.authors_blocks,
-        "block": settings.authors_block,
-        "cells": [[temperature, asdict(problem)] for problem, temperature in cells],
-    }
-    command = [sys.executable, "-m", "experiments.gradient_study.official_worker", json.dumps(job)]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ExperimentError(f"the authors' code failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    lines = [json.loads(line) for line in done.stdout.strip().splitlines()]
-    return [{name: Moments(*_tensors(values)) for name, values in line.items()} for line in lines]
-
-
-def _tensors(values: dict[str, Any]) -> Iterator[torch.Tensor]:
-    return (torch.tensor(values[name], dtype=torch.float64) for name in Moments._fields)
+    blocks, block = settings.authors_blocks, settings.authors_block
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            for problem, temperature in cells:
+                moments = collect(authors(problem, temperature, sampler, blocks, block))
+                yield from _lines(AUTHORS, problem, temperature, blocks * block, moments)
+    except Exception as error:
+        raise ExperimentError(f"the authors' code failed: {error}") from error
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def run(settings: Settings, official: Path | None = None, log: Callable[[str], None] = print) -> pd.DataFrame:
@@ -113,8 +105,7 @@ def run(settings: Settings, official: Path | None = None, log: Callable[[str], N
         part of the error that the estimator's own law explains (0 for the exact law), ``own_law_error`` the error
         against that law's own gradient.
     """
-    if official is not None:
-        check_checkout(official)  # before the minutes of the rest
+    sampler = None if official is None else load_sampler(official)  # before the minutes of the rest
     rows: list[dict[str, Any]] = []
     samples = settings.blocks * settings.block
     cells = list(itertools.product(problems(), settings.temperatures))
@@ -128,11 +119,9 @@ def run(settings: Settings, official: Path | None = None, log: Callable[[str], N
         generator = torch.Generator().manual_seed(derive_seed(settings.seed, len(cells) + index))
         moments = collect(score_function(problem, settings.blocks, settings.block, generator))
         rows += _lines(SCORE, problem, None, samples, moments)
-    if official is None:
+    if sampler is None:
         log(f"skipped: the authors' code, no --official PATH given (a checkout of {REPOSITORY})")
     else:
-        samples = settings.authors_blocks * settings.authors_block
-        for (problem, temperature), by_function in zip(cells, authors_moments(official, settings, cells), strict=True):
-            rows += _lines(AUTHORS, problem, temperature, samples, by_function)
+        rows += _authors_lines(sampler, settings, cells)
         log("the authors' code: all cells")
     return pd.DataFrame(rows)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
 from scipy.stats import false_discovery_control
+from torch.utils.data import DataLoader, Dataset
 
 from experiments.context import RunContext
-from experiments.kolmogorov_smirnov.goodness_of_fit import Floats, Integers, against_law, against_sample
-from experiments.kolmogorov_smirnov.model import SamplingModel, SaveFinishedUrns, work
+from experiments.kolmogorov_smirnov.goodness_of_fit import Integers, against_law, against_sample
+from experiments.kolmogorov_smirnov.model import SamplingModel
 from experiments.kolmogorov_smirnov.reference import draw_merged, exact_marginals
 from experiments.kolmogorov_smirnov.series import Series, Urn
 from experiments.settings import PositiveInt, settings
@@ -40,7 +41,7 @@ class KolmogorovSmirnov:
     series: Annotated[dict[str, Series], Field(min_length=1)]
     conditionals: Literal["exact", "merged"]
     sampler: Literal["sample", "straight_through"]
-    references: list[Literal["exact", "merged"]]
+    references: Annotated[list[Literal["exact", "merged"]], Field(min_length=1)]
     draws: PositiveInt
     batch_size: PositiveInt
     significance: Annotated[float, Field(gt=0, lt=1)]
@@ -89,24 +90,22 @@ class KolmogorovSmirnov:
             self.urns,
             self.conditionals,
             self.sampler,
-            lambda urn, device: context.generator(urn * STREAMS, device),
+            self.draws,
+            self.batch_size,
+            generator=lambda urn, device: context.generator(urn * STREAMS, device),
+            checkpoint=context.directory / "last.ckpt",
         )
         if context.checkpoint_path is not None:
             model.load_state_dict(torch.load(context.checkpoint_path, weights_only=True)["state_dict"])
-        missing = [urn for urn, done in enumerate(model.finished(self.draws)) if not done]
-        if missing:
-            done = len(self.urns) - len(missing)
-            saver = SaveFinishedUrns(str(context.directory / "last.ckpt"), self.draws, done)
-            trainer = context.trainer(callbacks=[saver])
-            trainer.test(model, work(missing, self.draws, self.batch_size), verbose=False)
-        return model.histogram.counts.cpu().numpy()
+        if missing := model.missing():
+            context.trainer().test(model, DataLoader(cast(Dataset[int], missing), batch_size=None), verbose=False)
+        return model.counts.cpu().numpy()
 
     def _test(self, urn: Urn, counts: Integers, numbers: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Tests one urn and returns its lines and histograms; counts is [groups, values]."""
-        groups, values = counts.shape
-        laws = np.zeros((groups, values))
-        for group, law in enumerate(exact_marginals(urn.total_count, urn.group_sizes, urn.weights)):
-            laws[group, : len(law)] = law
+        values = counts.shape[1]
+        marginals = exact_marginals(urn.total_count, urn.group_sizes, urn.weights)
+        laws = np.stack([np.pad(law, (0, values - len(law))) for law in marginals])
         drawn = np.zeros_like(counts)
         tests = {}
         if "exact" in self.references:
@@ -118,29 +117,21 @@ class KolmogorovSmirnov:
         lines = []
         for reference, results in tests.items():
             corrected = false_discovery_control([test["ks_p_value"] for test in results])
-            for group, test in enumerate(results):
-                line = {"series": urn.series} | urn.describe() | {"draws": self.draws, "reference": reference}
-                line |= {"group": group + 1} | test | {"ks_p_corrected": float(corrected[group])}
-                lines.append(line | {"rejected": bool(corrected[group] <= self.significance)})
-        return pd.DataFrame(lines), pd.concat(
-            [_histogram(urn, group, counts[group], drawn[group], laws[group]) for group in range(groups)]
-        )
-
-
-def _histogram(urn: Urn, group: int, counts: Integers, reference: Integers, law: Floats) -> pd.DataFrame:
-    """The values that occur, with their counts and exact probability (six digits: it serves the figures)."""
-    occurs = (counts > 0) | (reference > 0)
-    return pd.DataFrame(
-        {
+            for group, (test, p_value) in enumerate(zip(results, corrected), start=1):
+                line = {**urn.columns(), "draws": self.draws, "reference": reference, "group": group, **test}
+                lines.append(line | {"ks_p_corrected": p_value, "rejected": p_value <= self.significance})
+        groups, found = np.nonzero((counts > 0) | (drawn > 0))  # what occurs
+        histograms = {
             "series": urn.series,
             "value": urn.value,
-            "group": group + 1,
-            "count": np.flatnonzero(occurs),
-            "drawn": counts[occurs],
-            "merged_reference": reference[occurs],
-            "exact_probability": [float(f"{probability:.6g}") for probability in law[occurs]],
+            "group": groups + 1,
+            "count": found,
+            "drawn": counts[groups, found],
+            "merged_reference": drawn[groups, found],
+            # Six digits: it serves the figures.
+            "exact_probability": [float(f"{probability:.6g}") for probability in laws[groups, found]],
         }
-    )
+        return pd.DataFrame(lines), pd.DataFrame(histograms)
 
 
 def _name(series: str, reference: str, group: int, quantity: str) -> str:

@@ -72,41 +72,6 @@ def select(table: pd.DataFrame, series: str, conditionals: str) -> pd.DataFrame:
     return table[at]
 
 
-def draw_histograms(axes: Axes, histograms: pd.DataFrame, group: int, conditionals: str, inches: float) -> None:
-    """The draws (filled), the merged reference (steps) and the exact law (dotted), one colour per value."""
-    part = histograms[histograms["group"] == group]
-    colours = shades(np.sort(part["value"].unique()))
-    labelled: list[int] = []  # peaks with a number; the next one needs this much room
-    room = 0.06 / inches * np.ptp(part["count"]) * len(f"{part['value'].max():g}")
-    for value, own in part.groupby("value"):
-        colour, total = colours[value], own["drawn"].sum()
-        count, drawn = own["count"].to_numpy(), own["drawn"].to_numpy() / total
-        axes.fill_between(count, drawn, step="mid", color=colour, alpha=0.45, linewidth=0)
-        if conditionals == "merged":
-            reference = own["merged_reference"] / own["merged_reference"].sum()
-            axes.step(count, reference, where="mid", color=colour, linewidth=1.0)
-        axes.plot(count, own["exact_probability"], color="black", linestyle=":", linewidth=0.9)
-        peak = int(drawn.argmax())
-        if all(abs(count[peak] - other) > room for other in labelled):
-            labelled.append(count[peak])
-            place = count[peak], drawn[peak]
-            axes.annotate(f"{value:g}", place, textcoords="offset points", xytext=(0, 2), ha="center", fontsize=7)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.05)  # room for the numbers
-
-
-def draw_tests(distance: Axes, p_value: Axes, metrics: pd.DataFrame, reference: str) -> None:
-    """KS distance above, corrected p-value below, one marker per group, with what is detectable and the threshold."""
-    part = metrics[metrics["reference"] == reference]
-    for group, own in part.groupby("group"):
-        style = look(str(group), "123") | {"label": f"group {group}", "linestyle": "-"}
-        distance.plot(own["value"], own["ks_distance"], **style)
-        p_value.plot(own["value"], own["ks_p_corrected"], **style)
-    distance.axhline(part["ks_detectable"].iloc[0], color="black", linestyle="--", linewidth=0.8)
-    p_value.axhline(0.05, color="black", linestyle="--", linewidth=0.8)
-    tests, rejected = len(part), int(part["rejected"].sum())
-    p_value.text(0.98, 0.98, f"{rejected} of {tests} rejected", transform=p_value.transAxes, ha="right", va="top")
-
-
 def draw(number: int, metrics: pd.DataFrame, histograms: pd.DataFrame) -> Figure:
     """Returns one figure of the paper.
 
@@ -119,18 +84,18 @@ def draw(number: int, metrics: pd.DataFrame, histograms: pd.DataFrame) -> Figure
         ExperimentError: what the figure shows has no run.
     """
     plan = PLANS[number]
-    columns = max(len(plan.groups), 3 if plan.tests else 0)
-    height = 5.0 + (4.2 if plan.tests else 0)
-    figure = plt.figure(figsize=(3.4 * columns, height))
+    width, height = 3.4 * max(len(plan.groups), 3 if plan.tests else 0), 5.0
+    figure = plt.figure(figsize=(width, height + 4.2 * plan.tests))
     parts: Any = figure.subfigures(2, 1, height_ratios=(5.0, 4.2)) if plan.tests else [figure]
     grid = parts[0].subplots(2, len(plan.groups), squeeze=False, sharex="col", sharey="col")
-    for line, (conditionals, title) in enumerate(CONDITIONALS.items()):
+    for line, (conditionals, title) in zip(grid, CONDITIONALS.items()):
         own = select(histograms, plan.series, conditionals)
-        for axes, group in zip(grid[line], plan.groups, strict=True):
-            draw_histograms(axes, own, group, conditionals, inches=3.4 * columns / len(plan.groups))
-            axes.set_title(f"{title if len(plan.groups) == 1 else title.split(' (')[0]}, group {group}")
-            axes.set_xlabel(rf"count $x_{group}$" if line else "")
-        grid[line][0].set_ylabel("relative frequency")
+        for axes, group in zip(line, plan.groups, strict=True):
+            _draw_histograms(axes, own[own["group"] == group], conditionals, inches=width / len(plan.groups))
+            axes.set_title(f"{title}, group {group}")
+        line[0].set_ylabel("relative frequency")
+    for axes, group in zip(grid[1], plan.groups, strict=True):
+        axes.set_xlabel(rf"count $x_{group}$")
     handles = [
         Patch(color="grey", alpha=0.45, linewidth=0, label="draws"),
         Line2D([], [], color="grey", linewidth=1, label="merged SciPy reference"),
@@ -138,23 +103,50 @@ def draw(number: int, metrics: pd.DataFrame, histograms: pd.DataFrame) -> Figure
     ]
     parts[0].legend(handles=handles, title=f"numbers at the peaks: {plan.symbol}", loc="outside upper center", ncols=3)
     if plan.tests:
-        draw_comparisons(parts[1].subplots(2, 3, sharex=True, sharey="row"), plan, metrics)
+        grid = parts[1].subplots(2, 3, sharex=True, sharey="row")
+        for (distance, p_value), (conditionals, reference, title) in zip(grid.T, COMPARISONS, strict=True):
+            own = select(metrics, plan.series, conditionals)
+            _draw_tests(distance, p_value, own[own["reference"] == reference])
+            distance.set_title(title)
+            p_value.set_xlabel(plan.symbol)
+        grid[0, 0].set(yscale="log", ylabel="KS distance D")
+        grid[1, 0].set(ylabel="corrected p-value", ylim=(-0.03, 1.25), yticks=np.linspace(0, 1, 5))
+        grid[0, 2].legend(fontsize=7, loc="upper right", ncols=3)
     add_caption(figure, caption(number, plan, metrics))
     return figure
 
 
-def draw_comparisons(grid: Any, plan: Plan, metrics: pd.DataFrame) -> None:
-    """The three comparisons side by side."""
-    for column, (conditionals, reference, title) in enumerate(COMPARISONS):
-        draw_tests(grid[0][column], grid[1][column], select(metrics, plan.series, conditionals), reference)
-        grid[0][column].set_title(title)
-        grid[1][column].set_xlabel(plan.symbol)
-    grid[0][0].set_yscale("log")
-    grid[0][0].set_ylabel("KS distance D")
-    grid[1][0].set_ylabel("corrected p-value")
-    grid[1][0].set_ylim(-0.03, 1.25)
-    grid[1][0].set_yticks(np.linspace(0, 1, 5))
-    grid[0][2].legend(fontsize=7, loc="upper right", ncols=3)
+def _draw_histograms(axes: Axes, histograms: pd.DataFrame, conditionals: str, inches: float) -> None:
+    """The draws (filled), the merged reference (steps) and the exact law (dotted), one colour per value."""
+    colours = shades(np.sort(histograms["value"].unique()))
+    labelled: list[int] = []  # peaks with a number; the next one needs this much room
+    room = 0.06 / inches * np.ptp(histograms["count"]) * len(f"{histograms['value'].max():g}")
+    for value, own in histograms.groupby("value"):
+        colour, count, drawn = colours[value], own["count"].to_numpy(), own["drawn"].to_numpy()
+        drawn = drawn / drawn.sum()
+        axes.fill_between(count, drawn, step="mid", color=colour, alpha=0.45, linewidth=0)
+        if conditionals == "merged":
+            reference = own["merged_reference"] / own["merged_reference"].sum()
+            axes.step(count, reference, where="mid", color=colour, linewidth=1)
+        axes.plot(count, own["exact_probability"], color="black", linestyle=":", linewidth=0.9)
+        peak = int(drawn.argmax())
+        if all(abs(count[peak] - other) > room for other in labelled):
+            labelled.append(count[peak])
+            place = count[peak], drawn[peak]
+            axes.annotate(f"{value:g}", place, textcoords="offset points", xytext=(0, 2), ha="center", fontsize=7)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.05)  # room for the numbers
+
+
+def _draw_tests(distance: Axes, p_value: Axes, tests: pd.DataFrame) -> None:
+    """KS distance above, corrected p-value below, one marker per group, with what is detectable and the threshold."""
+    for group, own in tests.groupby("group"):
+        style = look(str(group), "123") | {"label": f"group {group}", "linestyle": "-"}
+        distance.plot(own["value"], own["ks_distance"], **style)
+        p_value.plot(own["value"], own["ks_p_corrected"], **style)
+    for axes, threshold in ((distance, tests["ks_detectable"].iloc[0]), (p_value, 0.05)):
+        axes.axhline(threshold, color="black", linestyle="--", linewidth=0.8)
+    text = f"{int(tests['rejected'].sum())} of {len(tests)} rejected"
+    p_value.text(0.98, 0.98, text, transform=p_value.transAxes, ha="right", va="top")
 
 
 def caption(number: int, plan: Plan, metrics: pd.DataFrame) -> str:
@@ -167,11 +159,10 @@ def caption(number: int, plan: Plan, metrics: pd.DataFrame) -> str:
     )
     if plan.tests:
         tests = int((own["reference"] == "exact").sum())
-        quantile = int(binom.ppf(0.999, tests, 0.05))
         text += (
             "Dashed: the smallest D rejected at 0.05 with these draws (above) and the threshold 0.05 (below). p-values "
             "are corrected over the three groups of an urn (Benjamini-Hochberg). Chance alone gives at most "
-            f"{quantile} rejections of {tests} with a probability of 99.9 %. "
+            f"{int(binom.ppf(0.999, tests, 0.05))} rejections of {tests} with a probability of 99.9 %. "
         )
     return text + (
         "The merged reference shares the approximation and the group order of the merged sampler, so that test "

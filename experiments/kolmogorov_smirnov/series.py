@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 import mvhg
 from experiments.settings import NonNegativeInt, settings
@@ -20,15 +22,10 @@ class Urn:
     group_sizes: tuple[int, ...]  # m
     weights: tuple[float, ...]  # omega
 
-    def describe(self) -> dict[str, Any]:
-        """Returns the columns that identify this urn in a table of its series."""
-        return {
-            "parameter": self.parameter,
-            "value": self.value,
-            "total_count": self.total_count,
-            "group_sizes": " ".join(str(size) for size in self.group_sizes),
-            "weights": " ".join(f"{weight:g}" for weight in self.weights),
-        }
+    def columns(self) -> dict[str, Any]:
+        """Returns the columns that identify this urn in a table."""
+        sizes, weights = " ".join(map(str, self.group_sizes)), " ".join(f"{weight:g}" for weight in self.weights)
+        return asdict(self) | {"group_sizes": sizes, "weights": weights}
 
 
 @settings
@@ -48,17 +45,18 @@ class Series:
     """
 
     parameter: Literal["weight", "total_count", "group_size"]
-    values: list[int | float]
+    values: Annotated[list[int | float], Field(min_length=1)]
     total_count: int
     group_sizes: list[int]
     weights: list[float]
     varied_group: NonNegativeInt = 1
 
     def __post_init__(self) -> None:
-        if not self.values:
-            raise ValueError("values must not be empty")
-        if self.varied_group >= len(self.weights):
-            raise ValueError(f"varied_group must be in 0..{len(self.weights) - 1}, got {self.varied_group}")
+        groups = min(len(self.group_sizes), len(self.weights))
+        if self.varied_group >= groups:
+            raise ValueError(f"varied_group must be in 0..{groups - 1}, got {self.varied_group}")
+        if self.parameter != "weight" and any(value % 1 for value in self.values):
+            raise ValueError(f"values of a {self.parameter} must be whole numbers, got {self.values}")
         for urn in self.urns(""):
             try:
                 mvhg.MultivariateHypergeometric(urn.total_count, urn.group_sizes, weights=urn.weights)
@@ -69,12 +67,12 @@ class Series:
         """Returns the urns in the order of the values, under the series' name."""
         urns = []
         for value in self.values:
-            count, sizes, omega = self.total_count, list(self.group_sizes), list(self.weights)
+            count, sizes, weights = self.total_count, list(self.group_sizes), list(self.weights)
             if self.parameter == "total_count":
                 count = int(value)
             elif self.parameter == "group_size":
                 sizes[self.varied_group] = int(value)
             else:
-                omega[self.varied_group] = float(value)
-            urns.append(Urn(name, self.parameter, value, count, tuple(sizes), tuple(omega)))
+                weights[self.varied_group] = value
+            urns.append(Urn(name, self.parameter, value, count, tuple(sizes), tuple(weights)))
         return urns

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.results import blocks, provenance_of, read_metrics
+from experiments.results import ordered, provenance_of, read_largest
 from experiments.settings import ExperimentError
 from experiments.tables import Table
 
@@ -15,7 +15,8 @@ REFERENCES = {"merged": "the merged SciPy reference", "exact": "the exact law"}
 SAMPLERS = {"straight_through": "straight-through", "sample": "sample"}
 COMPARISONS = (("merged", "merged"), ("merged", "exact"), ("exact", "exact"), ("exact", "merged"))
 SERIES = {"weights": "weight of group 2", "draws": "number of draws n", "sizes": "size of group 2"}
-KEYS = ["experiment", "conditionals", "reference", "sampler", "series", "draws"]
+HEADER = ["conditionals, sampler", "held against", "varied", "draws", "rejected", "largest D", "detectable D"]
+HEADER += ["smallest corrected p"]
 
 
 def read_lines(metrics: Path, name: str) -> pd.DataFrame:
@@ -28,7 +29,7 @@ def read_lines(metrics: Path, name: str) -> pd.DataFrame:
     Raises:
         ExperimentError: there is no such table.
     """
-    lines = next(blocks(read_metrics(metrics, name))).lines
+    lines = read_largest(metrics, name)
     return lines[lines["seed"] == lines["seed"].min()]
 
 
@@ -50,31 +51,18 @@ def rejections_table(tests: pd.DataFrame) -> Table:
     Args:
         tests: Lines of :func:`read_tests`.
     """
-    header = ["conditionals, sampler", "held against", "varied", "draws", "rejected", "largest D", "detectable D"]
-    header.append("smallest corrected p")
     rows, provenance = [], []
-    groups = {key: part for key, part in tests.groupby(KEYS)}
-    for key in sorted(groups, key=_order):
-        (experiment, conditionals, reference, sampler, series, draws), part = key, groups[key]
-        rows.append(
-            [
-                f"{conditionals}, {SAMPLERS.get(sampler, sampler)}",
-                REFERENCES.get(reference, reference),
-                SERIES.get(series, series),
-                f"{draws:,}",
-                f"{int(part['rejected'].sum())} of {len(part)}",
-                f"{part['ks_distance'].max():.4f}",
-                f"{part['ks_detectable'].max():.4f}",
-                f"{part['ks_p_corrected'].min():.2g}",
-            ]
-        )
+    place = tests[["conditionals", "reference"]].apply(lambda pair: COMPARISONS.index(tuple(pair)), axis=1)
+    known = {"sampler": list(SAMPLERS), "series": list(SERIES)}
+    order = {name: pd.Categorical(tests[name], ordered(tests[name], first)) for name, first in known.items()}
+    by = [place.rename("comparison"), "draws", "sampler", "series", "experiment"]
+    for (comparison, draws, sampler, series, experiment), part in tests.assign(**order).groupby(by, observed=True):
+        conditionals, reference = COMPARISONS[comparison]
+        cells = [f"{conditionals}, {SAMPLERS.get(sampler, sampler)}", REFERENCES[reference]]
+        cells += [SERIES.get(series, series), f"{draws:,}", f"{int(part['rejected'].sum())} of {len(part)}"]
+        cells += [f"{part[column].max():.4f}" for column in ("ks_distance", "ks_detectable")]
+        rows.append([*cells, f"{part['ks_p_corrected'].min():.2g}"])
         provenance.append(provenance_of(part, f"{experiment}_metrics.csv"))
     first = tests.iloc[0]
     title = f"Kolmogorov-Smirnov tests at 0.05, one per urn and group; profile {first['profile']}, seed {first['seed']}"
-    return Table(title, header, rows, provenance)
-
-
-def _order(key: tuple[str, str, str, str, str, int]) -> tuple[int, int, int, int, str]:
-    _, conditionals, reference, sampler, series, draws = key
-    place = list(SERIES).index(series) if series in SERIES else len(SERIES)
-    return COMPARISONS.index((conditionals, reference)), draws, list(SAMPLERS).index(sampler), place, series
+    return Table(title, HEADER, rows, provenance)

@@ -18,10 +18,10 @@ from experiments.gradient_study.tables import EXPLANATION, case_table, worst_tab
 from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
 from experiments.report.plots import count_chart, distance_chart, weights_chart
 from experiments.report.section import Inputs, Section
-from experiments.results import provenance_of, read_paper
+from experiments.results import provenance_of, read_largest, read_paper
 from experiments.settings import ExperimentError
 from experiments.speed.tables import benchmark_provenance, committed_table
-from experiments.urn import tables as urn_tables
+from experiments.urn.tables import recovery_table
 from experiments.weak_supervision import blocks as weak_blocks
 from experiments.weak_supervision.ablation import ablation_table
 from experiments.weak_supervision.runtimes import benchmark_file, read_benchmark, table_3
@@ -73,14 +73,14 @@ def _urn(inputs: Inputs) -> Section:
         "Appendix B.5.1. Log weights are learned from counts by gradient descent, with the paper's merged conditionals "
         "and with exact ones, beside the exact maximum of the likelihood.",
     )
-    lines = urn_tables.read_lines(inputs.metrics, "metrics")
+    lines = read_largest(inputs.metrics, "urn_metrics")
     captions = {
         "figure_7": "Figure 7: training and validation loss over the steps.",
         "figure_8": "Figure 8: learned log weights over the steps, and the truth at the right edge.",
         "urn_recovery": "How far from the truth every estimator ends.",
     }
     section.add_pictures(inputs.figures, captions, provenance_of(lines, "urn_metrics.csv"))
-    section.add("recovery", partial(urn_tables.recovery_table, lines))
+    section.add("recovery", partial(recovery_table, lines))
     return section
 
 
@@ -181,8 +181,8 @@ def _gradients(inputs: Inputs) -> Section:
 def _speed(inputs: Inputs) -> Section:
     section = Section("speed", "Speed", "Ours. Both sides of a comparison are measured in turns, in one run.")
     for name, title in {
-        "benchmark": "The distribution beside the authors' code, BiasedUrn and NumPy",
-        "clustering": "Training of the clustering model beside a plain loop, and several seeds at once",
+        "benchmark": "The distribution beside the authors' code, BiasedUrn and what was wanted",
+        "clustering": "Training steps of the clustering model",
     }.items():
         section.add(name, partial(committed_table, inputs.benchmark, name, title))
     return section

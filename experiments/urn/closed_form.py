@@ -15,13 +15,13 @@ from torch import Tensor
 
 from experiments.context import RunContext
 from experiments.settings import settings
-from experiments.urn.problem import UrnProblem, UrnSplits
+from experiments.urn.problem import UrnProblem
 from experiments.urn.recovery import DATA_STREAM, expected_squared_loss, fit_each, recovery_tables
 
 
 @settings
-class MaximumLikelihood:
-    """Fits the weights of every dataset by exact maximum likelihood on the training samples.
+class ClosedForm:
+    """Base of the estimators: the same tables, each from log weights of its own.
 
     Attributes:
         problem: The urn and its datasets.
@@ -29,35 +29,31 @@ class MaximumLikelihood:
 
     problem: UrnProblem
 
-    def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
-        """Returns ``metrics`` and ``weights``."""
-        splits = self.problem.draw(context.generator(DATA_STREAM))
-        return _tables(self.problem, splits, fit_each(self.problem, splits.train)[0], context)
-
-
-@settings
-class SquaredLossOptimum:
-    """The weights that minimise the exact expected squared loss: where perfect gradient descent would end.
-
-    Attributes:
-        problem: The urn and its datasets.
-    """
-
-    problem: UrnProblem
+    def log_weights(self, train: Tensor) -> Tensor:
+        """Returns the estimate [datasets, groups] from the training samples [datasets, samples, groups]."""
+        raise NotImplementedError
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics`` and ``weights``."""
         splits = self.problem.draw(context.generator(DATA_STREAM))
-        return _tables(self.problem, splits, squared_loss_optimum(self.problem, *self.problem.true_moments()), context)
+        tables = recovery_tables(self.problem, splits, self.log_weights(splits.train))
+        tables["metrics"]["model_squared_loss"] = tables["metrics"]["expected_squared_loss"]
+        context.log_summary({"rmse": float(tables["metrics"]["rmse"].mean())})
+        return tables
 
 
-def _tables(
-    problem: UrnProblem, splits: UrnSplits, log_weights: Tensor, context: RunContext
-) -> dict[str, pd.DataFrame]:
-    tables = recovery_tables(problem, splits, log_weights)
-    tables["metrics"]["model_squared_loss"] = tables["metrics"]["expected_squared_loss"]
-    context.log_summary({"rmse": float(tables["metrics"]["rmse"].mean())})
-    return tables
+class MaximumLikelihood(ClosedForm):
+    """Fits the weights of every dataset by exact maximum likelihood on the training samples."""
+
+    def log_weights(self, train: Tensor) -> Tensor:
+        return fit_each(self.problem, train)[0]
+
+
+class SquaredLossOptimum(ClosedForm):
+    """The weights that minimise the exact expected squared loss: where perfect gradient descent would end."""
+
+    def log_weights(self, train: Tensor) -> Tensor:
+        return squared_loss_optimum(self.problem, *self.problem.true_moments())
 
 
 def squared_loss_optimum(problem: UrnProblem, target_mean: Tensor, target_variance: Tensor) -> Tensor:

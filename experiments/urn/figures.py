@@ -23,8 +23,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from experiments.figures import add_caption, legend_above, look, shades
-from experiments.results import describe_seeds
-from experiments.urn.tables import ESTIMATORS, lines_of, read_lines, shown
+from experiments.results import describe_seeds, read_largest
+from experiments.urn.tables import ESTIMATORS, lines_of, shown
 
 TRAINED = {"merged": "merged conditionals (paper)", "exact": "exact conditionals (ours)"}
 URN = r"$m = (200, 200, 200)$, $n = 180$, $\omega_{gt} = (1, \omega_{gt,2}, 1)$"
@@ -38,7 +38,7 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
     Raises:
         ExperimentError: there are no such metrics.
     """
-    lines, weights, history = (read_lines(metrics, name) for name in ("metrics", "weights", "history"))
+    lines, weights, history = (read_largest(metrics, f"urn_{name}") for name in ("metrics", "weights", "history"))
     history, *first = (table[table["seed"] == history["seed"].min()] for table in (history, lines, weights))
     return {
         "figure_7": partial(figure_7, history, first[0]),
@@ -71,7 +71,7 @@ def figure_8(history: pd.DataFrame, weights: pd.DataFrame) -> Figure:
     """Log weights over the steps; at the right, truth and maximum likelihood at the scale where the run ends."""
     groups = sorted(weights["group"].unique())
     titles = {f"log_weight_{group}": rf"$\log\,\omega_{group}$" for group in groups}
-    figure, axes, colours = _curves(history, titles, "estimated log weight", figsize=(9.6, 6.4))
+    figure, axes, colours = _curves(history, titles, "estimated log weight", figsize=(9.6, 6.4), sharey="col")
     likelihood = lines_of(weights, "maximum_likelihood").set_index(["second_weight", "group"])["log_weight_centred"]
     for ax, (name, group) in zip(axes.flat, product(TRAINED, groups)):
         ends = lines_of(weights, name)
@@ -81,10 +81,6 @@ def figure_8(history: pd.DataFrame, weights: pd.DataFrame) -> Figure:
             style = {"color": colours[end.second_weight], "transform": ax.get_yaxis_transform(), "clip_on": False}
             ax.plot(1.04, end.log_weight_true_centred + scale, marker="<", markersize=5, **style)
             ax.plot(1.10, likelihood[end.second_weight, group] + scale, marker="+", markersize=7, **style)
-    for column in axes.T:  # the same scale for both conditionals, its own for each group
-        limits = [ax.get_ylim() for ax in column]
-        for ax in column:
-            ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     marks = [Line2D([], [], marker=marker, color="0.4", linestyle="", markersize=6) for marker in "<+"]
     legend_above(figure, (marks, ["truth", "exact maximum likelihood"]), 2)
     caption = (

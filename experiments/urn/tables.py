@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.results import blocks, ordered, provenance_of, read_metrics
+from experiments.results import ordered, provenance_of, read_largest
 from experiments.settings import ExperimentError
 from experiments.tables import Table
 
@@ -18,26 +18,13 @@ ESTIMATORS = {
 }
 
 
-def read_lines(metrics: Path, name: str) -> pd.DataFrame:
-    """Reads a table of this room: its largest profile, all seeds.
-
-    Args:
-        metrics: Folder of the CSVs.
-        name: ``metrics``, ``weights`` or ``history``.
-
-    Raises:
-        ExperimentError: there is no such table.
-    """
-    return next(blocks(read_metrics(metrics, f"urn_{name}"))).lines
-
-
 def tables(metrics: Path) -> dict[str, str]:
     """Returns the content of the room's files of tables, by name.
 
     Raises:
         ExperimentError: there are no metrics.
     """
-    return {"urn_recovery.md": recovery_table(read_lines(metrics, "metrics")).markdown()}
+    return {"urn_recovery.md": recovery_table(read_largest(metrics, "urn_metrics")).markdown()}
 
 
 def shown(metrics: pd.DataFrame) -> list[str]:

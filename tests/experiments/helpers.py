@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from experiments import configuration
 from experiments.cell import Cell, cell_of
 from experiments.run import execute
-from experiments.store import RunDirectory
+from experiments.store import RunDirectory, find_runs
 
 CHECKOUT = configuration.CONFIGS.parent
 KS = "kolmogorov_smirnov series=weights conditionals=exact sampler=sample"
@@ -56,3 +56,8 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def csv_bytes(run: RunDirectory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(run.path.glob("*.csv"))}
+
+
+def finished_runs(results: Path) -> list[RunDirectory]:
+    """Every finished run, by name, after checking its files against its marker."""
+    return [run for _, run in find_runs(results) if run.finished() is not None]

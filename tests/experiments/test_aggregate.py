@@ -19,6 +19,7 @@ from tests.experiments.helpers import KS, launch
 
 FOLDER = "clustering/prior=uniform,version=60"
 METRICS = "clustering_metrics.csv"
+LACKING = object()  # in place of a fact
 
 
 class Room:
@@ -58,6 +59,7 @@ def finish(
     config = configuration(folder, "medium", seed, data, changes)
     environment = {"commit": "a", "dirty": False, "device": "b", "seconds": 5.0, "resumed": False}
     environment |= {"packages": {"torch": "2"}} | facts
+    environment = {fact: value for fact, value in environment.items() if value is not LACKING}
     tables = {
         "metrics": pd.DataFrame({"accuracy": [0.5]}),
         "confusion": pd.DataFrame({"cluster": [0, 1], "digits": [3, 4]}),
@@ -146,17 +148,6 @@ def test_of_large_tables_the_lowest_seed_is_taken_and_what_the_experiment_keeps(
     assert kept[kept["prior"] == "uniform"][["data", "seed"]].to_numpy().tolist() == [["digits_5000", 4], ["mnist", 0]]
 
 
-def test_one_data_set_may_be_asked_for(tmp_path: Path) -> None:
-    finish(tmp_path, "one", 1)
-    finish(tmp_path, "two", 1, "digits_5000")
-    finish(tmp_path, "three", 1, None, folder="urn/estimator=mine")  # has no choice of data
-    tables = collect(tmp_path, "--data", "mnist")
-    assert list(tables[METRICS]["data"]) == ["mnist"]
-    assert "data" not in tables["urn_metrics.csv"]
-    with pytest.raises(SystemExit, match="error: no finished run of profile paper with the data mnist under"):
-        collect(tmp_path, "--data", "mnist", "--profile", "paper")
-
-
 def test_lines_of_runs_that_are_gone_are_kept_on_demand(tmp_path: Path) -> None:
     older, newer = tmp_path / "older", tmp_path / "newer"
     finish(older, "one", 10)
@@ -207,12 +198,26 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     (folder / "empty" / "checkpoints").mkdir(parents=True)
     begin(tmp_path, "stopped", "medium", 6, changes="a=1")
     begin(tmp_path, "meaningless", "smoke", 6)  # of a profile that is not asked for
+    finish(tmp_path, "partial", 7, more={"metrics": pd.DataFrame()})  # as its marker says, and without a line
+    finish(tmp_path, "provenance", 8, device=LACKING)
+    begin(tmp_path, "yaml", "medium", 9)
+    RunDirectory(tmp_path, FOLDER, "yaml").new_config.write_text("axes: [")
+    begin(tmp_path, "blank", "medium", 9)
+    RunDirectory(tmp_path, FOLDER, "blank").new_config.write_text("")
     tables = collect(tmp_path)
     assert tables[METRICS]["seed"].tolist() == [0, 5]
     printed = capsys.readouterr().out
-    assert "warning: 6 runs are left out" in printed
+    assert "warning: 10 runs are left out" in printed
+    left_out = dict(tables["left_out.csv"].to_numpy().tolist())
+    for name, reason in (
+        ("partial", "metrics.csv can't be read"),
+        ("provenance", "environment.json does not say device; force=true runs it again"),
+        ("yaml", "can't be read (while parsing"),
+        ("blank", "can't be read ("),
+    ):
+        assert left_out.pop(f"runs/{FOLDER}/{name}").startswith(reason)
     assert f"warning: runs/{FOLDER}/dirty was made with changes that are in no commit" in printed
-    assert dict(tables["left_out.csv"].to_numpy().tolist()) == {
+    assert left_out == {
         f"runs/{FOLDER}/changed": "metrics.csv was changed after the run wrote it; force=true runs it again",
         f"runs/{FOLDER}/marker": "finished.json is damaged; force=true runs it again",
         f"runs/{FOLDER}/facts": "environment.json is missing; force=true runs it again",
@@ -224,7 +229,7 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     assert f"runs/{FOLDER}/meaningless" in of_the_profile
     assert f"runs/{FOLDER}/stopped" not in of_the_profile
     assert f"runs/{FOLDER}/stopped" not in dict(select_runs(tmp_path, None, frozenset({0, 5})).problems)
-    for name in ("changed", "marker", "facts", "newer", "empty", "stopped"):
+    for name in ("changed", "marker", "facts", "newer", "empty", "stopped", "partial", "provenance", "yaml", "blank"):
         shutil.rmtree(folder / name)
     assert "left_out.csv" not in collect(tmp_path)
 

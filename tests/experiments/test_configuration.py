@@ -35,7 +35,7 @@ def test_places_hardware_and_other_experiments_do_not_enter(override: str) -> No
     assert identify(override) == identify()
 
 
-@pytest.mark.parametrize("override", ["seed=1", "profile=smoke", "experiment.draws=10", "+trainer.max_epochs=2"])
+@pytest.mark.parametrize("override", ["seed=1", "profile=smoke", "experiment.draws=10", "trainer.precision=bf16"])
 def test_what_decides_the_numbers_enters(override: str) -> None:
     assert identify(override) != identify()
 
@@ -89,7 +89,10 @@ def test_an_axis_without_meaning_is_left_out() -> None:
         (["experiment.model.objective=joint", "experiment.model.beta=2"], "model.beta=2 model.objective=joint"),
         (["experiment.training.learning_rate=${profile.weak_supervision.higher_learning_rate}"], f"{RATE}=0.003"),
         (["profile.weak_supervision.steps=100"], "profile.weak_supervision.steps=100"),
-        (["+trainer.max_epochs=3", "trainer.deterministic=false"], "trainer.deterministic=false trainer.max_epochs=3"),
+        (
+            ["trainer.precision=bf16", "trainer.deterministic=false"],
+            "trainer.deterministic=false trainer.precision=bf16",
+        ),
     ],
 )
 def test_changes_are_the_settings_given_that_are_not_the_runs_own(overrides: list[str], changes: str) -> None:

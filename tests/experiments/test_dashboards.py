@@ -9,9 +9,8 @@ import pytest
 from wandb_workspaces.workspaces import internal
 
 from experiments.configuration import axes_of, experiments
-from experiments.dashboards.dashboard import Dashboard
 from experiments.dashboards.declared import DASHBOARDS
-from experiments.dashboards.workspace import workspace_json
+from experiments.dashboards.workspace import Dashboard
 from experiments.tracking import STEP
 from scripts import dashboard as script
 
@@ -35,7 +34,7 @@ def test_every_experiment_is_shown_once_and_grouped_by_what_it_has() -> None:
 
 @PARAMETERS
 def test_the_json_is_a_workspace_with_every_chart_in_its_place(dashboard: Dashboard) -> None:
-    content = json.loads(workspace_json(dashboard, "", "mvhg"))
+    content = json.loads(dashboard.json("", "mvhg"))
     view = internal.View.model_validate(content)
     assert view.display_name == dashboard.name
     sections = view.spec.section.panel_bank_config.sections

@@ -92,12 +92,28 @@ def fetch(
     return directory / file.name
 
 
-@pytest.mark.parametrize("kind", ["good", "whole", "moved", "encoded"])
 @pytest.mark.parametrize("exact_size", [True, False])
-def test_the_file_arrives_byte_for_byte(server: Server, tmp_path: Path, kind: str, exact_size: bool) -> None:
-    path = fetch(server, tmp_path / "new" / "folder", f"{kind}/file", exact_size=exact_size)
+@pytest.mark.parametrize(
+    ("there", "kind"),
+    [
+        *((b"", kind) for kind in ("good", "whole", "moved", "encoded")),
+        (CONTENT[:1000], "good"),
+        (CONTENT[:1000], "whole"),  # a mirror without ranges starts over
+        *((wrong, "good") for wrong in (b"something else", bytes(len(CONTENT)), bytes(len(CONTENT) + 5))),
+        (CONTENT, "good"),
+    ],
+)
+def test_the_file_arrives_byte_for_byte_whatever_arrived_before(
+    server: Server, tmp_path: Path, there: bytes, kind: str, exact_size: bool
+) -> None:
+    part = part_of(tmp_path / "file.gz")
+    if there:
+        part.write_bytes(there)
+    path = fetch(server, tmp_path, f"{kind}/file", exact_size=exact_size)
     assert path.read_bytes() == CONTENT
-    assert not part_of(path).exists()
+    assert not part.exists()
+    assert server.requests[0] == (f"/{kind}/file", f"bytes={len(there)}-" if there else None)
+    assert there not in (CONTENT, CONTENT[:1000]) or len(server.requests) == 1
 
 
 def test_mirrors_are_tried_in_order_until_one_gives_the_published_file(server: Server, tmp_path: Path) -> None:
@@ -112,16 +128,13 @@ def test_the_users_mirror_comes_first(server: Server, tmp_path: Path, monkeypatc
     assert [path for path, _ in server.requests] == ["/good/mine/file.gz"]
 
 
-def test_a_connection_that_breaks_off_is_tried_again_from_there(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="the connection broke off"):
-        fetch(server, tmp_path, "broken/file")
-    assert [path for path, _ in server.requests] == downloads.TRIES * ["/broken/file"]
-
-
 @pytest.mark.parametrize("exact_size", [True, False])
-def test_an_interrupted_download_continues(server: Server, tmp_path: Path, exact_size: bool) -> None:
+def test_a_connection_that_breaks_off_is_tried_again_and_the_download_continues(
+    server: Server, tmp_path: Path, exact_size: bool
+) -> None:
     with pytest.raises(ExperimentError, match=r"the connection broke off.* start again: what has arrived is kept"):
         fetch(server, tmp_path, "broken/file", exact_size=exact_size)
+    assert [path for path, _ in server.requests] == downloads.TRIES * ["/broken/file"]
     part = part_of(tmp_path / "file.gz")
     position = part.stat().st_size
     assert 0 < position < len(CONTENT) and not (tmp_path / "file.gz").exists()
@@ -129,35 +142,13 @@ def test_an_interrupted_download_continues(server: Server, tmp_path: Path, exact
     assert server.requests[-1] == ("/good/file", f"bytes={position}-")
 
 
-def test_a_mirror_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
-    part_of(tmp_path / "file.gz").write_bytes(CONTENT[:1000])
-    assert fetch(server, tmp_path, "whole/file").read_bytes() == CONTENT
-    assert server.requests == [("/whole/file", "bytes=1000-")]
-
-
-@pytest.mark.parametrize("rest", [b"something else", bytes(len(CONTENT)), bytes(len(CONTENT) + 5)])
-def test_a_wrong_rest_of_an_earlier_download_is_dropped(server: Server, tmp_path: Path, rest: bytes) -> None:
-    part_of(tmp_path / "file.gz").write_bytes(rest)
-    assert fetch(server, tmp_path, "good/file").read_bytes() == CONTENT
-
-
-def test_of_an_unknown_size_all_may_have_arrived_before(server: Server, tmp_path: Path) -> None:
-    part_of(tmp_path / "file.gz").write_bytes(CONTENT)
-    assert fetch(server, tmp_path, "good/file", exact_size=False).read_bytes() == CONTENT
-    assert server.requests == [("/good/file", f"bytes={len(CONTENT)}-")]
-
-
-def test_of_an_unknown_size_a_wrong_earlier_download_is_dropped(server: Server, tmp_path: Path) -> None:
-    for rest in (b"something else", bytes(len(CONTENT)), bytes(len(CONTENT) + 5)):
-        part_of(tmp_path / "file.gz").write_bytes(rest)
-        assert fetch(server, tmp_path, "good/file", exact_size=False).read_bytes() == CONTENT
-        (tmp_path / "file.gz").unlink()
-
-
-def test_of_an_unknown_size_a_page_does_not_cost_what_is_there(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("exact_size", [True, False])
+def test_a_page_instead_of_the_file_does_not_cost_what_is_there(
+    server: Server, tmp_path: Path, exact_size: bool
+) -> None:
     part_of(tmp_path / "file.gz").write_bytes(CONTENT[:1000])
     with pytest.raises(ExperimentError, match="it offers 26 bytes, not the"):
-        fetch(server, tmp_path, "page/file", exact_size=False)
+        fetch(server, tmp_path, "page/file", exact_size=exact_size)
     assert part_of(tmp_path / "file.gz").read_bytes() == CONTENT[:1000]
 
 
@@ -173,13 +164,6 @@ def test_without_a_checksum_the_content_is_examined(server: Server, tmp_path: Pa
         fetch(server, tmp_path, "good/file", checksum=None, fault=fault)
     with pytest.raises(AssertionError, match="no way to tell whether it is right"):
         fetch(server, tmp_path, "good/file", checksum=None)
-
-
-def test_a_page_instead_of_the_file_does_not_cost_what_is_there(server: Server, tmp_path: Path) -> None:
-    part_of(tmp_path / "file.gz").write_bytes(CONTENT[:1000])
-    with pytest.raises(ExperimentError, match="it offers 26 bytes, not the"):
-        fetch(server, tmp_path, "page/file")
-    assert part_of(tmp_path / "file.gz").read_bytes() == CONTENT[:1000]
 
 
 def test_a_file_that_is_there_is_taken_or_refused_without_a_request(server: Server, tmp_path: Path) -> None:
@@ -229,33 +213,29 @@ def test_no_network_is_one_line_with_three_ways_on(tmp_path: Path, monkeypatch: 
     )
 
 
-def test_the_size_is_stated_before(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_size_is_stated_and_a_terminal_shows_a_progress_bar(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     caplog.set_level(logging.INFO)
-    fetch(server, tmp_path, "good/file")
-    assert caplog.messages == [f"Sample: downloading file.gz, 3.0 MB, to {tmp_path}"]
-
-
-def test_a_terminal_shows_a_progress_bar(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
     fetch(server, tmp_path / "log", "good/file")
+    assert caplog.messages == [f"Sample: downloading file.gz, 3.0 MB, to {tmp_path / 'log'}"]
     assert not capsys.readouterr().err
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert fetch(server, tmp_path / "terminal", "good/file").read_bytes() == CONTENT
     assert "100%" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_noticed_before(server: Server, tmp_path: Path) -> None:
+def test_a_disk_without_room_and_a_folder_that_cannot_be_made_are_noticed_before(
+    server: Server, tmp_path: Path
+) -> None:
     file = Download("file.gz", (server.url("good/file"),), MD5, 10**18)
     with pytest.raises(ExperimentError, match=r"Sample needs 1000000000.0 GB in .*, but .* are free"):
         download([file], tmp_path, title="Sample", alternative="take something else")
-    assert not server.requests
-
-
-def test_a_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ExperimentError, match=r"Sample can't be written to .*/file/folder \(Not a directory\)"):
         fetch(server, tmp_path / "file" / "folder", "good/file")
+    assert not server.requests
 
 
 def test_the_git_checksum_is_the_one_of_git(tmp_path: Path) -> None:

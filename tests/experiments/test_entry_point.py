@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.command_line import check_command_line, check_results_folder
+from experiments.command_line import check_command_line, check_results_folder, check_single_run
 from experiments.configuration import experiments
 from experiments.settings import ExperimentError
-from tests.experiments.helpers import CHECKOUT, KS, command, csv_bytes, environment, launch, run_command
+from experiments.store import RunDirectory
+from tests.experiments.helpers import CHECKOUT, KS, cell, command, csv_bytes, environment, launch, run_command
 
 
 @pytest.mark.parametrize(
@@ -59,12 +61,76 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(arguments: str, 
             "reading=counts: prior=uniform has no axis reading; prior=",
         ),
         ("experiment=kolmogorov_smirnov series=[draws,sizes]", "series=[draws,sizes]: a run takes one"),
+        ("experiment=urn.yaml", "experiment=urn.yaml: there is no such experiment; choose from accuracy"),
+        ("experiment=./urn", "experiment=./urn: there is no such experiment; near it: urn"),
+        ("experiment=../experiment/urn", "experiment=../experiment/urn: there is no such experiment"),
+        ("experiment=[urn]", "experiment=[urn]: there is no such experiment"),
+        ("experiment='urn '", "experiment=urn : there is no such experiment"),
+        ("experiment=URN", "experiment=URN: there is no such experiment"),
+        ("-m experiment=choice(urn,urm)", "experiment=urm: there is no such experiment"),
+        ("experiment=urn estimator=exact.yaml", "estimator=exact.yaml: there is no such choice"),
+        ("experiment=urn estimator=_training", "estimator=_training: there is no such choice"),
+        ("experiment=urn profile=./quick", "profile=./quick: there is no such choice"),
+        ("experiment=urn profile@here=quick", "choices have no packages here; give profile=NAME"),
+        ("--experiment=", "--experiment=: there is no such option; settings have no hyphens before them"),
+        ("experiment=urn --seed=1", "--seed=1: there is no such option"),
+        ("experiment=urn --multi seed=0,1", "--multi: there is no such option"),
+        ("experiment=urn --config-dir=elsewhere", "--config-dir=elsewhere: there is no such option"),
+        ("experiment=urn seed=0 seed=1", "seed=1: seed is given twice"),
+        ("experiment=urn fast", "fast: can't be read as KEY=VALUE"),
+        ("experiment=urn =1", "'=1': settings are given as KEY=VALUE"),
+        ("experiment=urn tags=[a", "tags=[a: can't be read as KEY=VALUE"),
     ],
 )
 def test_names_are_checked_before_hydra_starts(arguments: str, message: str) -> None:
     with pytest.raises(ExperimentError) as caught:
-        check_command_line(arguments.split())
+        check_command_line(re.split(r" (?!')", arguments) if arguments else [])
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("several", ["seed=0,1", "seed=range(3)", "experiment=urn,accuracy", "estimator=glob(*)"])
+def test_several_values_without_a_multirun_are_refused(several: str) -> None:
+    with pytest.raises(ExperimentError, match=re.escape(f"{several}: several values make several runs: give -m, too")):
+        check_single_run(["experiment=urn", several][several.startswith("experiment") :])
+    check_single_run(["sweep=learning_rate", several])
+
+
+def test_a_home_folder_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/jane")
+    typed = ["experiment=urn", "results=~/a", "data_directory='~/b'", "experiment.x=~", "job_type='a~b'"]
+    passed = ["experiment=urn", "results=/home/jane/a", "data_directory=/home/jane/b", "experiment.x=/home/jane"]
+    assert check_command_line(typed) == [*passed, "job_type='a~b'"]
+    monkeypatch.setenv("MVHG_RESULTS_DIR", "~/results")
+    one = cell(KS, "data_directory='~/d'")
+    assert (one.run.results, one.plain["data_directory"]) == (Path("/home/jane/results"), "/home/jane/d")
+
+
+SURROUNDINGS = {
+    "Slurm": {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "a",
+        "SLURM_PROCID": "2",
+        "SLURM_LOCALID": "1",
+        "SLURM_NODEID": "0",
+    },
+    "an interactive Slurm shell": {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "bash", "SLURM_JOB_ID": "1"},
+    "torchrun": {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "::1", "MASTER_PORT": "1"},
+    "MPI": {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4", "PMI_RANK": "1"},
+}
+
+
+def test_variables_of_a_surrounding_job_change_nothing(tmp_path: Path) -> None:
+    alone = launch("urn estimator=exact", tmp_path / "alone")
+    for name, variables in SURROUNDINGS.items():
+        results = tmp_path / name
+        arguments = ["experiment=urn", "profile=smoke", "logger=disabled", f"results='{results}'"]
+        program, environ = command(*arguments), environment() | variables
+        done = subprocess.run(
+            program, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert csv_bytes(RunDirectory(results, alone.row, alone.path.name)) == csv_bytes(alone)
 
 
 @pytest.mark.parametrize(
@@ -113,16 +179,23 @@ def test_a_row_of_earlier_versions_gets_the_command_that_runs_it(name: str, now:
         ("experiment.series.weights.parameter=colour", "experiment.series.weights.parameter: input should be 'weight'"),
         ("experiment.series.weights.varied_group=3", "varied_group must be in 0..2, got 3"),
         ("experiment.series.weights.values=[]", "values must not be empty"),
-        ("seed=-1", "seed must be an integer of at least 0, got -1"),
-        ("seed=one", "seed must be an integer of at least 0, got 'one'"),
-        ("threads=0", "threads must be an integer of at least 1 or null, got 0"),
+        ("seed=-1", "seed: input should be greater than or equal to 0, got -1"),
+        ("seed=4294967296", "seed: input should be less than 4294967296, got 4294967296"),
+        ("seed=one", "seed: input should be a valid integer, got 'one'"),
+        ("threads=0", "threads: input should be greater than 0, got 0"),
         ("trainer.devices=2", "a run takes one device of one machine, got trainer.devices=2 and trainer.num_nodes=1"),
         ("trainer.devices=auto", "give trainer.devices=1 or one index in brackets, trainer.devices=[1]"),
         ("trainer.devices=[0,1]", "got trainer.devices=[0, 1] and trainer.num_nodes=1"),
-        ("force=maybe", "force must be true or false, got 'maybe'"),
-        ("job_type=guess", "job_type must be one of sample, pretrain, train, evaluate, got 'guess'"),
-        ("logger.mode=carrier_pigeon", "logger.mode must be one of offline, online, disabled, got 'carrier_pigeon'"),
+        ("force=maybe", "force: input should be a valid boolean, got 'maybe'"),
+        ("job_type=guess", "job_type: input should be 'sample', 'pretrain', 'train' or 'evaluate', got 'guess'"),
+        (
+            "logger.mode=carrier_pigeon",
+            "logger.mode: input should be 'offline', 'online' or 'disabled', got 'carrier_pigeon'",
+        ),
         ("trainer.accelerator=abacus", "trainer: "),
+        ("+trainer.max_epochs=0", "trainer: unknown key max_epochs; allowed: accelerator, devices, deterministic"),
+        ("trainer.enable_progress_bar=perhaps", "trainer.enable_progress_bar: input should be a valid boolean"),
+        ("tags=mine", "tags: input should be a valid list, got 'mine'"),
     ],
 )
 def test_an_unknown_value_is_refused_by_name(override: str, message: str, tmp_path: Path) -> None:

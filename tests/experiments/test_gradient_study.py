@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,8 @@ from experiments.gradient_study.enumeration import (
     merged_probabilities,
     support,
 )
-from experiments.gradient_study.estimators import collect, score_function
+from experiments.gradient_study.estimators import collect, score_function, seeds_of_all_orders
 from experiments.gradient_study.figures import read
-from experiments.gradient_study.official_worker import seeds_of_all_orders
 from experiments.gradient_study.problems import Problem, problems
 from experiments.gradient_study.tables import draws_to_beat
 from experiments.settings import ExperimentError
@@ -48,11 +48,6 @@ def stand_in(tmp_path: Path) -> Path:
     (package / "__init__.py").touch()
     (package / "pt_fmvhg.py").write_text(STAND_IN)
     return package.parent
-
-
-@pytest.fixture(scope="module")
-def frame() -> pd.DataFrame:
-    return study.run(study.Settings.quick(), log=lambda _: None)
 
 
 def test_two_groups_are_the_univariate_law() -> None:
@@ -116,27 +111,38 @@ def test_score_function_is_unbiased() -> None:
         assert error < 4 * moments[name].standard_error
 
 
-def test_tiny_run_is_complete_and_repeatable(frame: pd.DataFrame) -> None:
+def test_tiny_run_is_complete_and_repeatable() -> None:
+    frame, again = (study.run(study.Settings.quick(), log=lambda _: None) for _ in range(2))
+    pd.testing.assert_frame_equal(frame, again)
     assert len(frame) == 3 * 6 * 2  # estimators, problems, functions
     assert frame[["error", "standard_error", "standard_deviation"]].gt(0).all(axis=None)
     assert np.isfinite(frame.drop(columns=["temperature", "target"]).select_dtypes("number")).all(axis=None)
     judged = frame[frame["target"].notna()]
     assert set(judged["estimator"]) == {"exact"}
     assert set(judged["reached"]) <= {"yes", "no"}
-    again = study.run(study.Settings.quick(), log=lambda _: None)
+
+
+def test_authors_code_takes_part_and_leaves_the_global_random_states(stand_in: Path) -> None:
+    settings = replace(study.Settings.quick(), blocks=2, block=2)
+    states = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].tolist()
+    frame = study.run(settings, stand_in, log=lambda _: None)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == states[1]
+    lines = frame[frame["estimator"] == "authors"]
+    assert lines["samples"].tolist() == [settings.authors_blocks * settings.authors_block] * 12
+    assert lines[["error", "own_law_error"]].gt(0).all(axis=None)
+    again = study.run(settings, stand_in, log=lambda _: None)
     pd.testing.assert_frame_equal(frame, again)
 
 
-def test_authors_code_runs_in_its_own_process(stand_in: Path) -> None:
-    settings = study.Settings.quick()
-    cells = [(problem, 0.5) for problem in problems()]
-    moments = study.authors_moments(stand_in, settings, cells)
-    assert len(moments) == len(cells)
-    for by_function in moments:
-        assert set(by_function) == {"linear", "quadratic"}
-        assert all(len(values.means) == settings.authors_blocks for values in by_function.values())
-    with pytest.raises(ExperimentError, match="root of a checkout"):
-        study.authors_moments(stand_in / "mvhg", settings, cells)
+def test_authors_code_that_fails_or_is_not_there_is_one_line(stand_in: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="root of a checkout"):
+        gradient_study.main(["--quick", "--output", str(tmp_path), "--official", str(tmp_path)])
+    code = stand_in / "mvhg" / "pt_fmvhg.py"
+    code.write_text(STAND_IN.replace("shares =", "raise RuntimeError('no')\n        shares ="))
+    settings = replace(study.Settings.quick(), blocks=2, block=2)
+    with pytest.raises(ExperimentError, match="the authors' code failed: no"):
+        study.run(settings, stand_in, log=lambda _: None)
 
 
 def test_draws_to_beat_a_biased_estimator() -> None:
@@ -174,5 +180,3 @@ def test_a_study_that_is_not_there_or_damaged_is_one_line(tmp_path: Path) -> Non
     (tmp_path / "gradient_study.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ExperimentError, match="lacks the columns"):
         read(tmp_path)
-    with pytest.raises(SystemExit, match="root of a checkout"):
-        gradient_study.main(["--quick", "--output", str(tmp_path), "--official", str(tmp_path)])

@@ -17,8 +17,18 @@ import pytest
 
 from experiments.cell_process import run_apart
 from experiments.settings import ExperimentError
-from experiments.store import ATTEMPT, STAGED, RunDirectory, file_digest, find_finished
-from tests.experiments.helpers import CHECKOUT, KS, arguments_of, command, csv_bytes, environment, launch, run_command
+from experiments.store import RunDirectory, file_digest
+from tests.experiments.helpers import (
+    CHECKOUT,
+    KS,
+    arguments_of,
+    command,
+    csv_bytes,
+    environment,
+    finished_runs,
+    launch,
+    run_command,
+)
 
 SMOKE = ("profile=smoke", "logger=disabled")
 AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
@@ -44,7 +54,7 @@ def test_a_launcher_gives_the_results_of_single_runs_and_names_the_cells_that_fa
         assert line.startswith(f"  {KS} batch_size=-1 seed={seed}: experiment.batch_size: ")
         alone = launch(KS, tmp_path / "alone", f"seed={seed}")
         assert csv_bytes(RunDirectory(results, alone.row, alone.path.name)) == csv_bytes(alone)
-    assert len(list(find_finished(results))) == 2
+    assert len(finished_runs(results)) == 2
     assert done.stdout.splitlines()[-1] == "2 of 4 cells finished, 2 failed"
 
 
@@ -126,6 +136,11 @@ def at_work(results: Path) -> list[Path]:
     return [path.parents[1] for path in results.glob("runs/*/*/*/checkpoints/last.ckpt")]
 
 
+def reports(results: Path) -> list[Path]:
+    """Of the workers of all multiruns whose folders are still there."""
+    return list(results.glob("runs/.multirun/*/*.json"))
+
+
 @pytest.mark.parametrize("launcher", ["serial", "local"])
 def test_a_cell_whose_process_is_killed_is_named_and_all_others_are_done(launcher: str, tmp_path: Path) -> None:
     with multirun(tmp_path, "seed=0,1,2", f"launcher={launcher}") as process:
@@ -137,19 +152,19 @@ def test_a_cell_whose_process_is_killed_is_named_and_all_others_are_done(launche
     lines = errors[errors.index("error:") :].splitlines()
     assert lines[0] == "error: 1 of 3 cells failed:"
     assert lines[1].endswith(": its process was killed by SIGKILL (out of memory?)")
-    assert len(list(find_finished(tmp_path))) == 2
+    assert len(finished_runs(tmp_path)) == 2
     assert output.splitlines()[-1] == "2 of 3 cells finished, 1 failed"
     had_a_checkpoint = bool(at_work(tmp_path))  # the killed one, which need not be the first to write one
     again = run_command("-m", *LONG, f"results={tmp_path}", "seed=0,1,2", f"launcher={launcher}")
     assert again.returncode == 0
     assert ("continues" in again.stdout) == had_a_checkpoint
     assert again.stdout.splitlines()[-1] == "3 of 3 cells finished"
-    assert not list(tmp_path.rglob(ATTEMPT))
+    assert len(reports(tmp_path)) == 3  # of the first command, which failed
 
 
 def test_a_worker_that_is_killed_costs_a_line_for_each_cell_and_takes_its_own_process_along(tmp_path: Path) -> None:
     with multirun(tmp_path, "seed=0,1,2", "launcher=local") as process:
-        wait_for(lambda: len(list(tmp_path.rglob(ATTEMPT))) == 2)
+        wait_for(lambda: len(reports(tmp_path)) == 2)
         workers = [pid for pid, line in children(process.pid) if "LokyProcess" in line]
         own = [pid for pid, _ in children(workers[0])]
         os.kill(workers[0], signal.SIGKILL)
@@ -194,9 +209,8 @@ def test_ctrl_c_takes_the_jobs_out_of_slurm_s_queue(tmp_path: Path) -> None:
 
 def finished_hashes(results: Path) -> dict[str, str]:
     """The hash of every file of every finished run, after checking them against their markers."""
-    runs = [run.path for _, run in find_finished(results)]
-    files = [path for run in runs for path in run.iterdir() if path.is_file() and not path.name.startswith(".")]
-    return {path.relative_to(results).as_posix(): file_digest(path) for path in files if path.name != ATTEMPT}
+    files = [path for run in finished_runs(results) for path in run.path.iterdir()]
+    return {str(path): file_digest(path) for path in files if path.is_file() and not path.name.startswith(".")}
 
 
 def test_killing_any_process_at_random_loses_no_finished_run(tmp_path: Path) -> None:
@@ -215,7 +229,7 @@ def test_killing_any_process_at_random_loses_no_finished_run(tmp_path: Path) -> 
     assert run_command("-m", *LONG, f"results={tmp_path}", seeds, "launcher=local").returncode == 0
     now = finished_hashes(tmp_path)
     assert not {name for name, digest in kept.items() if now.get(name) != digest}
-    assert sum(name.endswith("/finished.json") and STAGED not in name for name in now) == 6
+    assert sum(name.endswith("/finished.json") for name in now) == 6
 
 
 def test_a_function_runs_apart_and_its_errors_come_back() -> None:

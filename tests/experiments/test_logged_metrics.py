@@ -8,8 +8,8 @@ from collections import defaultdict
 import pandas as pd
 import pytest
 
-from experiments.dashboards.dashboard import Dashboard
 from experiments.dashboards.declared import DASHBOARDS
+from experiments.dashboards.workspace import Dashboard
 from experiments.settings import build
 from experiments.tracking import STEP
 from tests.experiments.helpers import CHECKOUT, cell, launch

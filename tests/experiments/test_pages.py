@@ -10,7 +10,7 @@ import pytest
 
 from experiments.claims.summary import END, START, judge_all, replace_between_markers, summary
 from experiments.settings import ExperimentError
-from scripts import claims, pages
+from scripts import pages
 from tests.experiments.clustering_metrics import write_block
 from tests.experiments.helpers import CHECKOUT
 
@@ -44,8 +44,8 @@ def test_a_file_without_markers_is_left_alone(tmp_path: Path, text: str) -> None
     write_block(tmp_path, versions=["60"])
     path = tmp_path / "page.md"
     path.write_text(text)
-    with pytest.raises(SystemExit, match=r"error: .*page.md needs one line <!-- results:start -->"):
-        claims.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "out"), "--readme", str(path)])
+    with pytest.raises(ExperimentError, match=r"page.md needs one line <!-- results:start -->"):
+        pages.show_claims(tmp_path, tmp_path / "out", None, path)
     assert path.read_text() == text
 
 
@@ -56,8 +56,7 @@ def test_summary_and_headlines_go_between_the_markers_of_their_files(
     files = {name: tmp_path / f"{name}.md" for name in ("claims", "readme")}
     for path in files.values():
         path.write_text(f"before\n{START}\nold\n{END}\nafter\n")
-    options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
-    claims.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "out"), *options])
+    pages.show_claims(tmp_path, tmp_path / "out", *files.values())
     assert "claims are judged" in capsys.readouterr().out
     written, headlines = (path.read_text() for path in files.values())
     for text in (written, headlines):
@@ -95,7 +94,7 @@ def test_nothing_is_drawn_twice(
     assert times(lambda: (output / "tables" / "table.md").write_text("somebody wrote into it")) == 2
     path = metrics / "clustering_metrics.csv"
     assert times(lambda: path.write_text(path.read_text().replace("0.", "0.1", 1))) == 3
-    assert times(lambda: (output / ".pages.json").write_text("{")) == 4
+    assert times(lambda: (output / ".pages").write_text("{")) == 4
     (tmp_path / "benchmark").mkdir()
     assert times(lambda: (tmp_path / "benchmark" / "one.csv").write_text("b\n2\n")) == 5
     assert times() == 5
@@ -109,7 +108,7 @@ def test_a_folder_without_metrics_is_named(tmp_path: Path) -> None:
 def test_a_broken_file_of_one_room_leaves_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_block(tmp_path, versions=["60"])
     (tmp_path / "urn_metrics.csv").write_bytes(b"estimator,profile\n\xff\xfe,\x00\n")
-    claims.main(["--metrics", str(tmp_path), "--output", str(tmp_path)])
+    pages.show_claims(tmp_path, tmp_path, None, None)
     printed, written = capsys.readouterr().out, (tmp_path / "verdicts.md").read_text()
     assert "left out: urn: " in printed
     assert "**Left out** of these numbers" in written

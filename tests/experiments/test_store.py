@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import stat
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ import mvhg
 from experiments.environment import project_version
 from experiments.run import log_skipped
 from experiments.settings import ExperimentError
-from experiments.store import Attempt, RunDirectory, find_finished, write_atomically
-from tests.experiments.helpers import KS, cell, csv_bytes, launch
+from experiments.store import LOCK_SECONDS, RunDirectory, write_atomically
+from tests.experiments.helpers import KS, cell, csv_bytes, finished_runs, launch
 
 TABLE = pd.DataFrame({"value": [0.1, 2.0]})
 
@@ -104,35 +106,33 @@ def test_files_of_a_finished_run_are_checked(run: RunDirectory) -> None:
         run.finished()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
-def test_a_corrupt_checkpoint_is_named_and_no_result_is_lost(content: bytes, tmp_path: Path) -> None:
-    finished = launch(KS, tmp_path, "seed=5")
-    kept = csv_bytes(finished)
-    target = launch(KS, tmp_path)
-    (target.path / "finished.json").unlink()
-    checkpoint = target.checkpoints / "last.ckpt"
-    checkpoint.write_bytes(content)
-    with pytest.raises(ExperimentError, match=r"the checkpoint .*last\.ckpt can't be read .*force=true starts"):
-        launch(KS, tmp_path)
-    assert checkpoint.read_bytes() == content
-    assert csv_bytes(finished) == kept
-    launch(KS, tmp_path, "force=true")
-    assert target.finished() is not None
-
-
-def test_a_truncated_checkpoint_is_named(run: RunDirectory) -> None:
-    path = run.checkpoints / "last.ckpt"
+def truncated(path: Path) -> None:
     torch.save({"state_dict": {"a": torch.arange(1000)}}, path)
-    assert run.last_checkpoint() == path
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ExperimentError, match="can't be read"):
-        run.last_checkpoint()
 
 
-def test_a_checkpoint_that_would_run_code_is_not_loaded(run: RunDirectory) -> None:
-    torch.save({"state_dict": {}, "hook": os.system}, run.checkpoints / "last.ckpt")
-    with pytest.raises(ExperimentError, match="can't be read"):
-        run.last_checkpoint()
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"not a checkpoint"),
+        truncated,
+        lambda path: torch.save({"state_dict": {}, "hook": os.system}, path),  # would run code
+    ],
+)
+def test_a_corrupt_checkpoint_is_named_and_force_starts_over(damage: Callable[[Path], Any], tmp_path: Path) -> None:
+    target = cell(KS, f"results={tmp_path}").run
+    target.checkpoints.mkdir(parents=True)
+    checkpoint = target.checkpoints / "last.ckpt"
+    torch.save({"state_dict": {}}, checkpoint)
+    assert target.last_checkpoint() == checkpoint
+    damage(checkpoint)
+    content = checkpoint.read_bytes()
+    with pytest.raises(ExperimentError, match=r"the checkpoint .*last\.ckpt can't be read .*force=true starts"):
+        target.last_checkpoint()
+    assert checkpoint.read_bytes() == content
+    target.discard_checkpoints()
+    assert target.last_checkpoint() is None
 
 
 def test_a_forced_run_that_fails_keeps_the_finished_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,19 +174,15 @@ def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_work_on_the_same_run(run: RunDirectory) -> None:
     again = RunDirectory(run.path.parents[3], "room/row", "abc")
-    refused = pytest.raises(ExperimentError, match="another process is working on this run")
-    with run.claim(), refused, again.claim():
-        pass
-
-
-def test_finished_runs_are_found_by_row(tmp_path: Path) -> None:
-    for row, run_id in (("b/second", "2"), ("a/first", "1"), ("a/unfinished", "3")):
-        one = RunDirectory(tmp_path, row, run_id)
-        with one.claim():
-            if row != "a/unfinished":
-                one.finish({"metrics": TABLE}, {}, "")
-    assert [(row, run.path.name) for row, run in find_finished(tmp_path)] == [("a/first", "1"), ("b/second", "2")]
-    assert list(find_finished(tmp_path / "nowhere")) == []
+    with run.claim():
+        with pytest.raises(ExperimentError, match="another process is working on this run"), again.claim():
+            pass
+        waiting = threading.Thread(target=lambda: again.claim(wait=True).__enter__())
+        waiting.start()
+        waiting.join(LOCK_SECONDS + 1)
+        assert waiting.is_alive()
+    waiting.join(5)
+    assert not waiting.is_alive()
 
 
 def test_a_forced_run_killed_anywhere_loses_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +211,5 @@ def test_a_forced_run_killed_anywhere_loses_no_result(tmp_path: Path, monkeypatc
         seen.add(commit)
         assert run.table("metrics")["a"].tolist() == [{"old": 1, "new": 2}[commit]]
         assert run.model.read_text() == f"{commit} model"
-        assert [row for row, _ in find_finished(tmp_path / str(deadly))] == ["a/b"]
+        assert [run.row for run in finished_runs(tmp_path / str(deadly))] == ["a/b"]
     assert seen == {"old", "new"}
-
-
-def test_an_attempt_says_how_far_a_run_came_and_is_forgotten(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path, "room/row", "abc")
-    assert run.attempt() is None
-    run.write_attempt(Attempt(failed=True, reason="no space"))
-    assert run.attempt() == Attempt(failed=True, reason="no space")
-    run.forget_attempt()
-    assert not run.path.exists()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ExperimentError, match="can't be written"):
-        RunDirectory(tmp_path / "file", "a", "b").write_attempt(Attempt(failed=False))

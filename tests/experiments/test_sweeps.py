@@ -13,8 +13,7 @@ from experiments.axes import changes_of
 from experiments.cell import cell_of
 from experiments.configuration import CONFIGS, compose, resolve
 from experiments.settings import build
-from experiments.store import find_finished
-from tests.experiments.helpers import run_command
+from tests.experiments.helpers import finished_runs, run_command
 
 ROW = "weak_supervision method=hgvae shared=3"
 SWEEPS = sorted(path.stem for path in (CONFIGS / "sweep").glob("*.yaml"))
@@ -28,7 +27,7 @@ OWN = {"final_temperature": 0.01, "learning_rate": 0.001}
 
 def swept(results: Path, name: str) -> list[float]:
     """The values of the setting in the finished runs."""
-    runs = [run for _, run in find_finished(results)]
+    runs = finished_runs(results)
     assert {run.row for run in runs} == {"weak_supervision/method=hgvae,shared=3"}
     return sorted(OmegaConf.load(run.path / "config.yaml").experiment.training[name] for run in runs)
 
@@ -60,7 +59,7 @@ def test_a_search_maximises_the_bound_in_training(tmp_path: Path) -> None:
     assert len(set(values)) == 2
     assert min(GRIDS[name]) <= values[0] < values[1] <= max(GRIDS[name])
     bounds = {}
-    for folder in (run.path for _, run in find_finished(tmp_path)):
+    for folder in (run.path for run in finished_runs(tmp_path)):
         lines = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
         column = lines[0].index("bound")
         mean = sum(float(line[column]) for line in lines[1:]) / len(lines[1:])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from experiments.configuration import JOB_TYPES, axes_of, experiments
+from experiments.configuration import JobType, axes_of, experiments
 from experiments.offline_runs import find_offline_runs
 from experiments.settings import ExperimentError
 from experiments.tracking import track, tracked_config
@@ -134,7 +134,7 @@ def test_an_experiment_s_axes_are_columns_to_group_by_and_no_place_is_logged(nam
     assert set(one.row.axes) == set(axes_of(name)) & set(logged)
     assert dict(one.row.axes).items() <= logged.items()
     assert (logged["experiment_name"], logged["changes"], logged["profile"], logged["seed"]) == (name, "", "smoke", 0)
-    assert logged["job_type"] in JOB_TYPES
+    assert logged["job_type"] in get_args(JobType)
     assert any(tag.startswith(("section-", "appendix-")) for tag in logged["tags"])
     assert "/somewhere" not in json.dumps(logged)
     assert "/elsewhere" not in json.dumps(logged)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from experiments.context import RunContext
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from experiments.weak_supervision import experiment as experiment_module
@@ -152,9 +153,11 @@ def test_a_run_in_slices_of_time_gives_the_numbers_of_a_whole_one(whole: RunDire
     assert finished.path.name == whole.path.name, "slices are no other run"
 
 
-def test_a_run_that_the_trainer_stops_is_unfinished(tmp_path: Path) -> None:
+def test_a_run_that_the_trainer_stops_is_unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = RunContext.trainer
+    monkeypatch.setattr(RunContext, "trainer", lambda *context, **given: whole(*context, **given, max_steps=8))
     with pytest.raises(ExperimentError, match="stopped by the trainer, at step 8 of 16; the same command goes on"):
-        launch(ROW, tmp_path, *TINY, "+trainer.max_steps=8")
+        launch(ROW, tmp_path, *TINY)
     assert not list(tmp_path.rglob("*.csv"))
 
 
