@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,25 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(launcher: str, tmp_path
         wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
     assert process.returncode == 130, errors
     assert output.splitlines()[-1] == f"interrupted; {AGAIN}"
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_multirun_waits_for_the_cell_of_another_and_takes_over_what_it_does_not_finish(
+    finishes: bool, tmp_path: Path
+) -> None:
+    overrides = LONG[len(arguments_of(KS)) :]
+    made = launch(KS, tmp_path / "alone", *overrides)
+    run = RunDirectory(tmp_path, made.row, made.path.name)
+    with multirun(tmp_path) as process:
+        with run.claim():  # as another multirun does
+            assert process.stdout is not None
+            assert any("another process is working on this run, waiting for it" in line for line in process.stdout)
+            for name in sorted(path.name for path in made.path.iterdir() if path.is_file()) if finishes else ():
+                shutil.copy2(made.path / name, run.path / name)  # the marker comes before the tables: held by the lock
+        output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert (" finished in " in output) == (not finishes)
+    assert csv_bytes(run) == csv_bytes(made)
 
 
 def test_ctrl_c_takes_the_jobs_out_of_slurm_s_queue(tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""What ``test_keras.py`` runs in a process of its own for each Keras backend; prints the errors found as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from keras import ops
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import mvhg
+import mvhg.keras as mk
+from tests import oracle
+from tests.mvhg.helpers import chi_square_p_value, error
+from tests.urns import BY_NAME, SMALL
+
+BACKEND = keras.backend.backend()
+# The widest weights (50 and more apart) need float64 in these tables of terms.
+URNS = [urn for urn in SMALL if max(urn.log_weights) - min(urn.log_weights) < 40]
+# Tracing and compiling takes JAX seconds for each.
+DIFFERENTIATED = ("rising", "empty-groups", "all-drawn")
+
+
+def array(value: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(value))
+
+
+def gradient(function: Any, at: np.ndarray) -> np.ndarray:
+    """Of a scalar in the log weights, by the backend's own differentiation."""
+    if BACKEND == "torch":
+        leaf = torch.tensor(at, requires_grad=True)
+        return torch.autograd.grad(function(leaf), leaf)[0].numpy()
+    if BACKEND == "jax":
+        import jax
+
+        return np.asarray(jax.jit(jax.grad(function))(at))
+    import tensorflow as tf
+
+    variable = tf.Variable(at)
+    with tf.GradientTape() as tape:
+        value = function(variable)
+    return tape.gradient(value, variable).numpy()
+
+
+def closed_forms(dtype: str) -> dict[str, float]:
+    worst = dict.fromkeys(("log_prob", "log_partition", "mean", "gradient"), 0.0)
+    for urn in URNS:
+        law = oracle.enumerate_law(*urn.arguments)
+        weights = np.array(urn.log_weights, dtype)
+        ours = mk.MultivariateHypergeometric(urn.total_count, urn.group_sizes, weights)
+        found = {
+            "log_prob": (array(ours.log_prob(law.support.astype(dtype))), law.log_pmf),
+            "log_partition": (array(ours.log_partition), np.array(law.log_partition)),
+            "mean": (array(ours.mean), law.mean),
+        }
+        if urn.name in DIFFERENTIATED:
+            found["gradient"] = (
+                gradient(lambda w, law=ours: type(law)(law.total_count, law.group_sizes, w).log_partition, weights),
+                law.mean,
+            )
+        worst |= {name: max(worst[name], error(a, b)) for name, (a, b) in found.items()}
+    return worst
+
+
+def draws(dtype: str) -> dict[str, float]:
+    urn = BY_NAME["rising"]
+    law, weights = oracle.enumerate_law(*urn.arguments), np.array(urn.log_weights, dtype)
+    exact = mk.MultivariateHypergeometric(urn.total_count, urn.group_sizes, weights)
+    batch = np.tile(weights, (50_000, 1))
+    hard = mk.MultivariateHypergeometricStraightThrough(0.5, urn.total_count, urn.group_sizes, batch)
+    counts, one_hot, mask = (array(part) for part in hard.rsample_selection(seed=3))
+    off = np.abs(counts.sum(-1) - urn.total_count).max() + np.abs(one_hot @ np.arange(6) - counts).max()
+    off += np.abs(mask - (np.arange(5) < counts[..., None])).max()
+    return {
+        "sample": chi_square_p_value(array(exact.sample((50_000,), seed=1)), law.support, law.pmf),
+        "rsample": chi_square_p_value(counts, law.support, law.pmf),
+        "disagreement": float(off),
+    }
+
+
+def straight_through_gradient() -> float:
+    """Difference to the torch class's mean gradient, relative to the exact gradient's norm; 40,000 draws each."""
+    urn, dtype = BY_NAME["rising"], array(ops.zeros((), keras.backend.floatx())).dtype
+    law, direction = oracle.enumerate_law(*urn.arguments), np.array([1.0, -2.0, 0.5], dtype)
+    batch = np.tile(np.array(urn.log_weights, dtype), (40_000, 1))
+
+    def ours(weights: Any) -> Any:
+        hard = mk.MultivariateHypergeometricStraightThrough(0.5, urn.total_count, urn.group_sizes, weights)
+        return ops.sum(hard.rsample(seed=5) * ops.convert_to_tensor(direction))
+
+    leaf = torch.tensor(batch, requires_grad=True)
+    torch.manual_seed(0)
+    theirs = mvhg.MultivariateHypergeometricStraightThrough(0.5, urn.total_count, urn.group_sizes, log_weights=leaf)
+    (theirs.rsample() * torch.tensor(direction)).sum().backward()
+    difference = gradient(ours, batch).mean(0) - leaf.grad.numpy().mean(0)
+    return float(np.linalg.norm(difference) / np.linalg.norm(law.covariance @ direction))
+
+
+def tracings() -> int:
+    """How often a function is traced for three different weights, or 1 where nothing is."""
+    count, draw = [], [np.array([0.1, 0.2, 0.3 * k], "float32") for k in range(3)]
+
+    def value(weights: Any, noise: Any) -> Any:
+        count.append(1)
+        hard = mk.MultivariateHypergeometricStraightThrough(0.5, 5, (3, 5, 4), weights)
+        return ops.sum(hard.rsample(noise=noise)) + hard.log_partition
+
+    if BACKEND == "torch":
+        return 1
+    if BACKEND == "jax":
+        import jax
+
+        traced = jax.jit(value)
+    else:
+        import tensorflow as tf
+
+        traced = tf.function(value)
+    noise = np.random.default_rng(0).random((15,)).astype("float32")
+    for weights in draw:
+        traced(ops.convert_to_tensor(weights), ops.convert_to_tensor(noise))
+    return len(count)
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            mk.MultivariateHypergeometric(1, (2, 2), np.zeros(2, "float64"))
+    dtypes = ["float32"] if mk._working_dtype() == "float32" else ["float64", "float32"]
+    print(json.dumps({
+        "closed_forms": {dtype: closed_forms(dtype) for dtype in dtypes},
+        "draws": {dtype: draws(dtype) for dtype in dtypes},
+        "gradient": straight_through_gradient(),
+        "tracings": tracings(),
+        "warnings": sum("JAX has no float64" in str(one.message) for one in said),
+    }))  # fmt: skip

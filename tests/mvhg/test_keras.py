@@ -1,0 +1,92 @@
+"""``mvhg.keras`` on each backend that is installed, against the oracle, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mvhg.helpers import FAILURE_RATE
+
+ROOT = Path(__file__).resolve().parents[2]
+HAS_KERAS = importlib.util.find_spec("keras") is not None
+BACKENDS = ("torch", "tensorflow", "jax", "jax64")
+
+
+def run(backend: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    name = backend.removesuffix("64")
+    environment = os.environ | {"KERAS_BACKEND": name, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    environment |= {"JAX_ENABLE_X64": "1"} if backend == "jax64" else {}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+
+
+def need(backend: str) -> None:
+    for package in ("keras", backend.removesuffix("64")):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_law_draws_and_gradients(backend: str) -> None:
+    """Two chi-square tests a dtype, each of which fails by chance once in 1e5 seeds."""
+    need(backend)
+    done = run(backend, "tests/mvhg/keras_checks.py")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    expected = ["float32"] if backend == "jax" else ["float64", "float32"]
+    assert list(found["closed_forms"]) == expected
+    for dtype in expected:
+        for name, value in found["closed_forms"][dtype].items():
+            assert value <= (1e-9 if dtype == "float64" else 1e-4), (dtype, name, value)
+        drawn = found["draws"][dtype]
+        assert drawn["sample"] > FAILURE_RATE and drawn["rsample"] > FAILURE_RATE
+        assert drawn["disagreement"] == 0
+    assert found["gradient"] < 0.05  # the standard errors of both are about 0.01
+    assert found["tracings"] == 1
+    assert found["warnings"] == (backend == "jax")
+
+
+@pytest.mark.parametrize("backend", ("torch", "tensorflow", "jax"))
+def test_the_example_finds_the_weights(backend: str) -> None:
+    need(backend)
+    done = run(backend, "examples/keras_log_weights.py")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "1.00 5.00 1.00" in done.stdout
+
+
+BAD = [
+    ("law(9, (3, 5), [0.0, 0.0])", "total_count must not exceed the sum of group_sizes: 9 of 8"),
+    ("law(5, (3, 5.5), [0.0, 0.0])", "group_sizes and total_count must be whole Python numbers"),
+    ("law(5, (3, 5), [0.0])", "log_weights must have one entry a group"),
+    ("law(5, (3, 5), [0.0, float('nan')])", "log_weights must be finite"),
+    ("law(90000, (10**6, 10**6), [0.0, 0.0])", "the torch classes have no such limit"),
+    ("law(5, (3, 5), [0.0, 0.0]).log_prob([1.0, 2.0, 2.0])", r"value must be counts [..., 2], got shape (3,)"),
+    ("hard(0.0, 5, (3, 5), [0.0, 0.0])", "temperature must be positive"),
+    ("hard(0.5, 5, (3, 5), [0.0, 0.0]).rsample(noise=[0.5])", "noise must have shape"),
+]
+
+
+@pytest.mark.skipif(not HAS_KERAS, reason="keras is not installed")
+def test_bad_input_is_named() -> None:
+    lines = [
+        "import mvhg.keras as k; law, hard = k.MultivariateHypergeometric, k.MultivariateHypergeometricStraightThrough"
+    ]
+    for call, _ in BAD:
+        lines += ["try:", f"    {call}", "except ValueError as error:", "    print(error)"]
+    done = run("torch", "-c", "\n".join(lines))
+    assert done.returncode == 0, done.stderr[-2000:]
+    for _, message in BAD:
+        assert message in done.stdout
+
+
+def test_without_keras_the_extra_is_named() -> None:
+    done = run("torch", "-c", "import sys; sys.modules['keras'] = None; import mvhg.keras")
+    assert done.returncode == 1
+    assert "ImportError: mvhg.keras needs Keras 3 and one of its backends: pip install 'mvhg[keras]'" in done.stderr
