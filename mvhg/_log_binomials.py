@@ -26,7 +26,7 @@ def log_binomials(size: Tensor, low: Tensor, count: int) -> Tensor:
 
 
 def kept_log_binomials(sizes: tuple[int, ...]) -> Tensor:
-    """log C(m, x) for x = 0..2 M + 1 of each group on the CPU, -inf beyond m: float64 [c, 2 M + 2], [1, 2 M + 2] of one size.
+    """log C(m, x), x = 0..2 M + 1, on the CPU, -inf beyond m: float64 [c, 2 M + 2], or [1, ...] if sizes are alike.
 
     Kept between calls: they depend on the sizes alone.
     """

@@ -208,7 +208,12 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
 
 def _alone(relaxation: Relaxation) -> bool:
     """Whether draws that share no urn are made by ``_wide_draws``."""
-    if relaxation.merged or not relaxation.hard or relaxation.temperature.requires_grad or relaxation.size.device.type != "cpu":
+    if (
+        relaxation.merged
+        or not relaxation.hard
+        or relaxation.temperature.requires_grad
+        or relaxation.size.device.type != "cpu"
+    ):
         return False
     if not can_look(relaxation.log_weights) or torch._C._are_functorch_transforms_active():
         return False

@@ -97,6 +97,8 @@ class _Windows(NamedTuple):
     spans: list[int]  # of the sums, c-1
     low: Tensor  # int64 [R, c]
     top: Tensor  # int64 [R, c-1]
+    # How many of these a draw may leave, int64 [R, c-1]; None where all rows may leave all.
+    possible: Tensor | None
 
 
 def _windows(request: Request, logits: Tensor) -> _Windows:
@@ -128,7 +130,10 @@ def _windows(request: Request, logits: Tensor) -> _Windows:
         least_top = (least_sum[:, i] + (spans[i] - 1)).minimum(most_sum[:, i])
         tops.append((rest[:, i].floor() + spans[i] // 2).minimum(most_sum[:, i]).maximum(least_top))
     tops.append(low[:, -1] + (width - 1))
-    return _Windows(width, spans, low.long(), torch.stack(tops, 1).long())
+    top = torch.stack(tops, 1)
+    same = groups == 3 or (bounds.sizes is not None and len(set(bounds.sizes)) == 1)
+    possible = None if same else (top - least_sum + 1).long()
+    return _Windows(width, spans, low.long(), top.long(), possible)
 
 
 def _rounded(width: int) -> int:
@@ -165,6 +170,9 @@ def _draw_part(request: Request, logits: Tensor, differentiable: bool) -> tuple[
         starts.append(top[:, i + 1] - top[:, i] + low[:, i + 1])
         strips.append(shifted(table, starts[-1], width + windows.spans[i] - 1))
         table = correlated(terms[:, i + 1], strips[-1])
+        if windows.possible is not None and i > 0:
+            beyond = torch.arange(windows.spans[i]) >= windows.possible[:, i].unsqueeze(1)
+            table = table.masked_fill(beyond, 0.0)
         tables.append(table)
         read.append(table)
     for parts in (tables, strips, starts, read):
