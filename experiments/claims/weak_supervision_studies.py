@@ -8,10 +8,12 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from experiments.claims.rules import Measurement, too_few
-from experiments.claims.weak_supervision import DATA, FILE, METHODS, runs_of
+from experiments.claims.weak_supervision import DATA, FILE, runs_of
 from experiments.results import Block, blocks, read_metrics, read_paper
 from experiments.settings import ExperimentError
 from experiments.speed.tables import benchmark_provenance
+from experiments.weak_supervision.blocks import of_number
+from experiments.weak_supervision.methods import PAPER_METHODS
 from experiments.weak_supervision.runtimes import benchmark_file, describe_setting, paper_ratio, read_benchmark
 
 HOUR = 3600.0
@@ -25,8 +27,8 @@ SIDES = {"hgvae": "table_3_hgvae", "ada_vae": "table_3_ada_vae"}
 def weak_supervision_studies(metrics: Path) -> list[Measurement]:
     """Appendix C.2, each profile and data set by itself, and the benchmark."""
     measured = []
-    changed = read_metrics(metrics, FILE, changes=True).query("changes != ''")
-    for block in blocks(read_metrics(metrics, FILE), DATA):
+    changed = of_number(read_metrics(metrics, FILE, changes=True).query("changes != ''"))
+    for block in blocks(of_number(read_metrics(metrics, FILE)), DATA):
         measured += [_move_together(block, metrics), *_figure_13(block, _same(changed, block)), _hours(block)]
     return measured + _runtimes(metrics)
 
@@ -42,7 +44,7 @@ def _move_together(block: Block, metrics: Path) -> Measurement:
         table = _same(read_metrics(metrics, file), block)
     except ExperimentError:
         return Measurement(rule, missing="no run", block=block)
-    table = table[table["method"].isin(METHODS)]
+    table = table[table["method"].isin(PAPER_METHODS)]  # what is ours says nothing of the paper's plots
     if table.empty:
         return Measurement(rule, missing="no run", block=block)
     means = table.groupby(["method", "shared", "score"])["value"].mean().unstack("score")

@@ -84,7 +84,7 @@ WEAK_SUPERVISION = Dashboard(
         "Number of independent latents": [
             curves("E[k-hat], latents", "train/expected_count"),
             curves("k-hat of one draw, latents", "train/drawn_count"),
-            curves("posterior mean of k (EvidenceHGVAE), latents", "train/posterior_count"),
+            curves("prior mean of k (PosteriorHGVAE), latents", "train/law_count"),
             bars("(E[k-hat] - k) squared, test pairs", "test/count_error"),
             bars("E[k-hat], test pairs", "test/expected_count"),
         ],
@@ -97,8 +97,8 @@ WEAK_SUPERVISION = Dashboard(
             curves("temperature", "train/temperature"),
             curves("log weight, independent - shared (HGVAE)", "train/log_weight_difference"),
             curves("gradient norm of the dense layer (HGVAE)", "train/weights_gradient"),
-            curves("log weight (EvidenceHGVAE)", "train/log_weight"),
-            curves("KL of the drawn sets from their prior, nats (EvidenceHGVAE)", "train/selection_divergence"),
+            curves("log weight (PosteriorHGVAE)", "train/log_weight"),
+            curves("KL of the drawn sets from their prior, nats (PosteriorHGVAE)", "train/selection_divergence"),
         ],
         "Accuracy (Table 1)": [
             bars("shared latents", "test/shared_accuracy"),

@@ -89,7 +89,7 @@ def _weak_supervision(inputs: Inputs) -> Section:
         "weak-supervision",
         "Weak supervision on pairs of images",
         "Section 5.2 and Appendix C.2. The two images of a pair share s of seven factors; a method must find out how "
-        "many latents, and which, are independent. EvidenceHGVAE is ours and not in the paper.",
+        "many latents, and which, are independent. PosteriorHGVAE is ours and not in the paper.",
     )
     paper, runtimes = read_paper("table_1"), read_paper("table_3")
     for block in weak_blocks.read_blocks(inputs.metrics):

@@ -26,7 +26,7 @@ from experiments.store import RunDirectory
 from experiments.tracking import Tracker
 from experiments.training import ChunkedTraining
 
-METHODS = ("label_vae", "ada_vae", "hgvae", "evidence_hgvae")
+METHODS = ("label_vae", "ada_vae", "hgvae", "posterior_hgvae")
 PRIORS = ("uniform", "categorical", "hypergeometric")
 ROOMS = ("weak_supervision", "clustering")
 

@@ -18,9 +18,10 @@ from experiments.weak_supervision.table_1 import METRICS_FILE, count_cells
 AS_DEFINED = ""
 CHANGES = {  # in words, in their order; others are shown as they are
     AS_DEFINED: "as defined",
-    "model.rotation_learning_rate_factor=0": "no rotation",
+    "data.pairing=fixed_set": "the first s factors are shared",
     "model.objective=per_view": "per-view bound",
-    "model.num_latents=10": "10 latents",
+    "model.num_latents=7": "7 latents",
+    "model.candidates=0": "odds by the posteriors alone",
     "training.final_temperature=0.1": "final temperature 0.1",
     "training.final_temperature=1": "final temperature 1",
     "model.objective=joint": "joint bound",
@@ -29,6 +30,9 @@ CHANGES = {  # in words, in their order; others are shown as they are
     "training.learning_rate=0.0001": "learning rate 0.0001",
     "model.sort_scores=log_divergence": "log divergences sorted",
     "model.weights_learning_rate_factor=0.01": "dense layer at a hundredth of the rate",
+    "model.weights_learning_rate_factor=0": "dense layer frozen",
+    "model.detach_divergences=true": "divergences detached",
+    "model.gradient=score_function": "unbiased gradient of the law",
 }
 SETTINGS = {"final_temperature": "final temperature", "learning_rate": "learning rate"}  # of Figure 13
 QUANTITIES = {

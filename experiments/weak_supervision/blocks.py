@@ -18,6 +18,7 @@ from experiments.weak_supervision.methods import METHODS, PAPER_METHODS, REFEREN
 
 ROOM, DISENTANGLEMENT = "weak_supervision", "disentanglement"
 SHARED = (0, 1, 3, 5)  # s, of the paper
+RANDOM = "random"  # in place of s: of each pair another
 USUAL_DATA = {"paper": "mpi3d_toy"}  # of a profile; of the others mpi3d_sim
 
 
@@ -90,7 +91,7 @@ class Block:
             ExperimentError: there is no such file, or no such run in it.
         """
         table = read_metrics(self.folder, f"{room}_{name}", profile=self.profile, changes=changes)
-        table = table[table["data"] == self.data]
+        table = of_number(table[table["data"] == self.data])
         if table.empty:
             raise ExperimentError(f"the metrics hold no {room}_{name} at {self.source}")
         return table
@@ -117,8 +118,13 @@ def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
     Raises:
         ExperimentError: the file isn't there or holds no such run.
     """
-    table = read_metrics(metrics, f"{ROOM}_metrics", profile=profile)
+    table = of_number(read_metrics(metrics, f"{ROOM}_metrics", profile=profile))
     return [Block(metrics, *part) for part in results.blocks(table, SOURCES)]
+
+
+def of_number(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines of pairs that share one number of factors, as integers; those of random numbers are left out."""
+    return lines[lines["shared"].astype(str) != RANDOM].astype({"shared": int})
 
 
 def label(method: str) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from experiments.weak_supervision.classification import EncodedPairs
 from experiments.weak_supervision.data.images import FactorImages, load_batch
-from experiments.weak_supervision.data.pairs import PairSampler
+from experiments.weak_supervision.data.pairs import PairSampler, Random
 from experiments.weak_supervision.group_vae import (
     OBJECTIVES,
     Context,
@@ -23,6 +27,7 @@ from experiments.weak_supervision.group_vae import (
 )
 
 ACTIVE_VARIANCE = 0.01  # of the posterior mean over the data: an active latent (Burda et al. 2016)
+ASSIGNED = 0.5  # of a latent's variance, explained by a factor: more than all others together
 _BATCH = 250  # pairs at a time
 
 
@@ -34,17 +39,26 @@ class Evaluated:
         encoded: posterior means after aggregation, and the truth.
         count: [pairs], the number of independent latents, one draw.
         expected_count: [pairs], its mean under the method's law.
+        true_count: [pairs], the number of factors that differ.
         bounds: the bound in nats per image, of each objective, in their order.
         means: [pairs, 2, latents], posterior means before aggregation.
         divergence: [latents], mean KL to the prior, in nats.
+        selection: mean divergence of the set's posterior from its prior, in nats per image; NaN where it has none.
     """
 
     encoded: EncodedPairs
     count: Tensor
     expected_count: Tensor
+    true_count: Tensor
     bounds: tuple[Terms, ...]
     means: Tensor
     divergence: Tensor
+    selection: float
+
+    @property
+    def active(self) -> Tensor:
+        """Bool [latents], whose posterior mean varies over the data."""
+        return self.means.flatten(0, 1).var(0) > ACTIVE_VARIANCE
 
 
 @torch.no_grad()
@@ -69,15 +83,17 @@ def evaluate(
     drawn = sampler.sample(pairs, generator)
     parts: list[tuple[Tensor, ...]] = []
     terms: list[Tensor] = []
+    selection = 0.0
     for start in range(0, pairs, _BATCH):
         batch = slice(start, min(start + _BATCH, pairs))
         views = load_batch(images, drawn.index[:, batch], torch.device("cpu"))
         mean, log_variance = model.encode_pairs(views)
-        context = Context(drawn.label[batch], torch.tensor(temperature), generator, hard=True)
+        context = Context(drawn.label[batch], torch.tensor(temperature), generator, views, hard=True)
         choice = model.choose(mean, log_variance, context)
+        selection += float(choice.diagnostics.get("selection_divergence", math.nan)) * mean.shape[1] / (2 * pairs)
         noise = torch.randn(mean.shape, generator=generator)
         bounds = [model.bound(views, mean, log_variance, noise, choice.independent, name) for name in OBJECTIVES]
-        terms.append(torch.tensor(bounds).double() * mean.shape[1])  # [objectives, terms]
+        terms.append(torch.stack([torch.stack(one) for one in bounds]).double().sum(-1))  # [objectives, terms]
         aggregated, _ = model.aggregate(mean, log_variance, choice.independent)
         kl = kl_to_prior(mean, log_variance)
         parts.append(tuple(
@@ -91,7 +107,9 @@ def evaluate(
     factors = images.grid.factors_of(drawn.index).movedim(0, 1)  # [pairs, 2, factors]
     encoded = EncodedPairs(images.grid.names, aggregated, independent > 0.5, factors, ~drawn.changed)
     averages = torch.stack(terms).sum(0) / pairs
-    return Evaluated(encoded, count, expected, tuple(Terms(*values) for values in averages), means, kl.mean((0, 1)))
+    bounds = tuple(Terms(*values) for values in averages)
+    changed = drawn.changed.sum(-1).float()
+    return Evaluated(encoded, count, expected, changed, bounds, means, kl.mean((0, 1)), selection)
 
 
 @torch.no_grad()
@@ -117,45 +135,102 @@ def bound_profile(
             independent = largest_latents(divergences, count)
             for position, name in enumerate(OBJECTIVES):
                 terms = model.bound(views, mean, log_variance, noise, independent, name)
-                sums[count, position] += (terms.reconstruction - terms.divergence) * mean.shape[1]
+                sums[count, position] += (terms.reconstruction - terms.divergence).sum()
     table = pd.DataFrame((sums / pairs).numpy(), columns=list(OBJECTIVES))
     table.insert(0, "independent", range(model.num_latents + 1))
     return table
 
 
-def count_errors(evaluated: Evaluated, shared: int) -> dict[str, float]:
-    """Squared errors of the number of independent latents (Figure 2), in both readings.
+def count_columns(evaluated: Evaluated, shared: int | Random) -> dict[str, float]:
+    """How many latents are independent, and the squared errors of that number (Figure 2).
 
     Args:
         evaluated: see there.
-        shared: s, the number of factors that the pairs share.
+        shared: s, the number of factors that the pairs share; random: k is that of each pair, on average for the means.
 
     Returns:
         ``count_error``, (E[k-hat] - k)^2 with k the number of factors that differ and the mean over the law and the
-        pairs; ``draw_count_error``, the mean over the pairs of (k-hat - k)^2 for one draw each; and the same for the
-        literal s-hat = d - k-hat against s: ``shared_error`` and ``draw_shared_error``.
+        pairs; ``scaled_count_error``, the same of E[k-hat] factors / latents, which needs no latent per factor;
+        ``draw_count_error``, the mean over the pairs of (k-hat - k)^2 for one draw each; ``shared_error`` and
+        ``draw_shared_error``, the same of the literal s-hat = d - k-hat against s; ``active_independent``,
+        ``active_shared`` and ``inactive``, mean numbers of latents; ``active_count_error``, of the first of these.
     """
-    independent = len(evaluated.encoded.names) - shared
-    literal = evaluated.encoded.num_latents - shared
+    factors, latents = len(evaluated.encoded.names), evaluated.encoded.num_latents
+    true = evaluated.true_count if shared == "random" else torch.full_like(evaluated.true_count, factors - shared)
+    true = true.double()
     expected, count = evaluated.expected_count.double().mean(), evaluated.count.double()
+    active = evaluated.active.double()
+    active_independent = (evaluated.encoded.independent.double() @ active).mean()
+    literal = latents - factors  # s-hat - s = d - k-hat - (factors - k)
     return {
         "expected_count": expected.item(),
         "drawn_count": count.mean().item(),
-        "count_error": (expected - independent).square().item(),
-        "draw_count_error": (count - independent).square().mean().item(),
-        "shared_error": (expected - literal).square().item(),
-        "draw_shared_error": (count - literal).square().mean().item(),
+        "count_error": (expected - true.mean()).square().item(),
+        "scaled_count_error": (expected * factors / latents - true.mean()).square().item(),
+        "draw_count_error": (count - true).square().mean().item(),
+        "shared_error": (expected - literal - true.mean()).square().item(),
+        "draw_shared_error": (count - literal - true).square().mean().item(),
+        "active_count_error": (active_independent - true.mean()).square().item(),
+        "active_latents": int(active.sum()),
+        "active_independent": active_independent.item(),
+        "active_shared": (active.sum() - active_independent).item(),
+        "inactive": (latents - active.sum()).item(),
     }
 
 
+def rank_correlation(evaluated: Evaluated) -> float:
+    """Spearman's, of E[k-hat] with the number of factors that differ, pair by pair; 0 for an estimate without ranks."""
+    if evaluated.expected_count.unique().numel() < 2 or evaluated.true_count.unique().numel() < 2:
+        return 0.0
+    return float(spearmanr(evaluated.expected_count, evaluated.true_count).statistic)
+
+
+def confusion(evaluated: Evaluated) -> pd.DataFrame:
+    """How often each E[k-hat], rounded, goes with each number of factors that differ.
+
+    Returns:
+        A line per true and estimated number: ``true_count``, ``estimated_count``, ``pairs``, and ``mean``, E[k-hat]
+        over all pairs of that true number.
+    """
+    table = pd.DataFrame({
+        "true_count": evaluated.true_count.int().numpy(),
+        "estimated_count": evaluated.expected_count.round().int().numpy(),
+        "mean": evaluated.expected_count.numpy(),
+    })  # fmt: skip
+    means = table.groupby("true_count")["mean"].mean()
+    pairs = table.groupby(["true_count", "estimated_count"]).size().rename("pairs").reset_index()
+    return pairs.assign(mean=pairs["true_count"].map(means))
+
+
+def assigned_latents(evaluated: Evaluated) -> dict[int, int]:
+    """Factor -> the latent of whose variance, before aggregation, it explains most, and at least ``ASSIGNED``."""
+    means = evaluated.means.flatten(0, 1).double()  # [images, latents]
+    factors = evaluated.encoded.factors.flatten(0, 1)  # [images, factors]
+    total = means.var(0, correction=0).clamp(min=torch.finfo(torch.float64).tiny)
+    found = {}
+    for factor in range(factors.shape[1]):
+        values = one_hot(factors[:, factor]).double()  # [images, values]
+        sizes = values.sum(0).clamp(min=1)
+        between = (values.T @ means / sizes.unsqueeze(-1) - means.mean(0)).square()
+        explained, latent = (sizes @ between / len(means) / total * evaluated.active).max(0)
+        if explained >= ASSIGNED:
+            found[factor] = int(latent)
+    return found
+
+
+def shared_set_accuracy(evaluated: Evaluated, assigned: Mapping[int, int]) -> float:
+    """Balanced accuracy of "shared" by the latent of each assigned factor, averaged; NaN where none could be wrong."""
+    accuracies = []
+    for factor, latent in assigned.items():
+        true, guess = evaluated.encoded.shared_factors[:, factor], ~evaluated.encoded.independent[:, latent]
+        if true.any() and not true.all():
+            accuracies.append(0.5 * (guess[true].double().mean() + (~guess[~true]).double().mean()).item())
+    return sum(accuracies) / len(accuracies) if accuracies else math.nan
+
+
 def bound_columns(evaluated: Evaluated) -> dict[str, Any]:
-    """The bounds by objective, with the reconstruction term that they share."""
+    """The bounds by objective, the reconstruction term that they share, and the set's divergence, in neither."""
     columns: dict[str, Any] = {"reconstruction": float(evaluated.bounds[0].reconstruction)}
     for name, terms in zip(OBJECTIVES, evaluated.bounds):
         columns[f"{name}_bound"] = float(terms.reconstruction - terms.divergence)
-    return columns
-
-
-def active_latents(evaluated: Evaluated) -> int:
-    """Number of latents whose posterior mean varies over the data."""
-    return int((evaluated.means.flatten(0, 1).var(0) > ACTIVE_VARIANCE).sum())
+    return columns | {"selection_divergence": evaluated.selection}

@@ -14,29 +14,27 @@ import torch
 from pydantic import ValidationError
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from experiments.axes import Row
 from experiments.context import RunContext
 from experiments.settings import ExperimentError, Positive, PositiveInt, settings
 from experiments.training import RateEstimate
 from experiments.weak_supervision.classification import average_accuracies, subset_accuracies
-from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.pair_data import PairData, PairSplits
 from experiments.weak_supervision.evaluation import (
-    Evaluated,
-    active_latents,
+    assigned_latents,
     bound_columns,
     bound_profile,
-    count_errors,
+    confusion,
+    count_columns,
     evaluate,
+    rank_correlation,
+    shared_set_accuracy,
 )
 from experiments.weak_supervision.group_vae import GroupVAE
-from experiments.weak_supervision.pictures import TRAVERSED, kept_pictures, reconstruction_table, traversal_table
 from experiments.weak_supervision.training import PairTraining, TrainingSettings
 
 log = logging.getLogger("experiments")
 # Streams of the run's seed; the methods share all of them.
 MODEL_STREAM, NOISE_STREAM, TRAIN_STREAM, TEST_STREAM, PROFILE_STREAM = range(5)
-PICTURED_PAIRS = 4
 
 
 @settings
@@ -56,7 +54,6 @@ class WeakSupervision:
     """
 
     headline_metrics: ClassVar[dict[str, str]] = {"epoch/bound": "last", "epoch/expected_count": "last"}
-    one_seed_tables: ClassVar[tuple[str, ...]] = ("traversals", "reconstructions")
 
     data: PairData
     model: Callable[[], GroupVAE]
@@ -82,16 +79,8 @@ class WeakSupervision:
                 f"model.num_latents is {model.num_latents}; {name} needs one for each of the {factors} factors"
             )
 
-    @staticmethod
-    def keep_lines(table: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame:
-        """What the collected results take of a run's table."""
-        if table not in WeakSupervision.one_seed_tables:
-            return lines
-        method = "" if row.changes else str(row.axes["method"])
-        return kept_pictures(table, method, int(row.axes["shared"]), lines)
-
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
-        """Returns ``metrics``, ``accuracies``, ``profile``, ``history``, ``traversals`` and ``reconstructions``."""
+        """Returns ``metrics``, ``accuracies``, ``profile``, ``history``, and of random pairs ``counts``."""
         splits = self.data.load(context.data_directory)
         images, batch = len(splits.train.images), self.training.batch_size
         if batch > images:
@@ -153,6 +142,7 @@ class WeakSupervision:
         accuracies = subset_accuracies(train.encoded, test.encoded)
         shared_accuracy, independent_accuracy = average_accuracies(accuracies)
         log.info("  classifiers: %.0f s", time.perf_counter() - started)
+        assigned = assigned_latents(train)
         metrics = {
             "image_size": self.data.image_size,
             "latents": model.num_latents,
@@ -160,36 +150,27 @@ class WeakSupervision:
             "batch_size": self.training.batch_size,
             "learning_rate": self.training.learning_rate,
             "final_temperature": self.training.final_temperature,
-            **count_errors(test, self.data.shared),
+            **count_columns(test, self.data.shared),
+            "rank_correlation": rank_correlation(test) if self.data.shared == "random" else math.nan,
+            "assigned_factors": len(assigned),
+            "shared_set_accuracy": shared_set_accuracy(test, assigned),
             "shared_accuracy": shared_accuracy,
             "independent_accuracy": independent_accuracy,
             **bound_columns(test),
-            "active_latents": active_latents(test),
         }
         summary = {f"test/{name}": metrics[name] for name in ("expected_count", "count_error", "independent_accuracy")}
         if not math.isnan(shared_accuracy):
             summary["test/shared_accuracy"] = shared_accuracy
         context.log_summary(summary)
         generator = context.generator(PROFILE_STREAM)
+        counts = {"counts": confusion(test)} if self.data.shared == "random" else {}
         return {
+            **counts,
             "metrics": pd.DataFrame([metrics]),
             "accuracies": accuracies,
             "profile": bound_profile(model, splits.images, splits.test, self.profile_pairs, generator),
             "history": pd.DataFrame(training.history),
-            **_pictures(splits.images, model, test),
         }
-
-
-def _pictures(images: FactorImages, model: GroupVAE, test: Evaluated) -> dict[str, pd.DataFrame]:
-    def decode(latents: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(model.decode(latents))
-
-    index = images.grid.index_of(test.encoded.factors[:PICTURED_PAIRS])  # [pairs, 2]
-    originals = images.gather(index.flatten()).unflatten(0, index.shape)
-    return {
-        "traversals": traversal_table(decode, test.means[0, 0], TRAVERSED, test.divergence),
-        "reconstructions": reconstruction_table(decode, test.encoded.means[:PICTURED_PAIRS], originals),
-    }
 
 
 class _StopAfter(pl.Callback):

@@ -17,7 +17,6 @@ from experiments.figures import COLOURS, add_caption, draw_means, legend_above, 
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.ablation import figure_13
 from experiments.weak_supervision.blocks import Block, label, read_blocks
-from experiments.weak_supervision.figure_pictures import figure_reconstructions, figure_traversals
 from experiments.weak_supervision.methods import REFERENCES
 
 ERRORS = {
@@ -41,8 +40,6 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
         "figure_2": figure_2,
         "figure_13": figure_13,
         "weak_supervision_bounds": figure_profile,
-        "weak_supervision_reconstructions": figure_reconstructions,
-        "weak_supervision_traversals": figure_traversals,
     }
     blocks = read_blocks(metrics)
     return {f"{name}_{block.suffix}": partial(make, block) for block in blocks for name, make in drawn.items()}

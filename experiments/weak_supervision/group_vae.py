@@ -31,7 +31,7 @@ class Choice:
         count: [pairs], the number of independent latents that was drawn or decided, k-hat.
         expected_count: [pairs], its mean under the method's law; the count itself where there is none.
         diagnostics: numbers to log, by name, each a scalar.
-        loss: what learning to choose minimises, if it has a loss of its own.
+        loss: of a method whose choice has one of its own: what its ``loss`` takes for it.
     """
 
     independent: Tensor
@@ -48,17 +48,19 @@ class Context(NamedTuple):
         label: [pairs] int64, one of the factors that changed; only LabelVAE looks.
         temperature: of the relaxations, a scalar.
         generator: source of randomness.
+        images: [2 * pairs, channels, height, width], of which the posteriors are.
         hard: whole decisions, for evaluation.
     """
 
     label: Tensor
     temperature: Tensor
     generator: torch.Generator
+    images: Tensor
     hard: bool = False
 
 
 class Terms(NamedTuple):
-    """Terms of the bound in nats per image, averaged over pairs; the bound is ``reconstruction - divergence``.
+    """Terms of the bound in nats per image, [pairs]; the bound is ``reconstruction - divergence``.
 
     Attributes:
         reconstruction: E[log p(x | z)], summed over pixels, the mean of both views.
@@ -171,15 +173,15 @@ class GroupVAE(nn.Module):
         mean, log_variance = self.aggregate(mean, log_variance, independent)
         latents = torch.addcmul(mean, noise, (0.5 * log_variance).exp())
         logits = self.decode(latents.flatten(0, 1))
-        reconstruction = -binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+        losses = binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(-1)
         divergence = kl_to_prior(mean, log_variance)
         if (objective or self.objective) == "joint":
             divergence = divergence * (0.5 + 0.5 * independent)
-        return Terms(reconstruction, divergence.sum(-1).mean())
+        return Terms(-losses.unflatten(0, (2, -1)).mean(0), divergence.sum(-1).mean(0))
 
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         """What training minimises."""
-        return self.beta * terms.divergence - terms.reconstruction
+        return (self.beta * terms.divergence - terms.reconstruction).mean()
 
 
 def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:

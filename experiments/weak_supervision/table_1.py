@@ -26,6 +26,7 @@ METRICS_FILE = f"{ROOM}_metrics.csv"
 PARTS = {"shared": "S", "independent": "I"}
 ERRORS = {  # column of the metrics -> heading
     "count_error": "(E[k-hat] - k)^2",
+    "scaled_count_error": "scaled: (7 E[k-hat] / d - k)^2",
     "draw_count_error": "one draw: (k-hat - k)^2",
     "shared_error": "literal: (d - E[k-hat] - s)^2",
 }
@@ -90,22 +91,35 @@ def _paper_cells(values: Mapping[int, Mapping[str, Any]], shown: Sequence[int]) 
 
 def count_cells(runs: pd.DataFrame, errors: Sequence[str]) -> list[str]:
     """E[k-hat], its errors, the active latents and the bounds of some runs of one method and s."""
+    if "scaled_count_error" in errors:  # also of runs made before it was a column
+        factors = runs["shared"].rsub(7)
+        scaled = (7 * runs["expected_count"] / runs["latents"] - factors).pow(2)
+        runs = runs.assign(scaled_count_error=scaled)
     cells = [with_error(runs[column], 2) for column in ("expected_count", *errors)]
     cells.append(with_error(runs["active_latents"], 1))
     return cells + [with_error(runs[f"{bound}_bound"], 2) for bound in ("per_view", "joint")]
 
 
+def apart(runs: pd.DataFrame) -> str:
+    """Active independent, active shared and inactive latents, means over the runs that counted them."""
+    columns = ("active_independent", "active_shared", "inactive")
+    means = [runs[column].mean() for column in columns if column in runs]
+    return NOTHING if not means or math.isnan(means[0]) else " / ".join(f"{mean:.1f}" for mean in means)
+
+
 def figure_2_table(block: Block) -> Table:
     """The numbers of Figure 2, and the bounds, a line for every method and s with a run."""
     header = ["method", "s", "k", "latents", "E[k-hat]", *ERRORS.values(), "active latents"]
-    header += ["bound, per view", "bound, joint", "seeds"]
+    header += ["bound, per view", "bound, joint", "A: independent / shared / inactive", "seeds"]
     rows, provenance = [], []
     for method in block.methods:
         for shared in block.shared:
             runs = block.runs(method, shared)
             if len(runs):
                 cells = [str(shared), str(block.num_factors - shared), listed(runs["latents"])]
-                rows.append([label(method), *cells, *count_cells(runs, list(ERRORS)), str(runs["seed"].nunique())])
+                rows.append(
+                    [label(method), *cells, *count_cells(runs, list(ERRORS)), apart(runs), str(runs["seed"].nunique())]
+                )
                 provenance.append(provenance_of(runs, METRICS_FILE))
     title = f"Figure 2 on {block.source}: mean ± standard error over seeds; bounds in nats per image"
     return Table(title, header, rows, provenance)

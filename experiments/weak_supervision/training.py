@@ -114,10 +114,11 @@ class PairTraining(ChunkedTraining):
     def step_loss(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         shape = (2, self.settings.batch_size, self.model.num_latents)
         noise = torch.randn(shape, generator=self.generator, device=self.device)
-        terms, choice = self.model(images, noise, Context(label, self.temperature, self.generator))
+        terms, choice = self.model(images, noise, Context(label, self.temperature, self.generator, images))
+        averages = Terms(*(values.mean() for values in terms))
         recorded = [
-            terms.reconstruction - terms.divergence,
-            *terms,
+            averages.reconstruction - averages.divergence,
+            *averages,
             choice.expected_count.mean(),
             choice.count.mean(),
             self.temperature,

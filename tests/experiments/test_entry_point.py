@@ -142,7 +142,7 @@ def test_variables_of_a_surrounding_job_change_nothing(tmp_path: Path) -> None:
             "experiment=kolmogorov_smirnov series=draws conditionals=merged sampler=straight_through",
         ),
         ("urn/squared_loss_optimum", "experiment=urn estimator=squared_loss_optimum"),
-        ("disentanglement/evidence_hgvae_s5", "experiment=disentanglement method=evidence_hgvae shared=5"),
+        ("disentanglement/hgvae_s5", "experiment=disentanglement method=hgvae shared=5"),
         (
             "clustering/hypergeometric_merged_60",
             "experiment=clustering prior=hypergeometric conditionals=merged version=60",

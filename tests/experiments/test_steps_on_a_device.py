@@ -24,7 +24,7 @@ def pair_step(method: str) -> Callable[[], object]:
     model, pairs, size = experiment.model().to(META), 4, experiment.data.image_size
     with META:
         images, noise = torch.rand(2 * pairs, 3, size, size), torch.randn(2, pairs, model.num_latents)
-        context = Context(torch.empty(pairs, dtype=torch.int64), torch.tensor(2.0), None)
+        context = Context(torch.empty(pairs, dtype=torch.int64), torch.tensor(2.0), None, images)
     return lambda: model.loss(*model(images, noise, context)).backward()
 
 

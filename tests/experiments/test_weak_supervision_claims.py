@@ -15,12 +15,12 @@ from experiments.claims.summary import write_claims
 from experiments.claims.weak_supervision import weak_supervision
 from experiments.claims.weak_supervision_studies import weak_supervision_studies
 
-METHODS = ("label_vae", "ada_vae", "hgvae", "evidence_hgvae", "fixed_k_joint")
+METHODS = ("label_vae", "ada_vae", "hgvae", "posterior_hgvae", "fixed_k_joint")
 BELOW = "the error of HGVAE is below both baselines', s = 3"
 INDEPENDENT = "HGVAE represents independent factors at least as well as both baselines, s = 3"
 SHARED = "HGVAE represents shared factors as well as the baselines, s = 3"
-NEAR = "EvidenceHGVAE finds k, s = 3"
-BOUND = "the bound of EvidenceHGVAE is no worse than with k fixed to the truth, s = 3"
+NEAR = "PosteriorHGVAE finds k, s = 3"
+BOUND = "the bound of PosteriorHGVAE is no worse than with k fixed to the truth, s = 3"
 TEMPERATURE = "the final temperature hardly matters to the estimated number"
 RATE = "a higher learning rate gives a worse training loss"
 NUMBERS = {"latents": 10, "learning_rate": 0.001, "expected_count": 4.0, "count_error": 1.0, "shared_accuracy": 0.3}
@@ -75,13 +75,13 @@ def folder(tmp_path: Path) -> Path:
         (BELOW, "count_error", {"label_vae": WORSE, "ada_vae": BASE, "hgvae": shifted(-3, -2, -1)}, "holds"),
         (BELOW, "count_error", {"label_vae": BASE, "ada_vae": WORSE, "hgvae": shifted(0, 1, 2)}, "close"),
         (BELOW, "count_error", {"label_vae": WORSE, "ada_vae": BASE, "hgvae": shifted(0.2, 1.2, 2.2)}, "fails"),
-        (NEAR, "count_error", {"evidence_hgvae": (0.0, 0.5, 1.0)}, "holds"),
-        (NEAR, "count_error", {"evidence_hgvae": (0.5, 1.0, 1.5)}, "close"),
-        (NEAR, "count_error", {"evidence_hgvae": (1.0, 1.0, 1.1)}, "fails"),
-        (BOUND, "joint_bound", {"fixed_k_joint": BASE, "evidence_hgvae": shifted(0, 1, 2)}, "holds"),
+        (NEAR, "count_error", {"posterior_hgvae": (0.0, 0.5, 1.0)}, "holds"),
+        (NEAR, "count_error", {"posterior_hgvae": (0.5, 1.0, 1.5)}, "close"),
+        (NEAR, "count_error", {"posterior_hgvae": (1.0, 1.0, 1.1)}, "fails"),
+        (BOUND, "joint_bound", {"fixed_k_joint": BASE, "posterior_hgvae": shifted(0, 1, 2)}, "holds"),
         # 1.1 below, and two standard errors are 1.155
-        (BOUND, "joint_bound", {"fixed_k_joint": BASE, "evidence_hgvae": shifted(-2.1, -1.1, -0.1)}, "holds"),
-        (BOUND, "joint_bound", {"fixed_k_joint": BASE, "evidence_hgvae": shifted(-2.2, -1.2, -0.2)}, "fails"),
+        (BOUND, "joint_bound", {"fixed_k_joint": BASE, "posterior_hgvae": shifted(-2.1, -1.1, -0.1)}, "holds"),
+        (BOUND, "joint_bound", {"fixed_k_joint": BASE, "posterior_hgvae": shifted(-2.2, -1.2, -0.2)}, "fails"),
         (INDEPENDENT, "independent_accuracy", {"label_vae": BASE, "hgvae": shifted(-2.1, -1.1, -0.1)}, "holds"),
         (INDEPENDENT, "independent_accuracy", {"ada_vae": BASE, "hgvae": shifted(-2.2, -1.2, -0.2)}, "fails"),
         # A deviation of 0.1 below the lower baseline's 0.4, or two.
@@ -115,16 +115,16 @@ def test_seeds_must_be_common_and_two(tmp_path: Path) -> None:
     assert claim.outcome == "close"
     assert claim.provenance is not None
     assert claim.provenance.seeds == (0, 1)
-    assert not any("EvidenceHGVAE" in judge(one).claim for one in weak_supervision(tmp_path))
+    assert not any("PosteriorHGVAE" in judge(one).claim for one in weak_supervision(tmp_path))
 
 
 def test_every_s_is_judged_and_no_unknown_method(tmp_path: Path) -> None:
     add_runs(tmp_path, METHODS, seeds=range(2), pairs=(0, 1, 3, 5))
     found = [judge(one).claim for one in weak_supervision(tmp_path)]
-    assert len(found) == (4 + 3 + 3) + (4 + 4 + 3) + 4 + 4 + 2 + 7  # two baselines, seven legible cells of Table 1
+    assert len(found) == (4 + 4 + 3 + 3) + (4 + 4 + 3) + 4 + 4 + 2 + 7  # two baselines, seven legible cells of Table 1
     assert len(set(found)) == len(found)
     at_five = [claim for claim in found if "represents independent" in claim and claim.endswith("s = 5")]
-    assert at_five == ["EvidenceHGVAE represents independent factors at least as well as both baselines, s = 5"]
+    assert at_five == ["PosteriorHGVAE represents independent factors at least as well as both baselines, s = 5"]
     assert not any("shared factors as well" in claim and claim.endswith("s = 0") for claim in found)
     before = [one.measured for one in everything(tmp_path)]
     add_runs(tmp_path, ["beta_vae"], seeds=range(2), pairs=(0, 2), count_error=0.0)

@@ -86,7 +86,7 @@ def test_the_terms_of_the_bound_are_those_of_the_formulas(averaging: str, object
         terms = model.bound(images, *model.encode_pairs(images), noise, weights)
     pixels, draws, mixed = (values.double().numpy() for values in (images, noise, weights))
     expected = reference.bound(reference.parameters_of(model), pixels, draws, mixed, averaging, objective)
-    np.testing.assert_allclose([float(term) for term in terms], expected, rtol=1e-5)
+    np.testing.assert_allclose([float(term.mean()) for term in terms], expected, rtol=1e-5)
     assert expected.divergence > 3, "large enough to tell the readings apart"
     choice = model.choose(*make_posteriors(PAIRS), make_context(PAIRS))
     assert float(model.loss(terms, choice)) == pytest.approx(2.5 * expected.divergence - expected.reconstruction)
@@ -101,9 +101,9 @@ def test_the_joint_bound_counts_shared_latents_once() -> None:
         for value in (0.0, 1.0)
         for name in OBJECTIVES
     }
-    assert terms[1.0, "joint"].divergence == terms[1.0, "per_view"].divergence
-    assert terms[0.0, "joint"].divergence.item() == pytest.approx(terms[0.0, "per_view"].divergence.item() / 2)
-    assert terms[0.0, "joint"].reconstruction == terms[0.0, "per_view"].reconstruction
+    assert torch.equal(terms[1.0, "joint"].divergence, terms[1.0, "per_view"].divergence)
+    torch.testing.assert_close(terms[0.0, "joint"].divergence, terms[0.0, "per_view"].divergence / 2)
+    assert torch.equal(terms[0.0, "joint"].reconstruction, terms[0.0, "per_view"].reconstruction)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -117,7 +117,7 @@ def test_a_forward_pass_is_the_bound_for_the_methods_own_choice(method: str) -> 
         torch.testing.assert_close((mean[view], log_variance[view]), alone, rtol=1e-4, atol=1e-5)
     again = model.choose(mean, log_variance, make_context(PAIRS))
     assert torch.equal(choice.independent, again.independent)
-    assert terms == model.bound(images, mean, log_variance, noise, choice.independent)
+    torch.testing.assert_close(terms, model.bound(images, mean, log_variance, noise, choice.independent))
     assert choice.count.shape == choice.expected_count.shape == (PAIRS,)
     assert tuple(choice.diagnostics) == model.diagnostic_names
 

@@ -21,14 +21,12 @@ from experiments.settings import ExperimentError
 from experiments.tables import Table
 from experiments.weak_supervision.ablation import ablation_runs, ablation_table, figure_13
 from experiments.weak_supervision.blocks import Block, read_blocks
-from experiments.weak_supervision.figure_pictures import figure_reconstructions, figure_traversals
 from experiments.weak_supervision.figures import figure_2, figure_profile, figures, relative_bounds
-from experiments.weak_supervision.pictures import kept_pictures, unpack
 from experiments.weak_supervision.runtimes import read_benchmark, table_3
 from experiments.weak_supervision.table_1 import figure_2_table, notes, table_1
 from experiments.weak_supervision.tables import tables
 from tests.experiments.latex_files import read_tables, special, unbalanced
-from tests.experiments.weak_supervision_metrics import run_tables, write_ablations, write_block, write_scores
+from tests.experiments.weak_supervision_metrics import write_ablations, write_block, write_scores
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_block(folder)
     write_ablations(folder)
     write_scores(folder)
-    write_block(folder, "paper", "mpi3d_toy", seeds=[1], methods=["hgvae", "label_vae"], pairs=[3, 1], size=16)
+    write_block(folder, "paper", "mpi3d_toy", seeds=[1], methods=["hgvae", "label_vae"], pairs=[3, 1])
     return folder
 
 
@@ -58,7 +56,7 @@ def test_blocks_come_largest_first_and_apart(metrics: Path, tmp_path: Path) -> N
     assert (paper.profile, paper.data, paper.suffix) == ("paper", "mpi3d_toy", "paper")
     assert (quick.profile, quick.data, quick.suffix) == ("quick", "mpi3d_sim", "quick")
     assert paper.methods == ["label_vae", "hgvae"]
-    assert quick.methods[-3:] == ["evidence_hgvae", "fixed_k", "fixed_k_joint"]
+    assert quick.methods[-3:] == ["posterior_hgvae", "fixed_k", "fixed_k_joint"]
     assert paper.shared == [1, 3]
     assert set(paper.table("profile")["run_id"]) == set(paper.metrics["run_id"])
     write_block(tmp_path, "paper", "mpi3d_sim", methods=["ada_vae"], pairs=[0])
@@ -81,14 +79,14 @@ def test_table_1_shows_mean_and_deviation_beside_the_papers_line(metrics: Path, 
     assert cells(table, "HGVAE")[1:3] == ["0.310", independent]
     small = table_1(read_blocks(metrics)[0], read_paper("table_1"))
     assert cells(small, "LabelVAE") == ["-", "0.310", "0.110", "0.310", "0.110", "-", "-", "0-1"]
-    assert cells(small, "ours: EvidenceHGVAE") == ["-"] * 7 + ["0"]
+    assert cells(small, "ours: PosteriorHGVAE") == ["-"] * 7 + ["0"]
 
 
 def test_figure_2_table_has_all_readings(quick: Block) -> None:
     table = figure_2_table(quick)
     assert all(len(row) == len(table.header) for row in table.rows)
     assert len(table.rows) == 6 * 4
-    shown = dict(zip(table.header[3:], cells(table, "ours: EvidenceHGVAE", "3", "4"), strict=True))
+    shown = dict(zip(table.header[3:], cells(table, "ours: PosteriorHGVAE", "3", "4"), strict=True))
     # E[k-hat] is 4.35 and 4.15: errors 0.1225 and 0.0225, half their difference is the standard error.
     assert shown["E[k-hat]"] == "4.25 ± 0.10"
     assert shown["(E[k-hat] - k)^2"] == "0.07 ± 0.05"
@@ -112,7 +110,7 @@ def test_a_block_says_how_it_was_made_and_what_is_missing(metrics: Path, quick: 
     slower = quick.metrics.copy()
     slower.loc[slower["method"] == "hgvae", "learning_rate"] = 1e-6
     text = notes(Block(quick.folder, quick.profile, quick.data, slower))
-    assert "- learning rate: LabelVAE 0.001; AdaVAE 0.001; HGVAE 1e-06; ours: EvidenceHGVAE 0.001" in text
+    assert "- learning rate: LabelVAE 0.001; AdaVAE 0.001; HGVAE 1e-06; ours: PosteriorHGVAE 0.001" in text
 
 
 def test_table_3_has_a_part_for_every_size(tmp_path: Path) -> None:
@@ -210,7 +208,7 @@ def test_figure_2_draws_means_and_standard_errors(quick: Block) -> None:
     for ax, column in zip(figure.axes, ("count_error", "draw_count_error", "shared_error"), strict=True):
         assert ax.get_yscale() == "symlog"
         drawn = {container.get_label(): container for container in ax.containers}
-        assert list(drawn) == ["LabelVAE", "AdaVAE", "HGVAE", "ours: EvidenceHGVAE"]  # where k is given, no error
+        assert list(drawn) == ["LabelVAE", "AdaVAE", "HGVAE", "ours: PosteriorHGVAE"]  # where k is given, no error
         heights, lengths = bars(drawn["HGVAE"])
         values = quick.runs("hgvae").pivot(index="shared", columns="seed", values=column)
         np.testing.assert_allclose(heights, values.mean(axis=1))
@@ -236,7 +234,7 @@ def test_the_bound_is_shown_against_that_of_the_truth(quick: Block) -> None:
     np.testing.assert_allclose(joint.get_ydata(), bounds.mean(axis=1))
     assert list(best_joint.get_xdata()) == [bounds.mean(axis=1).idxmax()]
     assert list(best_per_view.get_xdata()) == [int(np.argmax(per_view.get_ydata()))]
-    assert len(grid[3, 0].lines[1].get_xdata()) == 8  # EvidenceHGVAE has seven latents
+    assert len(grid[3, 0].lines[1].get_xdata()) == 8  # PosteriorHGVAE has seven latents
     plt.close(figure)
 
 
@@ -261,62 +259,11 @@ def test_figure_13_changes_one_setting_at_a_time(quick: Block) -> None:
     plt.close(figure)
 
 
-def test_kept_pictures_are_those_shown() -> None:
-    lines = run_tables("hgvae", 3, 0, size=16)
-    assert kept_pictures("traversals", "hgvae", 1, lines["traversals"]).empty
-    assert kept_pictures("traversals", "", 3, lines["traversals"]).empty  # with changed settings
-    assert kept_pictures("reconstructions", "hgvae", 3, lines["reconstructions"]).empty
-    kept = kept_pictures("traversals", "hgvae", 3, lines["traversals"])
-    assert sorted(kept["rank"].unique()) == list(range(7))  # of ten
-    assert len(kept_pictures("reconstructions", "hgvae", 5, lines["reconstructions"])) == 16
-
-
-def grid_shades(image: np.ndarray, size: int) -> np.ndarray:
-    """Grey value in the middle of each picture of a tiled image, [lines, columns]."""
-    step = size + 4
-    return image[step // 2 :: step, step // 2 :: step, 0].astype(int)
-
-
-def test_reconstructions_stand_below_their_originals(tmp_path: Path) -> None:
-    write_block(tmp_path, methods=["label_vae", "hgvae"], pairs=[1, 3], seeds=[4])
-    write_block(tmp_path, methods=["ada_vae"], pairs=[1], seeds=[5])  # other pairs
-    figure = figure_reconstructions(read_blocks(tmp_path)[0])
-    [ax] = figure.axes
-    names = [text.get_text() for text in ax.get_yticklabels()]
-    assert names == ["test images", "LabelVAE", "test images", "AdaVAE", "test images", "HGVAE"]
-    shades = grid_shades(np.asarray(ax.images[0].get_array()), 32)
-    table = unpack_first(run_tables("hgvae", 1, 4)["reconstructions"])
-    assert np.abs(shades[4] - table["original"]).max() <= 2
-    assert np.abs(shades[5] - table["reconstruction"]).max() <= 2
-    assert np.abs(shades[0] - table["original"]).max() <= 2
-    assert (shades[2] != shades[0]).any()
-    plt.close(figure)
-
-
-def unpack_first(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Grey values by kind."""
-    values = unpack(table["jpeg"])[:, 0, 0, 0].astype(int)
-    return {kind: values[(table["kind"] == kind).to_numpy()] for kind in ("original", "reconstruction")}
-
-
-def test_traversals_are_ordered_by_activity(quick: Block) -> None:
-    figure = figure_traversals(quick)
-    assert [ax.get_title() for ax in figure.axes] == ["HGVAE", "ours: EvidenceHGVAE"]
-    ax = figure.axes[0]
-    shades = grid_shades(np.asarray(ax.images[0].get_array()), 32)
-    assert shades.shape == (7, 7)
-    latents = [int(re.findall(r"latent (\d+)", text.get_text())[0]) for text in ax.get_yticklabels()]
-    assert np.abs(shades - 20 * np.array(latents)[:, None]).max() <= 2
-    order = run_tables("hgvae", 3, 0)["traversals"].drop_duplicates("latent")["latent"].tolist()
-    assert latents == order[:7]
-    plt.close(figure)
-
-
 def test_figures_are_the_same_bytes_every_time(metrics: Path, tmp_path: Path) -> None:
     drawn = {name: make for name, make in figures(metrics).items() if name.endswith("_quick")}
     paths = draw(drawn, tmp_path / "one")
-    assert len(paths) == 2 * len(drawn) == 10
-    again = {name: drawn[name] for name in ("figure_2_quick", "weak_supervision_traversals_quick")}
+    assert len(paths) == 2 * len(drawn) == 6
+    again = {name: drawn[name] for name in ("figure_2_quick", "weak_supervision_bounds_quick")}
     for path in draw(again, tmp_path / "two"):
         assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
 
@@ -326,5 +273,4 @@ def test_a_block_without_pictures_is_named(tmp_path: Path, capsys: pytest.Captur
     draw(figures(tmp_path), tmp_path / "figures")
     printed = capsys.readouterr().out
     assert "not drawn: figure_2_quick: the metrics hold no run of a method that estimates k" in printed
-    assert "not drawn: weak_supervision_traversals_quick: the metrics hold no pictures of HGVAE or" in printed
     assert "wrote" in printed

@@ -17,6 +17,7 @@ from experiments.weak_supervision.methods.ada_vae import AdaVAE
 from experiments.weak_supervision.methods.fixed_k import FixedK
 from experiments.weak_supervision.methods.hgvae import HGVAE
 from experiments.weak_supervision.methods.label_vae import LabelVAE
+from experiments.weak_supervision.methods.posterior_hgvae import PosteriorHGVAE
 from experiments.weak_supervision.training import PairTraining, TrainingSettings
 
 SIZES = (3, 2, 2, 2, 2, 3, 4)  # 576 images
@@ -25,6 +26,7 @@ METHODS: dict[str, Callable[..., GroupVAE]] = {
     "label_vae": LabelVAE,
     "ada_vae": AdaVAE,
     "hgvae": HGVAE,
+    "posterior_hgvae": lambda **settings: PosteriorHGVAE(**{"objective": "joint"} | settings),
     "fixed_k": lambda **settings: FixedK(**{"shared": 4} | settings),
 }
 SETTINGS: dict[str, Any] = {
@@ -64,7 +66,8 @@ def make_images(sizes: tuple[int, ...] = SIZES, image_size: int = 32) -> FactorI
 
 def make_context(pairs: int, temperature: float = 0.5, seed: int = 5, hard: bool = False) -> Context:
     label = torch.randint(7, (pairs,), generator=generator(seed + 1))
-    return Context(label, torch.tensor(temperature), generator(seed), hard=hard)
+    images = torch.rand(2 * pairs, 3, 32, 32, generator=generator(seed + 2))
+    return Context(label, torch.tensor(temperature), generator(seed), images, hard=hard)
 
 
 def make_posteriors(

@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from experiments.axes import Row
-from experiments.weak_supervision.experiment import WeakSupervision
 from experiments.weak_supervision.methods import METHODS
-from experiments.weak_supervision.pictures import pack
 
 SHARED = (0, 1, 3, 5)
 RUN = {"commit": "a" * 40, "dirty": False, "device": "a processor", "torch": "2.13.0"}
@@ -26,14 +22,14 @@ SCORES += ["dci_informativeness", "downstream"]
 def expected_count(method: str, shared: int) -> float:
     """What the made-up methods estimate for k = 7 - s, on average over the seeds 0 and 1."""
     true_count = 7 - shared
-    estimates = {"label_vae": 1.0, "ada_vae": 3.0, "hgvae": 8.0, "evidence_hgvae": true_count + 0.25}
+    estimates = {"label_vae": 1.0, "ada_vae": 3.0, "hgvae": 8.0, "posterior_hgvae": true_count + 0.25}
     return float(estimates.get(method, true_count))
 
 
-def run_tables(method: str, shared: int, seed: int, size: int = 32) -> dict[str, pd.DataFrame]:
+def run_tables(method: str, shared: int, seed: int) -> dict[str, pd.DataFrame]:
     """What one run returns. Seeds move E[k-hat] by 0.1 up and down, and accuracies by 0.01 a seed."""
     random = np.random.default_rng((seed, list(METHODS).index(method), shared))
-    latents = 7 if method in ("evidence_hgvae", "fixed_k_joint") else 10
+    latents = 7 if method in ("posterior_hgvae", "fixed_k_joint") else 10
     learned = method not in ("label_vae", "fixed_k", "fixed_k_joint")
     count = expected_count(method, shared) + (0.1 * (-1) ** seed if learned else 0.0)
     true_count = 7 - shared
@@ -65,32 +61,7 @@ def run_tables(method: str, shared: int, seed: int, size: int = 32) -> dict[str,
         "metrics": pd.DataFrame([metrics]),
         "profile": pd.DataFrame(profile),
         "history": pd.DataFrame(history),
-        "traversals": _traversals(latents, size, random),
-        "reconstructions": _reconstructions(size, seed, random),
     }
-
-
-def _traversals(latents: int, size: int, random: np.random.Generator) -> pd.DataFrame:
-    order = random.permutation(latents)
-    lines = [
-        (rank, latent, 3.0 - 0.3 * rank, step, -2 + 2 * step / 3)
-        for rank, latent in enumerate(order)
-        for step in range(7)
-    ]
-    table = pd.DataFrame(lines, columns=["rank", "latent", "activity", "step", "value"])
-    # As bright as the latent's number, so that a test sees which picture stands where.
-    shades = torch.tensor(20 * table["latent"].to_numpy(), dtype=torch.uint8)
-    return table.assign(jpeg=pack(shades[:, None, None, None].expand(-1, size, size, 3)))
-
-
-def _reconstructions(size: int, seed: int, random: np.random.Generator) -> pd.DataFrame:
-    """Four pairs; originals are the same for all methods of a seed."""
-    lines = [(pair, view, kind) for pair in range(4) for view in range(2) for kind in ("original", "reconstruction")]
-    table = pd.DataFrame(lines, columns=["pair", "view", "kind"])
-    originals = np.random.default_rng(seed).integers(0, 100, 8)
-    shades = np.stack([originals, random.integers(150, 250, 8)], 1).ravel()
-    pictures = torch.tensor(shades, dtype=torch.uint8)[:, None, None, None].expand(-1, size, size, 3)
-    return table.assign(jpeg=pack(pictures))
 
 
 def _origin(method: str, shared: int, profile: str, data: str, seed: int, changes: str = "") -> dict[str, Any]:
@@ -117,17 +88,13 @@ def write_block(
     seeds: Iterable[int] = (0, 1),
     methods: Iterable[str] = METHODS,
     pairs: Iterable[int] = SHARED,
-    size: int = 32,
 ) -> None:
     """Adds a block of runs to the CSVs of a folder."""
     for method in methods:
         for shared in pairs:
-            row = Row("weak_supervision", {"method": method, "shared": shared})
             for seed in seeds:
-                for name, table in run_tables(method, shared, seed, size).items():
-                    kept = WeakSupervision.keep_lines(name, row, table)
-                    if len(kept) and (seed == min(seeds) or name not in WeakSupervision.one_seed_tables):
-                        _append(folder, f"weak_supervision_{name}", _origin(method, shared, profile, data, seed), kept)
+                for name, table in run_tables(method, shared, seed).items():
+                    _append(folder, f"weak_supervision_{name}", _origin(method, shared, profile, data, seed), table)
 
 
 def write_ablations(
@@ -153,7 +120,7 @@ def write_ablations(
 
 def write_scores(folder: Path, profile: str = "quick", data: str = "mpi3d_sim", seeds: Iterable[int] = (0, 1)) -> None:
     """Adds disentanglement scores of four methods; the value of seed s is s/100 above (k + method's number) / 20."""
-    for number, method in enumerate(("label_vae", "ada_vae", "hgvae", "evidence_hgvae")):
+    for number, method in enumerate(("label_vae", "ada_vae", "hgvae", "posterior_hgvae")):
         for shared in SHARED:
             for seed in seeds:
                 value = (7 - shared + number) / 20 + seed / 100

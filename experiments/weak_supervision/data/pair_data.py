@@ -14,7 +14,7 @@ from experiments.settings import ExperimentError, NonNegativeInt, PositiveInt, s
 from experiments.weak_supervision.data import mpi3d, mpi3d_sim
 from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.mpi3d_factors import FACTORS
-from experiments.weak_supervision.data.pairs import PairSampler, split_images
+from experiments.weak_supervision.data.pairs import Pairing, PairSampler, Random, require_pairing, split_images
 
 
 class Source(NamedTuple):
@@ -57,7 +57,7 @@ class PairData:
         image_size: 64, or 32 for means of 2 x 2 pixels, rounded.
         levels: colours and shapes that are kept: 6, or the 4 of the older mpi3d files; null for all that there are.
         positions: of each axis of the arm, evenly thinned from 40; a divisor of 40.
-        shared: s, less than the number of factors.
+        shared: s, less than the number of factors; ``random``: of each pair another.
         pairing: see ``PairSampler``.
         test_share: of the images.
         split_seed: seed of the division, the same for every run: runs differ in training, not in their data.
@@ -67,8 +67,8 @@ class PairData:
     image_size: Literal[64, 32]
     levels: Literal[4, 6] | None
     positions: PositiveInt
-    shared: NonNegativeInt
-    pairing: Literal["exact", "published"]
+    shared: NonNegativeInt | Random
+    pairing: Pairing
     test_share: Annotated[float, Field(gt=0, lt=1)]
     split_seed: NonNegativeInt
 
@@ -76,10 +76,12 @@ class PairData:
         if self.source not in SOURCES:
             raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
         largest = len(self.factors) - 1
-        if self.shared > largest:
+        if self.shared != "random" and self.shared > largest:
             raise ValueError(
-                f"shared, the number of shared factors s, must be an integer in 0..{largest}, got {self.shared}"
+                f"shared, the number of shared factors s, must be random or an integer in 0..{largest}, got "
+                f"{self.shared}"
             )
+        require_pairing(self.shared, self.pairing)
 
     @property
     def factors(self) -> tuple[str, ...]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.images import FactorGrid
+
+Pairing = Literal["exact", "fixed_set", "published"]
+Random = Literal["random"]  # in place of a number of shared factors
 
 # Of drawing and throwing away, before a split is given up as too thin: seconds, and half a gigabyte.
 _ROUNDS = 200
@@ -67,25 +70,40 @@ def split_images(num_images: int, test_share: float, seed: int) -> Split:
     return Split(order[tests:].sort().values, order[:tests].sort().values)
 
 
+def require_pairing(shared: int | Random, pairing: str) -> None:
+    """Refuses a pairing that there is not, or that needs a number of shared factors.
+
+    Raises:
+        ValueError: names what there is.
+    """
+    if pairing not in get_args(Pairing):
+        raise ValueError(f"pairing must be one of {', '.join(get_args(Pairing))}, got {pairing!r}")
+    if shared == "random" and pairing != "exact":
+        raise ValueError(f"shared=random draws the shared factors too and needs pairing=exact, got pairing={pairing}")
+
+
 class PairSampler:
     """Draws pairs within a set of images.
 
     ``exact``: the first image is drawn uniformly, then all but ``shared`` of its factors are given another value, so
-    that exactly ``shared`` agree; pairs whose second image is not in the set are drawn again. ``published``: what
+    that exactly ``shared`` agree; pairs whose second image is not in the set are drawn again. ``fixed_set``: the same,
+    but the factors that agree are always the first ones, in the grid's order. ``published``: what
     disentanglement_lib does; one or all of the chosen factors (equal odds) are drawn anew, possibly to the old value,
     and shared = 0 means a random number of at least one and not all.
 
     Args:
         grid: the factors of the images.
         images: [images] int64, the set.
-        shared: number of factors that agree, s, less than there are.
-        pairing: ``exact`` or ``published``.
+        shared: number of factors that agree, s, less than there are; ``random``: of each pair another, all numbers
+            equally likely, with pairing ``exact``.
+        pairing: see above.
 
     Raises:
-        ValueError: a factor has one value alone.
+        ValueError: a factor has one value alone; ``random`` with another pairing.
     """
 
-    def __init__(self, grid: FactorGrid, images: Tensor, shared: int, pairing: str = "exact") -> None:
+    def __init__(self, grid: FactorGrid, images: Tensor, shared: int | Random, pairing: Pairing = "exact") -> None:
+        require_pairing(shared, pairing)
         single = [name for name, size in zip(grid.names, grid.sizes) if size < 2]
         if single:
             raise ValueError(f"every factor needs two values to differ between views; {', '.join(single)} has one")
@@ -136,11 +154,14 @@ class PairSampler:
         index = self.images[chosen]
         first = self.grid.factors_of(index)
         # A random order of the factors, of which the first few are drawn anew.
-        order = torch.rand(number, width, generator=generator, device=device).argsort(1)
+        keys = torch.rand(number, width, generator=generator, device=device)
+        if self.pairing == "fixed_set":  # those that are shared come last
+            keys[:, : self.shared] += 1
+        order = keys.argsort(1)
         redrawn = torch.zeros(number, width, dtype=torch.bool, device=device)
         redrawn.scatter_(1, order, torch.arange(width, device=device) < self._numbers(number, generator).unsqueeze(1))
         values = torch.rand(number, width, generator=generator, device=device, dtype=torch.float64)
-        if self.pairing == "exact":
+        if self.pairing != "published":
             steps = 1 + (values * (self._sizes - 1)).long()
             second = (first + steps) % self._sizes
         else:
@@ -151,7 +172,9 @@ class PairSampler:
     def _numbers(self, number: int, generator: torch.Generator) -> Tensor:
         """How many factors of each pair are drawn anew."""
         width, device = len(self.grid.sizes), self.images.device
-        if self.pairing == "exact":
+        if self.shared == "random":
+            return torch.randint(1, width + 1, (number,), generator=generator, device=device)
+        if self.pairing != "published":
             return torch.full((number,), width - self.shared, device=device)
         if self.shared == 0:
             numbers = torch.randint(1, width, (number,), generator=generator, device=device)

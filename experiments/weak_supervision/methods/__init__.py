@@ -5,6 +5,6 @@ A new one is a file here, one in configs/method, and its name in words in ``OURS
 
 BASELINES = {"label_vae": "LabelVAE", "ada_vae": "AdaVAE"}
 PAPER_METHODS = BASELINES | {"hgvae": "HGVAE"}
-OURS = {"evidence_hgvae": "EvidenceHGVAE"}
-REFERENCES = {"fixed_k": "fixed k", "fixed_k_joint": "fixed k, joint bound"}  # k is given, and the truth
+OURS = {"posterior_hgvae": "PosteriorHGVAE"}
+REFERENCES = {"fixed_k": "fixed k", "fixed_k_joint": "fixed k, joint bound"}  # k is given, the truth by default
 METHODS = PAPER_METHODS | OURS | REFERENCES

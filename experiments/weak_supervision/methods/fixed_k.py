@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.settings import NonNegativeInt
+from experiments.weak_supervision.data.pairs import Random
 from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE, checked, divergence, largest_latents
 
 
@@ -16,17 +17,29 @@ class FixedK(GroupVAE):
 
     Args:
         shared: s, the number of factors that the pairs share.
-        num_factors: of the data; the number of independent latents is ``num_factors - shared``, the truth.
+        independent: their number; None for the truth, ``num_factors - shared``.
+        num_factors: of the data.
         settings: of ``GroupVAE``.
 
     Raises:
-        ValueError: there are fewer latents.
+        ValueError: there are fewer latents, or no one truth.
     """
 
     @checked
-    def __init__(self, *, shared: NonNegativeInt, num_factors: NonNegativeInt = 7, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        shared: NonNegativeInt | Random,
+        independent: NonNegativeInt | None = None,
+        num_factors: NonNegativeInt = 7,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
-        self.num_independent = num_factors - shared
+        if independent is None:
+            if shared == "random":
+                raise ValueError("shared is random: of each pair another number; give model.independent, or a method")
+            independent = num_factors - shared
+        self.num_independent = independent
         if not 0 <= self.num_independent <= self.num_latents:
             raise ValueError(f"num_independent is {self.num_independent}, but there are {self.num_latents} latents")
 

@@ -12,6 +12,7 @@ from experiments.weak_supervision.group_vae import (
     Choice,
     Context,
     GroupVAE,
+    Terms,
     checked,
     divergence,
     largest_latents,
@@ -34,6 +35,10 @@ class HGVAE(GroupVAE):
         sort_scores: what is sorted: ``divergence``, or ``log_divergence`` (a Plackett-Luce order).
         sort_noise: scale of the Gumbel noise that makes the sort stochastic; 0 for none.
         weights_learning_rate_factor: of the dense layer's learning rate on the training's.
+        detach_divergences: whether the encoder is kept from what the dense layer wants of the divergences.
+        gradient: of the number of independent latents: ``straight_through``; or ``score_function``, unbiased: whole
+            numbers from the exact law and a hard sort, the bound of a pair times the gradient of its log probability,
+            with the mean bound of the other pairs taken off.
         settings: of ``GroupVAE``.
     """
 
@@ -49,12 +54,16 @@ class HGVAE(GroupVAE):
         sort_scores: Literal["divergence", "log_divergence"] = "divergence",
         sort_noise: NonNegative = 1.0,
         weights_learning_rate_factor: NonNegative = 1.0,
+        detach_divergences: bool = False,
+        gradient: Literal["straight_through", "score_function"] = "straight_through",
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.sort_scores = sort_scores
         self.sort_noise = sort_noise
         self.weights_learning_rate_factor = weights_learning_rate_factor
+        self.detach_divergences = detach_divergences
+        self.gradient = gradient
         self.weights = nn.Linear(self.num_latents, 2)
         initialise(self.weights)
         counts = torch.arange(self.num_latents + 1, dtype=torch.float32)
@@ -74,7 +83,8 @@ class HGVAE(GroupVAE):
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         divergences = divergence(mean, log_variance, "symmetric")
-        log_weights = self.weights(divergences)  # [pairs, 2]
+        unbiased = self.gradient == "score_function"
+        log_weights = self.weights(divergences.detach() if self.detach_divergences or unbiased else divergences)
         with torch.no_grad():  # the law's exact mean: p(k) is proportional to (d choose k)^2 exp(k (w_0 - w_1))
             difference = log_weights[:, 0] - log_weights[:, 1]
             expected = torch.softmax(self.log_choices + self.counts * difference.unsqueeze(-1), -1) @ self.counts
@@ -86,13 +96,25 @@ class HGVAE(GroupVAE):
         if context.hard:
             count = urn.sample(generator=context.generator)[:, 0]
             return Choice(largest_latents(divergences, count), count, expected, diagnostics)
-        draw = urn.rsample_selection(generator=context.generator)
-        count, mask = draw.counts[:, 0], draw.prefix_mask[:, 0]  # [pairs], [pairs, ranks]
         scores = divergences if self.sort_scores == "divergence" else divergences.clamp(min=_FLOOR).log()
         scores = scores + self.sort_noise * gumbel_like(divergences, context.generator)
+        if unbiased:
+            counts = urn.sample(generator=context.generator)
+            count, log_probability = counts[:, 0], urn.log_prob(counts)
+            return Choice(largest_latents(scores.detach(), count), count, expected, diagnostics, log_probability)
+        draw = urn.rsample_selection(generator=context.generator)
+        count, mask = draw.counts[:, 0], draw.prefix_mask[:, 0]  # [pairs], [pairs, ranks]
         permutation = neural_sort(scores, context.temperature)  # [pairs, rank, latent]
         independent = torch.einsum("pr,prl->pl", mask, permutation)
         return Choice(independent, count.detach(), expected, diagnostics)
+
+    def loss(self, terms: Terms, choice: Choice) -> Tensor:
+        loss = super().loss(terms, choice)
+        if choice.loss is None:
+            return loss
+        losses = (self.beta * terms.divergence - terms.reconstruction).detach()
+        others = (losses.sum() - losses) / max(len(losses) - 1, 1)
+        return loss + ((losses - others) * choice.loss).mean()
 
 
 def neural_sort(scores: Tensor, temperature: Tensor | float) -> Tensor:
