@@ -141,7 +141,7 @@ def _range(ax: Axes, values: Any, offset: float, look: Mapping[str, Any], label:
     """Mean over the seeds with a bar from the smallest to the largest; values grouped by class."""
     mean, low, high = values.mean(), values.min(), values.max()
     marks = {**look, "linestyle": "", "markeredgecolor": "black", "markeredgewidth": 0.5}
-    errors = [mean - low, high - mean]
+    errors = [(mean - low).clip(lower=0), (high - mean).clip(lower=0)]  # rounding of equal values
     ax.errorbar(mean.index + offset, mean, yerr=errors, elinewidth=1.1, capsize=1.8, label=label, **marks)
 
 
