@@ -30,7 +30,7 @@ RUN = $(PY) -m experiments.run -m $(PARALLEL) results=$(RESULTS) profile=$(PROFI
 KS = $(RUN) experiment=kolmogorov_smirnov series=weights,draws,sizes conditionals=merged,exact
 URN = $(RUN) experiment=urn estimator=merged,exact,maximum_likelihood,squared_loss_optimum
 DIGITS = $(addprefix profile.clustering.data=,$(DATA))
-CLUSTERING = $(RUN) $(DIGITS) experiment=clustering version=full,80,60
+CLUSTERING = $(RUN) $(DIGITS) experiment=clustering recipe=n2d,vade version=full,80,60
 PAIRS = $(addprefix profile.weak_supervision.data=,$(DATA))
 WEAK = $(RUN) $(PAIRS) experiment=weak_supervision
 ABLATION = $(WEAK) shared=3
@@ -122,10 +122,12 @@ weak-supervision-studies: reproduce-fig13 ## Why HGVAE does not find k, and what
 reproduce-table3: benchmark-weak-supervision ## Time per step of the methods of Table 1, side by side
 	$(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL) --only table_3
 clustering-studies: KEEP = --keep
-clustering-studies: $(READY) ## What makes the clusters good: pretraining and recipe (SEEDS=100,101)
-	$(RUN) $(DIGITS) experiment=clustering_recipe recipe=whole,no_guidance,no_manifold,no_separation,paper,paper_learning_rate
-	$(RUN) $(DIGITS) experiment=clustering_pretraining recipe=no_guidance,full_covariance,layers,moved,noise,two_dimensions,paper
-	$(MAKE_PAGES) --only clustering_recipe
+clustering-studies: $(READY) ## What keeps the clusters, and where the prior matters: blobs of known sizes (SEEDS=100,101)
+	$(RUN) $(DIGITS) experiment=clustering prior=uniform experiment.training.guidance_weight=0,10 experiment.training.final_guidance_weight=0
+	$(RUN) $(DIGITS) experiment=clustering prior=uniform experiment.training.final_guidance_weight=0 experiment.training.guidance_weight=0 experiment.training.encoder_learning_rate_factor=0,0.1
+	$(RUN) experiment=clustering_control overlap=1,2,5 prior=uniform,categorical,hypergeometric
+	$(RUN) experiment=clustering_control overlap=1,2,5 prior=hypergeometric reading=assignments
+	$(MAKE_PAGES) --only clustering_studies
 
 smoke: PROFILE = smoke
 smoke: RESULTS = $(LOCAL)
@@ -133,7 +135,7 @@ smoke: $(READY) ## The whole chain in little: every experiment, tables, figures,
 	$(KS) sampler=straight_through
 	$(URN)
 	$(RUN) experiment=clustering version=60 prior=uniform,categorical,hypergeometric
-	$(RUN) experiment=clustering_recipe,clustering_pretraining
+	$(RUN) experiment=clustering_control prior=uniform,hypergeometric
 	$(WEAK) shared=3 method=label_vae,ada_vae,hgvae,posterior_hgvae,fixed_k_joint
 	$(ABLATION) method=hgvae experiment.training.learning_rate=0.003
 	$(MAKE_PAGES)

@@ -23,11 +23,6 @@ from experiments.settings import ExperimentError
 # Okabe-Ito colours, dark to light, each with a marker of its own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-# Ten classes at once: Tol's muted scheme with a dark grey.
-CLASS_COLOURS = (
-    *("#332288", "#CC6677", "#117733", "#999933", "#882255"),
-    *("#44AA99", "#AA4499", "#0072B2", "#D55E00", "#555555"),
-)
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 CAPTION = 17.5  # characters per inch
 STYLE: Any = {

@@ -20,7 +20,9 @@ from torch.nn.functional import pad
 from mvhg._bounds import Bounds
 from mvhg._convolution import convolved, convolved_gradient, log_sums, log_sums_gradient, stretch
 from mvhg._fisher import merged_log_weight
+from mvhg._log_binomials import log_binomials
 from mvhg._validation import may_be_kept
+from mvhg._windows import centred, supports, widths, windows_within
 
 # A float64 is subnormal below exp(-708): what is read deeper is convolved by logarithms, at some five times the cost,
 # and so is what has so few terms that the tilt would cost more.
@@ -152,7 +154,7 @@ def build(
         else:
             size = size.expand_as(order).gather(2, order).flatten(0, 1)
             total = total.expand(order.shape[:2]).flatten()
-            low, base, later = _supports(size, total)
+            low, base, later = supports(size, total)
             if windowed:
                 chance, opposite = torch.sigmoid(log_weights), torch.sigmoid(-log_weights)
                 mean = size * chance
@@ -161,19 +163,19 @@ def build(
                     variances = float(variance.amax()), float(variance[:, 1:].sum(1).amax())
                     count, spans = windows_within(bounds, groups, depth, *variances)
                 n = total.unsqueeze(1)
-                low = _centred(mean, low, torch.minimum(size, n), [count] * groups)
+                low = centred(mean, low, torch.minimum(size, n), [count] * groups)
                 rest = mean.sum(1, keepdim=True) - mean.cumsum(1)
-                base = _centred(rest[:, :-1], base, torch.minimum(later, n)[:, :-1], spans[1:])
+                base = centred(rest[:, :-1], base, torch.minimum(later, n)[:, :-1], spans[1:])
             if not merged:
                 base = _with_last(base, low)
-            coefficients = _log_binomials(size, low, count)
+            coefficients = log_binomials(size, low, count)
             low, base, later, total = (a.long() for a in (low, base, later, total))
     if merged:
         weight = torch.stack([merged_log_weight(size[:, i:], log_weights[:, i:]) for i in range(1, groups)], 1)
         width = max(spans)
         steps = torch.arange(width, dtype=torch.float64, device=size.device)
         own = coefficients + log_weights.unsqueeze(2) * steps[:count]
-        sums = _log_binomials(later[:, :-1].double(), base.double(), width) + weight.unsqueeze(2) * steps
+        sums = log_binomials(later[:, :-1].double(), base.double(), width) + weight.unsqueeze(2) * steps
         sums = _reversed(sums - sums.detach().amax(2, keepdim=True), count, width)
     else:
         most = None
@@ -212,13 +214,6 @@ def columns(bounds: Bounds, groups: int, merged: bool, depth: float) -> int:
     return _layout(bounds, groups, merged, depth, False).width
 
 
-def _supports(size: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Least counts of the groups [E, c] and of the sums [E, c-1], and the elements in the later groups [E, c]."""
-    drawn, n = size.cumsum(1), total.unsqueeze(1)
-    later = drawn[:, -1:] - drawn
-    return (size - (drawn[:, -1:] - n)).clamp(min=0), (n - drawn).clamp(min=0)[:, :-1], later
-
-
 def _with_last(base: Tensor, low: Tensor) -> Tensor:
     """First entries of the sums' tables, of which the last is the last group's own."""
     return torch.cat([base[:, :-1], low[:, -1:]], 1) if base.shape[1] else base
@@ -237,72 +232,15 @@ def _equal_groups(
     if found is None:
         size = torch.full((1, len(sizes)), sizes[0], dtype=torch.float64, device=device)
         n = torch.full((1,), total, dtype=torch.float64, device=device)
-        low, base, later = _supports(size, n)
+        low, base, later = supports(size, n)
         base = _with_last(base, low)
-        coefficients = _log_binomials(size, low, count)
+        coefficients = log_binomials(size, low, count)
         found = (low.long(), base.long(), later.long(), n.long(), coefficients)
         if may_be_kept(coefficients) and coefficients.numel() <= 1 << 16:
             while len(_EQUAL_GROUPS) >= _MOST_KEPT:
                 _EQUAL_GROUPS.pop(next(iter(_EQUAL_GROUPS)))
             _EQUAL_GROUPS[key] = found
     return found  # type: ignore[return-value]
-
-
-def widths(bounds: Bounds, groups: int) -> tuple[int, tuple[int, ...]]:
-    """Bounds of the number of counts of a group and of remaining counts at each position, in any order of groups."""
-    n, population = bounds.total, bounds.population
-    if bounds.sizes is None or bounds.totals is None:
-        count = min(bounds.group, n) + 1
-        return count, (1,) + (min(n, population) + 1,) * (groups - 2) + (count,) * (groups > 1)
-    most = max(min(m, n) - max(0, m - (population - n)) for m in bounds.sizes)
-    decreasing = sorted(bounds.sizes, reverse=True)
-    spans = [min(n, population - n, sum(decreasing[:i]), sum(decreasing[: groups - i])) + 1 for i in range(groups)]
-    return most + 1, (1, *spans[1:-1], *((most + 1,) * (groups > 1)))
-
-
-def windows_within(
-    bounds: Bounds, groups: int, depth: float, variance: float = math.inf, variance_of_sums: float = math.inf
-) -> tuple[int, tuple[int, ...]]:
-    """As ``widths``, of windows that miss no more than exp(-depth) (Bernstein's inequality, on each binomial and sum).
-
-    Under the tilt the variances sum to at most n (1 - n / N), since p (1 - p) is concave, and p (1 - p) <= 1 / 4.
-    """
-    count, spans = widths(bounds, groups)
-    if math.isinf(depth):
-        return count, spans
-    whole = min(float(bounds.total), bounds.population / 4)
-    if bounds.totals is not None and bounds.sizes is not None:
-        whole = bounds.total * (1 - bounds.total / max(bounds.population, 1))
-    variance, variance_of_sums = min(variance, bounds.group / 4, whole), min(variance_of_sums, whole)
-    # Conditioning on the sum costs a factor of the order of its spread.
-    depth = depth + 0.5 * math.log1p(6.3 * whole)
-
-    def window(variance: float) -> int:
-        return 2 * math.ceil(depth / 3 + math.sqrt(depth * depth / 9 + 2 * depth * variance)) + 2
-
-    narrow = min(count, window(variance))
-    sums = [min(span, window(variance_of_sums)) for span in spans[1:-1]]
-    return narrow, (1, *sums, *((narrow,) * (groups > 1)))
-
-
-def _centred(mean: Tensor, fewest: Tensor, most: Tensor, widths: Any) -> Tensor:
-    """First counts of windows around means [E, k], within the support; k widths."""
-    columns = []
-    for k, width in enumerate(widths):
-        highest = (most[:, k] - (width - 1)).maximum(fewest[:, k])
-        columns.append((mean[:, k].floor() - (width - 2) // 2).maximum(fewest[:, k]).minimum(highest))
-    return torch.stack(columns, 1)
-
-
-def _log_binomials(size: Tensor, low: Tensor, count: int) -> Tensor:
-    """log C(m, x) - log C(m, low) for x = low + 0..count-1: [E, k, count], -inf beyond m.
-
-    Sums of logarithms of ratios: no factorials of the sizes, whose logarithms lose digits, nor tables of their length.
-    """
-    steps = torch.arange(1, count, dtype=torch.float64, device=size.device)
-    low = low.unsqueeze(-1)
-    ratios = ((size.unsqueeze(-1) - low + 1) - steps).clamp(min=0) / (low + steps)
-    return pad(ratios.log().cumsum(-1), (1, 0))
 
 
 def _reversed(sums: Tensor, count: int, width: int) -> Tensor:

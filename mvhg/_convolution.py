@@ -25,6 +25,35 @@ def stretch(values: Tensor, first: Tensor, width: int, zeros: bool) -> Tensor:
     return padded.gather(1, places.clamp(0, values.shape[1] + 1))
 
 
+def shifted(values: Tensor, first: Tensor, width: int) -> Tensor:
+    """As ``stretch`` with zeros, row by row, on a CPU whose values may be looked at."""
+    rows, length = values.shape
+    first = first.clamp(-width, length)
+    least, most = (int(k) for k in first.aminmax())
+    left, right = max(0, -least), max(0, most + width - length)
+    padded = pad(values, (left, right)) if left or right else values.contiguous()
+    stride = left + length + right
+    places = first + torch.arange(left, rows * stride, stride)
+    return padded.view(-1).unfold(0, width, 1).index_select(0, places)
+
+
+def correlated(weights: Tensor, values: Tensor) -> Tensor:
+    """sum_k weights[k] values[w + k] for w = 0..L-K, from weights [E, K] and values [E, L]: [E, L - K + 1].
+
+    Of float32 as the convolution of one channel each, which is compiled for its shape: ten times as fast.
+    """
+    if weights.dtype == torch.float32:
+        with torch.autocast(weights.device.type, enabled=False):
+            return torch.conv1d(values.unsqueeze(0), weights.unsqueeze(1), groups=len(weights))[0]
+    return _sum_products(weights, values, values.shape[1] - weights.shape[1] + 1)
+
+
+def spread(weights: Tensor, values: Tensor) -> Tensor:
+    """sum_k weights[k] values[w - k] for w = 0..K+L-2, from weights [E, K] and values [E, L]: [E, K + L - 1]."""
+    beyond = weights.shape[1] - 1
+    return correlated(weights.flip(1), pad(values, (beyond, beyond)))
+
+
 def convolved(a: Tensor, b: Tensor, offset: Tensor, width: int, depth: float) -> Tensor:
     """sum_k a[k] b[offset + s - k] for s = 0..width-1, from positive a [E, K] and b [E, L]: [E, width]."""
     terms = a.shape[1]
@@ -80,8 +109,8 @@ def _sum_products(a: Tensor, b: Tensor, width: int) -> Tensor:
 def _products(a: Tensor, b: Tensor, width: int) -> Tensor:
     b = b[:, : a.shape[1] + width - 1]
     if width < a.shape[1]:  # the shorter of the two loops outside
-        return (a.unsqueeze(1) * b.unfold(1, a.shape[1], 1)).sum(2)
-    return (a.unsqueeze(2) * b.unfold(1, width, 1)).sum(1)
+        return (b.unfold(1, a.shape[1], 1) @ a.unsqueeze(2)).squeeze(2)
+    return (a.unsqueeze(1) @ b.unfold(1, width, 1)).squeeze(1)
 
 
 def log_sums(a: Tensor, b: Tensor, width: int) -> Tensor:

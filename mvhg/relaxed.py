@@ -22,6 +22,7 @@ from mvhg._relaxation import (
 )
 from mvhg._single_plan import Plan, plan
 from mvhg._validation import TensorLike, as_temperature, broadcast_shapes, can_look
+from mvhg._windows import widths
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
 
@@ -248,7 +249,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             return None
         if noise is not None:  # which is for narrower tables where the general way has them
             columns = _conditionals.columns(self._bounds, groups, merged, depth)
-            return urn if columns == _conditionals.widths(self._bounds, groups)[0] else None
+            return urn if columns == widths(self._bounds, groups)[0] else None
         return urn
 
     def _draw_single(

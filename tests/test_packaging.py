@@ -221,8 +221,7 @@ def commands(text: str) -> list[dict[str, str]]:
 
 # Experiments that `make reproduce` leaves to targets of their own.
 ELSEWHERE = {
-    "clustering_pretraining": "clustering-studies",
-    "clustering_recipe": "clustering-studies",
+    "clustering_control": "clustering-studies",
     "disentanglement": "reproduce-fig11",
 }
 

@@ -17,9 +17,10 @@ from experiments.tables import NOTHING
 
 RULES = Path(__file__).with_name("rules.yaml")
 HOLDS, CLOSE, FAILS = "holds", "close", "fails"  # outcomes, on what was run here
+NO_DIFFERENCE = "no difference"  # the same, of an order: neither side is ahead by more than the noise
 NOT_JUDGED = "not judged"  # the runs it needs are not there
 REPRODUCED, NOT_REPRODUCED, NOT_COMPARABLE = "reproduced", "not reproduced", "not comparable"
-_VERDICTS = {HOLDS: REPRODUCED, CLOSE: CLOSE, FAILS: NOT_REPRODUCED}
+_VERDICTS = {HOLDS: REPRODUCED, CLOSE: CLOSE, NO_DIFFERENCE: NO_DIFFERENCE, FAILS: NOT_REPRODUCED}
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "at_most": operator.le,
     "at_least": operator.ge,
@@ -69,8 +70,8 @@ class Claim:
 
     Attributes:
         measurement: What was measured.
-        outcome: On what was run here: "holds", "close", "fails" or "not judged".
-        verdict: On the paper's claim: "reproduced", "close", "not reproduced" or "not comparable".
+        outcome: On what was run here: "holds", "close", "no difference", "fails" or "not judged".
+        verdict: On the paper's claim: "reproduced", "close", "no difference", "not reproduced" or "not comparable".
         reason: Why it is not comparable or not reproduced, else empty.
         place: Where it stands, such as "Section 5.2, Figure 2".
         claim: The claim, in our words.
@@ -112,7 +113,11 @@ def read_rules() -> dict[str, dict[str, Any]]:
 def rule_in_words(key: str) -> str:
     """Returns a rule with its limits."""
     rule = read_rules()[key]
-    limits = {name: f"{next(iter(rule[name].values())):g}" for name in ("reproduced", "close") if rule.get(name)}
+    limits = {
+        name: f"{next(iter(rule[name].values())):g}"
+        for name in ("reproduced", "close", "no_difference")
+        if rule.get(name)
+    }
     return str(rule["rule"].format(**limits))
 
 
@@ -120,7 +125,9 @@ def too_few(rule: str, seeds: int, nothing: str = "no run") -> str:
     """Returns why so many seeds are not judged; empty if they are."""
     if seeds >= read_rules()[rule].get("seeds", 1):
         return ""
-    return "one seed is too few" if seeds else nothing
+    if not seeds:
+        return nothing
+    return "one seed is too few" if seeds == 1 else f"{seeds} seeds are too few"
 
 
 def judge(measured: Measurement) -> Claim:
@@ -146,6 +153,8 @@ def outcome_of(rule: Mapping[str, Any], measured: Measurement) -> str:
         return NOT_JUDGED
     if _satisfied(rule["reproduced"], measured.values):
         return HOLDS
+    if _satisfied(rule.get("no_difference"), measured.values):
+        return NO_DIFFERENCE
     return CLOSE if _satisfied(rule.get("close"), measured.values) else FAILS
 
 

@@ -1,4 +1,4 @@
-"""Collected clustering metrics in blocks that may be shown together: one profile on one data set."""
+"""Collected clustering metrics in blocks that may be shown together: a recipe at one profile on one data set."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ WEIGHTED = {  # learned weights of Figure 3
     "hypergeometric over assignments": "learned, prior over assignments",
 }
 PRIORS = tuple(dict.fromkeys([*PAPER_PRIORS, *WEIGHTED]))  # in their order
-VERSIONS = {"full": "full", "80": "80 %", "60": "60 %"}
-LATENT_VERSION = "60"  # whose latent space is shown: the most unequal one
+PAPER_VERSIONS = ("full", "80", "60")
+VERSIONS = {"full": "full", "80": "80 %", "60": "60 %", "20": "20 %", "10": "10 %"}
+RECIPES = {"vade": "VaDE's recipe", "n2d": "N2D start, then VaDE"}
 DATA = {"mnist": "MNIST", "digits_5000": "5,000-digit subset"}  # from the largest
 USUAL_DATA = {"paper": "mnist", "medium": "mnist", "quick": "digits_5000", "smoke": "digits_5000"}
 _OWN_AXES = ["conditionals", "reading"]  # of the hypergeometric prior
@@ -33,10 +34,9 @@ def prior_in_words(axes: Mapping[str, Any]) -> str:
     return f"{name}, merged conditionals" if axes.get("conditionals") == "merged" else name
 
 
-def is_shown(name: str, axes: Mapping[str, Any]) -> bool:
-    """Whether a figure shows a table of pictures, ``generated`` or ``latent``, of runs with these axes."""
-    prior = prior_in_words(axes)
-    return str(axes["version"]) == LATENT_VERSION and prior in PAPER_PRIORS if name == "latent" else prior in WEIGHTED
+def shows_pictures(axes: Mapping[str, Any]) -> bool:
+    """Whether a figure shows the generated digits of runs with these axes."""
+    return prior_in_words(axes) in WEIGHTED and str(axes["version"]) in PAPER_VERSIONS
 
 
 def read_lines(metrics: Path, name: str) -> pd.DataFrame:
@@ -53,24 +53,27 @@ def read_lines(metrics: Path, name: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Block:
-    """What one profile measured on one data set.
+    """What one recipe measured at one profile on one data set.
 
     Attributes:
         folder: of the CSVs.
         profile: name of the profile.
         data: key of the data set.
+        recipe: name of the recipe.
         metrics: lines of the metrics table, the priors in words.
     """
 
     folder: Path
     profile: str
     data: str
+    recipe: str
     metrics: pd.DataFrame
 
     @property
     def source(self) -> str:
-        """Profile and data in words."""
-        return f"profile {self.profile}, {DATA.get(self.data, self.data)}"
+        """Recipe, profile and data in words."""
+        recipe = RECIPES.get(self.recipe, f"recipe {self.recipe}")
+        return f"{recipe}, profile {self.profile}, {DATA.get(self.data, self.data)}"
 
     @property
     def heading(self) -> str:
@@ -79,8 +82,9 @@ class Block:
 
     @property
     def suffix(self) -> str:
-        """Ending of file names: the profile, and the data where they are not the profile's own."""
-        return self.profile if USUAL_DATA.get(self.profile) == self.data else f"{self.profile}_{self.data}"
+        """Ending of file names: the profile, the data where they are not the profile's own, and the recipe."""
+        data = [] if USUAL_DATA.get(self.profile) == self.data else [self.data]
+        return "_".join([self.profile, *data, self.recipe])
 
     @property
     def priors(self) -> list[str]:
@@ -100,7 +104,7 @@ class Block:
         """Returns this block's lines of another table.
 
         Args:
-            name: ``weights``, ``confusion``, ``history``, ``generated`` or ``latent``.
+            name: ``weights``, ``confusion``, ``history`` or ``generated``.
 
         Raises:
             ExperimentError: there is no such file.
@@ -110,9 +114,14 @@ class Block:
 
 
 def read_blocks(metrics: Path) -> list[Block]:
-    """Returns a block for every profile and data set with a run, the largest first.
+    """Returns a block for every profile, data set and recipe with a run, the largest first.
 
     Raises:
         ExperimentError: there is none.
     """
-    return [Block(metrics, *part) for part in blocks(read_lines(metrics, "metrics"), DATA)]
+    parts = blocks(read_lines(metrics, "metrics"), DATA)
+    return [
+        Block(metrics, part.profile, part.data, recipe, part.lines[part.lines["recipe"] == recipe])
+        for part in parts
+        for recipe in ordered(part.lines["recipe"], RECIPES)
+    ]

@@ -12,10 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from experiments.clustering import digits_5000, mnist
+from experiments.clustering import blobs, digits_5000, mnist
 from experiments.settings import ExperimentError, settings
 
 SOURCES = {"mnist": mnist.load, "digits_5000": digits_5000.load}
+BLOBS = "blobs"  # drawn, not read
 CUT_SEED = 0  # the same digits for every run: runs differ in training, not in their data
 
 
@@ -48,7 +49,8 @@ class ClusteringData:
     """A dataset version.
 
     Attributes:
-        source: a key of ``SOURCES``.
+        source: a key of ``SOURCES``, or ``blobs``, the control whose truth is known.
+        overlap: of the blobs, in percent, see there; None for what is read.
         max_digits: keep at most so many training digits and a sixth of that for the test, drawn at random; None for
             all.
         subsampled_classes: which classes are cut.
@@ -56,13 +58,16 @@ class ClusteringData:
     """
 
     source: str
+    overlap: Annotated[float, Field(gt=0, lt=50)] | None
     max_digits: Annotated[int, Field(ge=6)] | None
     subsampled_classes: list[Annotated[int, Field(ge=0, le=9)]]
     version: str | int | float
 
     def __post_init__(self) -> None:
-        if self.source not in SOURCES:
-            raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
+        if self.source not in (*SOURCES, BLOBS):
+            raise ValueError(f"source must be one of {', '.join([*SOURCES, BLOBS])}, got {self.source!r}")
+        if (self.source == BLOBS) != (self.overlap is not None):
+            raise ValueError(f"overlap is a number for the source {BLOBS} and null for others, got {self.overlap}")
         if len(set(self.subsampled_classes)) != len(self.subsampled_classes):
             raise ValueError(f"subsampled_classes must be different digits, got {self.subsampled_classes}")
         if self.version != "full" and not 0 < self.ratio < 1:
@@ -80,9 +85,11 @@ class ClusteringData:
         """Reads the digits from ``directory`` (downloading them where needed) and cuts them.
 
         Raises:
-            ExperimentError: files are missing, damaged or can't be downloaded; a split has fewer digits than clusters.
+            ExperimentError: files are missing, damaged or can't be downloaded; a split has fewer digits than clusters,
+                or a class is left without one.
         """
-        train_images, train_labels, test_images, test_labels = SOURCES[self.source](directory)
+        digits = SOURCES[self.source](directory) if self.overlap is None else blobs.draw(self.overlap / 100)
+        train_images, train_labels, test_images, test_labels = digits
         generator = torch.Generator().manual_seed(CUT_SEED)
         if self.max_digits is not None:
             chosen = torch.randperm(len(train_images), generator=generator)[: self.max_digits]
@@ -91,11 +98,14 @@ class ClusteringData:
             test_images, test_labels = test_images[chosen], test_labels[chosen]
         kept = subsample(train_labels, self.subsampled_classes, self.ratio, generator)
         test_kept = subsample(test_labels, self.subsampled_classes, self.ratio, generator)
-        smallest = min(len(kept), len(test_images))
-        if smallest < num_clusters:
+        smallest = min(len(kept), len(test_kept))
+        gone = sorted(set(train_labels.tolist()) - set(train_labels[kept].tolist()))
+        if smallest < num_clusters or gone:
+            what = f"no training digit is left of the classes {', '.join(map(str, gone))}"
+            if smallest < num_clusters:
+                what = f"{smallest} digits in a split are fewer than the {num_clusters} clusters"
             raise ExperimentError(
-                f"{self.source}, version {self.version}: {smallest} digits in a split are fewer than the "
-                f"{num_clusters} clusters; raise experiment.data.max_digits or version"
+                f"{self.source}, version {self.version}: {what}; raise version or experiment.data.max_digits"
             )
         return Splits(train_images[kept], train_labels[kept], test_images, test_labels, test_kept)
 

@@ -16,13 +16,12 @@ from experiments.clustering.training import assign_all
 from experiments.clustering.vade import Terms, VaDE
 
 SAMPLES_PER_CLUSTER = 8
-LATENT_DIGITS = 1000
 
 
 def assignments(vade: VaDE, splits: Splits, batch_size: int) -> dict[str, Tensor]:
     """Cluster of every digit, ``test`` and ``train``."""
     images = {"test": splits.test_images, "train": splits.train_images}
-    return {split: assign_all(vade, part, batch_size)[0] for split, part in images.items()}
+    return {split: assign_all(vade, part, batch_size) for split, part in images.items()}
 
 
 def split_metrics(
@@ -31,17 +30,17 @@ def split_metrics(
     """One record per split: scores and the sizes of the clusters.
 
     Args:
-        stage: ``start`` or ``vade``.
+        stage: ``found`` (by the pretraining), ``start`` (of the VaDE) or ``vade`` (trained).
         splits: the labels.
-        clusters: of :func:`assignments`.
+        clusters: of :func:`assignments`, or those of the training digits alone.
         num_clusters: K.
     """
     kept = splits.test_subsampled
-    parts = {
-        "test": (clusters["test"], splits.test_labels),
-        "test_subsampled": (clusters["test"][kept], splits.test_labels[kept]),
-        "train": (clusters["train"], splits.train_labels),
-    }
+    parts = {}
+    if "test" in clusters:
+        parts["test"] = (clusters["test"], splits.test_labels)
+        parts["test_subsampled"] = (clusters["test"][kept], splits.test_labels[kept])
+    parts["train"] = (clusters["train"], splits.train_labels)
     records = []
     for split, (assigned, labels) in parts.items():
         scores = score(assigned, labels, num_clusters)
@@ -69,7 +68,7 @@ def mean_terms(
     total = torch.zeros(len(Terms._fields), dtype=torch.float64)
     scalar = torch.full((), temperature, device=images.device)
     for part in images.split(batch_size):
-        terms = vade.terms(part.float() / 255, vade.draw_noise(len(part), generator), scalar)
+        terms, _ = vade.terms(part.float() / 255, vade.draw_noise(len(part), generator), scalar)
         total += torch.stack(terms).double().cpu() * len(part)
     means = total / len(images)
     return {"elbo": float(means.sum()), **dict(zip(Terms._fields, means.tolist()))}
@@ -90,7 +89,7 @@ def weight_table(
             "cluster": range(num_clusters),
             "matched_class": scores.matching,
             "true_frequency": [float(classes[one]) if one >= 0 else float("nan") for one in scores.matching],
-            "learned_frequency": vade.prior.log_probabilities(batch_size).exp().tolist(),
+            "learned_frequency": vade.prior.law(batch_size).log_probabilities.exp().tolist(),
             "log_weight": [float("nan")] * num_clusters if log_weights is None else log_weights.tolist(),
             "train_fraction": sizes.tolist(),
             "smallest_standard_deviation": deviations.tolist(),
@@ -119,16 +118,3 @@ def generated_table(vade: VaDE, matching: Sequence[int], generator: torch.Genera
         for sample, image in enumerate(images)
     ]
     return pd.DataFrame(records)
-
-
-def latent_table(means: Tensor, clusters: Tensor, labels: Tensor) -> pd.DataFrame:
-    """First two principal components of the posterior means of the first test digits."""
-    means, clusters, labels = (values[:LATENT_DIGITS] for values in (means, clusters, labels))
-    centred = means.double() - means.double().mean(0)
-    _, _, axes = torch.linalg.svd(centred, full_matrices=False)
-    # The sign of an axis is arbitrary; fixed so that the same run gives the same picture on every machine.
-    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
-    x, y = (centred @ axes[:2].T).round(decimals=4).T.tolist()
-    return pd.DataFrame(
-        {"digit": range(len(means)), "label": labels.tolist(), "cluster": clusters.tolist(), "x": x, "y": y}
-    )

@@ -1,4 +1,4 @@
-"""One cell of Table 2, a prior on a dataset version, and the study of what it starts from."""
+"""One cell of Table 2: a recipe and a prior on a dataset version."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from torch import Tensor
 
 from experiments.axes import Row
 from experiments.clustering import evaluation
-from experiments.clustering.blocks import is_shown
+from experiments.clustering.blocks import shows_pictures
 from experiments.clustering.data import ClusteringData, Splits
 from experiments.clustering.digit_training import fit
-from experiments.clustering.pretraining.pretraining import Pretrained, Pretraining
+from experiments.clustering.pretraining.pretraining import Pretraining
 from experiments.clustering.priors import Prior
 from experiments.clustering.scores import score
 from experiments.clustering.training import TrainingSettings, VaDETraining, assign_all
-from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
 from experiments.settings import PositiveInt, settings
 from experiments.training import RateEstimate
@@ -41,7 +40,7 @@ class ClusteringExperiment:
     """
 
     headline_metrics: ClassVar[dict[str, str]] = {"epoch/test_accuracy": "last", "epoch/elbo": "last"}
-    one_seed_tables: ClassVar[tuple[str, ...]] = ("generated", "latent")  # pictures, large
+    one_seed_tables: ClassVar[tuple[str, ...]] = ("generated",)  # pictures, large
 
     data: ClusteringData
     pretraining: Pretraining
@@ -51,14 +50,18 @@ class ClusteringExperiment:
     keep_model: bool
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
-        """Returns ``metrics``, ``weights``, ``confusion``, ``history``, ``generated`` and ``latent``."""
-        splits, pretrained, vade = self.start(context)
+        """Returns ``metrics``, ``weights``, ``confusion``, ``history`` and ``generated``."""
+        num_clusters = self.prior.num_clusters
+        splits = self.data.load(context.data_directory, num_clusters)
+        pretrained = self.pretraining.run(context, splits, num_clusters)
+        vade = self.pretraining.vade(context, num_clusters)
+        vade.load_state_dict(pretrained.state)
         at_start = evaluation.assignments(vade, splits, self.training.batch_size)  # with the uniform prior
         vade.prior = self.prior
-        self.prior.initialise(pretrained.probabilities)
         model = VaDETraining(
             vade=vade,
             splits=splits,
+            found=pretrained.assignments,
             settings=self.training,
             noise_seed=context.generator(NOISE_STREAM).initial_seed(),
         )
@@ -66,30 +69,22 @@ class ClusteringExperiment:
         fit(context, model, self.training.max_epochs, context.directory, order_seed, every, [RateEstimate()])
         if self.keep_model:
             context.save_model(model.vade.state_dict())
-        return self._tables(context, splits, model.cpu(), at_start)
+        return self._tables(context, splits, model.cpu(), pretrained.assignments, at_start)
 
     @staticmethod
     def keep_lines(name: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame | None:
-        """What the collected results keep of a table: of a study the scores, and pictures where they are shown."""
-        if row.experiment != "clustering":
-            return lines if name == "metrics" else None
-        is_picture = name in ClusteringExperiment.one_seed_tables
-        return lines if not is_picture or (is_shown(name, row.axes) and not row.changes) else None
-
-    def start(self, context: RunContext) -> tuple[Splits, Pretrained, VaDE]:
-        """The digits, what the pretraining found, and the VaDE as it leaves it, with the uniform prior."""
-        splits = self.data.load(context.data_directory, self.prior.num_clusters)
-        pretrained = self.pretraining.run(context, splits, self.prior.num_clusters)
-        vade = self.pretraining.vade(context, self.prior.num_clusters)
-        vade.load_state_dict(pretrained.state)
-        return splits, pretrained, vade
+        """What the collected results keep of a table: of runs with changed settings and of the control no pictures."""
+        own = row.experiment == "clustering" and not row.changes
+        if name == "generated":
+            return lines if own and shows_pictures(row.axes) else None
+        return lines if own or name in ("metrics", "history", "weights") else None
 
     def _tables(
-        self, context: RunContext, splits: Splits, model: VaDETraining, at_start: dict[str, Tensor]
+        self, context: RunContext, splits: Splits, model: VaDETraining, found: Tensor, at_start: dict[str, Tensor]
     ) -> dict[str, pd.DataFrame]:
         vade, num_clusters, batch_size = model.vade, self.prior.num_clusters, self.training.batch_size
-        test_clusters, test_means = assign_all(vade, splits.test_images, batch_size)
-        train_clusters, _ = assign_all(vade, splits.train_images, batch_size)
+        test_clusters = assign_all(vade, splits.test_images, batch_size)
+        train_clusters = assign_all(vade, splits.train_images, batch_size)
         trained = evaluation.split_metrics(
             "vade", splits, {"test": test_clusters, "train": train_clusters}, num_clusters
         )
@@ -103,7 +98,9 @@ class ClusteringExperiment:
             record |= evaluation.mean_terms(
                 vade, images[record["split"]], batch_size, model.next_temperature(), generator
             )
-        metrics = pd.DataFrame([*evaluation.split_metrics("start", splits, at_start, num_clusters), *trained])
+        before = evaluation.split_metrics("found", splits, {"train": found}, num_clusters)
+        before += evaluation.split_metrics("start", splits, at_start, num_clusters)
+        metrics = pd.DataFrame([*before, *trained])
         metrics["epochs"] = self.training.max_epochs
         metrics["pretraining"] = self.pretraining.method
         scores = score(test_clusters, splits.test_labels, num_clusters)
@@ -116,26 +113,4 @@ class ClusteringExperiment:
             "confusion": evaluation.confusion_table(test_clusters, splits.test_labels, num_clusters),
             "history": pd.DataFrame(model.history),
             "generated": evaluation.generated_table(vade, scores.matching, context.generator(GENERATED_STREAM)),
-            "latent": evaluation.latent_table(test_means, test_clusters, splits.test_labels),
         }
-
-
-@settings
-class PretrainingStudy(ClusteringExperiment):
-    """Pretrains and scores, and leaves out the training that would follow: what makes the start good?"""
-
-    headline_metrics: ClassVar[dict[str, str]] = {}
-
-    def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
-        """Returns ``metrics``: one line per stage (``found``: by the mixture; ``start``: by the VaDE) and split."""
-        num_clusters = self.prior.num_clusters
-        splits, pretrained, vade = self.start(context)
-        found = score(pretrained.assignments, splits.train_labels, num_clusters)
-        scores = {"accuracy": found.accuracy, "nmi": found.nmi, "ari": found.ari}
-        first = {"stage": "found", "split": "train", "digits": len(splits.train_labels), **scores}
-        clusters = evaluation.assignments(vade, splits, self.training.batch_size)
-        metrics = pd.DataFrame([first, *evaluation.split_metrics("start", splits, clusters, num_clusters)])
-        metrics["reconstruction_loss"] = pretrained.reconstruction_loss
-        metrics["log_likelihood"] = pretrained.log_likelihood
-        context.log_summary({"found/accuracy": found.accuracy})
-        return {"metrics": metrics}

@@ -15,17 +15,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.clustering.blocks import PRIORS, WEIGHTED, Block, read_blocks
-from experiments.clustering.pictures import figure_confusion, figure_digits, figure_latent, select, source
+from experiments.clustering.pictures import figure_confusion, figure_digits, select, source
 from experiments.figures import add_caption, legend_above, look
 from experiments.results import ordered
 
+CONTROL = "control: clusters' shares, uniform prior"
 PERCENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g} %")
 
 
 def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
-    """Returns what draws the room's figures, by name: of every profile and data set.
+    """Returns what draws the room's figures, by name: of every profile, data set and recipe.
 
-    The data stand in a name where they are not the profile's own: figure_3_quick, figure_3_quick_mnist.
+    The data stand in a name where they are not the profile's own: figure_3_quick_vade, figure_3_quick_mnist_n2d.
 
     Raises:
         ExperimentError: there is no run.
@@ -34,7 +35,6 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
         "figure_3": figure_3,
         "clustering_confusion": figure_confusion,
         "clustering_digits": figure_digits,
-        "clustering_latent": figure_latent,
         "clustering_history": figure_history,
     }
     blocks = read_blocks(metrics)
@@ -42,19 +42,23 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
 
 
 def figure_3(block: Block) -> Figure:
-    """Frequencies of the classes beside those that the learned hypergeometric law expects, and its raw weights."""
-    weights = select(block, "weights", WEIGHTED)
+    """Frequencies of the classes beside what the hypergeometric law learned, and what needs no learned weights."""
+    select(block, "weights", WEIGHTED)
+    weights = select(block, "weights", [*WEIGHTED, "uniform"])
     weights = weights[weights["matched_class"] >= 0]
     raw = np.exp(weights["log_weight"])
-    weights = weights.assign(raw=raw / raw.groupby(weights["run_id"]).transform("sum"))
-    shown = {prior: label for prior, label in WEIGHTED.items() if (weights["prior"] == prior).any()}
+    weights = weights.assign(raw=raw / raw.groupby(weights["run_id"]).transform("sum", min_count=1))
+    control = weights["prior"] == "uniform"
+    weights.loc[control, "learned_frequency"] = weights.loc[control, "train_fraction"]
+    labels = {"uniform": CONTROL, **WEIGHTED}
+    shown = {prior: label for prior, label in labels.items() if (weights["prior"] == prior).any()}
 
     def panel(ax: Axes, part: pd.DataFrame, quantity: str) -> None:
         truth = part.groupby("matched_class")["true_frequency"].mean()
         ax.bar(truth.index, truth, width=0.86, color="0.85", edgecolor="0.55", label="true class", zorder=0)
         for position, (prior, label) in enumerate(shown.items()):
-            offset = 0.24 * (position - (len(shown) - 1) / 2)
-            values = part[part["prior"] == prior].groupby("matched_class")[quantity]
+            offset = 0.2 * (position - (len(shown) - 1) / 2)
+            values = part[part["prior"] == prior].dropna(subset=quantity).groupby("matched_class")[quantity]
             if len(values):
                 _range(ax, values, offset, style(prior, block), label)
         ax.yaxis.set_major_formatter(PERCENT)
@@ -63,10 +67,11 @@ def figure_3(block: Block) -> Figure:
 
     quantities = {"learned_frequency": r"frequency, $E[x_k]\,/\,n$", "raw": r"frequency, $\omega_k\,/\,\sum\,\omega$"}
     caption = (
-        "Figure 3: true class frequencies of the training digits and learned weights of the hypergeometric prior, "
-        "clusters matched to classes as for the accuracy. Above: the share of a batch that the learned law expects "
-        "(merged: the exact law with those weights); below: the weights themselves, divided by their sum. Marks: mean "
-        "over the seeds, bars: smallest and largest."
+        "Figure 3: true class frequencies of the training digits and weights of the hypergeometric prior, learned from "
+        "equal ones; clusters matched to classes as for the accuracy. Above: the share of a batch that the learned law "
+        "expects (merged: the exact law with those weights), and as a control the share of the digits that a cluster "
+        "holds under the uniform prior, which learns none; below: the weights themselves, divided by their sum. Marks: "
+        "mean over the seeds, bars: smallest and largest."
     )
     legend = ["true class", *shown.values()]
     return _grid(block, weights, panel, quantities, "digit", legend, len(legend), caption, height=5.2, sharey=True)

@@ -1,4 +1,4 @@
-"""Pictures of single runs of one block: confusion matrices, generated digits, the latent space."""
+"""Pictures of single runs of one block: confusion matrices and generated digits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.clustering.blocks import LATENT_VERSION, PAPER_PRIORS, WEIGHTED, Block
+from experiments.clustering.blocks import PAPER_PRIORS, PAPER_VERSIONS, WEIGHTED, Block
 from experiments.clustering.scores import NUM_CLASSES, UNMATCHED
-from experiments.figures import CLASS_COLOURS, add_caption, no_run
+from experiments.figures import add_caption, no_run
 from experiments.results import describe_seeds
 from experiments.settings import ExperimentError
 
@@ -38,12 +38,17 @@ def source(block: Block, lines: pd.DataFrame) -> str:
     return f"{block.heading}, {describe_seeds(lines)}."
 
 
+def _shown(block: Block) -> list[str]:
+    """The paper's versions that were run; where there is none of them, all."""
+    return [version for version in block.versions if version in PAPER_VERSIONS] or list(block.versions)
+
+
 def figure_confusion(block: Block) -> Figure:
     """Where the digits of each class went, for the paper's priors and every dataset version."""
     counts = select(block, "confusion", PAPER_PRIORS)
     counts = counts.merge(block.table("weights")[["run_id", "cluster", "matched_class"]], on=["run_id", "cluster"])
-    cells = [[(prior, version) for version in block.versions] for prior in PAPER_PRIORS]
-    size = (3.3 * len(block.versions), 3.35 * len(PAPER_PRIORS))
+    cells = [[(prior, version) for version in _shown(block)] for prior in PAPER_PRIORS]
+    size = (3.3 * len(_shown(block)), 3.35 * len(PAPER_PRIORS))
     caption = (
         "Clusters (rows, in the order of the digits they are matched to) and digits (columns) of the test split: "
         "percent of a digit's images in each cluster, shares below 1 % left blank; above each panel the accuracy."
@@ -71,8 +76,8 @@ def figure_digits(block: Block) -> Figure:
     """Digits generated from each cluster of the hypergeometric priors, the paper's above."""
     generated = select(block, "generated", WEIGHTED)
     priors = [prior for prior in WEIGHTED if (generated["prior"] == prior).any()]
-    cells = [[(prior, version) for version in block.versions] for prior in priors]
-    size = (3.0 * len(block.versions), 3.7 * len(priors))
+    cells = [[(prior, version) for version in _shown(block)] for prior in priors]
+    size = (3.0 * len(_shown(block)), 3.7 * len(priors))
     caption = "Generated digits, a line per cluster: the decoder's means at draws from the cluster's normal component."
     return _panels(block, generated, cells, size, _draw_digits, ("", "digit matched to the cluster"), caption)
 
@@ -87,28 +92,6 @@ def _draw_digits(ax: Axes, generated: pd.DataFrame, prior: str, version: str) ->
     ax.imshow(images.swapaxes(1, 2).reshape(-1, samples * height), cmap="Greys", vmin=0, vmax=255)
     ax.set_xticks([])
     _name_rows(ax, height * (np.arange(len(images)) + 0.5), lines["matched_class"].iloc[::samples])
-
-
-def figure_latent(block: Block) -> Figure:
-    """Two principal components of the latent space at the most unequal version, a panel per prior of the paper."""
-    latent = select(block, "latent", PAPER_PRIORS)
-    latent = latent[latent["version"] == LATENT_VERSION]
-    if latent.empty:
-        raise ExperimentError(f"the metrics hold no run of the version {LATENT_VERSION} at {block.source}")
-    cells = [[(prior, LATENT_VERSION) for prior in PAPER_PRIORS]]
-    caption = (
-        f"Posterior means of {latent.groupby('run_id').size().max():,} test digits on their first two principal "
-        "components (of each panel's own); each mark is the digit's true class."
-    )
-    labels = ("first principal component", "second principal component")
-    return _panels(block, latent, cells, (10.5, 4.0), _draw_latent, labels, caption)
-
-
-def _draw_latent(ax: Axes, latent: pd.DataFrame, prior: str, version: str) -> None:
-    ax.set_title(f"{prior}, {version}")
-    for label, points in latent.groupby("label"):
-        colour = CLASS_COLOURS[int(label) % len(CLASS_COLOURS)]
-        ax.scatter(points["x"], points["y"], s=16, marker=f"${label}$", color=colour, linewidths=0.2)
 
 
 def _panels(

@@ -1,71 +1,83 @@
-"""Tables of the two studies: what makes the start good, and what keeps it."""
+"""Tables of the studies: settings changed of the two recipes, and the control whose truth is known."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from experiments import results
-from experiments.clustering.blocks import DATA
+from experiments.clustering.blobs import bayes_accuracies
+from experiments.clustering.blocks import DATA, prior_in_words
 from experiments.results import describe_seeds, provenance_of, spread
 from experiments.tables import NOTHING, Table
 
-PRETRAINING, RECIPE = "clustering_pretraining_metrics", "clustering_recipe_metrics"
-FIRST = "whole"  # the recipe that the others are compared with
+STUDY, CONTROL = "clustering_metrics", "clustering_control_metrics"
 
 
-def pretraining_tables(metrics: Path) -> list[Table]:
-    """Accuracy of the clusters that each pretraining finds and of the VaDE that starts from them."""
-    header = ["recipe", "found: Acc (each seed)", "NMI", "start, test: Acc (each seed)", "reconstruction", "likelihood"]
+def study_tables(metrics: Path) -> list[Table]:
+    """Test accuracy before and after training of runs with changed settings, beside the same seeds' own settings."""
+    header = ["recipe, prior, version", "changed", "start: Acc (each seed)", "after training: Acc (each seed)", "bound"]
+    tables = []
+    for block in _blocks(metrics, STUDY):
+        test = block.lines[block.lines["split"] == "test"]
+        rows, provenance = [], []
+        for (recipe, version), group in test.groupby(["recipe", "version"]):
+            changed = group[group["changes"] != ""]
+            own = (group["changes"] == "") & group["seed"].isin(changed["seed"]) & group["prior"].isin(changed["prior"])
+            for (prior, changes), part in pd.concat([group[own], changed]).groupby(["prior_words", "changes"]):
+                start, trained = (part[part["stage"] == stage] for stage in ("start", "vade"))
+                cells = [_per_seed(start["accuracy"]), _per_seed(trained["accuracy"]), spread(trained["elbo"], 1)]
+                rows.append([f"{recipe}, {prior}, {version}", changes or "nothing", *cells])
+                provenance.append(provenance_of(part, f"{STUDY}.csv"))
+        if rows:
+            place = f"profile {block.profile}, {DATA.get(block.data, block.data)}"
+            tables.append(Table(f"Settings changed, {place}, test split", header, rows, provenance))
+    return tables
 
-    def cells(part: pd.DataFrame) -> list[str]:
-        found, start = (part[part["stage"] == stage] for stage in ("found", "start"))
-        return [
-            _per_seed(found["accuracy"]),
-            spread(100 * found["nmi"], 1),
-            _per_seed(start[start["split"] == "test"]["accuracy"]),
-            spread(found["reconstruction_loss"], 1),
-            spread(found["log_likelihood"], 2),
-        ]
 
-    blocks = _blocks(metrics, PRETRAINING)
-    return [_table(f"Pretraining, {place}", header, block, PRETRAINING, cells) for place, block in blocks]
-
-
-def recipe_tables(metrics: Path) -> list[Table]:
-    """Accuracy before and after the VaDE's training, with one step of the recipe taken away per row."""
-    header = ["recipe", "start: Acc (each seed)", "after training: Acc (each seed)", "NMI", "bound"]
-
-    def cells(part: pd.DataFrame) -> list[str]:
-        start, trained = (part[part["stage"] == stage] for stage in ("start", "vade"))
-        accuracies = [_per_seed(start["accuracy"]), _per_seed(trained["accuracy"])]
-        return [*accuracies, spread(100 * trained["nmi"], 1), spread(trained["elbo"], 1)]
-
-    return [
-        _table(f"Recipe, uniform prior, {place}, test split", header, block[block["split"] == "test"], RECIPE, cells)
-        for place, block in _blocks(metrics, RECIPE)
+def control_tables(metrics: Path) -> list[Table]:
+    """Accuracy of every prior on blobs of known sizes, beside what the sizes are worth to the best classifier."""
+    header = [
+        "overlap, version",
+        "best classifier, gain by the sizes",
+        "prior",
+        "Acc",
+        "above uniform",
+        "weights: error",
     ]
+    tables = []
+    for block in _blocks(metrics, CONTROL):
+        shares = results.read_metrics(metrics, CONTROL.replace("metrics", "weights"), dtype={"version": str})
+        lines = block.lines[(block.lines["split"] == "test_subsampled") & (block.lines["stage"] == "vade")]
+        lines = lines[lines["changes"] == ""]
+        rows, provenance = [], []
+        for (overlap, version), cell in lines.groupby(["overlap", "version"]):
+            ratio = 1.0 if version == "full" else float(version) / 100
+            knowing, equal = bayes_accuracies(overlap / 100, [ratio] * 5 + [1.0] * 5)
+            uniform = cell[cell["prior"] == "uniform"].set_index("seed")["accuracy"]
+            for prior, part in cell.groupby("prior_words"):
+                gain = 100 * (part.set_index("seed")["accuracy"] - uniform).dropna()
+                of_runs = shares[shares["run_id"].isin(part["run_id"])]
+                error = (of_runs["learned_frequency"] / of_runs["true_frequency"] - 1).abs().groupby(of_runs["run_id"])
+                best = f"{100 * knowing:.1f}, {100 * (knowing - equal):+.1f}"
+                above = NOTHING if prior == "uniform" or len(gain) < 2 else f"{gain.mean():+.2f} ± {gain.sem():.2f}"
+                size = NOTHING if prior == "uniform" else spread(100 * error.mean(), 0)
+                rows.append([f"{overlap} %, {version}", best, prior, spread(100 * part["accuracy"], 1), above, size])
+                provenance.append(provenance_of(part, f"{CONTROL}.csv"))
+        if rows:
+            title = f"Control: blobs of known sizes, profile {block.profile}, {describe_seeds(lines)}"
+            tables.append(Table(title, header, rows, provenance))
+    return tables
 
 
-def _table(
-    title: str, header: list[str], block: pd.DataFrame, name: str, cells: Callable[[pd.DataFrame], list[str]]
-) -> Table:
-    """A row per recipe, with what was changed of it."""
-    rows, provenance = [], []
-    names = (block["recipe"] + " " + block["changes"]).str.strip()
-    for recipe, part in sorted(block.groupby(names), key=lambda pair: (not pair[0].startswith(FIRST), pair[0])):
-        rows.append([recipe, *cells(part)])
-        provenance.append(provenance_of(part, f"{name}.csv"))
-    return Table(f"{title}, {describe_seeds(block)}", header, rows, provenance)
-
-
-def _blocks(metrics: Path, name: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Parts of one profile and data set with their names in words, the largest first; none where there was no run."""
-    if (metrics / f"{name}.csv").is_file():
-        for block in results.blocks(results.read_metrics(metrics, name, changes=True), DATA):
-            yield f"profile {block.profile}, {DATA.get(block.data, block.data)}", block.lines.sort_values("seed")
+def _blocks(metrics: Path, name: str) -> list[results.Block]:
+    """Parts of one profile and data set, the largest first, the priors in words; none where there was no run."""
+    if not (metrics / f"{name}.csv").is_file():
+        return []
+    table = results.read_metrics(metrics, name, changes=True, dtype={"version": str})
+    words = [prior_in_words(axes) for axes in table[["prior", "conditionals", "reading"]].to_dict("records")]
+    return list(results.blocks(table.assign(prior_words=words).sort_values("seed"), DATA))
 
 
 def _per_seed(values: pd.Series) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import nll_loss
 
 from experiments.clustering.data import Splits
 from experiments.clustering.digit_training import DigitTraining
@@ -32,10 +33,15 @@ class TrainingSettings:
         decay_epochs: see there.
         minimum_learning_rate: it does not fall below.
         adam_epsilon: of Adam.
+        prior_learning_rate_factor: on the rate of the prior's weights, which start equal.
         initial_temperature: of the Gumbel-softmax.
         final_temperature: reached after ``annealing_share`` of the steps, by an exponential.
         annealing_share: see there.
         score_every: epochs between two scores in the history; nothing depends on them.
+        encoder_learning_rate_factor: on the rate of the encoder; 0 keeps it as pretraining left it.
+        kl_weight: of all terms of the bound but the reconstruction; 1 for the bound itself.
+        guidance_weight: of the mean log q(c | x) of the clusters that pretraining found, at the first step; 0 for none.
+        final_guidance_weight: the same at the last step, reached by a straight line.
     """
 
     max_epochs: PositiveInt
@@ -45,10 +51,15 @@ class TrainingSettings:
     decay_epochs: PositiveInt
     minimum_learning_rate: NonNegative
     adam_epsilon: Positive
+    prior_learning_rate_factor: Positive
     initial_temperature: Positive
     final_temperature: Positive
     annealing_share: PositiveShare
     score_every: PositiveInt
+    encoder_learning_rate_factor: NonNegative
+    kl_weight: Positive
+    guidance_weight: NonNegative = 0.0
+    final_guidance_weight: NonNegative = 0.0
 
     def learning_rate_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
@@ -57,30 +68,38 @@ class TrainingSettings:
 
 
 class VaDETraining(DigitTraining):
-    """Maximises the evidence lower bound.
+    """Maximises the evidence lower bound, and what the settings add to keep the clusters.
 
     Args:
         vade: the model.
         splits: its digits; labels are used for the scores in the history alone.
+        found: cluster of every training digit that pretraining found, without a label, [digits].
         settings: see there.
         noise_seed: seed of everything drawn in training.
     """
 
     test_images: Tensor
+    found: Tensor
+    guidance: Tensor  # its weight in the step that is taken
     capturable = True
 
-    def __init__(self, *, vade: VaDE, splits: Splits, settings: TrainingSettings, noise_seed: int) -> None:
+    def __init__(
+        self, *, vade: VaDE, splits: Splits, found: Tensor, settings: TrainingSettings, noise_seed: int
+    ) -> None:
         super().__init__(
             images=splits.train_images,
             batch_size=settings.batch_size,
             noise_seed=noise_seed,
-            term_names=["elbo", *Terms._fields],
+            term_names=["elbo", *Terms._fields, "agreement"],
         )
         self.vade = vade
         self.settings = settings
         self.test_labels = splits.test_labels
         self.register_buffer("test_images", splits.test_images, persistent=False)
-        annealing_steps = max(1, round(settings.annealing_share * settings.max_epochs * self.steps_per_epoch))
+        self.register_buffer("found", found, persistent=False)
+        self.register_buffer("guidance", torch.zeros(()), persistent=False)
+        self.num_steps = settings.max_epochs * self.steps_per_epoch
+        annealing_steps = max(1, round(settings.annealing_share * self.num_steps))
         self.annealing = ExponentialAnnealing(settings.initial_temperature, settings.final_temperature, annealing_steps)
 
     def next_temperature(self) -> float:
@@ -88,10 +107,15 @@ class VaDETraining(DigitTraining):
 
     def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         noise = self.vade.draw_noise(len(images), self.generator)
-        terms = self.vade.terms(images, noise, self.temperature)
-        return -terms.elbo, torch.stack([terms.elbo, *terms])
+        terms, log_responsibilities = self.vade.terms(images, noise, self.temperature)
+        agreement = -nll_loss(log_responsibilities, self.found[indices])
+        rest = terms.latent + terms.assignment + terms.prior_term
+        loss = -(terms.reconstruction + self.settings.kl_weight * rest) - self.guidance * agreement
+        return loss, torch.stack([terms.elbo, *terms, agreement])
 
     def step_optimizer(self) -> tuple[int, float]:
+        first, last = self.settings.guidance_weight, self.settings.final_guidance_weight
+        self.guidance.fill_(first + (last - first) * self.steps_taken / max(1, self.num_steps - 1))
         return 0, self.settings.learning_rate_at(self.current_epoch)
 
     def on_train_epoch_end(self) -> None:
@@ -106,20 +130,26 @@ class VaDETraining(DigitTraining):
         record = {"temperature": self.next_temperature(), "learning_rate": self.settings.learning_rate_at(epoch)}
         record |= dict.fromkeys(("test_accuracy", "test_nmi", "test_ari"), math.nan)
         if (epoch + 1) % self.settings.score_every == 0 or epoch + 1 == self.settings.max_epochs:
-            clusters, _ = assign_all(self.vade, self.test_images, self.batch_size)
+            clusters = assign_all(self.vade, self.test_images, self.batch_size)
             scores = score(clusters, self.test_labels, self.vade.prior.num_clusters)
             record |= {"test_accuracy": scores.accuracy, "test_nmi": scores.nmi, "test_ari": scores.ari}
         return record
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return adam(self.vade.parameters(), self.device, eps=self.settings.adam_epsilon)
+        vade, settings = self.vade, self.settings
+        encoder = [*vade.autoencoder.encoder.parameters(), *vade.log_variance.parameters()]
+        rest = [*vade.autoencoder.decoder.parameters(), *vade.mixture.parameters()]
+        groups = [
+            {"params": encoder, "learning_rate_factor": settings.encoder_learning_rate_factor},
+            {"params": rest, "learning_rate_factor": 1.0},
+            {"params": list(vade.prior.parameters()), "learning_rate_factor": settings.prior_learning_rate_factor},
+        ]
+        return adam([group for group in groups if group["params"]], self.device, eps=settings.adam_epsilon)
 
 
-def assign_all(vade: VaDE, images: Tensor, batch_size: int, part_size: int = 5000) -> tuple[Tensor, Tensor]:
-    """Cluster [digits] and posterior mean [digits, latent] of uint8 images [digits, pixels], on the CPU.
+def assign_all(vade: VaDE, images: Tensor, batch_size: int, part_size: int = 5000) -> Tensor:
+    """Cluster of uint8 images [digits, pixels], [digits] on the CPU.
 
     ``batch_size`` is that of training, which the hypergeometric prior's probabilities depend on.
     """
-    parts = [vade.assign(part.float() / 255, batch_size) for part in images.split(part_size)]
-    clusters, means = (torch.cat(values).cpu() for values in zip(*parts))
-    return clusters, means
+    return torch.cat([vade.assign(part.float() / 255, batch_size) for part in images.split(part_size)]).cpu()

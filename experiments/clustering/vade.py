@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from experiments.clustering.networks import Autoencoder, linear
-from experiments.clustering.priors import Prior
+from experiments.clustering.priors import BatchLaw, Prior
 
 
 class Terms(NamedTuple):
@@ -112,9 +112,9 @@ class VaDE(nn.Module):
         # float32 from here on: half precision is for the wide layers only.
         return self.autoencoder.encoder[-1](hidden).float(), self.log_variance(hidden).float()
 
-    def log_responsibilities(self, latents: Tensor, batch_size: int) -> Tensor:
-        """log q(c = k | x) at latents [batch, latent], [batch, clusters]; the prior of ``batch_size`` digits."""
-        return (self.prior.log_probabilities(batch_size) + self.mixture.log_density(latents)).log_softmax(-1)
+    def log_responsibilities(self, latents: Tensor, law: BatchLaw) -> Tensor:
+        """log q(c = k | x) at latents [batch, latent], [batch, clusters], under a law of the prior."""
+        return (law.log_probabilities + self.mixture.log_density(latents)).log_softmax(-1)
 
     def draw_noise(self, batch_size: int, generator: torch.Generator) -> Noise:
         """The random numbers of one estimate of the bound, on the generator's device."""
@@ -123,17 +123,19 @@ class VaDE(nn.Module):
         exponential = torch.empty(batch_size, clusters, device=generator.device).exponential_(generator=generator)
         return Noise(latent, exponential.log().neg())
 
-    def terms(self, images: Tensor, noise: Noise, temperature: Tensor) -> Terms:
-        """One-draw estimate of the bound, the mean over a batch (Appendix C.3.1).
+    def terms(self, images: Tensor, noise: Noise, temperature: Tensor) -> tuple[Terms, Tensor]:
+        """One-draw estimate of the bound, the mean over a batch (Appendix C.3.1), and log q(c | x) [batch, clusters].
 
         Args:
             images: [batch, pixels] in [0, 1].
             noise: of :meth:`draw_noise`.
             temperature: of the Gumbel-softmax, a scalar.
         """
+        law = self.prior.law(len(images))
         mean, log_variance, latents = self.draw_latents(images, noise)
-        log_responsibilities = self.log_responsibilities(latents, len(images))
-        return self.bound(images, mean, log_variance, latents, log_responsibilities, noise, temperature)
+        log_responsibilities = self.log_responsibilities(latents, law)
+        terms = self.bound(images, mean, log_variance, latents, log_responsibilities, law, noise, temperature)
+        return terms, log_responsibilities
 
     def draw_latents(self, images: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and log variance of q(z | x) and one draw of it, all [batch, latent]."""
@@ -147,10 +149,11 @@ class VaDE(nn.Module):
         log_variance: Tensor,
         latents: Tensor,
         log_responsibilities: Tensor,
+        law: BatchLaw,
         noise: Noise,
         temperature: Tensor,
     ) -> Terms:
-        """The terms of the bound for given q(z | x), a draw of it, and given finite log q(c | x) [batch, clusters]."""
+        """The terms of the bound for given q(z | x), a draw of it, finite log q(c | x) [batch, clusters] and a law."""
         responsibilities = log_responsibilities.exp()
         logits = self.autoencoder.decode(latents).float()
         reconstruction = -binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
@@ -158,14 +161,14 @@ class VaDE(nn.Module):
         entropy = 0.5 * (log_variance + math.log(2 * math.pi) + 1).sum(-1)
         latent = ((responsibilities * expected).sum(-1) + entropy).mean()
         assignment = -(responsibilities * log_responsibilities).sum(-1).mean()
-        prior_term = self.prior.expected_log_prob(log_responsibilities, noise.gumbel, temperature)
+        prior_term = law.expected_log_prob(log_responsibilities, noise.gumbel, temperature)
         return Terms(reconstruction, latent, assignment, prior_term)
 
     @torch.no_grad()
-    def assign(self, images: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Most probable cluster [images] at the posterior mean, and that mean [images, latent]."""
+    def assign(self, images: Tensor, batch_size: int) -> Tensor:
+        """Most probable cluster at the posterior mean, [images]."""
         mean, _ = self.posterior(images)
-        return self.log_responsibilities(mean, batch_size).argmax(-1), mean
+        return self.log_responsibilities(mean, self.prior.law(batch_size)).argmax(-1)
 
     @torch.no_grad()
     def generate(self, num_samples: int, generator: torch.Generator) -> Tensor:

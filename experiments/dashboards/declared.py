@@ -108,15 +108,14 @@ WEAK_SUPERVISION = Dashboard(
 )
 
 CLUSTERING = Dashboard(
-    experiments=("clustering", "clustering_recipe", "clustering_pretraining"),
-    group_by=("experiment_name", "prior", "version"),
+    experiments=("clustering", "clustering_control"),
+    group_by=("recipe", "prior", "version"),
     sections={
         "Scores": [
             curves("test accuracy", "epoch/test_accuracy"),
             curves("test NMI", "epoch/test_nmi"),
             curves("test ARI", "epoch/test_ari"),
             bars("at the end", "test/accuracy", "test/nmi", "test/ari"),
-            bars("accuracy of the pretraining's clusters, training digits", "found/accuracy"),
         ],
         "Bound": [
             curves("bound, nats per digit", "train/elbo"),
@@ -124,6 +123,7 @@ CLUSTERING = Dashboard(
             curves("E[log p(z|c)] - E[log q(z|x)], nats per digit", "train/latent"),
             curves("entropy of q(c|x), nats per digit", "train/assignment"),
             curves("E[log p(c)], nats per digit", "train/prior_term"),
+            curves("log q of the clusters that were found", "train/agreement"),
         ],
         "Learned weights": [curves("log weight of each cluster", *(f"log_weight/cluster_{k}" for k in CLUSTERS))],
         "Schedule": [curves("temperature", "epoch/temperature"), curves("learning rate", "epoch/learning_rate")],

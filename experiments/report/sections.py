@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from experiments.clustering import blocks as clustering_blocks
-from experiments.clustering.studies import pretraining_tables, recipe_tables
+from experiments.clustering.studies import control_tables, study_tables
 from experiments.clustering.tables import METRICS_FILE as CLUSTERING_FILE
 from experiments.clustering.tables import SPLITS, table_2, weights_tables
 from experiments.disentanglement.tables import figure_11_table, scores
@@ -154,14 +154,13 @@ def _clustering(inputs: Inputs) -> Section:
             "figure_3": "Figure 3: learned weights beside the frequencies of the classes.",
             "clustering_digits": "Digits that each cluster generates.",
             "clustering_confusion": "Clusters against classes on the test digits.",
-            "clustering_latent": "The latent space, by class.",
             "clustering_history": "Bound and test accuracy over the epochs.",
         }
         captions = {name: f"{caption} {block.heading}." for name, caption in captions.items()}
         made = provenance_of(block.metrics, CLUSTERING_FILE)
         section.add_pictures(inputs.figures, captions, made, f"_{block.suffix}")
         section.add("learned weights", partial(weights_tables, block))
-    section.add("studies", lambda: [*pretraining_tables(inputs.metrics), *recipe_tables(inputs.metrics)])
+    section.add("studies", lambda: [*study_tables(inputs.metrics), *control_tables(inputs.metrics)])
     return section
 
 

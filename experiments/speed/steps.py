@@ -125,7 +125,9 @@ def digit_side(prior: str, sizes: Steps, folder: Path) -> Side:
     splits = experiment.data.load(Path(plain["data_directory"]), experiment.prior.num_clusters)
     vade = experiment.pretraining.vade(_context(folder, plain["trainer"]), experiment.prior.num_clusters)
     vade.prior = experiment.prior
-    module = VaDETraining(vade=vade, splits=splits, settings=experiment.training, noise_seed=0)
+    module = VaDETraining(
+        vade=vade, splits=splits, found=splits.train_labels, settings=experiment.training, noise_seed=0
+    )
     return Side(module, lambda: module.chunks(0), plain["trainer"], epochs=2)  # the first warms up
 
 

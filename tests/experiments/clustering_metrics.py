@@ -55,8 +55,6 @@ def tables_of(
     counts = random.multinomial(100, np.full(10, 0.02) + 0.8 * np.eye(10))  # [classes, columns], rows sum to 100
     curve = 1 - np.exp(-np.arange(1, 21) / 6)
     images = random.integers(0, 256, (80, 784), dtype=np.uint8)
-    labels = random.integers(0, 10, 300)
-    angles = 2 * np.pi * labels / 10
     metrics = pd.DataFrame(_scores(accuracies)).assign(epochs=epochs, pretraining="stacked_denoising")
     weights = {
         "cluster": range(10),
@@ -78,13 +76,6 @@ def tables_of(
         "sample": np.tile(np.arange(8), 10),
         "pixels": [base64.b64encode(image.tobytes()).decode() for image in images],
     }
-    latent = {
-        "digit": range(300),
-        "label": labels,
-        "cluster": labels,
-        "x": 3 * np.cos(angles) + random.standard_normal(300),
-        "y": 3 * np.sin(angles) + random.standard_normal(300),
-    }
     confusion = {
         "cluster": np.repeat(np.arange(10), 10),
         "class": np.tile(np.arange(10), 10),
@@ -96,14 +87,20 @@ def tables_of(
         "confusion": pd.DataFrame(confusion),
         "history": pd.DataFrame(history),
         "generated": pd.DataFrame(generated),
-        "latent": pd.DataFrame(latent),
     }
 
 
-def origin_of(prior: str, version: str) -> dict[str, Any]:
+def origin_of(prior: str, version: str, recipe: str) -> dict[str, Any]:
     """Axes and changes of a line."""
     name, conditionals, reading = AXES[prior]
-    return {"prior": name, "version": version, "conditionals": conditionals, "reading": reading, "changes": ""}
+    return {
+        "recipe": recipe,
+        "prior": name,
+        "version": version,
+        "conditionals": conditionals,
+        "reading": reading,
+        "changes": "",
+    }
 
 
 def write_block(
@@ -115,14 +112,20 @@ def write_block(
     versions: Iterable[str] = VERSIONS,
     accuracy: Mapping[str, float] | None = None,
     epochs: int = 20,
+    recipe: str = "vade",
 ) -> None:
     """Adds a block of runs to the CSVs of a folder; the accuracy of seed s is s/100 above the given one."""
     given, parts = ACCURACY | dict(accuracy or {}), dict[str, list[pd.DataFrame]]()
     for prior in priors:
         for version in versions:
             for seed in seeds:
-                run = f"{prior}-{version}-{profile}-{data}-{seed}"
-                origin = origin_of(prior, version) | {"profile": profile, "data": data, "seed": seed, "run_id": run}
+                run = f"{recipe}-{prior}-{version}-{profile}-{data}-{seed}"
+                origin = origin_of(prior, version, recipe) | {
+                    "profile": profile,
+                    "data": data,
+                    "seed": seed,
+                    "run_id": run,
+                }
                 vade = given.get(prior, given["hypergeometric"])
                 accuracies = {"start": given["start"] + seed / 100, "vade": vade + seed / 100}
                 for name, table in tables_of(prior, version, seed, accuracies, epochs).items():

@@ -15,6 +15,7 @@ import torch
 from scipy import special, stats
 
 from experiments.clustering.priors import CategoricalPrior, HypergeometricPrior, Prior, UniformPrior
+from experiments.clustering.priors.hypergeometric import CountsLaw
 from experiments.clustering.vade import VaDE
 from tests import oracle
 
@@ -81,15 +82,16 @@ def hypergeometric_log_prob(prior: HypergeometricPrior, log_weights: np.ndarray,
     return value - multinomial_coefficient_log(counts) if prior.reading == "assignments" else value
 
 
-def tabulate(prior: HypergeometricPrior, digits: int) -> None:
-    """Keeps the prior's values of a small batch in a table, so that it can be asked for thousands of them."""
+def tabulate(prior: HypergeometricPrior, digits: int) -> CountsLaw:
+    """The prior's law of a small batch with its values in a table, so that it can be asked for thousands of them."""
     support = torch.tensor(list(oracle.enumerate_counts(digits, (digits,) * prior.num_clusters)))
     radix = (digits + 1) ** torch.arange(prior.num_clusters)
+    law = prior.law(digits)
     table = torch.full(((digits + 1) ** prior.num_clusters,), math.nan, dtype=prior.raw_log_weights.dtype)
-    table[support @ radix] = prior.log_prob(support.to(table.dtype), digits).detach()
-    probabilities = prior.log_probabilities(digits).detach()
-    prior.log_prob = lambda counts, batch_size: table[counts.round().long() @ radix]  # type: ignore[method-assign]
-    prior.log_probabilities = lambda batch_size: probabilities  # type: ignore[method-assign]
+    table[support @ radix] = law.log_prob(support.to(table.dtype)).detach()
+    law.log_probabilities = law.log_probabilities.detach()
+    law.log_prob = lambda counts: table[counts.round().long() @ radix]  # type: ignore[method-assign]
+    return law
 
 
 class ReferenceBound:

@@ -275,13 +275,13 @@ def test_real_runs_are_collected_once_and_again_when_something_changes(
 
 def test_lines_of_runs_that_broke_do_not_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(tmp_path, "one", 1)
-    finish(tmp_path, "two", 2, folder="clustering_recipe/version=whole")
+    finish(tmp_path, "two", 2, folder="clustering_control/version=whole")
     collect(tmp_path)
-    (tmp_path / "runs" / "clustering_recipe" / "version=whole" / "two" / "metrics.csv").write_text("a\n1\n")
+    (tmp_path / "runs" / "clustering_control" / "version=whole" / "two" / "metrics.csv").write_text("a\n1\n")
     other = tmp_path / "metrics" / "somebodys_own.csv"
     other.write_text("a\n1\n")
-    assert collect(tmp_path, "--keep")["clustering_recipe_metrics.csv"].empty
+    assert collect(tmp_path, "--keep")["clustering_control_metrics.csv"].empty
     tables = collect(tmp_path)
-    assert "clustering_recipe_metrics.csv" not in tables
+    assert "clustering_control_metrics.csv" not in tables
     assert {METRICS, "left_out.csv", "somebodys_own.csv"} <= set(tables)
     assert "removed" in capsys.readouterr().out

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from experiments import configuration
 from experiments.clustering import data, digits_5000
 from experiments.clustering.mnist import Digits
-from experiments.clustering.pretraining.manifold import Manifold
-from experiments.clustering.priors import CategoricalPrior
+from experiments.clustering.pretraining.starts import N2DStart
+from experiments.clustering.priors import BatchLaw, CategoricalPrior
 from scripts import aggregate, pages
 from tests.experiments.helpers import launch
 
@@ -31,7 +30,7 @@ experiment:
 @pytest.fixture(autouse=True)
 def no_manifold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its library compiles for half a minute; the clusters are looked for in the embedding itself."""
-    monkeypatch.setattr(Manifold, "fit", lambda self, embedding, seed: embedding)
+    monkeypatch.setattr(N2DStart, "manifold", lambda self, embedding, seed: embedding)
 
 
 class SmoothedPrior(CategoricalPrior):
@@ -41,12 +40,9 @@ class SmoothedPrior(CategoricalPrior):
         super().__init__(num_clusters=num_clusters)
         self.share = share
 
-    def log_probabilities(self, batch_size: int) -> Tensor:
+    def law(self, batch_size: int) -> BatchLaw:
         learned = self.logits.softmax(-1)
-        return ((1 - self.share) * learned + self.share / self.num_clusters).log()
-
-    def expected_log_prob(self, log_responsibilities: Tensor, gumbel_noise: Tensor, temperature: Tensor) -> Tensor:
-        return (log_responsibilities.exp() * self.log_probabilities(len(gumbel_noise))).sum(-1).mean()
+        return BatchLaw(((1 - self.share) * learned + self.share / self.num_clusters).log())
 
 
 def collected(results: Path) -> tuple[str, str, list[str]]:
@@ -67,7 +63,7 @@ def test_a_fourth_prior_runs_and_stands_in_tables_and_figures(tmp_path: Path, mo
     line = next(line for line in table_2.splitlines() if line.startswith("| ours: smoothed"))
     assert line.count(" - ") == 8, "two of three versions have no run"
     assert "| smoothed | 1 |" in weights
-    assert {"clustering_history_smoke.png", "clustering_confusion_smoke.png"} <= set(figures)
+    assert {"clustering_history_smoke_n2d.png", "clustering_confusion_smoke_n2d.png"} <= set(figures)
 
 
 def stripes(directory: Path) -> Digits:
@@ -86,11 +82,11 @@ def test_new_digits_are_read_by_one_entry(tmp_path: Path, monkeypatch: pytest.Mo
     for prior in ("uniform", "hypergeometric"):
         launch(f"clustering prior={prior} version=60", tmp_path, choice)
     table_2, _, figures = collected(tmp_path)
-    assert "## Profile smoke, stripes" in table_2
-    assert len(figures) == 5 and all(name.endswith("_smoke_stripes.png") for name in figures)
+    assert "## N2D start, then VaDE, profile smoke, stripes" in table_2
+    assert len(figures) == 4 and all(name.endswith("_smoke_stripes_n2d.png") for name in figures)
 
 
 def test_without_an_entry_the_known_digits_are_named() -> None:
     assert digits_5000.load in data.SOURCES.values()
-    with pytest.raises(ValueError, match="source must be one of mnist, digits_5000, got 'stripes'"):
-        data.ClusteringData(source="stripes", max_digits=None, subsampled_classes=[0], version="full")
+    with pytest.raises(ValueError, match="source must be one of mnist, digits_5000, blobs, got 'stripes'"):
+        data.ClusteringData(source="stripes", overlap=None, max_digits=None, subsampled_classes=[0], version="full")

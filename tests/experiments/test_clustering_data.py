@@ -235,7 +235,13 @@ def test_every_digit_is_equally_likely_to_stay() -> None:
 
 
 def splits(version: str | int, **settings: object) -> Splits:
-    given = {"source": "digits_5000", "max_digits": None, "subsampled_classes": [0, 1, 2, 3, 4], **settings}
+    given = {
+        "source": "digits_5000",
+        "overlap": None,
+        "max_digits": None,
+        "subsampled_classes": [0, 1, 2, 3, 4],
+        **settings,
+    }
     return ClusteringData(version=version, **given).load(Path("nowhere"), 10)  # type: ignore[arg-type]
 
 
@@ -255,6 +261,13 @@ def test_versions_are_cut() -> None:
 def test_a_version_that_cannot_be_is_refused(version: str | int) -> None:
     with pytest.raises(ValueError, match=r"version must be full, or a share in percent|finite number"):
         splits(version)
+
+
+def test_an_imbalance_that_leaves_too_few_digits_is_refused() -> None:
+    with pytest.raises(ExperimentError, match=r"version 0.1: no training digit is left of the classes 0, 1, 2, 3, 4"):
+        splits(0.1)
+    with pytest.raises(ExperimentError, match=r"8 digits in a split are fewer than the 10 clusters"):
+        splits(1, max_digits=60)
 
 
 @pytest.mark.skipif("MVHG_DATA_DIR" not in os.environ, reason="MVHG_DATA_DIR does not name a folder with MNIST's files")

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
@@ -146,56 +145,22 @@ def test_generated_digits_decode_to_the_models_pixels() -> None:
     assert np.abs(pixels - expected).max() < 0.501
 
 
-def latent_case() -> tuple[Tensor, Tensor, Tensor]:
-    scales = torch.tensor([0.5, 3.0, 1.5, 0.2])
-    turn = torch.linalg.qr(torch.randn(4, 4, generator=generator(5))).Q
-    means = (torch.randn(1200, 4, generator=generator(6)) * scales) @ turn + torch.tensor([5.0, -2.0, 0.0, 1.0])
-    means[1000:] *= 50  # not shown, and no part of the axes
-    return means, torch.arange(1200) % 3, torch.arange(1200) % 10
-
-
-def test_the_view_of_the_latent_space_is_that_of_scikit_learns_pca() -> None:
-    means, clusters, labels = latent_case()
-    table = evaluation.latent_table(means, clusters, labels)
-    assert len(table) == 1000
-    assert table["digit"].tolist() == list(range(1000))
-    assert table["cluster"].tolist() == clusters[:1000].tolist() and table["label"].tolist() == labels[:1000].tolist()
-    expected = PCA(2, svd_solver="full").fit_transform(means[:1000].double().numpy())
-    for column, values in zip(("x", "y"), expected.T):
-        sign = np.sign(values @ table[column].to_numpy())
-        np.testing.assert_allclose(table[column], sign * values, atol=2e-4)
-
-
-def test_the_sign_of_the_view_does_not_depend_on_the_solver(monkeypatch: pytest.MonkeyPatch) -> None:
-    case, svd = latent_case(), torch.linalg.svd
-    first = evaluation.latent_table(*case)
-
-    def turned(*arguments: Any, **options: Any) -> Any:
-        left, values, right = svd(*arguments, **options)
-        signs = torch.tensor([-1.0, 1.0, -1.0, -1.0], dtype=left.dtype)
-        return left * signs, values, signs[:, None] * right
-
-    monkeypatch.setattr(torch.linalg, "svd", turned)
-    pd.testing.assert_frame_equal(evaluation.latent_table(*case), first)
-
-
 @pytest.mark.parametrize(
     ("experiment", "axes", "changes", "kept"),
     [
-        ("clustering", {"prior": "uniform", "version": 60}, "", {"latent"}),
-        ("clustering", {"prior": "uniform", "version": "full"}, "", set()),
-        ("clustering", {"prior": "hypergeometric", "version": 80, "reading": "counts"}, "", {"generated"}),
-        ("clustering", {"prior": "hypergeometric", "version": 60, "reading": "counts"}, "", {"generated", "latent"}),
-        ("clustering", {"prior": "hypergeometric", "version": 60, "reading": "assignments"}, "", {"generated"}),
-        ("clustering", {"prior": "hypergeometric", "version": 60}, "training.max_epochs=3", set()),
-        ("clustering_recipe", {"recipe": "whole"}, "", set()),
+        ("clustering", {"prior": "uniform", "version": 60}, "", False),
+        ("clustering", {"prior": "hypergeometric", "version": 80, "reading": "counts"}, "", True),
+        ("clustering", {"prior": "hypergeometric", "version": 10, "reading": "counts"}, "", False),
+        ("clustering", {"prior": "hypergeometric", "version": 60, "reading": "assignments"}, "", True),
+        ("clustering", {"prior": "hypergeometric", "version": 60}, "training.max_epochs=3", False),
+        ("clustering_control", {"prior": "hypergeometric", "version": 60}, "", False),
     ],
 )
 def test_pictures_are_collected_where_a_figure_shows_them(
-    experiment: str, axes: dict[str, Any], changes: str, kept: set[str]
+    experiment: str, axes: dict[str, Any], changes: str, kept: bool
 ) -> None:
     row, lines = Row(experiment, axes, changes), pd.DataFrame({"x": [1]})
-    found = {name for name in ("generated", "latent") if ClusteringExperiment.keep_lines(name, row, lines) is not None}
-    assert found == kept
+    assert (ClusteringExperiment.keep_lines("generated", row, lines) is lines) == kept
     assert ClusteringExperiment.keep_lines("metrics", row, lines) is lines
-    assert (ClusteringExperiment.keep_lines("weights", row, lines) is lines) == (experiment == "clustering")
+    own = experiment == "clustering" and not changes
+    assert (ClusteringExperiment.keep_lines("confusion", row, lines) is lines) == own

@@ -57,10 +57,9 @@ def test_blocks_come_largest_first_and_apart(metrics: Path, tmp_path: Path) -> N
     assert blocks[1].priors == [*PRIORS[:3], MERGED, "hypergeometric over assignments"]
     assert list(blocks[0].versions) == ["80", "60"]
     assert set(blocks[0].table("confusion")["run_id"]) == set(blocks[0].metrics["run_id"])
-    assert set(blocks[0].table("latent")["version"]) == {"80", "60"}
     for data in ("digits_5000", "mnist"):
         write_block(tmp_path, "quick", data, seeds=[0], priors=["uniform"], versions=["80"])  # looks like a number
-    assert [block.suffix for block in read_blocks(tmp_path)] == ["quick_mnist", "quick"]
+    assert [block.suffix for block in read_blocks(tmp_path)] == ["quick_mnist_vade", "quick_vade"]
     assert all(list(block.versions.values()) == ["80 %"] for block in read_blocks(tmp_path))
 
 
@@ -86,7 +85,7 @@ def test_table_2_shows_mean_deviation_and_seeds(metrics: Path, quick: Block) -> 
     assert all(len(row) == len(table.header) for row in table.rows)
     # Accuracies 0.85, 0.86, 0.87; NMI 0.05 below, ARI 0.1 below: standard deviation exactly one point.
     assert cells(table, "uniform") == ["86.0 ± 1.0", "81.0 ± 1.0", "76.0 ± 1.0", "3"] * 3
-    assert cells(table, "baseline: after pretraining, where the VaDE starts")[:4] == [
+    assert cells(table, "start: where the VaDE's training begins")[:4] == [
         "76.0 ± 1.0",
         "71.0 ± 1.0",
         "66.0 ± 1.0",
@@ -168,7 +167,7 @@ def test_all_tables_are_made(metrics: Path) -> None:
     made = tables(metrics)
     assert set(made) == {"table_2.md", "table_2.tex", "clustering_weights.md"}
     headings = re.findall("^## (.*)$", made["table_2.md"], re.MULTILINE)
-    assert headings == ["Profile medium, MNIST", "Profile quick, 5,000-digit subset"]
+    assert headings == [f"VaDE's recipe, profile {place}" for place in ("medium, MNIST", "quick, 5,000-digit subset")]
     assert made["table_2.md"].count("not legible") == 2 * 9
     latex = made["table_2.tex"]
     assert (unbalanced(latex), special(latex)) == ([], [])
@@ -183,12 +182,15 @@ def test_figure_3_shows_truth_mean_and_range(quick: Block) -> None:
     np.testing.assert_allclose(heights, true_frequencies(0.6))
     weights = quick.table("weights").query("prior == @MERGED and version == '60'")
     learned = weights.pivot(index="matched_class", columns="seed", values="learned_frequency")
-    container = axes.containers[2]  # after the bars and the exact law
+    container = axes.containers[3]  # after the bars, the control and the exact law
     assert container.get_label() == "learned, merged conditionals"
     np.testing.assert_allclose(np.asarray(container[0].get_ydata(), dtype=float), learned.mean(axis=1))
     low, high = np.array(container[2][0].get_segments(), dtype=float)[:, :, 1].T
     np.testing.assert_allclose(low, learned.min(axis=1))
     np.testing.assert_allclose(high, learned.max(axis=1))
+    control = axes.containers[1]  # the shares of the uniform prior's clusters, here those of the classes
+    assert control.get_label().startswith("control")
+    np.testing.assert_allclose(np.asarray(control[0].get_ydata(), dtype=float), true_frequencies(0.6))
     plt.close(figure)
 
 
@@ -232,10 +234,12 @@ def test_generated_digits_stand_in_the_line_of_their_class(tmp_path: Path) -> No
 
 
 def test_figures_are_the_same_bytes_every_time(metrics: Path, tmp_path: Path) -> None:
-    made = {name: page for name, page in figures(metrics).items() if name.endswith("_medium")}
+    made = {name: page for name, page in figures(metrics).items() if name.endswith("_medium_vade")}
     first = draw(made, tmp_path / "one")
-    assert len(first) == 2 * 5
-    again = draw({name: made[name] for name in ("figure_3_medium", "clustering_latent_medium")}, tmp_path / "two")
+    assert len(first) == 2 * 4
+    again = draw(
+        {name: made[name] for name in ("figure_3_medium_vade", "clustering_confusion_medium_vade")}, tmp_path / "two"
+    )
     assert len(again) == 4
     for path in again:
         assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
@@ -246,7 +250,6 @@ def test_a_figure_without_runs_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     made = figures(tmp_path)
     draw(made, tmp_path / "figures")
     printed = capsys.readouterr().out
-    assert "not drawn: figure_3_quick: the metrics hold no run of hypergeometric or" in printed
-    assert "not drawn: clustering_latent_quick: the metrics hold no run of the version 60" in printed
-    with pytest.raises(ExperimentError, match="nothing to draw: figure_3_quick: the metrics hold no run of"):
-        draw({"figure_3_quick": made["figure_3_quick"]}, tmp_path / "figures")
+    assert "not drawn: figure_3_quick_vade: the metrics hold no run of hypergeometric or" in printed
+    with pytest.raises(ExperimentError, match="nothing to draw: figure_3_quick_vade: the metrics hold no run of"):
+        draw({"figure_3_quick_vade": made["figure_3_quick_vade"]}, tmp_path / "figures")

@@ -20,21 +20,22 @@ from experiments.clustering.pretraining import pretraining
 from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.pretraining.pretraining import Pretraining
 from experiments.clustering.priors import HypergeometricPrior
-from experiments.clustering.scores import confusion, score
+from experiments.clustering.scores import confusion
 from experiments.clustering.training import VaDETraining, assign_all
 from experiments.clustering.vade import VaDE
 from experiments.settings import ExperimentError
 from experiments.training import ChunkedTraining
 from tests.experiments.helpers import csv_bytes, launch
 
-# Clusters of the embedding itself: without the manifold, whose library compiles for half a minute.
-FAST = ("experiment.pretraining.manifold=null",)
+FAST = ("recipe=vade", "experiment.training.batch_size=128")  # without UMAP, which compiles for half a minute
 WIDTHS = [784, 500, 500, 2000, 10]
 UNIFORM, HYPERGEOMETRIC = "clustering prior=uniform version=60", "clustering prior=hypergeometric version=60"
 
 
 def smoke_splits(version: str) -> Splits:
-    digits = ClusteringData(source="digits_5000", max_digits=300, subsampled_classes=list(range(5)), version=version)
+    digits = ClusteringData(
+        source="digits_5000", overlap=None, max_digits=300, subsampled_classes=list(range(5)), version=version
+    )
     return digits.load(Path("nowhere"), 10)
 
 
@@ -105,7 +106,7 @@ def test_no_label_is_used_before_the_scores(tmp_path: Path, monkeypatch: pytest.
     assert blind.table("history")[history].equals(honest.table("history")[history])
     weights = ["cluster", "learned_frequency", "log_weight", "train_fraction"]
     assert blind.table("weights")[weights].equals(honest.table("weights")[weights])
-    assert blind.table("latent")[["cluster", "x", "y"]].equals(honest.table("latent")[["cluster", "x", "y"]])
+    assert blind.table("generated")["pixels"].equals(honest.table("generated")["pixels"])
     assert not blind.table("metrics")["nmi"].equals(honest.table("metrics")["nmi"])
 
 
@@ -173,7 +174,7 @@ def test_given_weights_take_the_place_of_the_autoencoder(
     run = launch(UNIFORM, tmp_path / "results", *settings)
     assert set(run.table("metrics")["pretraining"]) == {method}
     cached = [torch.load(file, weights_only=True) for file in (tmp_path / "results" / "cache").rglob("*.pt")]
-    weights = next(content["weights"] for content in cached if "weights" in content)
+    weights = next(content for content in cached if "encoder.2.weight" in content)
     with h5py.File(path) as file:
         np.testing.assert_array_equal(weights["encoder.2.weight"].numpy().T, file["encoder3"]["encoder3_W"])
         np.testing.assert_array_equal(weights["decoder.0.weight"].numpy().T, file["decoder1"]["decoder1_W"])
@@ -200,7 +201,7 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("version=0", "experiment.data: version must be full, or a share in percent"),
-        ("profile.clustering.data=fashion", "source must be one of mnist, digits_5000, got 'fashion'"),
+        ("profile.clustering.data=fashion", "source must be one of mnist, digits_5000, blobs, got 'fashion'"),
         ("experiment.data.subsampled_classes=[1,1]", "subsampled_classes must be different digits"),
         ("experiment.data.max_digits=20", "3 digits in a split are fewer than the 10 clusters"),
         ("experiment.prior.num_clusters=1", "prior.num_clusters: .* greater than or equal to 2"),
@@ -208,9 +209,10 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
         ("experiment.pretraining.method=none", "method: .* 'stacked_denoising', 'original' or 'file'"),
         ("experiment.pretraining.layer_dropout=1", "pretraining.layer_dropout: .* less than 1"),
         ("experiment.pretraining.widths=[9,5]", "widths must start with the 784 pixels"),
-        ("experiment.pretraining.manifold.neighbours=20.5", "manifold.neighbours: .* integer"),
+        ("experiment.pretraining.start.neighbours=20.5", "start.neighbours: .* integer"),
         ("experiment.pretraining.method=file", "weights names a file for the method"),
         ("experiment.training.final_temperature=0", "training.final_temperature: .* greater than 0"),
+        ("experiment.data.overlap=5", "overlap is a number for the source blobs and null for others"),
         ("experiment.keep_model=maybe", "experiment.keep_model: .* boolean"),
     ],
 )
@@ -237,20 +239,32 @@ def test_a_kept_model_gives_the_runs_own_assignments(tmp_path: Path) -> None:
         generator=torch.Generator().manual_seed(99),
     )
     splits = smoke_splits("60")
-    before, _ = assign_all(vade, splits.test_images, 128)
+    before = assign_all(vade, splits.test_images, 128)
     vade.load_state_dict(torch.load(run.path / "model.pt", weights_only=True))
-    clusters, _ = assign_all(vade, splits.test_images, 128)
+    clusters = assign_all(vade, splits.test_images, 128)
     expected = run.table("confusion").pivot(index="cluster", columns="class", values="digits").to_numpy()
     np.testing.assert_array_equal(confusion(clusters, splits.test_labels, 10), expected)
     assert not torch.equal(before, clusters)
     assert not (launch(UNIFORM, tmp_path, *FAST).path / "model.pt").exists(), "none is kept unasked"
 
 
-def test_the_study_of_the_pretraining_scores_what_was_found(tmp_path: Path) -> None:
-    metrics = launch("clustering_pretraining recipe=paper", tmp_path).table("metrics").set_index(["stage", "split"])
-    assert list(metrics.index) == [("found", "train"), *(("start", s) for s in ("test", "test_subsampled", "train"))]
-    cached = [torch.load(path, weights_only=True) for path in (tmp_path / "cache").rglob("*.pt")]
-    found = next(content for content in cached if "assignments" in content)
-    labels = smoke_splits("full").train_labels
-    assert metrics["accuracy"]["found", "train"] == pytest.approx(score(found["assignments"], labels, 10).accuracy)
-    np.testing.assert_allclose(metrics["log_likelihood"], found["log_likelihood"])
+@pytest.mark.parametrize(
+    ("recipe", "setting"),
+    [
+        ("vade", "pretraining.start.neighbours=10"),
+        ("vade", "pretraining.start.guided_epochs=3"),
+        ("vade", "training.guidance_weight=3"),
+    ],
+)
+def test_a_setting_of_another_recipe_is_refused_by_name(recipe: str, setting: str, tmp_path: Path) -> None:
+    name = setting.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(Exception, match=f"Could not override.*|Key '{name}' is not in struct"):
+        launch("clustering prior=uniform", tmp_path, f"recipe={recipe}", f"experiment.{setting}")
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_the_control_runs_on_blobs_of_known_sizes(tmp_path: Path) -> None:
+    run = launch("clustering_control prior=hypergeometric overlap=2", tmp_path)
+    weights = run.table("weights")
+    np.testing.assert_allclose(sorted(set(weights["true_frequency"].dropna().round(4))), [0.0182, 0.1818])
+    assert set(run.table("metrics")["stage"]) == {"found", "start", "vade"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,99 +13,51 @@ import pytest
 import torch
 
 from experiments.clustering.pretraining.cache import cached, key_of
-from experiments.clustering.studies import pretraining_tables, recipe_tables
+from experiments.clustering.studies import control_tables, study_tables
 from experiments.settings import ExperimentError
 from experiments.tables import Table
-from tests.experiments.clustering_metrics import RUN, tables_of
+from tests.experiments.clustering_metrics import write_block
 
 
-def write_study(folder: Path, name: str, lines: Iterable[dict[str, Any]]) -> None:
-    table = pd.DataFrame(lines)
-    table["run_id"] = table["recipe"] + table["changes"] + table["seed"].astype(str)
-    table.assign(**RUN, seconds=5.0).to_csv(folder / f"{name}_metrics.csv", index=False)
+def cells(table: Table) -> list[list[str]]:
+    return [list(row) for row in table.rows]
 
 
-def origin(recipe: str, profile: str, data: str, seed: int) -> dict[str, Any]:
-    name, _, changes = recipe.partition(" ")
-    return {"recipe": name, "changes": changes, "profile": profile, "data": data, "seed": seed}
-
-
-def cells(table: Table) -> dict[str, list[str]]:
-    return {row[0]: list(row[1:]) for row in table.rows}
-
-
-def pretraining_lines(
-    recipe: str, profile: str, data: str, seeds: Iterable[int], accuracy: float
-) -> list[dict[str, Any]]:
-    lines = []
-    for seed in seeds:
-        facts = origin(recipe, profile, data, seed)
-        facts |= {"reconstruction_loss": 80 + (seed - 100), "log_likelihood": -7.25}
-        value = accuracy + 0.01 * (seed - 100)
-        scores = {("found", "train"): value, ("start", "test"): value - 0.1, ("start", "train"): 0.99}
-        scores |= {("start", "test_subsampled"): 0.98}
-        for (stage, split), one in scores.items():
-            lines.append({**facts, "stage": stage, "split": split, "accuracy": one, "nmi": one - 0.05})
-    return lines
-
-
-def test_the_study_of_the_pretraining_shows_every_row_and_seed_by_profile_and_data(tmp_path: Path) -> None:
-    lines = pretraining_lines("bare pretraining.batch_size=64", "quick", "digits_5000", [101, 100], 0.5)
-    lines += pretraining_lines("whole", "quick", "digits_5000", [100, 101], 0.8)
-    lines += pretraining_lines("moved", "medium", "mnist", [100], 0.9)
-    lines += pretraining_lines("paper", "quick", "mnist", [100], 0.7)
-    write_study(tmp_path, "clustering_pretraining", lines)
-    tables = pretraining_tables(tmp_path)
-    assert [table.title for table in tables] == [
-        "Pretraining, profile medium, MNIST, seed 100",
-        "Pretraining, profile quick, MNIST, seed 100",
-        "Pretraining, profile quick, 5,000-digit subset, seeds 100, 101",
+def test_changed_settings_stand_beside_the_own_ones_of_the_same_seeds(tmp_path: Path) -> None:
+    write_block(tmp_path, seeds=[0, 1, 2], priors=["uniform", "categorical"], versions=["60"])
+    path = tmp_path / "clustering_metrics.csv"
+    table = pd.read_csv(path, dtype={"version": str})
+    changed = table[(table["prior"] == "uniform") & (table["seed"] < 2)]
+    trained = changed["stage"] == "vade"
+    changed = changed.assign(changes="training.kl_weight=5", run_id=changed["run_id"] + "-changed")
+    changed["accuracy"] -= 0.1 * trained
+    pd.concat([table, changed]).to_csv(path, index=False)
+    (made,) = study_tables(tmp_path)
+    assert made.title == "Settings changed, profile quick, 5,000-digit subset, test split"
+    start = "75.5 ± 0.7 (75.0 76.0)"
+    assert cells(made) == [
+        ["vade, uniform, 60", "nothing", start, "85.5 ± 0.7 (85.0 86.0)", "-90.0 ± 0.0"],
+        ["vade, uniform, 60", "training.kl_weight=5", start, "75.5 ± 0.7 (75.0 76.0)", "-90.0 ± 0.0"],
     ]
-    assert all(len(row) == len(table.header) for table in tables for row in table.rows)
-    assert list(cells(tables[2])) == ["whole", "bare pretraining.batch_size=64"], "the whole first, then by name"
-    # Mean and standard deviation of two values one point apart; scores of the right stage and split.
-    assert cells(tables[2])["bare pretraining.batch_size=64"] == [
-        "50.5 ± 0.7 (50.0 51.0)",
-        "45.5 ± 0.7",
-        "40.5 ± 0.7 (40.0 41.0)",
-        "80.5 ± 0.7",
-        "-7.25 ± 0.00",
-    ]
-    assert cells(tables[2])["whole"][0] == "80.5 ± 0.7 (80.0 81.0)"
-    assert cells(tables[0]) == {"moved": ["90.0 (90.0)", "85.0", "80.0 (80.0)", "80.0", "-7.25"]}
 
 
-def recipe_lines(recipe: str, profile: str, data: str, seeds: Iterable[int], accuracy: float) -> list[dict[str, Any]]:
-    lines = []
-    for seed in seeds:
-        accuracies = {"start": accuracy - 0.2, "vade": accuracy + 0.01 * (seed - 100)}
-        table = tables_of("uniform", "full", seed, accuracies, 20)["metrics"]
-        lines += table.assign(**origin(recipe, profile, data, seed)).to_dict("records")
-    return lines
+def test_the_control_shows_what_sizes_are_worth_and_what_was_gained(tmp_path: Path) -> None:
+    write_block(tmp_path, data="blobs", seeds=[0, 1, 2], priors=["uniform", "hypergeometric"], versions=["60"])
+    for name in ("metrics", "weights"):
+        table = pd.read_csv(tmp_path / f"clustering_{name}.csv", dtype={"version": str})
+        table.rename(columns={"recipe": "overlap"}).assign(overlap=2).to_csv(
+            tmp_path / f"clustering_control_{name}.csv", index=False
+        )
+    (made,) = control_tables(tmp_path)
+    hypergeometric, uniform = cells(made)
+    assert hypergeometric[0] == uniform[0] == "2 %, 60"
+    assert 0.05 < float(uniform[1].split(", +")[1]) < 0.5
+    assert hypergeometric[2:5] == ["hypergeometric", "88.0 ± 1.0", "+3.00 ± 0.00"]
+    assert uniform[2:] == ["uniform", "85.0 ± 1.0", "-", "-"]
 
 
-def test_the_study_of_the_recipe_shows_the_test_split_before_and_after(tmp_path: Path) -> None:
-    lines = recipe_lines("no_guidance", "quick", "digits_5000", [100, 101], 0.7)
-    lines += recipe_lines("whole", "quick", "digits_5000", [101, 100], 0.9)
-    lines += recipe_lines("paper", "medium", "mnist", [100], 0.6)
-    write_study(tmp_path, "clustering_recipe", lines)
-    tables = recipe_tables(tmp_path)
-    assert [table.title for table in tables] == [
-        "Recipe, uniform prior, profile medium, MNIST, test split, seed 100",
-        "Recipe, uniform prior, profile quick, 5,000-digit subset, test split, seeds 100, 101",
-    ]
-    assert list(cells(tables[1])) == ["whole", "no_guidance"]
-    assert cells(tables[1])["whole"] == [
-        "70.0 ± 0.0 (70.0 70.0)",
-        "90.5 ± 0.7 (90.0 91.0)",
-        "85.5 ± 0.7",
-        "-90.0 ± 0.0",
-    ]
-    assert cells(tables[0]) == {"paper": ["40.0 (40.0)", "60.0 (60.0)", "55.0", "-90.0"]}
-
-
-def test_without_studies_there_are_no_tables(tmp_path: Path) -> None:
-    assert pretraining_tables(tmp_path) == recipe_tables(tmp_path) == []
+def test_there_is_no_table_without_a_run(tmp_path: Path) -> None:
+    assert study_tables(tmp_path) == control_tables(tmp_path) == []
 
 
 def test_who_wants_what_is_in_the_making_waits_and_does_not_make_it_again(

@@ -31,6 +31,9 @@ SETTINGS: dict[str, Any] = {
     "final_temperature": 0.1,
     "annealing_share": 0.5,
     "score_every": 100,
+    "prior_learning_rate_factor": 1.0,
+    "encoder_learning_rate_factor": 1.0,
+    "kl_weight": 1.0,
 }
 
 
@@ -40,6 +43,7 @@ def vade_training(prior: str = "uniform", **settings: Any) -> VaDETraining:
     model = VaDETraining(
         vade=make_vade(PRIORS[prior](3), WIDTHS),
         splits=Splits(images, labels, images, labels, torch.arange(DIGITS)),
+        found=labels,
         settings=TrainingSettings(**SETTINGS | settings),
         noise_seed=5,
     )
@@ -70,8 +74,38 @@ def test_the_loss_is_the_bound_and_the_history_holds_its_terms(prior: str) -> No
     loss, terms = model.step_loss(model.images[:4].float() / 255, torch.arange(4))
     bound = math.fsum(expected.values())
     assert loss.item() == pytest.approx(-bound, rel=1e-4)
-    np.testing.assert_allclose(terms.detach(), [bound, *expected.values()], rtol=1e-4)
-    assert model.term_names == ("elbo", *expected)
+    np.testing.assert_allclose(terms.detach()[:-1], [bound, *expected.values()], rtol=1e-4)
+    assert model.term_names == ("elbo", *expected, "agreement")
+
+
+def test_the_loss_with_guidance_and_a_kl_weight() -> None:
+    """Kept guidance: the mean log q of the clusters that were found; its weight goes from first to last in a line."""
+    model = vade_training("categorical", guidance_weight=8.0, final_guidance_weight=2.0, kl_weight=3.0)
+    noise, p = model.vade.draw_noise(4, generator()), parameters_of(model.vade)
+    reference = ReferenceBound(model.vade.prior, p, model.images[:4].double() / 255, noise, 1.0)
+    terms = reference.terms(p)
+    q = reference.responsibilities(p, reference.latents(p))
+    agreement = np.log(q[np.arange(4), model.found[:4].numpy()]).mean()
+    rest = terms["latent"] + terms["assignment"] + terms["prior_term"]
+    for step, weight in ((0, 8.0), (4, 8 - 6 * 4 / 11), (11, 2.0)):
+        model.steps_taken, model.generator = step, generator()
+        model.step_optimizer()
+        loss, found = model.step_loss(model.images[:4].float() / 255, torch.arange(4))
+        assert loss.item() == pytest.approx(-terms["reconstruction"] - 3 * rest - weight * agreement, rel=1e-4)
+        assert found[-1].item() == pytest.approx(agreement, rel=1e-4)
+
+
+def test_prior_and_encoder_have_rates_of_their_own() -> None:
+    """Adam's first step moves every parameter by its rate; a factor of 0 keeps the encoder as it is."""
+    model = vade_training("hypergeometric", prior_learning_rate_factor=50.0, encoder_learning_rate_factor=0.0)
+    recorder = fit(model, 1)
+    assert recorder.changed(0) == {
+        *(f"vade.autoencoder.decoder.{layer}" for layer in range(3)),
+        "vade.mixture",
+        "vade.prior",
+    }
+    before, after = (parameters["vade.prior.raw_log_weights"] for parameters in recorder.parameters[:2])
+    np.testing.assert_allclose((after - before).abs().max(), 0.05, rtol=0.01)
 
 
 @pytest.mark.parametrize(("share", "steps"), [(0.5, 6), (1.0, 12)])

@@ -72,10 +72,14 @@ def test_a_choice_of_an_axis_sets_the_axis(axis: str, value: str) -> None:
 
 
 def test_an_axis_without_meaning_is_left_out() -> None:
-    assert cell("clustering prior=uniform version=80").row.axes == {"prior": "uniform", "version": 80}
+    assert cell("clustering prior=uniform version=80").row.axes == {
+        "recipe": "n2d",
+        "prior": "uniform",
+        "version": 80,
+    }
     merged = cell("clustering prior=hypergeometric conditionals=merged").row
     assert merged.axes == {"prior": "hypergeometric", "version": "full", "conditionals": "merged", "reading": "counts"}
-    assert merged.folder == "clustering/prior=hypergeometric,version=full,conditionals=merged,reading=counts"
+    assert merged.folder == "clustering/recipe=n2d,prior=hypergeometric,version=full,conditionals=merged,reading=counts"
 
 
 @pytest.mark.parametrize(

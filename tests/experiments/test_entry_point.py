@@ -55,7 +55,7 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(arguments: str, 
         ("experiment=clustering prior=uniform,zipf", "prior=zipf: there is no such choice; choose from categorical"),
         ("experiment=accuracy series=draws", "series=draws: experiment=accuracy has no axis series; its axes: sampler"),
         ("experiment=accuracy,urn sampler=sample", "sampler=sample: experiment=urn has no axis sampler"),
-        ("experiment=clustering_recipe,clustering_pretraining recipe=whole", "give each a command of its own"),
+        ("experiment=clustering,clustering_control prior=uniform", "give each a command of its own"),
         (
             "experiment=clustering prior=uniform reading=counts",
             "reading=counts: prior=uniform has no axis reading; prior=",
@@ -148,7 +148,7 @@ def test_variables_of_a_surrounding_job_change_nothing(tmp_path: Path) -> None:
             "experiment=clustering prior=hypergeometric conditionals=merged version=60",
         ),
         ("clustering/uniform_full", "experiment=clustering prior=uniform version=full"),
-        ("clustering_recipe/paper", "experiment=clustering_recipe recipe=paper"),
+        ("clustering_recipe/paper", "experiment=clustering recipe=vade"),
         (
             "weak_supervision_ablation/joint_bound",
             "experiment=weak_supervision method=hgvae shared=3 experiment.model.objective=joint",

@@ -19,7 +19,7 @@ ROWS = [
     if axis in EVERY
     for value in choices(axis)
 ]
-ROWS += ["clustering_recipe recipe=paper", "clustering_pretraining recipe=moved"]
+ROWS += ["clustering recipe=vade", "clustering_control prior=uniform"]
 ROWS += ["accuracy", "kolmogorov_smirnov conditionals=merged sampler=sample", "weak_supervision shared=3"]
 ROWS += ["clustering conditionals=merged version=60", "clustering reading=assignments version=80"]
 

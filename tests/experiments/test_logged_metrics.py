@@ -16,7 +16,7 @@ from tests.experiments.helpers import CHECKOUT, cell, launch
 from tests.experiments.wandb_files import history, summary, the_file
 
 # Without manifold and guided epochs, which log nothing: they take most of a smoke run.
-FAST = ("experiment.pretraining.manifold=null", "experiment.pretraining.guided_epochs=0")
+FAST = ("recipe=vade",)
 ROWS: dict[str, tuple[str, ...]] = {
     "kolmogorov_smirnov series=weights sampler=sample": (),
     "kolmogorov_smirnov series=draws sampler=sample": (),
@@ -25,7 +25,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "weak_supervision method=hgvae shared=3": (),
     "weak_supervision method=posterior_hgvae shared=3": (),
     "clustering prior=hypergeometric": FAST,
-    "clustering_pretraining recipe=no_guidance": FAST,
+    "clustering_control prior=hypergeometric": (),
 }
 SECTIONS = {
     "Kolmogorov-Smirnov tests": "kolmogorov_smirnov",

@@ -12,7 +12,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import mvhg
-from mvhg._relaxation import _gumbel
+from mvhg._noise import gumbel
 from tests import oracle
 from tests.mvhg.helpers import generator, make
 from tests.mvhg.test_sampling import check_law
@@ -98,7 +98,7 @@ def test_noise_has_the_bits_that_rare_events_need(dtype: torch.dtype, kind: type
     if dtype == torch.float32 and kind is HARD:
         # Numbers of 24 bits, with 53 more for those in the lowest cell.
         with Uniforms() as uniforms:
-            noise = _gumbel((100_000, 2), dtype, torch.device("cpu"), generator(11))[:, 0].double()
+            noise = gumbel((100_000, 2), dtype, torch.device("cpu"), generator(11))[:, 0].double()
         uniform = (2.0**24 * (-noise).exp()).numpy()
         assert scipy.stats.kstest(uniform, "uniform").pvalue > 1e-3
         assert len(np.unique(uniform)) > 50_000

@@ -11,7 +11,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.networks import Autoencoder
-from experiments.clustering.pretraining.corruption import Corruption, drop
+
+
+def drop(values: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """Dropout with a generator of its own, for values of any shape."""
+    if rate == 0:
+        return values
+    kept = torch.empty_like(values, dtype=torch.float32).uniform_(generator=generator) >= rate
+    return values * kept / (1 - rate)
 
 
 class AutoencoderTraining(DigitTraining):
@@ -27,8 +34,7 @@ class AutoencoderTraining(DigitTraining):
         finetune_epochs: epochs of all layers together.
         learning_rate: of Adam at the start of each stage.
         layer_dropout: share of the values that a layer's stage sets to zero, and undoes.
-        corruption: of the images that the last stage's encoder sees.
-        noise_seed: seed of the corruption.
+        noise_seed: seed of the dropout.
     """
 
     def __init__(
@@ -41,13 +47,11 @@ class AutoencoderTraining(DigitTraining):
         finetune_epochs: int,
         learning_rate: float,
         layer_dropout: float,
-        corruption: Corruption,
         noise_seed: int,
     ) -> None:
         super().__init__(images=images, batch_size=batch_size, noise_seed=noise_seed, term_names=["loss"])
         self.autoencoder = autoencoder
         self.layer_dropout = layer_dropout
-        self.corruption = corruption
         self.learning_rate = learning_rate
         self.num_layers = len(autoencoder.encoder)
         lengths = [layer_epochs] * self.num_layers + [finetune_epochs]
@@ -65,7 +69,7 @@ class AutoencoderTraining(DigitTraining):
         return loss, loss.unsqueeze(0)
 
     def _all_layers(self, images: Tensor) -> Tensor:
-        logits = self.autoencoder.decode(self.autoencoder.encode(self.corruption(images, self.generator)))
+        logits = self.autoencoder.decode(self.autoencoder.encode(images))
         return binary_cross_entropy_with_logits(logits.float(), images, reduction="sum") / len(images)
 
     def _one_layer(self, images: Tensor, layer: int) -> Tensor:

@@ -63,8 +63,9 @@ class GuidedTraining(DigitTraining):
         given = (1 - one_hot(assigned, vade.prior.num_clusters)) * IMPOSSIBLE
         mean, log_variance, latents = vade.draw_latents(images, noise)
         temperature = torch.ones((), device=self.device)  # the uniform prior draws nothing
-        terms = vade.bound(images, mean, log_variance, latents, given, noise, temperature)
-        separation = -nll_loss(vade.log_responsibilities(latents, len(images)), assigned)
+        law = vade.prior.law(len(images))
+        terms = vade.bound(images, mean, log_variance, latents, given, law, noise, temperature)
+        separation = -nll_loss(vade.log_responsibilities(latents, law), assigned)
         return -(terms.elbo + self.weight * separation), torch.stack([terms.elbo, *terms, separation])
 
     def step_optimizer(self) -> tuple[int, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import shutil
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,23 +19,20 @@ from experiments.clustering.digit_training import DigitTraining, fit
 from experiments.clustering.networks import Autoencoder
 from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.pretraining.cache import cached, key_of
-from experiments.clustering.pretraining.corruption import Corruption, DropoutRate
-from experiments.clustering.pretraining.guided import GuidedTraining
 from experiments.clustering.pretraining.keras_weights import load_autoencoder_weights, original_weights
-from experiments.clustering.pretraining.manifold import Manifold
-from experiments.clustering.pretraining.mixture import EmbeddingMixture, component_moments
+from experiments.clustering.pretraining.starts import Start
 from experiments.clustering.priors import UniformPrior
 from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
-from experiments.settings import ExperimentError, NonNegative, NonNegativeInt, Positive, PositiveInt, settings
+from experiments.settings import ExperimentError, NonNegativeInt, Positive, PositiveInt, settings
 
 log = logging.getLogger("experiments")
 PIXELS, ORIGINAL_WIDTHS = 784, [784, 500, 500, 2000, 10]
-FORMAT = 2  # raise it when the code changes what the same settings give
+FORMAT = 3  # raise it when the code changes what the same settings give
 PACKAGES = ("torch", "scikit-learn", "umap-learn")  # which the numbers depend on
-AFTER_AUTOENCODER = ("manifold", "mixture", "guided_epochs", "guidance_weight", "minimum_variance", "initial_variance")
-# Streams of the run's seed, apart from those of the experiment.
-INITIAL_STREAM, ORDER_STREAM, NOISE_STREAM, MIXTURE_STREAM, MANIFOLD_STREAM, GUIDED_STREAM = range(100, 106)
+AFTER_AUTOENCODER = ("start", "minimum_variance", "initial_variance")
+# Streams of the run's seed, apart from those of the experiment and of the start.
+INITIAL_STREAM, ORDER_STREAM, NOISE_STREAM = range(100, 103)
 
 
 @dataclass(frozen=True)
@@ -45,17 +41,11 @@ class Pretrained:
 
     Attributes:
         state: of a :class:`VaDE`, its prior left out.
-        probabilities: of the clusters, [clusters].
         assignments: cluster of every training digit that the pretraining found, [digits].
-        log_likelihood: of the mixture that found them, the mean per digit, where it was fitted.
-        reconstruction_loss: of the autoencoder's last epoch, nats per digit; nan for the published weights.
     """
 
     state: dict[str, Tensor]
-    probabilities: Tensor
     assignments: Tensor
-    log_likelihood: float
-    reconstruction_loss: float
 
 
 @settings
@@ -72,14 +62,9 @@ class Pretraining:
         learning_rate: of Adam at the start of every stage.
         batch_size: digits per step.
         layer_dropout: share of the values that the layerwise stages set to zero.
-        corruption: of the images in the epochs of all layers together; none, as usual, by its defaults.
-        manifold: where the clusters are looked for; None for the embedding itself, as the paper does.
-        mixture: of Gaussians, fitted there; chosen among its starts by likelihood.
-        guided_epochs: epochs of the VaDE with the clusters fixed, before the prior's own training; 0 for none, as the
-            paper does.
-        guidance_weight: of the term of the guided epochs that pulls the clusters apart.
+        start: how the clusters are found in its embedding; each recipe has its own.
         minimum_variance: of the components, from here on.
-        initial_variance: of q(z | x) before them.
+        initial_variance: of q(z | x) before the VaDE is trained.
     """
 
     method: Literal["stacked_denoising", "original", "file"]
@@ -89,12 +74,8 @@ class Pretraining:
     finetune_epochs: PositiveInt
     learning_rate: Positive
     batch_size: PositiveInt
-    layer_dropout: DropoutRate
-    corruption: Corruption
-    manifold: Manifold | None
-    mixture: EmbeddingMixture
-    guided_epochs: NonNegativeInt
-    guidance_weight: NonNegative
+    layer_dropout: Annotated[float, Field(ge=0, lt=1)]
+    start: Start
     minimum_variance: Positive
     initial_variance: Positive
 
@@ -115,13 +96,11 @@ class Pretraining:
         folder, decisive = context.cache / "pretraining", self._decisive(context, splits)
         own = {name: value for name, value in decisive.items() if name not in AFTER_AUTOENCODER}
         key, whole_key = key_of(own), key_of({**decisive, "clusters": num_clusters})
-        autoencoder = cached(folder, key, lambda: self._autoencoder(context, splits, folder / key))
+        weights = cached(folder, key, lambda: self._autoencoder(context, splits, folder / key))
         start = cached(
-            folder,
-            whole_key,
-            lambda: self._start(context, splits, num_clusters, autoencoder["weights"], folder / whole_key),
+            folder, whole_key, lambda: self._start(context, splits, num_clusters, weights, folder / whole_key)
         )
-        return Pretrained(**start, reconstruction_loss=autoencoder["reconstruction_loss"])
+        return Pretrained(**start)
 
     def vade(self, context: RunContext, num_clusters: int) -> VaDE:
         """An untrained VaDE with the uniform prior."""
@@ -137,6 +116,7 @@ class Pretraining:
         """What decides the numbers."""
         return asdict(self) | {
             "format": FORMAT,
+            "start": {"kind": type(self.start).__name__, **asdict(self.start)},
             "digits": splits.fingerprint,
             "seed": context.seed,
             "precision": context.precision,
@@ -154,9 +134,8 @@ class Pretraining:
             raise ExperimentError(f"experiment.pretraining.weights: {path} is not there")
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def _autoencoder(self, context: RunContext, splits: Splits, folder: Path) -> dict[str, Any]:
+    def _autoencoder(self, context: RunContext, splits: Splits, folder: Path) -> dict[str, Tensor]:
         autoencoder = Autoencoder(self.widths, context.generator(INITIAL_STREAM))
-        loss = math.nan
         if self.method == "stacked_denoising":
             training = AutoencoderTraining(
                 autoencoder=autoencoder,
@@ -166,11 +145,9 @@ class Pretraining:
                 finetune_epochs=self.finetune_epochs,
                 learning_rate=self.learning_rate,
                 layer_dropout=self.layer_dropout,
-                corruption=self.corruption,
                 noise_seed=context.generator(NOISE_STREAM).initial_seed(),
             )
             _fit(context, training, len(training.stage_of_epoch), folder, "autoencoder")
-            loss = training.history[-1]["loss"]
         else:
             path = original_weights(context.data_directory) if self.weights is None else Path(self.weights)
             pairs = load_autoencoder_weights(path, self.widths)
@@ -178,7 +155,7 @@ class Pretraining:
                 for layer, (weight, bias) in zip([*autoencoder.encoder, *autoencoder.decoder], pairs, strict=True):
                     layer.weight.copy_(weight)
                     layer.bias.copy_(bias)
-        return {"weights": autoencoder.cpu().state_dict(), "reconstruction_loss": loss}
+        return autoencoder.cpu().state_dict()
 
     def _start(
         self, context: RunContext, splits: Splits, num_clusters: int, weights: dict[str, Tensor], folder: Path
@@ -188,33 +165,13 @@ class Pretraining:
         embedding = embed(vade.autoencoder, splits.train_images)
         if not embedding.isfinite().all():
             raise ExperimentError("pretraining: the embedding isn't finite; lower experiment.pretraining.learning_rate")
-        places = embedding
-        if self.manifold is not None:
-            log.info("  pretraining: manifold of %d digits", len(embedding))
-            places = self.manifold.fit(embedding, context.generator(MANIFOLD_STREAM).initial_seed())
-        mixture = self.mixture.fit(places, num_clusters, context.generator(MIXTURE_STREAM).initial_seed())
-        means, variances = mixture.means, mixture.variances
-        if self.manifold is not None:
-            means, variances = component_moments(embedding, mixture.assignments, num_clusters)
-        vade.mixture.initialise(means, variances)
-        if self.guided_epochs:
-            training = GuidedTraining(
-                vade=vade,
-                images=splits.train_images,
-                assignments=mixture.assignments,
-                epochs=self.guided_epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                weight=self.guidance_weight,
-                noise_seed=context.generator(GUIDED_STREAM).initial_seed(),
-            )
-            _fit(context, training, self.guided_epochs, folder, "guided")
-        return {
-            "state": vade.cpu().state_dict(),
-            "probabilities": mixture.probabilities,
-            "assignments": mixture.assignments,
-            "log_likelihood": mixture.log_likelihood,
-        }
+        log.info("  pretraining: clusters of %d digits", len(embedding))
+
+        def train(training: DigitTraining, epochs: int) -> None:
+            _fit(context, training, epochs, folder, "guided")
+
+        assignments = self.start.clusters(context, vade, embedding, splits, self.batch_size, self.learning_rate, train)
+        return {"state": vade.cpu().state_dict(), "assignments": assignments}
 
 
 @torch.no_grad()

@@ -1,8 +1,7 @@
 """The priors over the cluster assignments."""
 
-from experiments.clustering.priors.base import Prior
-from experiments.clustering.priors.categorical import CategoricalPrior
+from experiments.clustering.priors.base import BatchLaw, Prior
 from experiments.clustering.priors.hypergeometric import HypergeometricPrior
-from experiments.clustering.priors.uniform import UniformPrior
+from experiments.clustering.priors.independent import CategoricalPrior, UniformPrior
 
-__all__ = ["CategoricalPrior", "HypergeometricPrior", "Prior", "UniformPrior"]
+__all__ = ["BatchLaw", "CategoricalPrior", "HypergeometricPrior", "Prior", "UniformPrior"]

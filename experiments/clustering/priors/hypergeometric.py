@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from experiments.clustering.priors.base import Prior, checked
+from experiments.clustering.priors.base import BatchLaw, Prior, checked
 from experiments.settings import PositiveInt
 from mvhg import MultivariateHypergeometric
 
@@ -21,8 +21,42 @@ def draw_assignments(log_probabilities: Tensor, gumbel_noise: Tensor, temperatur
     return hard + (soft - soft.detach())
 
 
+class CountsLaw(BatchLaw):
+    """log p(c; omega) from the counts x_k of one drawn assignment.
+
+    Args:
+        batch_size: digits of the batch, n.
+        exact: law of the counts, whose mean q(c | x) takes.
+        scored: law whose log p is taken: the same, or that of the merged conditionals.
+        of_assignments: divide by the number n! / prod_k x_k! of assignments with the same counts.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        exact: MultivariateHypergeometric,
+        scored: MultivariateHypergeometric,
+        of_assignments: bool,
+    ) -> None:
+        super().__init__((exact.mean / batch_size).log())
+        self.batch_size = batch_size
+        self.scored = scored
+        self.of_assignments = of_assignments
+
+    def expected_log_prob(self, log_responsibilities: Tensor, gumbel_noise: Tensor, temperature: Tensor) -> Tensor:
+        assignments = draw_assignments(log_responsibilities, gumbel_noise, temperature)
+        return self.log_prob(assignments.sum(0)) / self.batch_size
+
+    def log_prob(self, counts: Tensor) -> Tensor:
+        """log p of counts [..., clusters], with sum n, or of any one assignment that has these counts."""
+        log_prob = self.scored.log_prob(counts)
+        if self.of_assignments:
+            log_prob = log_prob + (counts + 1).lgamma().sum(-1) - math.lgamma(self.batch_size + 1)
+        return log_prob
+
+
 class HypergeometricPrior(Prior):
-    """log p(c; omega) from the counts x_k of one drawn assignment, with learned weights omega (Section 5.3, iii).
+    """The counts of a batch follow the noncentral hypergeometric law with learned weights omega (Section 5.3, iii).
 
     A batch of n digits draws n elements from K groups of n elements each.
 
@@ -51,8 +85,12 @@ class HypergeometricPrior(Prior):
         self.group_size = group_size
         self.raw_log_weights = nn.Parameter(torch.zeros(num_clusters))
 
-    def law(self, batch_size: int, conditionals: str = "exact") -> MultivariateHypergeometric:
-        """The law of the counts of a batch."""
+    def law(self, batch_size: int) -> CountsLaw:
+        exact = self._law(batch_size, "exact")
+        scored = exact if self.conditionals == "exact" else self._law(batch_size, self.conditionals)
+        return CountsLaw(batch_size, exact, scored, self.reading == "assignments")
+
+    def _law(self, batch_size: int, conditionals: str) -> MultivariateHypergeometric:
         return MultivariateHypergeometric(
             batch_size,
             [self.group_size * batch_size] * self.num_clusters,
@@ -61,27 +99,5 @@ class HypergeometricPrior(Prior):
             validate_args=False,
         )
 
-    def log_probabilities(self, batch_size: int) -> Tensor:
-        return (self.law(batch_size).mean / batch_size).log()
-
-    def expected_log_prob(self, log_responsibilities: Tensor, gumbel_noise: Tensor, temperature: Tensor) -> Tensor:
-        assignments = draw_assignments(log_responsibilities, gumbel_noise, temperature)
-        batch_size = len(assignments)
-        return self.log_prob(assignments.sum(0), batch_size) / batch_size
-
-    def log_prob(self, counts: Tensor, batch_size: int) -> Tensor:
-        """log p of counts [..., clusters], with sum ``batch_size``, or of any one assignment that has these counts."""
-        log_prob = self.law(batch_size, self.conditionals).log_prob(counts)
-        if self.reading == "assignments":
-            log_prob = log_prob + (counts + 1).lgamma().sum(-1) - math.lgamma(batch_size + 1)
-        return log_prob
-
     def log_weights(self) -> Tensor:
         return self.raw_log_weights - self.raw_log_weights.mean()
-
-    @torch.no_grad()
-    def initialise(self, probabilities: Tensor) -> None:
-        # Inverts E[x_k] / n = p_k in the limit of large n: x_k is nearly binomial with odds p_k / (m_k / n - p_k).
-        share = probabilities.clamp(1e-6, 1 - 1e-6)
-        log_odds = share.log() - (self.group_size - share).log()
-        self.raw_log_weights.copy_(log_odds - log_odds.mean())

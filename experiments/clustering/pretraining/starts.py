@@ -1,0 +1,152 @@
+"""How the two recipes get from an embedding to the VaDE's first clusters: their own settings, and no other's."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from experiments.clustering.data import Splits
+from experiments.clustering.digit_training import DigitTraining
+from experiments.clustering.pretraining.guided import GuidedTraining
+from experiments.clustering.pretraining.mixture import FittedMixture, component_moments, fit_mixture
+from experiments.clustering.vade import VaDE
+from experiments.context import RunContext
+from experiments.settings import NonNegative, NonNegativeInt, PositiveInt, settings
+
+# Streams of the run's seed, apart from those of the experiment and of the autoencoder.
+MIXTURE_STREAM, MANIFOLD_STREAM, GUIDED_STREAM = range(103, 106)
+Fit = Callable[[DigitTraining, int], None]  # trains for so many epochs
+
+
+@settings
+class Start:
+    """A mixture of Gaussians, chosen among several fits by likelihood.
+
+    Attributes:
+        mixture_starts: fits, each from another k-means.
+        mixture_digits: fit to the first so many digits, to save time.
+    """
+
+    mixture_starts: PositiveInt
+    mixture_digits: PositiveInt
+
+    def clusters(
+        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
+    ) -> Tensor:
+        """Finds clusters and sets the components of ``vade`` to them.
+
+        Args:
+            context: of the run.
+            vade: with the autoencoder's weights and the uniform prior.
+            embedding: [digits, latent].
+            splits: the digits; of the labels only the control's start makes use.
+            batch_size: of a training before the prior's own, digits per step.
+            rate: its learning rate.
+            fit: trains.
+
+        Returns:
+            Cluster of every digit, [digits] int64.
+        """
+        raise NotImplementedError
+
+    def _mixture(self, context: RunContext, places: Tensor, num_clusters: int, *, full: bool) -> FittedMixture:
+        return fit_mixture(
+            places,
+            num_clusters,
+            covariance="full" if full else "diag",
+            starts=self.mixture_starts,
+            max_digits=self.mixture_digits,
+            seed=context.generator(MIXTURE_STREAM).initial_seed(),
+        )
+
+
+@settings
+class VaDEStart(Start):
+    """Jiang et al. (2017) and the paper: a mixture with diagonal covariances on the embedding itself."""
+
+    def clusters(
+        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
+    ) -> Tensor:
+        mixture = self._mixture(context, embedding, vade.prior.num_clusters, full=False)
+        vade.mixture.initialise(mixture.means, mixture.variances)
+        return mixture.assignments
+
+
+@settings
+class KnownStart(Start):
+    """Of the control alone: the true classes, so that what follows is the prior's work and not the search's."""
+
+    def clusters(
+        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
+    ) -> Tensor:
+        vade.mixture.initialise(*component_moments(embedding, splits.train_labels, vade.prior.num_clusters))
+        return splits.train_labels
+
+
+@settings
+class N2DStart(Start):
+    """N2D (McConville et al. 2021): UMAP of the embedding, a mixture with full covariances there.
+
+    The VaDE is then moved to these clusters by guided epochs, see ``GuidedTraining``.
+
+    Attributes:
+        neighbours: of UMAP: size of the neighbourhood whose distances are kept.
+        dimensions: of its result.
+        guided_epochs: 0 for none.
+        guidance_weight: of the term that pulls the clusters apart.
+    """
+
+    neighbours: Annotated[int, Field(ge=2)]
+    dimensions: PositiveInt
+    guided_epochs: NonNegativeInt
+    guidance_weight: NonNegative
+
+    def clusters(
+        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
+    ) -> Tensor:
+        num_clusters = vade.prior.num_clusters
+        places = self.manifold(embedding, context.generator(MANIFOLD_STREAM).initial_seed())
+        assignments = self._mixture(context, places, num_clusters, full=True).assignments
+        vade.mixture.initialise(*component_moments(embedding, assignments, num_clusters))
+        if self.guided_epochs:
+            training = GuidedTraining(
+                vade=vade,
+                images=splits.train_images,
+                assignments=assignments,
+                epochs=self.guided_epochs,
+                batch_size=batch_size,
+                learning_rate=rate,
+                weight=self.guidance_weight,
+                noise_seed=context.generator(GUIDED_STREAM).initial_seed(),
+            )
+            fit(training, self.guided_epochs)
+        return assignments
+
+    def manifold(self, embedding: Tensor, seed: int) -> Tensor:
+        """Coordinates of embedded digits [digits, latent] on the manifold, float32 [digits, dimensions].
+
+        The same seed gives the same coordinates on the same machine: UMAP (McInnes et al. 2018) runs on one thread.
+        """
+        threads = torch.get_num_threads()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # third-party: parts that are not used here, spectral start not converged
+            from umap import UMAP  # compiles for some seconds: not before it is needed
+
+            model = UMAP(
+                n_neighbors=min(self.neighbours, len(embedding) - 1),
+                n_components=self.dimensions,
+                min_dist=0.0,
+                random_state=np.random.RandomState(np.random.MT19937(seed)),
+                n_jobs=1,
+            )
+            places = torch.from_numpy(np.asarray(model.fit_transform(embedding.cpu().numpy()), dtype=np.float32))
+        # Numba's first parallel function sets the OpenMP threads of the whole process, torch's included: sums would
+        # then differ between the first run of a process and the next.
+        torch.set_num_threads(threads)
+        return places
