@@ -76,8 +76,8 @@ def benchmark_table(title: str, lines: pd.DataFrame) -> Table:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | bool):
+        return str(value)
     if pd.isna(value):
         return NOTHING
     return f"{value:,.0f}" if abs(value) >= PRECISE_FROM else f"{value:.3g}"

@@ -66,7 +66,7 @@ def ablation_table(block: Block) -> Table:
             cells = [
                 str(shared),
                 str(block.num_factors - shared),
-                *count_cells(part, ("count_error", "draw_count_error")),
+                *count_cells(part, ("count_error", "draw_count_error"), block.num_factors),
             ]
             cells += [spread(part[f"{name}_accuracy"].dropna(), 3) for name in ("shared", "independent")]
             words = f"{METHODS.get(method, method)}: {CHANGES.get(changes, changes)}"

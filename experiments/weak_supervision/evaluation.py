@@ -107,9 +107,9 @@ def evaluate(
     factors = images.grid.factors_of(drawn.index).movedim(0, 1)  # [pairs, 2, factors]
     encoded = EncodedPairs(images.grid.names, aggregated, independent > 0.5, factors, ~drawn.changed)
     averages = torch.stack(terms).sum(0) / pairs
-    bounds = tuple(Terms(*values) for values in averages)
+    mean_bounds = tuple(Terms(*values) for values in averages)
     changed = drawn.changed.sum(-1).float()
-    return Evaluated(encoded, count, expected, changed, bounds, means, kl.mean((0, 1)), selection)
+    return Evaluated(encoded, count, expected, changed, mean_bounds, means, kl.mean((0, 1)), selection)
 
 
 @torch.no_grad()

@@ -89,11 +89,11 @@ def _paper_cells(values: Mapping[int, Mapping[str, Any]], shown: Sequence[int]) 
     return cells
 
 
-def count_cells(runs: pd.DataFrame, errors: Sequence[str]) -> list[str]:
+def count_cells(runs: pd.DataFrame, errors: Sequence[str], num_factors: int) -> list[str]:
     """E[k-hat], its errors, the active latents and the bounds of some runs of one method and s."""
     if "scaled_count_error" in errors:  # also of runs made before it was a column
-        factors = runs["shared"].rsub(7)
-        scaled = (7 * runs["expected_count"] / runs["latents"] - factors).pow(2)
+        factors = runs["shared"].rsub(num_factors)
+        scaled = (num_factors * runs["expected_count"] / runs["latents"] - factors).pow(2)
         runs = runs.assign(scaled_count_error=scaled)
     cells = [with_error(runs[column], 2) for column in ("expected_count", *errors)]
     cells.append(with_error(runs["active_latents"], 1))
@@ -118,7 +118,13 @@ def figure_2_table(block: Block) -> Table:
             if len(runs):
                 cells = [str(shared), str(block.num_factors - shared), listed(runs["latents"])]
                 rows.append(
-                    [label(method), *cells, *count_cells(runs, list(ERRORS)), apart(runs), str(runs["seed"].nunique())]
+                    [
+                        label(method),
+                        *cells,
+                        *count_cells(runs, list(ERRORS), block.num_factors),
+                        apart(runs),
+                        str(runs["seed"].nunique()),
+                    ]
                 )
                 provenance.append(provenance_of(runs, METRICS_FILE))
     title = f"Figure 2 on {block.source}: mean ± standard error over seeds; bounds in nats per image"

@@ -71,7 +71,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         launch("weak_supervision method=first_latents shared=3", folder)
         for method in ("first_latents", "hgvae"):
             launch(f"weak_supervision method={method} shared=1", folder, DATA)
-        with pytest.raises(ExperimentError, match="must be an integer in 0..2, got 3"):
+        with pytest.raises(ExperimentError, match="must be random or an integer in 0..2, got 3"):
             launch("weak_supervision method=hgvae shared=3", folder, DATA)
         aggregate.main(["--results", str(folder), "--profile", "smoke", "--output", str(folder / "metrics")])
         yield folder / "metrics"
