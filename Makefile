@@ -30,7 +30,7 @@ RUN = $(PY) -m experiments.run -m $(PARALLEL) results=$(RESULTS) profile=$(PROFI
 KS = $(RUN) experiment=kolmogorov_smirnov series=weights,draws,sizes conditionals=merged,exact
 URN = $(RUN) experiment=urn estimator=merged,exact,maximum_likelihood,squared_loss_optimum
 DIGITS = $(addprefix profile.clustering.data=,$(DATA))
-CLUSTERING = $(RUN) $(DIGITS) experiment=clustering recipe=n2d,vade version=full,80,60
+CLUSTERING = $(RUN) $(DIGITS) experiment=clustering version=full,80,60
 PAIRS = $(addprefix profile.weak_supervision.data=,$(DATA))
 WEAK = $(RUN) $(PAIRS) experiment=weak_supervision
 ABLATION = $(WEAK) shared=3
@@ -70,7 +70,7 @@ reproduce: $(READY) ## Tables 1, 2, Figures 1-4, 7-10, verdicts, report; one see
 	$(KS) sampler=straight_through,sample
 	$(RUN) experiment=accuracy sampler=straight_through,sample
 	$(URN)
-	$(CLUSTERING) prior=uniform,categorical,hypergeometric
+	$(CLUSTERING) prior=uniform,categorical,hypergeometric recipe=n2d,vade
 	$(CLUSTERING) prior=hypergeometric conditionals=merged
 	$(CLUSTERING) prior=hypergeometric reading=assignments
 	$(WEAK) $(TABLE_1)
@@ -87,7 +87,7 @@ reproduce-fig8: $(READY) ## Learned log weights of the urn experiment over the s
 	$(URN)
 	$(MAKE_PAGES) --only figure_7 figure_8 urn_recovery
 reproduce-table2: $(READY) ## Clustering: three priors on three versions of the digits (SEEDS=0,1,2,3,4: 20 minutes)
-	$(CLUSTERING) prior=uniform,categorical,hypergeometric
+	$(CLUSTERING) prior=uniform,categorical,hypergeometric recipe=n2d,vade
 	$(MAKE_PAGES) --only table_2 clustering
 reproduce-fig3: $(READY) ## Learned cluster weights beside class frequencies, exact and merged (SEEDS=0,1,2,3,4: 20 minutes)
 	$(CLUSTERING) prior=hypergeometric conditionals=exact,merged
@@ -110,13 +110,12 @@ reproduce-fig13: $(READY) ## HGVAE over the final temperature and the learning r
 weak-supervision-studies: reproduce-fig13 ## Why HGVAE does not find k, and what PosteriorHGVAE needs (15 minutes a seed)
 	$(ABLATION) method=hgvae experiment.model.objective=joint experiment.model.num_latents=10,7
 	$(ABLATION) method=hgvae experiment.model.sort_scores=log_divergence
-	$(ABLATION) method=hgvae experiment.model.weights_learning_rate_factor=0.01
-	$(ABLATION) method=posterior_hgvae experiment.model.objective=joint,per_view
+	$(ABLATION) method=hgvae experiment.model.weights_learning_rate_factor=0,0.01
+	$(ABLATION) method=posterior_hgvae experiment.model.objective=per_view
 	$(ABLATION) method=posterior_hgvae experiment.model.num_latents=7
 	$(ABLATION) method=posterior_hgvae experiment.model.candidates=0
 	$(ABLATION) method=hgvae experiment.model.gradient=score_function
 	$(ABLATION) method=hgvae experiment.model.detach_divergences=true
-	$(ABLATION) method=hgvae experiment.model.weights_learning_rate_factor=0
 	$(ABLATION) method=fixed_k_joint experiment.model.independent=0,1,2,3,4,5,6,7
 	$(MAKE_PAGES) --only weak_supervision_ablation
 reproduce-table3: benchmark-weak-supervision ## Time per step of the methods of Table 1, side by side
