@@ -29,6 +29,7 @@ SIGNS = {
     "not reproduced": "✕",
     "not comparable": "○",
     "holds": "✓",
+    "no difference": "=",
     "fails": "✕",
     "not judged": "○",
 }

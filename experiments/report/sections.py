@@ -24,6 +24,7 @@ from experiments.speed.tables import benchmark_provenance, committed_table
 from experiments.urn.tables import recovery_table
 from experiments.weak_supervision import blocks as weak_blocks
 from experiments.weak_supervision.ablation import ablation_table
+from experiments.weak_supervision.random_pairs import random_blocks, random_table
 from experiments.weak_supervision.runtimes import benchmark_file, read_benchmark, table_3
 from experiments.weak_supervision.table_1 import figure_2_table, table_1
 
@@ -100,8 +101,6 @@ def _weak_supervision(inputs: Inputs) -> Section:
         captions = {
             "figure_2": "Figure 2: squared error of the number of independent latents over s.",
             "weak_supervision_bounds": "What the bounds of trained models know of the number of independent latents.",
-            "weak_supervision_traversals": "Latent traversals: one latent moves along a row, the others stay.",
-            "weak_supervision_reconstructions": "Pairs of images and their reconstructions.",
         }
         captions = {name: f"{caption} {block.heading}." for name, caption in captions.items()}
         section.add_pictures(inputs.figures, captions, made, ending)
@@ -111,6 +110,8 @@ def _weak_supervision(inputs: Inputs) -> Section:
         made = provenance_of(lines[changed], f"{WEAK_FILE}.csv")
         section.add_pictures(inputs.figures, {"figure_13": caption}, made, ending)
         section.add("ablations", partial(ablation_table, block))
+    for block in random_blocks(inputs.metrics):
+        section.add("random numbers of shared factors", partial(random_table, block))
     file = benchmark_file(inputs.metrics)
     section.add(
         "Table 3",

@@ -78,7 +78,13 @@ def test_an_axis_without_meaning_is_left_out() -> None:
         "version": 80,
     }
     merged = cell("clustering prior=hypergeometric conditionals=merged").row
-    assert merged.axes == {"prior": "hypergeometric", "version": "full", "conditionals": "merged", "reading": "counts"}
+    assert merged.axes == {
+        "recipe": "n2d",
+        "prior": "hypergeometric",
+        "version": "full",
+        "conditionals": "merged",
+        "reading": "counts",
+    }
     assert merged.folder == "clustering/recipe=n2d,prior=hypergeometric,version=full,conditionals=merged,reading=counts"
 
 

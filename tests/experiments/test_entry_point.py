@@ -178,7 +178,7 @@ def test_a_row_of_earlier_versions_gets_the_command_that_runs_it(name: str, now:
         ("experiment.references=[truth]", "experiment.references.0: input should be 'exact' or 'merged', got 'truth'"),
         ("experiment.series.weights.parameter=colour", "experiment.series.weights.parameter: input should be 'weight'"),
         ("experiment.series.weights.varied_group=3", "varied_group must be in 0..2, got 3"),
-        ("experiment.series.weights.values=[]", "values must not be empty"),
+        ("experiment.series.weights.values=[]", "values: list should have at least 1 item"),
         ("seed=-1", "seed: input should be greater than or equal to 0, got -1"),
         ("seed=4294967296", "seed: input should be less than 4294967296, got 4294967296"),
         ("seed=one", "seed: input should be a valid integer, got 'one'"),

@@ -45,7 +45,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         run = launch(row, results, "logger=offline", *overrides)
         file = the_file(results, run.path.name)
         found = {name for record in history(file) for name in record["item"]} | set(summary(file)["summary"])
-        room = row.split()[0].removesuffix("_pretraining")
+        room = row.split()[0].removesuffix("_control")
         names[room] |= {name for name in found if not name.startswith("_") and name != STEP}
     # Running these needs TensorFlow; committed scores have the names.
     scores = pd.read_csv(CHECKOUT / "results" / "metrics" / "disentanglement_metrics.csv")["score"]
@@ -89,5 +89,5 @@ def test_a_dashboard_shows_what_is_logged(dashboard: Dashboard, logged: dict[str
 def test_every_headline_metric_is_logged(logged: dict[str, set[str]]) -> None:
     for row, overrides in ROWS.items():
         experiment = build(cell(row, "profile=smoke", *overrides).plain["experiment"])
-        room = row.split()[0].removesuffix("_pretraining")
+        room = row.split()[0].removesuffix("_control")
         assert set(getattr(experiment, "headline_metrics", {})) <= logged[room], row

@@ -114,7 +114,7 @@ def test_every_claim_is_on_the_page(committed: str) -> None:
 
 def test_every_image_is_inside_the_page(committed: str) -> None:
     images = Page(committed).images
-    assert len(images) >= 24
+    assert len(images) >= 14
     for image in images:
         kind, _, data = str(image["src"]).partition(",")
         assert kind == "data:image/webp;base64"

@@ -180,7 +180,10 @@ def test_methods_of_a_seed_see_the_same_images_and_pairs(
             "experiment.data: shared, the number of shared factors s, must be random or an integer in 0..6, got 7",
         ),
         ("shared=-1", "experiment.data.shared: input should be greater than or equal to 0, got -1"),
-        ("experiment.data.pairing=random", "experiment.data.pairing: input should be 'exact' or 'published', got"),
+        (
+            "experiment.data.pairing=random",
+            "experiment.data.pairing: input should be 'exact', 'fixed_set' or 'published', got",
+        ),
         ("profile.weak_supervision.data=mpi3d", "experiment.data: source must be one of mpi3d_toy, mpi3d_realistic"),
         ("experiment.data.image_size=48", "experiment.data.image_size: input should be 64 or 32, got 48"),
         ("experiment.data.levels=5", "experiment.data.levels: input should be 4 or 6, got 5"),
