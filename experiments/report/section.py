@@ -15,6 +15,7 @@ from experiments.settings import ExperimentError
 from experiments.tables import NOTHING, Table
 
 WIDE = 9  # columns from which a table is printed across the page
+LONG = 140  # characters of a line, from which on it is wide, too
 DASH = "\u2013"
 _NUMBER = re.compile(r"[-+]?\d.*|not legible.*|undefined.*|-|", re.DOTALL)
 
@@ -48,7 +49,8 @@ class Shown:
     @property
     def is_wide(self) -> bool:
         """Whether it needs a page across in print."""
-        return len(self.table.header) >= WIDE
+        characters = sum(max(map(len, column)) for column in zip(*self.table.rows, strict=True))
+        return len(self.table.header) >= WIDE or characters > LONG
 
     @property
     def numeric(self) -> list[bool]:
