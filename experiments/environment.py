@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FIRST_VERSION = "0.1.0"  # runs of before the version was recorded
-PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "scipy", "pandas", "scikit-learn")
+PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "numpy", "scipy", "pandas", "scikit-learn")
 
 
 # Variables of a surrounding job (Slurm's, MPI's, LSF's, torchrun's) by which Lightning would take this process for one

@@ -1,6 +1,5 @@
 """Single draws from urns of three groups and more, group after group."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +8,7 @@ from torch.nn.functional import pad
 
 from mvhg._bernoulli_sum import solve_tilt
 from mvhg._once import refuse_second_derivative
-from mvhg._surrogate import forms_of, values_of_counts
+from mvhg._surrogate import central_rises, forms_of, slopes_with_what_follows, values_of_counts
 
 if TYPE_CHECKING:
     from mvhg._single_plan import Plan
@@ -177,17 +176,11 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
         place = indices[0][1:-1] if urn.alike else indices[0][1:-1] + order[-1] * urn.sums.shape[0]
         change = urn.rises.take(place).to(dtype) * later
     else:
-        change = _rises(around, dtype) * later
+        change = central_rises(around, 1, dtype) * later
     change = torch.addcmul(change, later, change.sum(1, keepdim=True), value=-1) * scale
-    by_count = (change * ramp).sum(1).unbind(0)
-    by_value = None if gains is None else (change * gains[1:]).sum(1).unbind(0)
-    follows = [along]
-    for i in range(positions - 2, -1, -1):
-        step = -along if slopes is None else slopes[i + 1] - along
-        along = torch.addcmul(along, step, by_count[i])
-        along = along if by_value is None else along + by_value[i]
-        follows.append(along)
-    slope = -torch.stack(follows[::-1]) if slopes is None else slopes[:-1] - torch.stack(follows[::-1])
+    by_count = (change * ramp).sum(1)
+    by_value = None if gains is None else (change * gains[1:]).sum(1)
+    slope = slopes_with_what_follows(along, slopes, by_count, by_value, dim=0)
     slope = slope.unsqueeze(1)
     rise = (ramp * slope if gains is None else torch.addcmul(gains, ramp, slope)).mul_(soft)
     rise = torch.addcmul(rise, soft, rise.sum(1, keepdim=True), value=-1)
@@ -241,11 +234,3 @@ def _slope_at(values: Tensor, count: Tensor, urn: "Plan", group: Tensor) -> Tens
     place = count if urn.alike else count + group * urn.width
     around = values.gather(1, urn.neighbours.index_select(0, place))
     return (around * urn.differences.index_select(0, place).to(values.dtype)).sum(1)
-
-
-def _rises(around: Tensor, dtype: torch.dtype) -> Tensor:
-    """Derivative of T_i(r - x) in r: central differences, one-sided at the ends of the support; [k, X, B]."""
-    rise = (around[:, :-1] - around[:, 1:]).to(dtype)
-    known = (rise.abs() < math.inf).to(dtype)
-    rise.nan_to_num_(0.0, 0.0, 0.0)
-    return (rise[:, :-1] + rise[:, 1:]) / (known[:, :-1] + known[:, 1:]).clamp_(min=1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mvhg._once import refuse_second_derivative
-from mvhg._surrogate import Forms, neighbours, rises, through_softmax, values_of_counts
+from mvhg._surrogate import Forms, central_rises, neighbours, through_softmax, values_of_counts
 
 if TYPE_CHECKING:
     from mvhg._single_plan import Plan
@@ -60,7 +60,7 @@ def triple_of(sizes: tuple[int, ...], least: list[int], total: int, coefficients
     joint = [(rows[a].unsqueeze(1) + rows[b]).flatten() + rows[c, z] for a, b, c in every[: 1 if alike else 6]]
     x_and_y = torch.cartesian_prod(x, x)
     counts, around, differences, slopes = [], [], [], []
-    of_last = rises(torch.nn.functional.pad(rows.flip(1), (1, 1), value=-math.inf), 1).flip(1)
+    of_last = central_rises(torch.nn.functional.pad(rows.flip(1), (1, 1), value=-math.inf), 1, rows.dtype).flip(1)
     for order in every:
         drawn = torch.cat([x_and_y, z.unsqueeze(1)], 1) + low[list(order)]
         counts.append(torch.empty_like(drawn).index_copy_(1, torch.tensor(order), drawn))

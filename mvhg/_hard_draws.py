@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mvhg._conditionals import Tables
+from mvhg._surrogate import central_rises, slopes_with_what_follows
 
 
 def narrowed(
@@ -27,7 +28,7 @@ def narrowed(
         near = values >= -depth
         width = max(1, int(near.sum(1).amax()))
         starts = near.byte().argmax(1).clamp(max=tables.width - width)
-        rises = torch.cat([_rises(tables, tables.every(i)) for i in positions])
+        rises = torch.cat([central_rises(tables.windows(tables.every(i), (1, 1)), 1, torch.float64) for i in positions])
         return _within(values, starts, width).to(dtype), _within(rises, starts, width).to(dtype), starts
 
 
@@ -234,16 +235,8 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
             around = soft[:, 1:] * rises
             around = torch.addcmul(around, soft[:, 1:], around.sum(2, keepdim=True), value=-1)
             by_value = (around * gains[:, 1:]).sum(2) * scale
-    # The derivative in what is left, after each group; of the last group, its count.
-    follows = [along]
-    for i in range(positions - 2, -1, -1):
-        change = -along if slopes is None else slopes[:, i + 1] - along
-        along = torch.addcmul(along, change, by_count[:, i])
-        along = along if by_value is None else along + by_value[:, i]
-        follows.append(along)
     if positions:
-        slope = torch.stack(follows[::-1], 1)
-        slope = -slope if slopes is None else slopes[:, :-1] - slope
+        slope = slopes_with_what_follows(along, slopes, by_count, by_value, dim=1)
         weighted = spread * slope.unsqueeze(2)
     else:
         weighted = spread
@@ -292,7 +285,7 @@ def _places_and_rises(
         places = tables.origin - left[:, :-1]
         if positions < 2:
             return places, None
-        rises = _rises(tables, places[:, 1:].flatten()).to(dtype)
+        rises = central_rises(tables.windows(places[:, 1:].flatten(), (1, 1)), 1, torch.float64).to(dtype)
         return places, rises.reshape(len(left), -1, width)
     every, parts = [], []
     for i in range(positions):
@@ -302,7 +295,7 @@ def _places_and_rises(
         if i > 0 and row_rises is not None:
             parts.append(row_rises.index_select(0, _narrow_row(i, tables, left[:, i], instance)).unsqueeze(1))
         elif i > 0:
-            rises = _rises(tables, place).to(dtype)
+            rises = central_rises(tables.windows(place, (1, 1)), 1, torch.float64).to(dtype)
             if shared:
                 rises = rises.index_select(0, _row(i, tables, left[:, i], instance))
             parts.append(rises.unsqueeze(1))
@@ -345,12 +338,3 @@ def slope_at(values: Tensor, count: Tensor, size: Tensor) -> Tensor:
     upper, lower = torch.minimum(count + 1, size), (count - 1).clamp(min=0)
     rise = values.gather(1, upper.unsqueeze(1)) - values.gather(1, lower.unsqueeze(1))
     return rise.squeeze(1) / (upper - lower).clamp(min=1)
-
-
-def _rises(tables: Tables, place: Tensor) -> Tensor:
-    """Derivative of T_i(r - x) in r: central differences, one-sided at the ends of the support; [Q, X]."""
-    around = tables.windows(place, (1, 1))
-    rise = around[:, :-1] - around[:, 1:]
-    known = rise.isfinite()
-    rise = torch.where(known, rise, 0.0)
-    return (rise[:, :-1] + rise[:, 1:]) / (known[:, :-1].to(rise.dtype) + known[:, 1:]).clamp(min=1)

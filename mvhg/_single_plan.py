@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from mvhg._bounds import Bounds
 from mvhg._draws_of_three import Triple, triple_of
 from mvhg._draws_of_two import Pair, pairs_of
-from mvhg._surrogate import neighbours, rises
+from mvhg._surrogate import central_rises, neighbours
 
 # Products of probabilities a call, above which narrower tables or transforms win.
 _MOST_PRODUCTS = 1 << 21
@@ -140,7 +140,7 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
         steps,
         torch.arange(width + 2),
         total + 1 - torch.arange(columns, dtype=torch.float64),
-        pad(rises(logs, 1), (1, 1)).flatten(),
+        pad(central_rises(logs, 1, torch.float64), (1, 1)).flatten(),
         torch.arange(max(sizes) + 1),
         ends.flatten(0, 1).long(),
         differences.flatten(0, 1),

@@ -1,5 +1,6 @@
 """What straight-through draws have in common: their three forms, and what a loss gains by each count."""
 
+import math
 from typing import Any
 
 import torch
@@ -63,18 +64,42 @@ def values_of_counts(
     return values
 
 
-def rises(around: Tensor, dim: int) -> Tensor:
+def central_rises(around: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
     """Derivative in s of log-weights T(s + 1), T(s), ..., T(s - k) along ``dim``, -inf where s is out of reach.
 
     Central differences, one-sided at the ends of what is in reach; in ``dim`` two fewer.
     """
-    rise = -around.diff(dim=dim)
-    known = rise.isfinite()
-    rise = torch.where(known, rise, 0.0)
-    length = rise.shape[dim] - 1
-    before, after = rise.narrow(dim, 0, length), rise.narrow(dim, 1, length)
-    known = known.to(rise.dtype)
-    return (before + after) / (known.narrow(dim, 0, length) + known.narrow(dim, 1, length)).clamp_(min=1)
+    length = around.shape[dim] - 1
+    rise = (around.narrow(dim, 0, length) - around.narrow(dim, 1, length)).to(dtype)
+    known = (rise.abs() < math.inf).to(dtype)
+    rise.nan_to_num_(0.0, 0.0, 0.0)
+    both = [part.narrow(dim, 0, length - 1) + part.narrow(dim, 1, length - 1) for part in (rise, known)]
+    return both[0] / both[1].clamp(min=1)  # in place, it has no rule for vmap
+
+
+def slopes_with_what_follows(
+    last: Tensor, slopes: Tensor | None, by_count: Tensor | None, by_value: Tensor | None, dim: int
+) -> Tensor:
+    """Derivative in each soft count but the last group's, through what it leaves for the groups after, too.
+
+    Args:
+        last: derivative in the last group's count.
+        slopes: derivative in every group's count, groups along ``dim``; None where the loss doesn't look at counts.
+        by_count: how each soft count but the first depends on what is left to draw; None of two groups.
+        by_value: how what the values gain by it does; None without values.
+        dim: of the groups in arguments and result.
+    """
+    direct = None if slopes is None else slopes.unbind(dim)
+    counts = () if by_count is None else by_count.unbind(dim)
+    values = None if by_value is None else by_value.unbind(dim)
+    follows = [last]  # the derivative in what is left, after each group, the last first
+    for i in range(len(counts) - 1, -1, -1):
+        change = -last if direct is None else direct[i + 1] - last
+        last = torch.addcmul(last, change, counts[i])
+        last = last if values is None else last + values[i]
+        follows.append(last)
+    after = torch.stack(follows[::-1], dim)
+    return -after if slopes is None else slopes.narrow(dim, 0, len(follows)) - after
 
 
 def neighbours(counts: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,6 @@ The host sees the weights here, so that windows are as narrow as they allow, and
 their probabilities, not logarithms, are convolved, read and carried back, in float32 where results are float32.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +16,7 @@ from mvhg._convolution import correlated, shifted, spread
 from mvhg._hard_draws import slope_at, values_of_counts
 from mvhg._log_binomials import LONGEST_KEPT, kept_log_binomials, log_binomials
 from mvhg._noise import gumbel
+from mvhg._surrogate import central_rises, slopes_with_what_follows
 from mvhg._windows import centred, depth_given_sum, reach, supports, widths, windows_within
 
 # Numbers a window may hold in all at once: what is made of so many stays in a processor's cache.
@@ -275,31 +275,17 @@ def _gradient(request: Request, made: _Drawn, counts_grad: Any, one_hot_grad: An
         gains = flat.unfold(0, width, 1).index_select(0, first.flatten()).view_as(soft)
     # How a soft count, and what the values gain by it, depend on what is left to draw.
     later = soft[:, 1:]
-    change = _rises(made.around, soft.dtype).mul_(later)
+    assert made.around is not None  # three groups or more
+    change = central_rises(made.around, 2, soft.dtype).mul_(later)
     change = torch.addcmul(change, later, change.sum(2, keepdim=True), value=-1)
     change *= scale.unsqueeze(2)
     by_count = change @ ramp
     by_value = None if gains is None else (change * gains[:, 1:]).sum(2)
-    follows = [along]
-    for i in range(positions - 2, -1, -1):
-        step = -along if slopes is None else slopes[:, i + 1] - along
-        along = torch.addcmul(along, step, by_count[:, i])
-        along = along if by_value is None else along + by_value[:, i]
-        follows.append(along)
-    slope = torch.stack(follows[::-1], 1)
-    slope = ((-slope if slopes is None else slopes[:, :-1] - slope) * scale).unsqueeze(2)
+    slope = (slopes_with_what_follows(along, slopes, by_count, by_value, dim=1) * scale).unsqueeze(2)
     rise = ramp * slope if gains is None else torch.addcmul(gains * scale.unsqueeze(2), ramp, slope)
     rise *= soft
     grad = torch.addcmul(rise, soft, rise.sum(2, keepdim=True), value=-1)
     return _through_sums(made, grad.to(made.terms.dtype))
-
-
-def _rises(around: Any, dtype: torch.dtype) -> Tensor:
-    """Derivative of what is read at each count in what is left: central differences, one-sided at the ends."""
-    rise = (around[..., :-1] - around[..., 1:]).to(dtype)
-    known = (rise.abs() < math.inf).to(dtype)
-    rise.nan_to_num_(0.0, 0.0, 0.0)
-    return (rise[..., :-1] + rise[..., 1:]).div_((known[..., :-1] + known[..., 1:]).clamp_(min=1))
 
 
 def _through_sums(made: _Drawn, grad: Tensor) -> Tensor:
