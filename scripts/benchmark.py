@@ -1,9 +1,11 @@
-"""Speed, memory and precision of the sampler beside the authors' code and BiasedUrn (`make benchmark`)."""
+"""Speed: the sampler beside the authors' code and BiasedUrn, or the training steps of the VAEs beside each other."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,46 +17,74 @@ from experiments.speed.device_view import measure_device_view
 from experiments.speed.grid import Grid, measure_grid
 from experiments.speed.limits import Limits, measure_limits
 from experiments.speed.peers import Peers, measure_peers, precision
+from experiments.speed.steps import TINY, Steps, measure_steps
+from experiments.speed.tables import as_text
 
 QUICK = (
     Grid(urns=(((10, 10), 10), ((3, 5, 4), 5)), batches=(1, 8), temperatures=(0.5, 2.0), rounds=2),
     Limits(rounds=1, many_groups=60, large_batch=4),
     Peers(draws=10_000, batch=100, authors_batch=20, rounds=1, threads=1),
 )
+TITLES = {
+    "sampler": "Benchmark of the sampler",
+    "weak_supervision": "Training on image pairs: seconds per step",
+    "clustering": "Training of the VaDE: seconds per step",
+}
+STEPS = """Sides
+Every side is the training of a run, with its Lightning trainer and checkpoints; they take turns in one process, and the
+first chunk of steps of a turn warms up. Seconds are medians over the rounds; ratios, to the first side, are medians of
+the ratios within a round, with the lowest and the highest."""
+DEVICE = """What a GPU would be asked
+Kernels (ATen calls that are no views) and synchronisations of one call on torch's meta device, sizes given as numbers,
+validation off; whether it compiles whole."""
+
+
+def said(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Prints lines of a table as they are measured."""
+    for line in lines:
+        print("; ".join(f"{name} {as_text(value)}" for name, value in line.items() if value != ""), flush=True)
+        yield line
+
+
+def sampler_sections(official: Path | None, quick: bool, left_out: list[str]) -> report.Sections:
+    """Measures the sampler."""
+    sampler = load_sampler(official) if official else None
+    grid_sizes, limit_sizes, peer_sizes = QUICK if quick else (Grid(), Limits(), Peers())
+    grid = pd.DataFrame(said(measure_grid(grid_sizes, sampler)))
+    limits = list(said(measure_limits(limit_sizes)))
+    device = pd.DataFrame(said(measure_device_view()))
+    lines = [*report.grid_lines(grid), *said(measure_peers(peer_sizes, sampler, left_out)), *limits]
+    distances = ", ".join(f"{str(dtype)[6:]} {precision(dtype):.1e}" for dtype in (torch.float32, torch.float64))
+    worst = report.grid_in_words(grid)
+    text = (
+        f"Beside others, and beside what was wanted\n{worst}\nOne thread for what is below a second. Largest "
+        f"total-variation distance of a conditional law from a float64 convolution: {distances}."
+    )
+    return {
+        "benchmark": (text, pd.DataFrame(lines)),
+        "grid": (f"Urns, batches, temperatures\n{worst}", grid),
+        "device_view": (DEVICE, device),
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=TITLES)
     parser.add_argument("--official", type=Path, help="checkout of the authors' code; else their side is left out")
     parser.add_argument("--output", type=Path, default=Path("results/local/benchmark"), help="folder (%(default)s)")
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu", help="of the VAEs (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a look at the page, not a measurement")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
         options.output.mkdir(parents=True, exist_ok=True)
-        sampler = load_sampler(options.official) if options.official else None
-        grid_sizes, limit_sizes, peer_sizes = QUICK if options.quick else (Grid(), Limits(), Peers())
-        facts = report.before_a_run()
-        grid = measure_grid(grid_sizes, sampler, print)
-        limits = measure_limits(limit_sizes, print)
-        device = measure_device_view(print)
-        peers, left_out = measure_peers(peer_sizes, sampler, print)
-        distances = {str(dtype)[6:]: precision(dtype) for dtype in (torch.float32, torch.float64)}
-        worst = report.grid_in_words(grid)
-        precise = ", ".join(f"{dtype} {distance:.1e}" for dtype, distance in distances.items())
-        sections = {
-            "benchmark": (
-                f"Beside others, and beside what was wanted\n{worst}\nOne thread for what is below a second. Largest "
-                f"total-variation distance of a conditional law from a float64 convolution: {precise}.",
-                pd.DataFrame([*report.grid_lines(grid), *peers, *limits]),
-            ),
-            "grid": (f"Urns, batches, temperatures\n{worst}", grid),
-            "device_view": (
-                "What a GPU would be asked\nKernels (ATen calls that are no views) and synchronisations of one call on "
-                "torch's meta device, sizes given as numbers, validation off; whether it compiles whole.",
-                device,
-            ),
-        }
-        for path in report.write(options.output, "Benchmark of the sampler", sections, facts, left_out):
+        facts, left_out = report.before_a_run(options.accelerator), list[str]()
+        if options.what == "sampler":
+            sections = sampler_sections(options.official, options.quick, left_out)
+        else:
+            sizes = Steps(accelerator=options.accelerator, **(TINY if options.quick else {}))
+            sections = {options.what: (STEPS, pd.DataFrame(said(measure_steps(options.what, sizes))))}
+        for path in report.write(options.output, TITLES[options.what], sections, facts, left_out):
             print(f"wrote {path}")
 
 

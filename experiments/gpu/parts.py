@@ -14,7 +14,8 @@ import torch
 
 from experiments.environment import environment_facts
 from experiments.gpu import library, runs
-from experiments.speed.steps import ROOMS, Steps, measure_steps
+from experiments.speed.measure import seconds_of
+from experiments.speed.steps import ROOMS, TINY, Steps, measure_steps
 from experiments.speed.tables import benchmark_table
 from experiments.store import write_atomically
 
@@ -64,13 +65,12 @@ def facts(plan: Plan) -> Iterator[dict[str, Any]]:
     ):
         torch.backends.cuda.matmul.allow_tf32 = tf32
         product = partial(torch.mm, *torch.randn(2, size, size, device=plan.device, dtype=dtype))
-        milliseconds = min(library.milliseconds(product, plan.device) for _ in range(5))
-        rate = 2 * size**3 / milliseconds / 1e9
+        rate = 2 * size**3 / min(seconds_of(product) for _ in range(5)) / 1e12
         yield {"work": f"matrix product, {size} x {size}, {name}", "passed": True, "figure": f"{rate:.1f} TFLOP/s"}
     torch.backends.cuda.matmul.allow_tf32 = False
     one = torch.zeros(1, device=plan.device)
-    launch = library.milliseconds(lambda: one.add_(1), plan.device, times=2000)
-    yield {"work": "a kernel on one number", "passed": True, "figure": f"{1000 * launch:.1f} microseconds"}
+    launch = seconds_of(lambda: one.add_(1), shortest=0.05)
+    yield {"work": "a kernel on one number", "passed": True, "figure": f"{1e6 * launch:.1f} microseconds"}
 
 
 def library_checks(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -88,18 +88,16 @@ def cells(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def rates(plan: Plan) -> Iterator[dict[str, Any]]:
     """Steps per second, launched kernel by kernel and captured, and the hours of the whole paper from them."""
-    small: dict[str, Any] = (
-        {"image_size": 32, "pairs": 4, "digits": 64, "steps": 4, "rounds": 1} if plan.smoke else {"rounds": 3}
-    )
+    small: dict[str, Any] = TINY if plan.smoke else {"rounds": 3}
     for room in ROOMS[-1:] if plan.smoke else ROOMS:
         for graph in (False, True) if plan.accelerator == "gpu" else (False,):
             sizes = Steps(accelerator=plan.accelerator, graph=graph, **small)
-            for line in measure_steps(room, sizes, lambda _: None).itertuples():
-                hours = line.seconds_per_step * PAPER_STEPS[room] / 3600
+            for line in measure_steps(room, sizes):
+                hours = line["seconds_per_step"] * PAPER_STEPS[room] / 3600
                 launched = "captured" if graph else "launched kernel by kernel"
-                figure = f"{1000 * line.seconds_per_step:.2f} ms a step, {line.ratio:.2f} of the first's"
+                figure = f"{1000 * line['seconds_per_step']:.2f} ms a step, {line['ratio']:.2f} of the first's"
                 figure += f", {hours:.1f} hours for the paper's runs one after the other"
-                yield {"work": f"{room}, {line.side}, {launched}", "passed": True, "figure": figure}
+                yield {"work": f"{room}, {line['side']}, {launched}", "passed": True, "figure": figure}
 
 
 def paper(plan: Plan) -> Iterator[dict[str, Any]]:

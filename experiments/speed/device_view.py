@@ -6,16 +6,15 @@ be answered there. A kernel is an ATen call on the device that is no view; on a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import pandas as pd
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mvhg import MultivariateHypergeometric as Law
+from experiments.speed.calls import URNS, Urn, every_call
 from mvhg import MultivariateHypergeometricStraightThrough as StraightThrough
 
 META = torch.device("meta")
@@ -23,22 +22,7 @@ READS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_
 FREE = ("_unsafe_view", "_reshape_alias", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
 
 
-class Case(NamedTuple):
-    """An urn, the shape of its log weights, how many draws, and the most kernels that are wanted of a selection."""
-
-    group_sizes: list[int]
-    total_count: int
-    shape: tuple[int, ...]
-    draws: tuple[int, ...]
-    kernels: int
-
-
-CASES = {
-    "m = 10 x 2, n = 10, batch 64": Case([10] * 2, 10, (64, 2), (), 200),
-    "m = 3, 5, 4, n = 5, batch 64": Case([3, 5, 4], 5, (64, 3), (), 450),
-    "m = 200 x 3, n = 180, one law, 10,000 draws": Case([200] * 3, 180, (3,), (10_000,), 450),
-    "m = 128 x 10, n = 128, one law": Case([128] * 10, 128, (10,), (), 1500),
-}
+WANTED = (200, 450, 450, 1500)  # kernels of a selection at most, by urn
 
 
 class Calls(TorchDispatchMode):
@@ -90,42 +74,17 @@ def count(work: Callable[[], object]) -> Calls:
     return calls
 
 
-def calls_of(case: Case, temperature: float) -> dict[str, Callable[[], object]]:
-    """Work by name."""
-    urn: dict[str, Any] = {"total_count": case.total_count, "group_sizes": case.group_sizes, "validate_args": False}
-    counts = torch.empty((*case.draws, *case.shape), device=META)
-
-    def law() -> Law:
-        return Law(log_weights=torch.empty(case.shape, device=META, requires_grad=True), **urn)
-
-    def straight_through() -> StraightThrough:
-        log_weights = torch.empty(case.shape, device=META, requires_grad=True)
-        return StraightThrough(temperature, log_weights=log_weights, **urn)
-
-    def selection() -> None:
-        drawn = straight_through().rsample_selection(case.draws)
-        (drawn.counts.sum() + drawn.prefix_mask.square().sum()).backward()
-
-    return {
-        "selection, backward": selection,
-        "rsample, backward": lambda: straight_through().rsample(case.draws).square().sum().backward(),
-        "sample": lambda: law().sample(case.draws),
-        "log_prob, backward": lambda: law().log_prob(counts).sum().backward(),
-        "mean, backward": lambda: law().mean.square().sum().backward(),
-    }
-
-
-def compiles(case: Case, temperature: float) -> bool:
-    """Whether a draw is traced as one graph."""
+def compiles(urn: Urn, temperature: float) -> bool:
+    """Whether a draw of one law is traced as one graph."""
 
     def draw(log_weights: torch.Tensor) -> torch.Tensor:
-        urn = StraightThrough(
-            temperature, case.total_count, case.group_sizes, log_weights=log_weights, validate_args=False
+        law = StraightThrough(
+            temperature, urn.total_count, urn.group_sizes, log_weights=log_weights, validate_args=False
         )
-        return urn.rsample()
+        return law.rsample()
 
     try:
-        torch.compile(draw, fullgraph=True, backend="aot_eager")(torch.zeros(len(case.group_sizes)))
+        torch.compile(draw, fullgraph=True, backend="aot_eager")(torch.zeros(len(urn.group_sizes)))
     except Exception:  # whatever dynamo raises
         return False
     finally:
@@ -133,24 +92,13 @@ def compiles(case: Case, temperature: float) -> bool:
     return True
 
 
-def measure_device_view(log: Callable[[str], None]) -> pd.DataFrame:
-    """Counts every call of every case at temperature 0.5, and what is differentiable at 2 as well.
-
-    Returns:
-        A line per call: urn, temperature, call, kernels, the most that are wanted, synchronisations, and of selections
-        whether the draw compiles whole.
+def measure_device_view() -> Iterator[dict[str, Any]]:
+    """Yields a line per call: urn, temperature, call, kernels, the most that are wanted, synchronisations, and of
+    selections whether the draw compiles whole.
     """
-    lines = []
-    for urn, case in CASES.items():
-        for temperature in (0.5, 2.0):
-            for call, work in calls_of(case, temperature).items():
-                selection = call.startswith("selection")
-                if temperature != 0.5 and not selection and not call.startswith("rsample"):
-                    continue
-                seen = count(work)
-                line: dict[str, Any] = {"urn": urn, "temperature": temperature, "call": call, "kernels": seen.kernels}
-                line |= {"wanted": f"<= {case.kernels}" if selection else "", "synchronisations": seen.synchronisations}
-                lines.append(line | {"compiles": ("yes" if compiles(case, temperature) else "no") if selection else ""})
-                asked = f"{seen.kernels} kernels, {seen.synchronisations} synchronisations"
-                log(f"{urn}, temperature {temperature:g}, {call}: {asked}")
-    return pd.DataFrame(lines)
+    for urn, temperature, call, work in every_call(META):
+        seen, selection = count(work), call.startswith("selection")
+        line: dict[str, Any] = {"urn": urn.words, "temperature": temperature, "call": call, "kernels": seen.kernels}
+        line |= {"wanted": f"<= {WANTED[URNS.index(urn)]}" if selection else ""}
+        line |= {"synchronisations": seen.synchronisations}
+        yield line | {"compiles": ("yes" if compiles(urn, temperature) else "no") if selection else ""}

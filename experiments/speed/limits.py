@@ -11,7 +11,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from experiments.settings import PositiveInt, settings
-from experiments.speed.measure import Comparisons, in_turns, memory_growth_mib
+from experiments.speed.measure import comparison, in_turns, memory_growth_mib
 from mvhg import MultivariateHypergeometric as Law
 
 Quantity = Callable[[Law], torch.Tensor]
@@ -102,13 +102,8 @@ def limits(sizes: Limits) -> Iterator[Limit]:
     yield Limit(f"sample, {_huge_in_words()}, two draws", _draw_huge, 50.0, "ms")
 
 
-def measure_limits(sizes: Limits, log: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Measures on one thread.
-
-    Returns:
-        A ``comparison`` per piece of work with the most that is wanted.
-    """
-    found = Comparisons(log)
+def measure_limits(sizes: Limits) -> Iterator[dict[str, Any]]:
+    """Yields a ``comparison`` per piece of work with the most that is wanted; on one thread."""
     for limit in limits(sizes):
         sides = {"ours": limit.call} | ({"beside": limit.beside} if limit.beside else {})
         seconds = {
@@ -116,11 +111,10 @@ def measure_limits(sizes: Limits, log: Callable[[str], None]) -> list[dict[str, 
             for name, values in in_turns(sides, sizes.rounds, shortest=limit.shortest).items()
         }
         value = seconds["ours"] / seconds["beside"] if limit.beside else UNITS[limit.unit] * seconds["ours"]
-        found.add(limit.work, value, limit.unit, "wanted", limit.most, value / limit.most, "<= 1")
+        yield comparison(limit.work, value, limit.unit, "wanted", limit.most, value / limit.most, "<= 1")
     grown = memory_growth_mib(_draw_huge)
     work = f"peak memory, sample, {_huge_in_words()}, two draws"
-    found.add(work, grown, "MiB", "wanted", MOST_MIB, grown / MOST_MIB, "<= 1")
-    return found.lines
+    yield comparison(work, grown, "MiB", "wanted", MOST_MIB, grown / MOST_MIB, "<= 1")
 
 
 def _huge_in_words() -> str:

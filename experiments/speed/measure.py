@@ -67,25 +67,6 @@ def comparison(
     return line | {"target": target, "reached": reached, "note": note}
 
 
-class Comparisons:
-    """Collects lines of ``benchmark.csv``, and says each as it is measured.
-
-    Args:
-        log: Takes a line in words.
-    """
-
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self.lines: list[dict[str, Any]] = []
-        self._log = log
-
-    def add(self, work: str, ours: float, unit: str, beside: str, other: float, ratio: float, target: str) -> None:
-        """Adds a ``comparison``."""
-        line = comparison(work, ours, unit, beside, other, ratio, target)
-        self.lines.append(line)
-        numbers = f"{ours:,.4g} {unit}, {beside} {other:,.4g}, ratio {ratio:.3g}"
-        self._log(f"{work}: {numbers} (to reach {target}: {line['reached']})")
-
-
 def peak_memory_mib() -> float:
     """Highest resident memory of this process so far; ru_maxrss, where Linux' VmHWM is not there."""
     if STATUS.exists():

@@ -6,7 +6,7 @@ import math
 import shutil
 import statistics
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 import mvhg
 from experiments.settings import ExperimentError, PositiveInt, settings
-from experiments.speed.measure import Comparisons, in_turns, median_ratio, memory_growth_mib
+from experiments.speed.measure import comparison, in_turns, median_ratio, memory_growth_mib
 
 SIZES, TOTAL, WEIGHTS = (200, 200, 200), 180, (1.0, 2.0, 1.0)  # the paper's urn
 COEFFICIENTS = torch.tensor([1.0, -2.0, 0.5])  # of the loss, a linear function of the counts
@@ -82,15 +82,17 @@ def _authors(sampler: Callable[..., Any], batch: int) -> Callable[[], object]:
     return call
 
 
-def measure_peers(
-    sizes: Peers, sampler: Callable[..., Any] | None, log: Callable[[str], None]
-) -> tuple[list[dict[str, Any]], list[str]]:
+def measure_peers(sizes: Peers, sampler: Callable[..., Any] | None, left_out: list[str]) -> Iterator[dict[str, Any]]:
     """Measures the paper's urn at temperature 0.5 in float32.
 
-    Returns:
-        A ``comparison`` per piece of work, and what was left out.
+    Args:
+        sizes: What is measured.
+        sampler: The authors', if there is one.
+        left_out: Takes what could not be measured, and why.
+
+    Yields:
+        A ``comparison`` per piece of work.
     """
-    found, left_out = Comparisons(log), []
     exact = mvhg.MultivariateHypergeometric(TOTAL, list(SIZES), torch.tensor(WEIGHTS))
     hard = mvhg.MultivariateHypergeometricStraightThrough(0.5, TOTAL, list(SIZES), torch.tensor(WEIGHTS))
     draws = {"exact": lambda: exact.sample((sizes.draws,)), "hard": lambda: hard.sample((sizes.draws,))}
@@ -99,13 +101,14 @@ def measure_peers(
     try:
         theirs = sizes.draws / statistics.median(biased_urn_seconds(sizes.draws, sizes.rounds))
         work, ratio = f"sample, one law, {sizes.draws:,} draws", rate["exact"] / theirs
-        found.add(work, rate["exact"], "draws/s", "BiasedUrn, one thread", theirs, ratio, ">= 1.5")
+        yield comparison(work, rate["exact"], "draws/s", "BiasedUrn, one thread", theirs, ratio, ">= 1.5")
     except ExperimentError as error:
         left_out.append(f"BiasedUrn: {error}")
     ratio, work = median_ratio(seconds["exact"], seconds["hard"]), "sample of the straight-through class"
-    found.add(work, rate["hard"], "draws/s", "exact class", rate["exact"], ratio, ">= 0.9")
+    yield comparison(work, rate["hard"], "draws/s", "exact class", rate["exact"], ratio, ">= 0.9")
     if sampler is None:
-        return found.lines, [*left_out, "the authors' code: no checkout given"]
+        left_out.append("the authors' code: no checkout given")
+        return
     scale = sizes.batch / sizes.authors_batch
     theirs_call = _authors(sampler, sizes.authors_batch)
     for per_element, wanted in ((False, ">= 138"), (True, ">= 35")):
@@ -115,11 +118,12 @@ def measure_peers(
         ratio = scale * median_ratio(seconds["authors"], seconds["ours"])
         law = "a law per element" if per_element else "one law"
         work = f"straight-through counts, {law}, forward + backward, batch {sizes.batch:,}"
-        found.add(work, sizes.batch / ours, "draws/s", "authors' code", sizes.authors_batch / theirs, ratio, wanted)
+        yield comparison(
+            work, sizes.batch / ours, "draws/s", "authors' code", sizes.authors_batch / theirs, ratio, wanted
+        )
         ours, theirs = memory_growth_mib(sides["ours"]), scale * memory_growth_mib(theirs_call)
         ratio = ours / max(theirs, 1e-9)
-        found.add(f"peak memory, {work}", ours, "MiB", "authors' code, scaled", theirs, ratio, "<= 1")
-    return found.lines, left_out
+        yield comparison(f"peak memory, {work}", ours, "MiB", "authors' code, scaled", theirs, ratio, "<= 1")
 
 
 def precision(dtype: torch.dtype) -> float:

@@ -19,6 +19,8 @@ from experiments.speed.measure import comparison
 from experiments.speed.tables import benchmark_table
 from experiments.store import write_atomically
 
+Sections = dict[str, tuple[str, pd.DataFrame]]  # name of the CSV -> heading and text before its table, and the table
+
 
 def before_a_run(accelerator: str = "cpu") -> dict[str, Any]:
     """Code, versions, device, cores, date, and the load average as they stand before anything is measured.
@@ -97,7 +99,7 @@ def ratio_figure(grid: pd.DataFrame) -> Figure:
 def write(
     output: Path,
     title: str,
-    sections: Mapping[str, tuple[str, pd.DataFrame]],
+    sections: Sections,
     facts: Mapping[str, Any],
     left_out: Sequence[str] = (),
 ) -> list[Path]:
@@ -106,7 +108,7 @@ def write(
     Args:
         output: Folder.
         title: Of the page.
-        sections: Name of the CSV -> heading and text before its table, and the table.
+        sections: What was measured.
         facts: See ``before_a_run``.
         left_out: What could not be measured, and why.
 

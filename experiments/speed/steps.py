@@ -9,12 +9,11 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 
@@ -52,6 +51,9 @@ class Steps:
     rounds: PositiveInt = 7
     accelerator: str = "cpu"
     graph: bool = False
+
+
+TINY: dict[str, Any] = {"image_size": 32, "pairs": 4, "digits": 64, "steps": 4, "rounds": 1}  # to see that it runs
 
 
 class Side(NamedTuple):
@@ -149,15 +151,14 @@ def turn(side: Side, folder: Path) -> float:
     return clock.seconds_per_step()
 
 
-def measure_steps(room: str, sizes: Steps, log: Callable[[str], None]) -> pd.DataFrame:
+def measure_steps(room: str, sizes: Steps) -> Iterator[dict[str, Any]]:
     """Measures the methods beside LabelVAE, or the priors beside the uniform one.
 
     Args:
         room: One of ``ROOMS``.
         sizes: What is measured.
-        log: Takes a line per side.
 
-    Returns:
+    Yields:
         A line per side with ``side``, ``size`` (pixels), ``batch``, ``seconds_per_step`` (median over the rounds),
         ``ratio`` to the first side (median of the rounds' ratios), and the lowest and highest of these.
     """
@@ -169,12 +170,9 @@ def measure_steps(room: str, sizes: Steps, log: Callable[[str], None]) -> pd.Dat
         else:
             sides, size, batch = {one: digit_side(one, sizes, folder) for one in PRIORS}, 28, sizes.digits
         seconds = alternate({one: partial(turn, side, folder) for one, side in sides.items()}, sizes.rounds)
-    first = next(iter(sides))
-    lines = []
+    first = next(iter(seconds.values()))
     for name, values in seconds.items():
-        ratios = [value / other for value, other in zip(values, seconds[first], strict=True)]
+        ratios = [value / other for value, other in zip(values, first, strict=True)]
         line: dict[str, Any] = {"side": name, "size": size, "batch": batch}
         line |= {"seconds_per_step": statistics.median(values), "ratio": statistics.median(ratios)}
-        lines.append(line | {"lowest_ratio": min(ratios), "highest_ratio": max(ratios)})
-        log(f"{name}: {line['seconds_per_step']:.4f} s a step, {line['ratio']:.3f} of {first}'s")
-    return pd.DataFrame(lines)
+        yield line | {"lowest_ratio": min(ratios), "highest_ratio": max(ratios)}

@@ -71,11 +71,12 @@ def committed_table(folder: Path, name: str, title: str) -> Table:
 def benchmark_table(title: str, lines: pd.DataFrame) -> Table:
     """Columns of numbers with three digits, and of text; the first names the line."""
     header = [HEADINGS.get(name) or name.replace("_", " ") for name in lines]
-    rows = [[_text(value) for value in line] for line in lines.itertuples(index=False)]
+    rows = [[as_text(value) for value in line] for line in lines.itertuples(index=False)]
     return Table(title, header, rows, text=True)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Writes a value of a table: numbers with three digits, large ones whole."""
     if isinstance(value, str | bool):
         return str(value)
     if pd.isna(value):

@@ -45,7 +45,7 @@ def test_a_part_that_fails_or_takes_too_long_stops_no_other(tmp_path: Path, monk
 def test_a_wrong_value_and_a_wrong_law_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cpu")
     values = library._values
-    monkeypatch.setattr(library, "URNS", library.URNS[1:2])
+    monkeypatch.setattr(library, "CHECKED", library.CHECKED[1:2])
     assert all(line["passed"] for line in library.value_checks(device))
     monkeypatch.setattr(library, "_values", lambda *of: [value + (of[2] == torch.float32) for value in values(*of)])
     assert [line["passed"] for line in library.value_checks(device)] == [True, False]

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from experiments.speed import report
+from experiments.speed.calls import Urn
 from experiments.speed.device_view import count
 from experiments.speed.grid import Cell, Grid, cells, measure_grid
 from experiments.speed.measure import comparison, in_turns, memory_growth_mib
 from experiments.speed.peers import conditional_laws, precision
-from experiments.speed.steps import METHODS, PRIORS, Steps, measure_steps
+from experiments.speed.steps import METHODS, PRIORS
 from experiments.speed.tables import committed_table
-from scripts import benchmark, step_times
+from scripts import benchmark
 
 GRID = pd.DataFrame(
     {
@@ -63,11 +64,11 @@ def test_memory_is_what_a_call_adds_and_turns_alternate() -> None:
 
 def test_the_grid_leaves_out_what_takes_gigabytes_on_the_authors_side() -> None:
     made = list(cells(Grid()))
-    assert Cell((128,) * 10, 128, 512, 0.5) in made and len({cell.urn for cell in made}) == 5
+    assert Cell(Urn((128,) * 10, 128, (512,)), 0.5) in made and len({cell.urn.name for cell in made}) == 5
     assert not [cell for cell in cells(Grid(urns=(((1000, 1000), 5),), batches=(64,)))]
     one = Grid(urns=(((3, 5, 4), 5),), batches=(1,), temperatures=(2.0,), rounds=1)
-    lines = measure_grid(one, None, lambda _: None)
-    assert list(lines["urn"]) == ["m = 3, 5, 4, n = 5"] and "ratio" not in lines
+    (line,) = measure_grid(one, None)
+    assert line["urn"] == "m = 3, 5, 4, n = 5" and "ratio" not in line
 
 
 def test_the_reference_of_the_precision_sums_to_one_and_the_library_is_near_it() -> None:
@@ -103,7 +104,7 @@ def test_what_a_gpu_would_refuse_is_not_counted() -> None:
 
 
 def test_the_sampler_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    benchmark.main(["--quick", "--output", str(tmp_path)])
+    benchmark.main(["sampler", "--quick", "--output", str(tmp_path)])
     page = (tmp_path / "benchmark.md").read_text()
     assert "Not measured: " in page and "the authors' code: no checkout given" in page
     table = pd.read_csv(tmp_path / "benchmark.csv")
@@ -117,20 +118,15 @@ def test_the_sampler_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_missing_checkout_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="error: .* has no mvhg/pt_fmvhg.py"):
-        benchmark.main(["--official", str(tmp_path), "--output", str(tmp_path)])
+        benchmark.main(["sampler", "--official", str(tmp_path), "--output", str(tmp_path)])
 
 
 @pytest.mark.parametrize(("room", "sides"), [("weak_supervision", METHODS), ("clustering", PRIORS)])
-def test_step_times_of_every_side(room: str, sides: tuple[str, ...]) -> None:
-    sizes = Steps(image_size=32, pairs=4, steps=2, rounds=1)
-    table = measure_steps(room, sizes, lambda _: None)
+def test_step_times_of_every_side_are_written_where_table_3_reads_them(
+    room: str, sides: tuple[str, ...], tmp_path: Path
+) -> None:
+    benchmark.main([room, "--quick", "--output", str(tmp_path)])
+    table = pd.read_csv(tmp_path / f"{room}.csv")
     assert list(table["side"]) == list(sides) and (table["seconds_per_step"] > 0).all()
     assert table["ratio"].iloc[0] == 1.0
-
-
-def test_step_times_are_written_where_table_3_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = pd.DataFrame({"side": ["label_vae"], "size": [32], "batch": [4], "seconds_per_step": [0.1], "ratio": [1.0]})
-    monkeypatch.setattr(step_times, "measure_steps", lambda *_: lines)
-    step_times.main(["weak_supervision", "--quick", "--output", str(tmp_path)])
-    assert (tmp_path / "weak_supervision.md").read_text().startswith("# Training on image pairs: seconds per step")
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "weak_supervision.csv"), lines)
+    assert ": seconds per step\n" in (tmp_path / f"{room}.md").read_text()
