@@ -99,9 +99,11 @@ class RunContext:
 
     def save_model(self, state: Mapping[str, torch.Tensor]) -> None:
         """Keeps a trained model's weights, as ``model.pt`` in the run's folder when it is finished."""
-        buffer = io.BytesIO()
-        torch.save({name: value.detach().cpu() for name, value in state.items()}, buffer)
-        write_atomically(self.run.new_model, buffer.getvalue())
+        _save({name: value.detach().cpu() for name, value in state.items()}, self.run.new_model)
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Keeps tensors and plain values to go on from where no trainer does; see ``checkpoint_path``."""
+        _save(state, self.directory / "last.ckpt")
 
     @property
     def checkpoint_path(self) -> Path | None:
@@ -164,3 +166,9 @@ class RunContext:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._trainers.append(trainer)
         return trainer
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import product
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
 from scipy.stats import false_discovery_control
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
 
 from experiments.context import RunContext
 from experiments.kolmogorov_smirnov.goodness_of_fit import Integers, against_law, against_sample
-from experiments.kolmogorov_smirnov.model import SamplingModel
 from experiments.kolmogorov_smirnov.reference import draw_merged, exact_marginals
+from experiments.kolmogorov_smirnov.sampling import histogram, sampler
 from experiments.kolmogorov_smirnov.series import Series, Urn
 from experiments.settings import PositiveInt, settings
 
@@ -68,13 +69,12 @@ class KolmogorovSmirnov:
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics`` (one line per urn, reference and group) and ``histograms``."""
-        counts = self._draw(context)
         metrics: list[pd.DataFrame] = []
         histograms: list[pd.DataFrame] = []
-        loggers = context.trainer().loggers
-        for index, urn in enumerate(self.urns):
-            lines, drawn = self._test(urn, counts[index], np.random.default_rng((context.seed, index)))
-            for logger in loggers:
+        trainer = context.trainer()  # of which only device and loggers are used
+        for index, (urn, counts) in enumerate(self._draw(context, trainer.strategy.root_device)):
+            lines, drawn = self._test(urn, counts, np.random.default_rng((context.seed, index)))
+            for logger in trainer.loggers:
                 logger.log_metrics(_logged(lines), step=index)
             metrics.append(lines)
             histograms.append(drawn)
@@ -84,22 +84,18 @@ class KolmogorovSmirnov:
             tables = {name: table.drop(columns="series") for name, table in tables.items()}
         return tables
 
-    def _draw(self, context: RunContext) -> Integers:
-        """Draws whatever is missing and returns the histograms [urns, groups, counts]."""
-        model = SamplingModel(
-            self.urns,
-            self.conditionals,
-            self.sampler,
-            self.draws,
-            self.batch_size,
-            generator=lambda urn, device: context.generator(urn * STREAMS, device),
-            checkpoint=context.directory / "last.ckpt",
-        )
+    def _draw(self, context: RunContext, device: torch.device) -> Iterator[tuple[Urn, Integers]]:
+        """Yields every urn with its histogram [groups, values]; after each a checkpoint holds those so far."""
+        done: list[Tensor] = []
         if context.checkpoint_path is not None:
-            model.load_state_dict(torch.load(context.checkpoint_path, weights_only=True)["state_dict"])
-        if missing := model.missing():
-            context.trainer().test(model, DataLoader(cast(Dataset[int], missing), batch_size=None), verbose=False)
-        return model.counts.cpu().numpy()
+            done = torch.load(context.checkpoint_path, weights_only=True).get("histograms", [])
+        for index, urn in enumerate(self.urns):
+            if index == len(done):
+                generator = context.generator(index * STREAMS, device)
+                draw = sampler(urn, self.conditionals, self.sampler, generator)
+                done.append(histogram(urn, draw, self.draws, self.batch_size))
+                context.save_checkpoint({"histograms": done})
+            yield urn, done[index].numpy()
 
     def _test(self, urn: Urn, counts: Integers, numbers: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Tests one urn and returns its lines and histograms; counts is [groups, values]."""

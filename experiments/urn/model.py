@@ -29,34 +29,33 @@ class UrnModel(pl.LightningModule):
 
     Args:
         training: The settings.
+        validation: Counts that are not trained on, float32 [samples, datasets, groups].
         noise_seed: Seed of the sampling noise in training.
         validation_noise_seed: Seed of the sampling noise in validation, the same every time.
     """
 
     group_sizes: Tensor  # [groups]
-    history_log_weights: Tensor  # [records, datasets, groups]
-    history_train_loss: Tensor  # [records, datasets]
-    history_validation_loss: Tensor  # [records, datasets]
+    validation: Tensor  # [samples, datasets, groups]
+    history: Tensor  # [records, datasets, columns]
     loss_sum: Tensor  # [datasets]
 
-    def __init__(self, training: UrnTraining, noise_seed: int, validation_noise_seed: int) -> None:
+    def __init__(self, training: UrnTraining, validation: Tensor, noise_seed: int, validation_noise_seed: int) -> None:
         super().__init__()
         self.settings = training
         self.record_every = min(training.record_every, training.num_steps)
-        self.noise_seeds = {"train": noise_seed, "validation": validation_noise_seed}
-        self._generators: dict[str, torch.Generator] = {}
+        self.noise_seed, self.validation_noise_seed = noise_seed, validation_noise_seed
+        self._generator = torch.Generator()
         self._noise_state: Tensor | None = None
+        self.register_buffer("validation", validation, persistent=False)
 
         sizes = training.problem.group_sizes
         num_datasets, num_groups = training.problem.num_datasets, len(sizes)
         num_records = training.num_steps // self.record_every + 1
+        self.columns = [*(f"log_weight_{group + 1}" for group in range(num_groups)), "train_loss", "validation_loss"]
         self.log_weights = nn.Parameter(torch.zeros(num_datasets, num_groups))
         self.register_buffer("group_sizes", torch.tensor(sizes), persistent=False)
-        self.register_buffer("history_log_weights", torch.full((num_records, num_datasets, num_groups), torch.nan))
-        self.register_buffer("history_train_loss", torch.full((num_records, num_datasets), torch.nan))
-        self.register_buffer("history_validation_loss", torch.full((num_records, num_datasets), torch.nan))
+        self.register_buffer("history", torch.full((num_records, num_datasets, len(self.columns)), torch.nan))
         self.register_buffer("loss_sum", torch.zeros(num_datasets))
-        self.history_log_weights[0] = 0.0
 
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
         """Straight-through samples of every urn, [num_samples, datasets, groups], differentiable in the log weights."""
@@ -81,33 +80,35 @@ class UrnModel(pl.LightningModule):
         return (observed - drawn).square().sum(-1).mean(0)
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        losses = self.squared_loss(batch[0], self._generators["train"])
+        losses = self.squared_loss(batch[0], self._generator)
         self.loss_sum += losses.detach()
         return losses.sum()
 
+    def on_train_start(self) -> None:
+        if self.global_step == 0:
+            self._record(torch.full_like(self.loss_sum, torch.nan))
+
     def on_train_batch_end(self, outputs: Any, batch: Sequence[Tensor], batch_idx: int) -> None:
-        record, offset = divmod(self.global_step, self.record_every)
-        if offset == 0:
-            self.history_log_weights[record] = self.log_weights.detach()
-            self.history_train_loss[record] = self.loss_sum / self.record_every
+        if self.global_step % self.record_every == 0:
+            self._record(self.loss_sum / self.record_every)
             self.loss_sum.zero_()
-            values = self._by_name("train_loss", self.history_train_loss[record])
-            for group in range(self.log_weights.shape[-1]):
-                values |= self._by_name(f"log_weight_{group + 1}", self.log_weights[:, group])
-            self._log(values)
 
-    def on_validation_start(self) -> None:
+    @torch.no_grad()
+    def _record(self, train_loss: Tensor) -> None:
+        """Records log weights, the training loss [datasets] and the loss on samples that are not trained on."""
         # The same noise every time, so that the curve shows the weights and not the noise; a stream of its own, so that
-        # training does not depend on how often it is validated.
-        self._generators["validation"].manual_seed(self.noise_seeds["validation"])
-
-    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        record, offset = divmod(self.global_step, self.record_every)
-        if offset > 0:  # the sanity check of a run that was resumed between two records
-            return
-        self.history_validation_loss[record] = self.squared_loss(batch[0], self._generators["validation"])
-        if not self.trainer.sanity_checking:
-            self._log(self._by_name("validation_loss", self.history_validation_loss[record]))
+        # training does not depend on how often it is looked at.
+        generator = torch.Generator(device=self.device).manual_seed(self.validation_noise_seed)
+        losses = torch.stack([train_loss, self.squared_loss(self.validation, generator)], -1)
+        record = torch.cat([self.log_weights, losses], -1)
+        self.history[self.global_step // self.record_every] = record
+        # Straight to the loggers: `self.log` costs more than a whole training step for this many values.
+        if self.global_step and self.loggers:
+            table = zip(self.columns, record.T.tolist(), strict=True)
+            names = self.settings.names
+            values = {f"{column}/{name}": one for column, line in table for name, one in zip(names, line, strict=True)}
+            for logger in self.loggers:
+                logger.log_metrics(values, step=self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.settings.learning_rate)
@@ -115,23 +116,14 @@ class UrnModel(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
     def on_fit_start(self) -> None:
-        for name, seed in self.noise_seeds.items():
-            self._generators[name] = torch.Generator(device=self.device).manual_seed(seed)
+        self._generator = torch.Generator(device=self.device).manual_seed(self.noise_seed)
         if self._noise_state is not None:
-            self._generators["train"].set_state(self._noise_state)
+            self._generator.set_state(self._noise_state)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["urn"] = {"noise_state": self._generators["train"].get_state(), "device": self.device.type}
+        checkpoint["urn"] = {"noise_state": self._generator.get_state(), "device": self.device.type}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         require_same_device(checkpoint["urn"]["device"], self.trainer)
         # Before the module is moved to its device; on_fit_start hands the state to the generator.
         self._noise_state = checkpoint["urn"]["noise_state"].cpu()
-
-    def _by_name(self, quantity: str, values: Tensor) -> dict[str, float]:
-        return {f"{quantity}/{name}": value for name, value in zip(self.settings.names, values.tolist(), strict=True)}
-
-    def _log(self, values: dict[str, float]) -> None:
-        # Straight to the loggers: `self.log` costs more than a whole training step for this many values.
-        for logger in self.loggers:
-            logger.log_metrics(values, step=self.global_step)

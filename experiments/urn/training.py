@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from experiments.context import RunContext
 from experiments.settings import Positive, PositiveInt, settings
 from experiments.urn.model import UrnModel
-from experiments.urn.problem import UrnProblem, UrnSplits
+from experiments.urn.problem import UrnProblem
 from experiments.urn.recovery import DATA_STREAM, recovery_tables
 
 NOISE_STREAM, VALIDATION_NOISE_STREAM, ORDER_STREAM, LOSS_STREAM = range(DATA_STREAM + 1, DATA_STREAM + 5)
@@ -34,7 +34,7 @@ class UrnTraining:
         temperature: Of the Gumbel-softmax, tau.
         learning_rate: Of Adam.
         learning_rate_decay: Factor on the learning rate after each epoch.
-        batch_size: Samples of each dataset per step; validation uses one batch.
+        batch_size: Samples of each dataset per step.
         max_epochs: Passes over the training samples.
         record_every: Steps between two points of the curves; a run of fewer steps has one at its end.
     """
@@ -75,38 +75,28 @@ class UrnTraining:
         noise_seed, validation_noise_seed, order_seed = (
             context.generator(stream).initial_seed() for stream in (NOISE_STREAM, VALIDATION_NOISE_STREAM, ORDER_STREAM)
         )
-        model = UrnModel(self, noise_seed, validation_noise_seed)
-        trainer = context.trainer(
-            max_epochs=self.max_epochs,
-            # Validation counts steps across epochs, in the rhythm of the records; the sanity check before training
-            # gives the loss at step 0.
-            val_check_interval=model.record_every,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=-1,
-        )
-        train, validation = data_loaders(splits, self.batch_size, order_seed)
-        trainer.fit(model, train, validation, ckpt_path=context.checkpoint_path)
+        train, validation = (part.transpose(0, 1).contiguous().to(torch.float32) for part in splits)
+        model = UrnModel(self, validation, noise_seed, validation_noise_seed)
+        trainer = context.trainer(max_epochs=self.max_epochs)
+        trainer.fit(model, data_loader(train, self.batch_size, order_seed), ckpt_path=context.checkpoint_path)
 
         tables = recovery_tables(self.problem, splits, model.log_weights)
         loss_generator = context.generator(LOSS_STREAM, model.device)
         tables["metrics"]["model_squared_loss"] = model_squared_loss(self.problem, model, loss_generator).tolist()
-        tables["metrics"]["train_loss"] = model.history_train_loss[-1].tolist()
-        tables["metrics"]["validation_loss"] = model.history_validation_loss[-1].tolist()
         tables["history"] = history_table(self.problem, model)
+        ends = tables["history"].tail(self.problem.num_datasets)
+        tables["metrics"][["train_loss", "validation_loss"]] = ends[["train_loss", "validation_loss"]].to_numpy()
         context.log_summary({"rmse": float(tables["metrics"]["rmse"].mean())})
         return tables
 
 
-def data_loaders(splits: UrnSplits, batch_size: int, order_seed: int) -> tuple[Loader, Loader]:
-    """Returns the loaders of training and validation, batches [batch, datasets, groups] of float32 counts.
-
-    The training samples come in a new order in every epoch; validation uses one batch.
-    """
-    train, validation = (TensorDataset(part.transpose(0, 1).contiguous().to(torch.float32)) for part in splits)
+def data_loader(train: Tensor, batch_size: int, order_seed: int) -> Loader:
+    """Returns batches [batch, datasets, groups] of counts [samples, datasets, groups], in a new order each epoch."""
+    samples = TensorDataset(train)
     # Used with a single replica: its order is a function of (seed, epoch) alone, so that a resumed run sees the same
     # order as an uninterrupted one. Lightning tells it the epoch.
-    order: DistributedSampler[Any] = DistributedSampler(train, num_replicas=1, rank=0, shuffle=True, seed=order_seed)
-    return DataLoader(train, batch_size=batch_size, sampler=order), DataLoader(validation, len(validation))
+    order: DistributedSampler[Any] = DistributedSampler(samples, num_replicas=1, rank=0, shuffle=True, seed=order_seed)
+    return DataLoader(samples, batch_size=batch_size, sampler=order)
 
 
 @torch.no_grad()
@@ -127,15 +117,8 @@ def history_table(problem: UrnProblem, model: UrnModel) -> pd.DataFrame:
 
     The training loss is the mean over the steps since the record before; at step 0 there is none.
     """
-    num_records, num_datasets, num_groups = model.history_log_weights.shape
-    table = pd.DataFrame(
-        {
-            "step": [record * model.record_every for record in range(num_records) for _ in range(num_datasets)],
-            "second_weight": problem.datasets * num_records,
-        }
-    )
-    for group in range(num_groups):
-        table[f"log_weight_{group + 1}"] = model.history_log_weights[..., group].flatten().tolist()
-    table["train_loss"] = model.history_train_loss.flatten().tolist()
-    table["validation_loss"] = model.history_validation_loss.flatten().tolist()
+    num_records, num_datasets, _ = model.history.shape
+    table = pd.DataFrame(model.history.flatten(0, 1).cpu().double().numpy(), columns=model.columns)
+    table.insert(0, "step", [record * model.record_every for record in range(num_records) for _ in range(num_datasets)])
+    table.insert(1, "second_weight", problem.datasets * num_records)
     return table

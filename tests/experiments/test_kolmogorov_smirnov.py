@@ -13,9 +13,10 @@ import torch
 
 from experiments import configuration
 from experiments.context import RunContext
+from experiments.kolmogorov_smirnov import experiment
 from experiments.kolmogorov_smirnov.experiment import KolmogorovSmirnov
-from experiments.kolmogorov_smirnov.model import SamplingModel
-from experiments.kolmogorov_smirnov.series import Series
+from experiments.kolmogorov_smirnov.sampling import histogram
+from experiments.kolmogorov_smirnov.series import Series, Urn
 from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
@@ -75,7 +76,7 @@ def test_bad_settings_are_one_line_and_leave_nothing_behind(override: str, messa
 def small(tmp_path: Path, sampler: str = "sample", conditionals: str = "exact") -> pd.DataFrame:
     """The metrics of a small urn with strongly different weights."""
     series = Series(parameter="weight", values=[8], total_count=12, group_sizes=[10, 10, 10], weights=[1, 1, 1])
-    experiment = KolmogorovSmirnov(
+    tests = KolmogorovSmirnov(
         series={"weights": series},
         conditionals=conditionals,  # type: ignore[arg-type]
         sampler=sampler,  # type: ignore[arg-type]
@@ -87,7 +88,7 @@ def small(tmp_path: Path, sampler: str = "sample", conditionals: str = "exact") 
     )
     run = RunDirectory(tmp_path, "room/row", "id")
     with run.claim():
-        tables = experiment.run(RunContext(0, run, Tracker(None), CPU))
+        tables = tests.run(RunContext(0, run, Tracker(None), CPU))
     assert tables["histograms"]["drawn"].sum() == 3 * 20_000
     return tables["metrics"]
 
@@ -119,19 +120,19 @@ def test_p_values_are_corrected_over_the_groups_of_an_urn(tmp_path: Path) -> Non
 def test_an_interrupted_run_continues_with_the_next_urn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row, settings = "kolmogorov_smirnov sampler=sample", ("experiment.max_settings=3", "experiment.batch_size=300")
     whole = launch(row, tmp_path / "whole", *settings)
-    test_step, drawn = SamplingModel.test_step, []
+    drawn = []
 
-    def interrupted(self: SamplingModel, index: int, batch_idx: int) -> None:
-        drawn.append(index)
+    def interrupted(urn: Urn, *arguments: Any) -> torch.Tensor:
+        drawn.append(urn.value)
         if len(drawn) == 2:
             raise RuntimeError("killed")
-        test_step(self, index, batch_idx)
+        return histogram(urn, *arguments)
 
-    monkeypatch.setattr(SamplingModel, "test_step", interrupted)
+    monkeypatch.setattr(experiment, "histogram", interrupted)
     with pytest.raises(RuntimeError, match="killed"):
         launch(row, tmp_path / "resumed", *settings)
     assert csv_bytes(launch(row, tmp_path / "resumed", *settings)) == csv_bytes(whole)
-    assert drawn == [0, 1, 1, 2]
+    assert drawn == [1, 2, 2, 3]
 
 
 def test_draws_off_the_support_are_an_error_not_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,16 @@
-"""Training of the urn: all datasets at once, resuming, settings."""
+"""Training of the urn: all datasets at once, settings."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from experiments.urn.model import UrnModel
-from experiments.urn.problem import UrnProblem, UrnSplits
-from experiments.urn.training import UrnTraining, data_loaders
+from experiments.urn.problem import UrnProblem
+from experiments.urn.training import UrnTraining, data_loader
 
 PROBLEM: dict[str, Any] = {
     "group_sizes": [6, 8, 7],
@@ -32,7 +30,7 @@ TRAINING: dict[str, Any] = {
     "max_epochs": 3,
     "record_every": 10,
 }
-STEPS_PER_EPOCH, STEPS = 16, 48
+STEPS = 48
 
 
 def make_settings(num_datasets: int = 3, **changes: Any) -> UrnTraining:
@@ -40,34 +38,28 @@ def make_settings(num_datasets: int = 3, **changes: Any) -> UrnTraining:
     return UrnTraining(problem=problem, **TRAINING | changes)
 
 
-def make_model(kind: type[UrnModel] = UrnModel, num_datasets: int = 3, **changes: Any) -> UrnModel:
-    return kind(make_settings(num_datasets, **changes), noise_seed=5, validation_noise_seed=6)
+def make_model(
+    kind: type[UrnModel] = UrnModel, counts: torch.Tensor | None = None, num_datasets: int = 3, **changes: Any
+) -> UrnModel:
+    validation = make_counts(UrnProblem(**PROBLEM))[1] if counts is None else counts
+    return kind(make_settings(num_datasets, **changes), validation, noise_seed=5, validation_noise_seed=6)
 
 
-def make_splits() -> UrnSplits:
-    return UrnProblem(**PROBLEM).draw(torch.Generator().manual_seed(3))
+def make_counts(problem: UrnProblem) -> list[torch.Tensor]:
+    """For training and validation, [samples, datasets, groups]."""
+    return [part.transpose(0, 1).float() for part in problem.draw(torch.Generator().manual_seed(3))]
 
 
-def make_trainer(directory: Path, *callbacks: pl.Callback) -> pl.Trainer:
-    checkpoint = ModelCheckpoint(directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    return pl.Trainer(
+def fit(model: UrnModel, train: torch.Tensor) -> None:
+    trainer = pl.Trainer(
         accelerator="cpu",
-        callbacks=[checkpoint, *callbacks],
         max_epochs=TRAINING["max_epochs"],
         logger=False,
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        val_check_interval=TRAINING["record_every"],
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=-1,
     )
-
-
-def fit(
-    model: UrnModel, splits: UrnSplits, directory: Path, *callbacks: pl.Callback, resume: Path | None = None
-) -> None:
-    train, validation = data_loaders(splits, batch_size=1, order_seed=7)
-    make_trainer(directory, *callbacks).fit(model, train, validation, ckpt_path=resume)
+    trainer.fit(model, data_loader(train, batch_size=1, order_seed=7))
 
 
 class NoiselessModel(UrnModel):
@@ -77,58 +69,22 @@ class NoiselessModel(UrnModel):
         return self.settings.problem.law(self.log_weights).mean.expand(num_samples, -1, -1)
 
 
-def test_training_at_once_equals_separate_runs(tmp_path: Path) -> None:
-    splits = make_splits()
-    together = make_model(NoiselessModel)
-    fit(together, splits, tmp_path / "together")
+def test_training_at_once_equals_separate_runs_and_the_curves_are_complete() -> None:
+    train, validation = make_counts(UrnProblem(**PROBLEM))
+    together = make_model(NoiselessModel, validation)
+    fit(together, train)
     assert together.log_weights.abs().max() > 0.1
+    assert together.history.shape == (STEPS // TRAINING["record_every"] + 1, 3, 5)
+    assert torch.isnan(together.history[0, :, 3]).all()  # there was no training yet
+    assert (together.history[0, :, :3] == 0).all()
+    assert torch.isfinite(together.history[1:]).all() and torch.isfinite(together.history[0, :, 4]).all()
     for dataset in range(3):
-        alone = make_model(NoiselessModel, num_datasets=1)
-        fit(alone, UrnSplits(*(part[dataset : dataset + 1] for part in splits)), tmp_path / f"alone_{dataset}")
+        alone = make_model(NoiselessModel, validation[:, dataset : dataset + 1], num_datasets=1)
+        fit(alone, train[:, dataset : dataset + 1])
         torch.testing.assert_close(alone.log_weights[0], together.log_weights[dataset], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(
-            alone.history_train_loss[:, 0],
-            together.history_train_loss[:, dataset],
-            rtol=1e-5,
-            atol=1e-5,
-            equal_nan=True,
+            alone.history[:, 0], together.history[:, dataset], rtol=1e-5, atol=1e-5, equal_nan=True
         )
-
-
-class Interrupt(pl.Callback):
-    """Ends the process' training in the middle of an epoch, as a kill would."""
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == STEPS_PER_EPOCH * 2 + 7:
-            raise RuntimeError("interrupted")
-
-
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* not empty")
-@pytest.mark.parametrize("conditionals", ["exact", "merged"])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, conditionals: str) -> None:
-    group_order = "random" if conditionals == "merged" else None
-    models = [make_model(conditionals=conditionals, group_order=group_order) for _ in range(3)]
-    whole, interrupted, resumed = models
-    splits = make_splits()
-    fit(whole, splits, tmp_path / "whole")
-    with pytest.raises(RuntimeError, match="interrupted"):
-        fit(interrupted, splits, tmp_path / "resumed", Interrupt())
-    fit(resumed, splits, tmp_path / "resumed", resume=tmp_path / "resumed" / "last.ckpt")
-    assert not torch.equal(interrupted.log_weights, whole.log_weights)
-    assert torch.equal(resumed.log_weights, whole.log_weights)
-    for name in ("history_log_weights", "history_train_loss", "history_validation_loss"):
-        torch.testing.assert_close(getattr(resumed, name), getattr(whole, name), rtol=0, atol=0, equal_nan=True)
-
-
-def test_the_curves_are_complete(tmp_path: Path) -> None:
-    model = make_model()
-    fit(model, make_splits(), tmp_path)
-    assert model.history_log_weights.shape == (STEPS // TRAINING["record_every"] + 1, 3, 3)
-    assert torch.isfinite(model.history_log_weights).all()
-    assert torch.isfinite(model.history_validation_loss).all()
-    assert torch.isnan(model.history_train_loss[0]).all()
-    assert torch.isfinite(model.history_train_loss[1:]).all()
-    assert (model.history_log_weights[0] == 0).all()
 
 
 def test_the_loss_is_the_sum_over_groups_and_the_mean_over_the_batch() -> None:

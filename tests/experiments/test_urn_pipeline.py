@@ -86,7 +86,8 @@ def test_figures_and_table_show_a_fifth_estimator_and_repeat_their_bytes(
 def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
     row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ("experiment.problem.num_samples=20", "experiment.max_epochs=3", "experiment.record_every=10")
+    settings = ["experiment.problem.num_samples=20", "experiment.max_epochs=3", "experiment.record_every=10"]
+    settings += ["experiment.group_order=random"] if "merged" in row else []
     whole = launch(row, tmp_path / "whole", *settings)
 
     training_step = UrnModel.training_step
@@ -117,10 +118,7 @@ def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
     ("override", "message"),
     [
         ("experiment.temperature=-0.5", "experiment.temperature: input should be greater than 0, got -0.5"),
-        ("experiment.conditionals=fisher", "experiment.conditionals: .*'exact' or 'merged'"),
         ("experiment.group_order=[0,1]", "group_order must be a permutation"),
-        ("experiment.record_every=0", "experiment.record_every: .*greater than 0"),
-        ("experiment.problem.second_weights=[]", "experiment.problem.second_weights: .*at least 1 item"),
         ("experiment.problem.num_datasets=11", "num_datasets must lie in"),
     ],
 )
@@ -130,8 +128,7 @@ def test_bad_settings_are_one_line_and_leave_nothing_behind(override: str, messa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("override", ["experiment.group_order=random", "experiment.problem.data_law=merged"])
-def test_the_other_readings_of_the_paper_run(override: str, tmp_path: Path) -> None:
-    run = launch("urn estimator=merged", tmp_path, override, "experiment.problem.num_samples=20")
+def test_the_other_reading_of_the_papers_data_runs(tmp_path: Path) -> None:
+    run = launch("urn estimator=merged", tmp_path, "experiment.problem.data_law=merged", "experiment.max_epochs=1")
     metrics: pd.DataFrame = run.table("metrics")
     assert metrics.notna().all(axis=None)
