@@ -13,7 +13,7 @@ from experiments import results
 from experiments.figures import look
 from experiments.results import describe_seeds, ordered, read_metrics
 from experiments.settings import ExperimentError
-from experiments.weak_supervision.data.pair_data import SOURCES
+from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS, PAPER_METHODS, REFERENCES
 
 ROOM, DISENTANGLEMENT = "weak_supervision", "disentanglement"

@@ -10,7 +10,7 @@ from experiments.results import blocks, ordered, provenance_of, read_metrics
 from experiments.settings import ExperimentError
 from experiments.tables import Table
 from experiments.weak_supervision.blocks import RANDOM, ROOM, Block, label
-from experiments.weak_supervision.data.pair_data import SOURCES
+from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS
 from experiments.weak_supervision.table_1 import METRICS_FILE, with_error
 

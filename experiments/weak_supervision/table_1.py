@@ -19,7 +19,7 @@ from experiments.results import (
 )
 from experiments.tables import NOTHING, Table
 from experiments.weak_supervision.blocks import ROOM, SHARED, Block, label, listed, mean_and_error
-from experiments.weak_supervision.data.pair_data import SOURCES
+from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS, PAPER_METHODS
 
 METRICS_FILE = f"{ROOM}_metrics.csv"

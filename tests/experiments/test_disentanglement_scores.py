@@ -21,7 +21,7 @@ from experiments.disentanglement.scores import disentanglement_scores
 from experiments.disentanglement.shims import load_metrics
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.images import FactorGrid
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS
+from experiments.weak_supervision.data.sources import FACTORS
 from tests.experiments.helpers import CHECKOUT, environment
 
 INSTALLED = importlib.util.find_spec("disentanglement_lib") is not None

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from experiments.weak_supervision.data.images import FactorGrid
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS, keep, thinned
+from experiments.weak_supervision.data.mpi3d_factors import keep, thinned
+from experiments.weak_supervision.data.sources import FACTORS
 
 FULL = FactorGrid(FACTORS, (6, 6, 2, 3, 3, 40, 40))
 

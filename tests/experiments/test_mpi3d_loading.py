@@ -21,7 +21,8 @@ from experiments.settings import ExperimentError
 from experiments.weak_supervision.data import image_file, image_writer, mpi3d, mpi3d_factors
 from experiments.weak_supervision.data.image_file import read_record
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS, require_positions
+from experiments.weak_supervision.data.mpi3d_factors import require_positions
+from experiments.weak_supervision.data.sources import FACTORS
 
 TODAY, OLDER = (FactorGrid(FACTORS, (levels, levels, 1, 1, 1, 2, 4)) for levels in (6, 4))
 

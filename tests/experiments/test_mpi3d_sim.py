@@ -16,9 +16,9 @@ from experiments.settings import ExperimentError
 from experiments.weak_supervision.data import mpi3d_sim, scene
 from experiments.weak_supervision.data.contact_sheet import contact_sheet, value_names
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS
 from experiments.weak_supervision.data.mpi3d_sim import PATH, SHAPE, compose, halve
 from experiments.weak_supervision.data.solids import Mesh, box, frustum, sphere
+from experiments.weak_supervision.data.sources import FACTORS
 
 # Mean absolute difference of two images, in grey levels of 255 over all pixels and channels, that neighbouring values
 # of a factor make at least, in every context; and on average over contexts. An object covers 2-10 % of an image.

@@ -6,6 +6,8 @@ What the two need is what this file has: a class and a file in configs/method, a
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from experiments.figures import draw
 from experiments.settings import ExperimentError
 from experiments.weak_supervision import figures, tables
 from experiments.weak_supervision.blocks import read_blocks
-from experiments.weak_supervision.data import pair_data
+from experiments.weak_supervision.data import sources
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
 from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
 from scripts import aggregate
@@ -64,7 +66,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Runs of the method on mpi3d_sim and on the data set, and of HGVAE on the data set; collected."""
     folder = tmp_path_factory.mktemp("adding")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(pair_data.SOURCES, "blots", pair_data.Source("blots", load_blots, FACTORS))
+        patch.setitem(sources.SOURCES, "blots", sources.Source("blots", load_blots, FACTORS))
         shutil.copytree(configuration.CONFIGS, folder / "configs")
         (folder / "configs" / "method" / "first_latents.yaml").write_text(CONFIG)
         patch.setattr(configuration, "CONFIGS", folder / "configs")
@@ -108,3 +110,11 @@ def test_both_stand_in_the_figures(results: Path, tmp_path: Path) -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["HGVAE", "ours: first_latents"]
     assert "against k = 3 - s" in " ".join(figure.texts[-1].get_text().split())
     plt.close(figure)
+
+
+def test_who_reads_results_imports_no_torch() -> None:
+    program = (
+        "import sys, experiments.claims.summary, experiments.weak_supervision.figures; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -20,7 +20,7 @@ from experiments.weak_supervision.classification import (
     downstream_accuracy,
     subset_accuracies,
 )
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS
+from experiments.weak_supervision.data.sources import FACTORS
 
 SIZES = (3, 4, 2, 3, 3, 4, 4)
 LATENTS = 10  # the first seven may carry a factor each

@@ -12,8 +12,8 @@ from scipy.stats import spearmanr
 
 from experiments.weak_supervision import evaluation as evaluation_module
 from experiments.weak_supervision.classification import EncodedPairs
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS
 from experiments.weak_supervision.data.pairs import PairSampler
+from experiments.weak_supervision.data.sources import FACTORS
 from experiments.weak_supervision.evaluation import (
     Evaluated,
     assigned_latents,

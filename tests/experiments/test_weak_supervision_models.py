@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS
+from experiments.weak_supervision.data.sources import FACTORS
 from experiments.weak_supervision.group_vae import OBJECTIVES, GroupVAE, largest_latents
 from experiments.weak_supervision.methods.hgvae import HGVAE
 from tests.experiments import weak_supervision_reference as reference

@@ -17,8 +17,8 @@ from scipy import stats
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data import pairs as pairs_module
 from experiments.weak_supervision.data.images import FactorGrid
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS
 from experiments.weak_supervision.data.pairs import PairSampler, split_images
+from experiments.weak_supervision.data.sources import FACTORS
 from tests.experiments.weak_supervision_fits import generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")

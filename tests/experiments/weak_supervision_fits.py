@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS
 from experiments.weak_supervision.data.pairs import PairSampler
+from experiments.weak_supervision.data.sources import FACTORS
 from experiments.weak_supervision.group_vae import Context, GroupVAE
 from experiments.weak_supervision.methods.ada_vae import AdaVAE
 from experiments.weak_supervision.methods.fixed_k import FixedK

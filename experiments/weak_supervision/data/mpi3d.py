@@ -32,7 +32,8 @@ from experiments.weak_supervision.data.image_file import (
 )
 from experiments.weak_supervision.data.image_writer import Plan, write_images
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS, keep, require_positions
+from experiments.weak_supervision.data.mpi3d_factors import keep, require_positions
+from experiments.weak_supervision.data.sources import FACTORS
 
 SOURCES = ("mpi3d_toy", "mpi3d_realistic", "mpi3d_real")
 SIDE = 64

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.image_file import as_tensor
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
+from experiments.weak_supervision.data.sources import FACTORS
 
-FACTORS = ("colour", "shape", "size", "camera_height", "background", "horizontal_axis", "vertical_axis")
 POSITIONS = 40  # of each axis of the arm, in the full grid
 # The older files hold four of today's six, in this order.
 OLD_COLOURS = (1, 2, 3, 4)  # green, red, blue, brown

@@ -23,8 +23,9 @@ from experiments.weak_supervision.data import scene
 from experiments.weak_supervision.data.image_file import AWAY, halve, inspect, open_map, record_of, verify
 from experiments.weak_supervision.data.image_writer import Plan, exclusive, write_images
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS, POSITIONS, keep, require_positions, thinned
+from experiments.weak_supervision.data.mpi3d_factors import POSITIONS, keep, require_positions, thinned
 from experiments.weak_supervision.data.renderer import PLANES, SIZE, Renderer
+from experiments.weak_supervision.data.sources import FACTORS
 
 PATH = Path(__file__).with_name("mpi3d_sim_planes.npz")
 DEFAULT_POSITIONS = 8  # of each axis in the default grid

@@ -1,42 +1,17 @@
-"""Which images and pairs a run sees. A new data set is a module that loads it, and a line in ``SOURCES``."""
+"""Which images and pairs a run sees."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from experiments.settings import ExperimentError, NonNegativeInt, PositiveInt, settings
-from experiments.weak_supervision.data import mpi3d, mpi3d_sim
 from experiments.weak_supervision.data.images import FactorImages
-from experiments.weak_supervision.data.mpi3d_factors import FACTORS
 from experiments.weak_supervision.data.pairs import Pairing, PairSampler, Random, require_pairing, split_images
-
-
-class Source(NamedTuple):
-    """A data set.
-
-    Attributes:
-        words: how it is called; a stand-in is never called by the name of what it stands for.
-        load: (image_size, levels, positions, data folder) -> its images; raises an ExperimentError where it can't.
-        factors: names of the generative factors.
-    """
-
-    words: str
-    load: Callable[[int, int | None, int, Path], FactorImages]
-    factors: tuple[str, ...] = FACTORS
-
-
-SOURCES = {  # from the paper's own
-    "mpi3d_toy": Source("mpi3d (toy)", partial(mpi3d.load, "mpi3d_toy")),
-    "mpi3d_realistic": Source("mpi3d (realistic)", partial(mpi3d.load, "mpi3d_realistic")),
-    "mpi3d_real": Source("mpi3d (real)", partial(mpi3d.load, "mpi3d_real")),
-    "mpi3d_sim": Source("mpi3d_sim, a rendered stand-in", mpi3d_sim.load),
-}
+from experiments.weak_supervision.data.sources import SOURCES
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""The data sets and their generative factors, by name; who only reads results loads no images, and no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from experiments.weak_supervision.data.images import FactorImages
+
+# Of mpi3d and its stand-in.
+FACTORS = ("colour", "shape", "size", "camera_height", "background", "horizontal_axis", "vertical_axis")
+
+
+class Source(NamedTuple):
+    """A data set. A new one is a module that loads it, and a line in :data:`SOURCES`.
+
+    Attributes:
+        words: how it is called; a stand-in is never called by the name of what it stands for.
+        load: (image_size, levels, positions, data folder) -> its images; raises an ExperimentError where it can't.
+        factors: names of the generative factors.
+    """
+
+    words: str
+    load: Callable[[int, int | None, int, Path], FactorImages]
+    factors: tuple[str, ...] = FACTORS
+
+
+def _mpi3d(name: str, image_size: int, levels: int | None, positions: int, directory: Path) -> FactorImages:
+    from experiments.weak_supervision.data import mpi3d
+
+    return mpi3d.load(name, image_size, levels, positions, directory)
+
+
+def _mpi3d_sim(image_size: int, levels: int | None, positions: int, directory: Path) -> FactorImages:
+    from experiments.weak_supervision.data import mpi3d_sim
+
+    return mpi3d_sim.load(image_size, levels, positions, directory)
+
+
+SOURCES = {  # from the paper's own
+    "mpi3d_toy": Source("mpi3d (toy)", partial(_mpi3d, "mpi3d_toy")),
+    "mpi3d_realistic": Source("mpi3d (realistic)", partial(_mpi3d, "mpi3d_realistic")),
+    "mpi3d_real": Source("mpi3d (real)", partial(_mpi3d, "mpi3d_real")),
+    "mpi3d_sim": Source("mpi3d_sim, a rendered stand-in", _mpi3d_sim),
+}
