@@ -46,6 +46,14 @@ class Autoencoder(nn.Module):
         """Logits of the pixels, [batch, widths[0]]."""
         return self.decoder[-1](_hidden(self.decoder, embedding))
 
+    @torch.no_grad()
+    def turn(self, matrix: Tensor, inverse: Tensor) -> None:
+        """Multiplies embeddings by a matrix [widths[-1], widths[-1]]; what is decoded from them stays the same."""
+        last, first = self.encoder[-1], self.decoder[0]
+        last.weight.copy_(matrix @ last.weight)
+        last.bias.copy_(matrix @ last.bias)
+        first.weight.copy_(first.weight @ inverse)
+
 
 def _layers(widths: Sequence[int], generator: torch.Generator) -> nn.ModuleList:
     shapes = list(pairwise(widths))

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from experiments.clustering.blobs import bayes_accuracies, draw, draw_points
+from experiments.clustering.networks import Autoencoder
 
 
 @pytest.mark.parametrize("overlap", [0.01, 0.05, 0.2])
@@ -44,3 +45,14 @@ def test_knowing_the_sizes_pays_where_blobs_overlap_and_sizes_differ() -> None:
     assert gains[1e-5, 1.0] == gains[0.02, 1.0] == 0
     assert abs(gains[1e-5, 0.1]) < 0.001
     assert 0.015 < gains[0.02, 0.1] < 0.04
+
+
+def test_a_turned_embedding_is_decoded_to_the_same_images() -> None:
+    generator = torch.Generator().manual_seed(2)
+    autoencoder, images = Autoencoder((20, 6, 3), generator), torch.rand(5, 20, generator=generator)
+    with torch.no_grad():
+        before, decoded = autoencoder.encode(images), autoencoder.decode(autoencoder.encode(images))
+        matrix = torch.rand(3, 3, generator=generator) + torch.eye(3)
+        autoencoder.turn(matrix, matrix.inverse())
+        torch.testing.assert_close(autoencoder.encode(images), before @ matrix.T)
+        torch.testing.assert_close(autoencoder.decode(autoencoder.encode(images)), decoded, rtol=1e-4, atol=1e-5)

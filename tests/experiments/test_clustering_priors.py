@@ -139,6 +139,23 @@ def test_a_permutation_of_the_clusters_permutes_the_prior(settings: dict[str, An
     )
 
 
+@pytest.mark.parametrize(("reading", "pull"), [("counts", 0.0), ("assignments", 1.0)])
+def test_a_law_of_counts_that_fits_the_counts_pulls_no_digit_to_a_large_cluster(reading: str, pull: float) -> None:
+    """Moving one of 330 digits to a cluster ten times as large adds log 10 to log p of a prior over assignments.
+
+    To the law of counts it adds next to nothing, however unequal the weights that have learned these counts: it acts on
+    the clusters like the uniform prior.
+    """
+    large, small, digits = 150.0, 15.0, 330
+    # Weights with these means: omega_k = x_k / (m_k - x_k) up to a factor, to the order of 1 / x_k.
+    prior = make([math.log(x / (digits - x)) for x in (large, large, small, small)], reading=reading)
+    law = prior.law(digits)
+    np.testing.assert_allclose(law.log_probabilities.exp().detach() * digits, [large, large, small, small], rtol=0.02)
+    before, after = ([large + move, large, small - move, small] for move in (0.0, 1.0))
+    gain = law.log_prob(torch.tensor(after)) - law.log_prob(torch.tensor(before))
+    assert abs(gain.item() - pull * math.log(large / small)) < 0.1
+
+
 def test_merged_conditionals_are_right_for_equal_weights_only() -> None:
     for weights, equal in (((0.0,) * 4, True), ((1.2, 0.0, 0.0, 0.0), True), ((0.0, 0.0, 0.0, 1.2), False)):
         exact, merged = make(weights), make(weights, conditionals="merged")
