@@ -1,4 +1,4 @@
-"""Exact expectations and gradients over the whole support, in NumPy and without this project's library."""
+"""Exact expectations and gradients over the whole support; of the true law in NumPy, without this project's library."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
+import torch
+from scipy.special import gammaln, logsumexp
 
 from experiments.gradient_study.problems import Problem
+from mvhg import MultivariateHypergeometric
 
-DIFFERENCE = 1e-4  # step of the central differences for the merged law; their error is of the order of its square
 SCALE_SHARE = 0.1
 
 Array = np.ndarray[Any, Any]
@@ -27,39 +28,13 @@ def support(group_sizes: tuple[int, ...], total_count: int) -> Array:
     return np.array([point for point in grid if sum(point) == total_count])
 
 
-def _log_choose(size: int) -> Array:
-    return np.array([math.log(math.comb(size, k)) for k in range(size + 1)])
-
-
 def fisher_probabilities(group_sizes: tuple[int, ...], total_count: int, log_weights: Array) -> Array:
     """Fisher's multivariate law (the paper's Eq. 1) at every point of ``support``."""
     points = support(group_sizes, total_count)
-    log_mass = points @ log_weights + sum(_log_choose(size)[points[:, i]] for i, size in enumerate(group_sizes))
+    ways = gammaln(np.array(group_sizes) + 1) - gammaln(points + 1) - gammaln(np.array(group_sizes) - points + 1)
+    log_mass = points @ log_weights + ways.sum(axis=1)
     probability: Array = np.exp(log_mass - logsumexp(log_mass))
     return probability
-
-
-def merged_probabilities(
-    group_sizes: tuple[int, ...], total_count: int, log_weights: Array, order: Sequence[int]
-) -> Array:
-    """The paper's product of merged univariate conditionals (Eqs. 3-6) in one order, at every point of ``support``."""
-    points = support(group_sizes, total_count)
-    log_mass = np.zeros(len(points))
-    remaining = np.full(len(points), total_count)
-    for position, group in enumerate(order[:-1]):
-        rest = list(order[position + 1 :])
-        rest_sizes = np.array([group_sizes[i] for i in rest])
-        rest_size = int(rest_sizes.sum())
-        log_rest_weight = logsumexp(log_weights[rest], b=rest_sizes / rest_size)
-        x = np.arange(group_sizes[group] + 1)
-        others = remaining[:, None] - x  # [points, size + 1]
-        possible = (others >= 0) & (others <= rest_size)
-        logits = _log_choose(group_sizes[group]) + x * log_weights[group] + others * log_rest_weight
-        logits = np.where(possible, logits + _log_choose(rest_size)[np.clip(others, 0, rest_size)], -np.inf)
-        chosen = np.take_along_axis(logits, points[:, [group]], axis=1)[:, 0]
-        log_mass += chosen - logsumexp(logits, axis=1)
-        remaining = remaining - points[:, group]
-    return np.exp(log_mass)
 
 
 class ExactGradient(NamedTuple):
@@ -93,14 +68,15 @@ def exact_gradient(function: Function, problem: Problem) -> ExactGradient:
 
 
 def merged_gradient(function: Function, problem: Problem, orders: Sequence[Sequence[int]]) -> Array:
-    """d E[f(x)] / d log omega under the merged law, averaged over class orders, by central differences."""
-    sizes, total_count, log_weights = problem.group_sizes, problem.total_count, np.log(problem.weights)
-    values = function(support(sizes, total_count))
+    """d E[f(x)] / d log omega under this library's merged law, averaged over class orders, by enumeration.
 
-    def expectation(shifted: Array) -> float:
-        laws = [merged_probabilities(sizes, total_count, shifted, order) for order in orders]
-        return float(np.mean(laws, axis=0) @ values)
-
-    steps = DIFFERENCE * np.eye(len(sizes))
-    differences = [expectation(log_weights + step) - expectation(log_weights - step) for step in steps]
-    return np.array(differences) / (2 * DIFFERENCE)
+    The library's log-probabilities of that law are held against an enumeration of their own by the tests.
+    """
+    points = torch.from_numpy(support(problem.group_sizes, problem.total_count)).double()
+    log_weights = torch.tensor(problem.weights, dtype=torch.float64).log().requires_grad_()
+    urn: dict[str, Any] = {"total_count": problem.total_count, "group_sizes": problem.group_sizes}
+    urn |= {"log_weights": log_weights, "conditionals": "merged"}
+    laws = [MultivariateHypergeometric(group_order=tuple(order), **urn) for order in orders]
+    expectation = torch.stack([law.log_prob(points).exp() @ function(points) for law in laws]).mean()
+    gradient: Array = torch.autograd.grad(expectation, log_weights)[0].numpy()
+    return gradient

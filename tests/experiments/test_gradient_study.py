@@ -17,7 +17,6 @@ from experiments.gradient_study.enumeration import (
     exact_gradient,
     fisher_probabilities,
     merged_gradient,
-    merged_probabilities,
     support,
 )
 from experiments.gradient_study.estimators import collect, score_function, seeds_of_all_orders
@@ -26,6 +25,7 @@ from experiments.gradient_study.problems import Problem, problems
 from experiments.gradient_study.tables import draws_to_beat
 from experiments.settings import ExperimentError
 from scripts import gradient_study, pages
+from tests.oracle import merged_law
 
 # A differentiable function with the authors' call signature. Its counts are no integers: only the plumbing is tested.
 STAND_IN = """
@@ -55,41 +55,23 @@ def test_two_groups_are_the_univariate_law() -> None:
     points = support((4, 6), 5)
     expected = nchypergeom_fisher(10, 4, 5, 3.0).pmf(points[:, 0])
     np.testing.assert_allclose(fisher_probabilities((4, 6), 5, log_weights), expected, rtol=1e-12)
-    np.testing.assert_allclose(merged_probabilities((4, 6), 5, log_weights, (1, 0)), expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_merging_is_exact_for_equal_weights_only(order: tuple[int, ...]) -> None:
-    equal, unequal = np.log([2.0, 2.0, 2.0]), np.log([1.0, 5.0, 2.0])
-    np.testing.assert_allclose(
-        merged_probabilities((3, 5, 4), 5, equal, order), fisher_probabilities((3, 5, 4), 5, equal), rtol=1e-12
-    )
-    merged = merged_probabilities((3, 5, 4), 5, unequal, order)
-    assert merged.sum() == pytest.approx(1.0, abs=1e-12)
-    assert np.abs(merged - fisher_probabilities((3, 5, 4), 5, unequal)).sum() > 0.01
 
 
 @pytest.mark.parametrize("problem", list(problems()), ids=lambda problem: f"{problem.urn} {problem.weights}")
-def test_exact_gradient_is_the_slope_of_the_expectation(problem: Problem) -> None:
-    log_weights = np.log(problem.weights)
-    points = support(problem.group_sizes, problem.total_count)
+def test_gradients_are_the_slopes_of_expectations(problem: Problem) -> None:
+    """Of the true law and, for the small urn, of the merged one: central differences of enumerated laws."""
+    sizes, total, log_weights = problem.group_sizes, problem.total_count, np.log(problem.weights)
     for function in problem.functions.values():
-        exact = exact_gradient(function, problem)
-        for i, step in enumerate(1e-5 * np.eye(3)):
-            upper, lower = (
-                fisher_probabilities(problem.group_sizes, problem.total_count, log_weights + sign * step)
-                @ function(points)
-                for sign in (1, -1)
-            )
-            assert exact.gradient[i] == pytest.approx((upper - lower) / 2e-5, abs=1e-6 * exact.scale)
+        values, exact = function(support(sizes, total)), exact_gradient(function, problem)
+        laws = [(exact.gradient, lambda shifted: fisher_probabilities(sizes, total, shifted))]
+        if total == 5:
+            gradient = merged_gradient(function, problem, [(2, 0, 1)])
+            laws += [(gradient, lambda shifted: merged_law(total, sizes, tuple(shifted.tolist()), (2, 0, 1)).pmf)]
+        for gradient, law in laws:
+            steps = 1e-5 * np.eye(3)
+            slopes = [(law(log_weights + step) - law(log_weights - step)) @ values / 2e-5 for step in steps]
+            np.testing.assert_allclose(gradient, slopes, rtol=0, atol=1e-6 * exact.scale)
         assert exact.norm > exact.floor, "the problems are chosen so that the gradient doesn't vanish"
-
-
-def test_merged_gradient_for_equal_weights_has_no_scale_component() -> None:
-    # The law doesn't change with the scale of omega: the gradient's components sum to zero.
-    problem = Problem((3, 5, 4), 5, (3, 0, 2), (1.0, 5.0, 1.0), target=0.1)
-    gradient = merged_gradient(problem.functions["linear"], problem, [(0, 1, 2)])
-    assert gradient.sum() == pytest.approx(0.0, abs=1e-7)
 
 
 def test_moments() -> None:
@@ -111,28 +93,21 @@ def test_score_function_is_unbiased() -> None:
         assert error < 4 * moments[name].standard_error
 
 
-def test_tiny_run_is_complete_and_repeatable() -> None:
-    frame, again = (study.run(study.Settings.quick(), log=lambda _: None) for _ in range(2))
+def test_a_tiny_run_is_complete_and_repeatable_and_leaves_the_global_random_states(stand_in: Path) -> None:
+    settings = replace(study.Settings.quick(), blocks=2, block=50, authors_blocks=2)
+    states = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].tolist()
+    frame, again = (study.run(settings, stand_in, log=lambda _: None) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == states[1]
     pd.testing.assert_frame_equal(frame, again)
-    assert len(frame) == 3 * 6 * 2  # estimators, problems, functions
-    assert frame[["error", "standard_error", "standard_deviation"]].gt(0).all(axis=None)
+    assert len(frame) == 4 * 6 * 2  # estimators, problems, functions
+    assert frame[["error", "own_law_error", "standard_error", "standard_deviation"]].gt(0).all(axis=None)
     assert np.isfinite(frame.drop(columns=["temperature", "target"]).select_dtypes("number")).all(axis=None)
     judged = frame[frame["target"].notna()]
     assert set(judged["estimator"]) == {"exact"}
     assert set(judged["reached"]) <= {"yes", "no"}
-
-
-def test_authors_code_takes_part_and_leaves_the_global_random_states(stand_in: Path) -> None:
-    settings = replace(study.Settings.quick(), blocks=2, block=2)
-    states = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].tolist()
-    frame = study.run(settings, stand_in, log=lambda _: None)
-    assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == states[1]
     lines = frame[frame["estimator"] == "authors"]
     assert lines["samples"].tolist() == [settings.authors_blocks * settings.authors_block] * 12
-    assert lines[["error", "own_law_error"]].gt(0).all(axis=None)
-    again = study.run(settings, stand_in, log=lambda _: None)
-    pd.testing.assert_frame_equal(frame, again)
 
 
 def test_authors_code_that_fails_or_is_not_there_is_one_line(stand_in: Path, tmp_path: Path) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-from itertools import product
-from math import comb, prod
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from experiments.kolmogorov_smirnov.goodness_of_fit import against_law
 from experiments.kolmogorov_smirnov.reference import draw_merged, exact_marginals
+from tests.oracle import EnumeratedLaw, enumerate_law, merged_law
 
 URNS = [
     (5, (3, 5, 4), (1, 1, 1)),
@@ -24,50 +21,24 @@ URNS = [
 ]
 
 
-def enumerate_law(
-    total_count: int, sizes: tuple[int, ...], weights: tuple[int, ...]
-) -> dict[tuple[int, ...], Fraction]:
-    terms = {
-        x: Fraction(prod(comb(m, k) * w**k for m, k, w in zip(sizes, x, weights, strict=True)))
-        for x in product(*(range(m + 1) for m in sizes))
-        if sum(x) == total_count
-    }
-    total = sum(terms.values())
-    return {x: term / total for x, term in terms.items()}
+def marginals_of(law: EnumeratedLaw, sizes: tuple[int, ...]) -> list[np.ndarray]:
+    return [np.exp(law.log_marginals[group, : size + 1]) for group, size in enumerate(sizes)]
+
+
+def logs(weights: tuple[int, ...]) -> tuple[float, ...]:
+    return tuple(np.log(weights).tolist())
 
 
 @pytest.mark.parametrize(("total_count", "sizes", "weights"), URNS)
 def test_exact_marginals_equal_enumeration(total_count: int, sizes: tuple[int, ...], weights: tuple[int, ...]) -> None:
-    law = enumerate_law(total_count, sizes, weights)
-    for group, marginal in enumerate(exact_marginals(total_count, sizes, weights)):
-        expected = [float(sum(p for x, p in law.items() if x[group] == k)) for k in range(sizes[group] + 1)]
-        np.testing.assert_allclose(marginal, expected, rtol=1e-12, atol=0)
+    expected = marginals_of(enumerate_law(total_count, sizes, logs(weights)), sizes)
+    for marginal, law in zip(exact_marginals(total_count, sizes, weights), expected, strict=True):
+        np.testing.assert_allclose(marginal, law, rtol=1e-12, atol=0)
 
 
 def test_exact_marginals_of_the_papers_urn_have_the_known_means() -> None:
     means = [law @ np.arange(len(law)) for law in exact_marginals(180, (200, 200, 200), (1, 5, 1))]
     np.testing.assert_allclose(means, [36.87, 106.26, 36.87], atol=0.005)
-
-
-def univariate(total_count: int, size: int, other: int, odds: Fraction) -> dict[int, Fraction]:
-    terms = {
-        x: comb(size, x) * comb(other, total_count - x) * odds**x
-        for x in range(max(0, total_count - other), min(size, total_count) + 1)
-    }
-    total = sum(terms.values())
-    return {x: Fraction(term) / total for x, term in terms.items()}
-
-
-def enumerate_merged(total_count: int, sizes: tuple[int, ...], weights: tuple[int, ...]) -> list[dict[int, Fraction]]:
-    """Marginals of the product of merged conditionals (Eq. 3), three groups in the order 0, 1, 2."""
-    marginals: list[dict[int, Fraction]] = [{}, {}, {}]
-    merged = Fraction(weights[1] * sizes[1] + weights[2] * sizes[2], sizes[1] + sizes[2])
-    for x, p in univariate(total_count, sizes[0], sizes[1] + sizes[2], weights[0] / merged).items():
-        rest = total_count - x
-        for y, q in univariate(rest, sizes[1], sizes[2], Fraction(weights[1], weights[2])).items():
-            for group, count in enumerate((x, y, rest - y)):
-                marginals[group][count] = marginals[group].get(count, Fraction(0)) + p * q
-    return marginals
 
 
 @pytest.mark.parametrize(("total_count", "sizes", "weights"), URNS[1:3])
@@ -80,9 +51,9 @@ def test_merged_reference_follows_the_merged_law_and_not_the_exact_one(
     assert ((sample >= 0) & (sample <= sizes)).all()
     exact = exact_marginals(total_count, sizes, weights)
     against_exact = []
-    for group, marginal in enumerate(enumerate_merged(total_count, sizes, weights)):
+    law = merged_law(total_count, sizes, logs(weights), (0, 1, 2))
+    for group, merged in enumerate(marginals_of(law, sizes)):
         counts = np.bincount(sample[:, group], minlength=sizes[group] + 1)
-        merged = np.array([float(marginal.get(k, 0)) for k in range(sizes[group] + 1)])
         # Failure rate 1e-5 each; a shift of 0.023 in one probability near 1/2 would be seen.
         assert against_law(counts, merged, 0.05)["chi_square_p_value"] > 1e-5
         against_exact.append(against_law(counts, exact[group], 0.05)["chi_square_p_value"])
