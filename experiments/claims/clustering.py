@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.claims.comparison import compare
-from experiments.claims.rules import Measurement, too_few
+from experiments.claims.rules import Measurement, hours, measure
 from experiments.clustering.recovery import rank_correlation
 from experiments.results import Block, blocks, read_metrics
 
@@ -20,7 +20,6 @@ SCORES = {"accuracy": "accuracy", "nmi": "NMI", "ari": "ARI"}
 PLACES = {"vade": "Section 5.3", "n2d": "ours (recipe n2d)"}  # with UMAP nothing is the paper's
 LEAST = 0.002  # a smaller difference of scores is none, however small its standard error
 FILE = "clustering_metrics.csv"
-HOUR = 3600.0
 PUBLISHED = 94.46  # percent, of VaDE's authors
 
 
@@ -38,7 +37,9 @@ def clustering(metrics: Path) -> list[Measurement]:
             measured += [imbalance(block, other) for other in ("uniform", "categorical")]
             measured += [level(block), learned_weights(block, metrics), control(block, metrics)]
             if recipe == "vade":
-                measured += [published_accuracy(block), hours(block)]
+                measured.append(published_accuracy(block))
+                runs = _scores(block, "hypergeometric")
+                measured.append(hours("clustering_time", block, runs, FILE, fills={"place": _place(block)}))
             else:
                 measured += kept(block)
     return measured
@@ -88,14 +89,12 @@ def _difference(
     block: Block, rule: str, sides: Mapping[str, pd.DataFrame], column: str, fills: Mapping[str, str], part: str
 ) -> Measurement:
     found, fills = compare(sides, column), {**fills, "place": _place(block)}
-    if found.values.empty:
-        return Measurement(rule, missing=found.missing(rule), block=block, fills=fills, part=part)
     ((mean, error),) = found.differences.values()
     short = f"{100 * mean:+.2f} points"
     text = short if math.isnan(error) else f"{short}, standard error {100 * error:.2f}"
-    unit = error if math.isnan(error) else max(error, LEAST / 2)
+    values = [(mean, error if math.isnan(error) else max(error, LEAST / 2))]
     more: dict[str, Any] = {"missing": found.missing(rule), "fills": fills, "part": part, "short": short}
-    return Measurement(rule, text, [(mean, unit)], block, found.lines, FILE, **more)
+    return measure(rule, block, found.lines, FILE, text, values, **more)
 
 
 def kept(block: Block) -> list[Measurement]:
@@ -108,11 +107,10 @@ def kept(block: Block) -> list[Measurement]:
         fills = {"prior": prior, "version": VERSIONS[version], "place": block.lines["recipe"].iloc[0]}
         text = f"from {100 * stages['start'].mean():.1f} to {100 * stages['vade'].mean():.1f} %, "
         text += "by seed " + " ".join(f"{100 * one:+.1f}" for one in change)
-        more: dict[str, Any] = {"missing": too_few("keeps_start", len(change)), "fills": fills}
-        more |= {"part": f"{prior}, {VERSIONS[version]}", "short": f"{100 * change.min():+.1f} points at worst"}
-        measured.append(
-            Measurement("keeps_start", text, [(float(one), 1.0) for one in change], block, cell, FILE, **more)
-        )
+        more: dict[str, Any] = {"seeds": len(change), "fills": fills, "part": f"{prior}, {VERSIONS[version]}"}
+        more["short"] = f"{100 * change.min():+.1f} points at worst"
+        values = [(float(one), 1.0) for one in change]
+        measured.append(measure("keeps_start", block, cell, FILE, text, values, **more))
     return measured
 
 
@@ -151,15 +149,6 @@ def published_accuracy(block: Block) -> Measurement:
     return _measured(block, "published_accuracy", scores, len(scores), text, median, short, difference)
 
 
-def hours(block: Block) -> Measurement:
-    """How long a run takes."""
-    scores = _scores(block, "hypergeometric")
-    median = float(scores["seconds"].median() / HOUR)
-    if math.isnan(median) and len(scores):
-        return Measurement("clustering_time", "", [], block, scores, FILE, "no run without interruption")
-    return _measured(block, "clustering_time", scores, len(scores), f"{median:.2f} hours", median, f"{median:.2f} h")
-
-
 def _read(metrics: Path, name: str) -> pd.DataFrame:
     """Lines of the dataset versions and the prior that the paper has; of others nothing is said."""
     table = read_metrics(metrics, f"clustering_{name}", dtype={"version": str})
@@ -178,8 +167,6 @@ def _measured(
     block: Block, rule: str, lines: pd.DataFrame, seeds: int, text: str, value: float, short: str, difference: str = "-"
 ) -> Measurement:
     """A single number; without a seed there is none."""
-    missing, fills = too_few(rule, seeds), {"place": _place(block)}
-    if not seeds:
-        return Measurement(rule, missing=missing, block=block, fills=fills)
-    more: dict[str, Any] = {"fills": fills, "short": short, "difference": difference}
-    return Measurement(rule, text, [(value, 1.0)], block, lines, FILE, missing, **more)
+    lines = lines if seeds else lines.iloc[:0]
+    more: dict[str, Any] = {"fills": {"place": _place(block)}, "short": short, "difference": difference}
+    return measure(rule, block, lines, FILE, text, [(value, 1.0)], seeds=seeds, **more)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from experiments.results import Block, Provenance, provenance_of
 from experiments.tables import NOTHING
 
+HOUR = 3600.0
 RULES = Path(__file__).with_name("rules.yaml")
 HOLDS, CLOSE, FAILS = "holds", "close", "fails"  # outcomes, on what was run here
 NO_DIFFERENCE = "no difference"  # the same, of an order: neither side is ahead by more than the noise
@@ -128,6 +130,44 @@ def too_few(rule: str, seeds: int, nothing: str = "no run") -> str:
     if not seeds:
         return nothing
     return "one seed is too few" if seeds == 1 else f"{seeds} seeds are too few"
+
+
+def measure(
+    rule: str,
+    block: Block | None,
+    lines: pd.DataFrame,
+    source: str,
+    text: str = "",
+    values: Iterable[tuple[float, float]] = (),
+    *,
+    seeds: int | None = None,
+    missing: str = "",
+    short: str | None = None,
+    **more: Any,
+) -> Measurement:
+    """Returns what was measured on some lines; of no line nothing is said, and too few seeds are not judged.
+
+    Args:
+        seeds: On which it was measured; as many as a rule wants, if not given.
+        short: As for ``Measurement``; the text itself if not given.
+        more: Of ``Measurement``, as the others.
+    """
+    if lines.empty:
+        told = {name: more[name] for name in ("fills", "part") if name in more}
+        return Measurement(rule, block=block, missing=missing or "no run", **told)
+    missing = missing or ("" if seeds is None else too_few(rule, seeds))
+    short = text if short is None else short
+    return Measurement(rule, text, list(values), block, lines, source, missing, short=short, **more)
+
+
+def hours(rule: str, block: Block, runs: pd.DataFrame, source: str, **more: Any) -> Measurement:
+    """How long a run takes: the median of those that were not interrupted."""
+    median = float(runs["seconds"].median() / HOUR)
+    if math.isnan(median) and len(runs):
+        return measure(rule, block, runs, source, missing="no run without interruption", **more)
+    text, values = f"{median:.2f} hours", [(median, 1.0)]
+    seeds = int(runs["seed"].nunique())
+    return measure(rule, block, runs, source, text, values, seeds=seeds, short=f"{median:.2f} h", **more)
 
 
 def judge(measured: Measurement) -> Claim:

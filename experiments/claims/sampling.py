@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import binom
 
-from experiments.claims.rules import Measurement
+from experiments.claims.rules import Measurement, measure
 from experiments.kolmogorov_smirnov.tables import read_tests
 from experiments.results import Block, blocks, read_metrics
 
@@ -56,20 +56,14 @@ def rejections(rule: str, part: pd.DataFrame, fills: Mapping[str, Any], name: st
         fills: For the claim's text.
         name: What tells this claim apart from the rule's others.
     """
-    if part.empty:
-        return Measurement(rule, missing="no run", fills=fills, part=name)
     rejected = int(part["rejected"].sum())
-    return Measurement(
-        rule,
+    text = (
         f"{rejected} of {len(part)} rejected, largest D {part['ks_distance'].max():.4f} (detectable "
-        f"{part['ks_detectable'].max():.4f}), {int(part['draws'].iloc[0]):,} draws",
-        [(rejected, chance(len(part)))],
-        **_origin(part),
-        fills=fills,
-        part=name,
-        short=f"{rejected} of {len(part)}",
-        difference=str(rejected) if rule == "ks_reference" else "-",
+        f"{part['ks_detectable'].max():.4f}), {part['draws'].max():,.0f} draws"
     )
+    more: dict[str, Any] = {"fills": fills, "part": name, "short": f"{rejected} of {len(part)}"}
+    more["difference"] = str(rejected) if rule == "ks_reference" else "-"
+    return measure(rule, *_origin(part), text, [(rejected, chance(len(part)))], **more)
 
 
 def chance(tests: int) -> int:
@@ -80,17 +74,16 @@ def chance(tests: int) -> int:
 def family_wise(truth: pd.DataFrame) -> Measurement:
     """The smallest p of all tests of the exact sampler, chi-square tests included."""
     p_values = pd.concat([truth["ks_p_value"], truth["chi_square_p_value"]]).dropna()
-    if p_values.empty:
-        return Measurement("ks_family", missing="no run")
     smallest = float(p_values.min())
     text = f"smallest p {smallest:.1e} of {len(p_values)} tests, times their number {smallest * len(p_values):.2g}"
-    value = (smallest * len(p_values), 1.0)
-    return Measurement("ks_family", text, [value], **_origin(truth), short=f"p {smallest:.1e}")
+    values = [(smallest * len(p_values), 1.0)]
+    return measure("ks_family", *_origin(truth), text, values, short=f"p {smallest:.1e}")
 
 
-def _origin(part: pd.DataFrame) -> dict[str, Any]:
+def _origin(part: pd.DataFrame) -> tuple[Block | None, pd.DataFrame, str]:
     files = [f"{experiment}_metrics.csv" for experiment in part["experiment"].unique()]
-    return {"block": Block(part["profile"].iloc[0], "", part), "lines": part, "source": ", ".join(files)}
+    block = None if part.empty else Block(part["profile"].iloc[0], "", part)
+    return block, part, ", ".join(files)
 
 
 def urn(metrics: Path) -> list[Measurement]:
@@ -99,13 +92,10 @@ def urn(metrics: Path) -> list[Measurement]:
     measured = []
     for rule, (estimator, column, over) in URN.items():
         part = block.lines[block.lines["estimator"] == estimator]
-        if part.empty:
-            measured.append(Measurement(rule, missing="no run"))
-            continue
         worst = float((part[column] / part[over] if over else part[column]).max())
         sets = f"the worst of {part['second_weight'].nunique()} data sets"
         text = f"{worst:.3f}, {sets}"
         if rule == "urn_likelihood":
             text = f"{worst:.2f} standard errors, {sets} (error at most {part['rmse'].max():.3f})"
-        measured.append(Measurement(rule, text, [(worst, 1.0)], block, part, "urn_metrics.csv", short=f"{worst:.3g}"))
+        measured.append(measure(rule, block, part, "urn_metrics.csv", text, [(worst, 1.0)], short=f"{worst:.3g}"))
     return measured

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from experiments.claims.comparison import Comparison, compare
-from experiments.claims.rules import Measurement, too_few
+from experiments.claims.rules import Measurement, measure
 from experiments.results import Block, blocks, read_metrics, read_paper
 from experiments.weak_supervision.blocks import of_number
 
@@ -124,15 +125,13 @@ def same_estimate(block: Block, method: str) -> Measurement:
     """Both baselines' estimate of the number of shared latents over s."""
     rule, name, runs = "figure_2_baselines", METHODS[method], runs_of(block, method)
     means = (runs["latents"] - runs["expected_count"]).groupby(runs["shared"]).mean()
-    fills = {"method": name}
-    if len(means) < 2:
-        missing = f"no run of {name} at two s"
-        return Measurement(rule, "", [], block, runs, f"{FILE}.csv", missing, fills, part=name)
+    missing = f"no run of {name} at two s" if len(means) < 2 else ""
     spread = float(means.max() - means.min())
-    text = f"{means.min():.2f} to {means.max():.2f} of {runs['latents'].max()} latents"
-    missing = too_few(rule, int(runs.groupby("shared")["seed"].nunique().min()))
-    short = f"range {spread:.2f}"
-    return Measurement(rule, text, [(spread, 1.0)], block, runs, f"{FILE}.csv", missing, fills, part=name, short=short)
+    text = "" if missing else f"{means.min():.2f} to {means.max():.2f} of {runs['latents'].max()} latents"
+    seeds = int(runs.groupby("shared")["seed"].nunique().min()) if len(means) else 0
+    more: dict[str, Any] = {"seeds": seeds, "missing": missing, "fills": {"method": name}, "part": name}
+    more["short"] = "" if missing else f"range {spread:.2f}"
+    return measure(rule, block, runs, f"{FILE}.csv", text, [(spread, 1.0)], **more)
 
 
 def _cell(block: Block, methods: Iterable[str], shared: int, column: str) -> Comparison:
@@ -151,19 +150,10 @@ def _measured(
     fills: Mapping[str, str] | None = None,
 ) -> Measurement:
     """What was measured on the pairs of one s."""
-    empty = cell.values.empty
-    return Measurement(
-        rule,
-        "" if empty else text,
-        list(values),
-        block,
-        cell.lines,
-        f"{FILE}.csv",
-        cell.missing(rule),
-        {"method": METHODS[method], "shared": shared, **(fills or {})},
-        part=", ".join([*(fills or {}).values(), f"s = {shared}"]),
-        short="" if empty else short,
-    )
+    fills = fills or {}
+    more: dict[str, Any] = {"part": ", ".join([*fills.values(), f"s = {shared}"]), "short": short}
+    more |= {"missing": cell.missing(rule), "fills": {"method": METHODS[method], "shared": shared, **fills}}
+    return measure(rule, block, cell.lines, f"{FILE}.csv", text, values, **more)
 
 
 def _rule(rule: str, method: str) -> str:

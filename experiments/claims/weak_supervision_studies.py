@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from scipy.stats import spearmanr
 
-from experiments.claims.rules import Measurement, too_few
+from experiments.claims.rules import Measurement, hours, measure
 from experiments.claims.weak_supervision import DATA, FILE, runs_of
 from experiments.results import Block, blocks, read_metrics, read_paper
 from experiments.settings import ExperimentError
@@ -16,7 +17,6 @@ from experiments.weak_supervision.blocks import of_number
 from experiments.weak_supervision.methods import PAPER_METHODS
 from experiments.weak_supervision.runtimes import benchmark_file, describe_setting, paper_ratio, read_benchmark
 
-HOUR = 3600.0
 SCORES = ("beta_vae", "factor_vae", "mig", "dci_disentanglement", "sap", "modularity")  # of Figure 11
 DOWNSTREAM = "downstream"
 SHARED = 3  # s of Figure 13
@@ -29,7 +29,8 @@ def weak_supervision_studies(metrics: Path) -> list[Measurement]:
     measured = []
     changed = of_number(read_metrics(metrics, FILE, changes=True).query("changes != ''"))
     for block in blocks(of_number(read_metrics(metrics, FILE)), DATA):
-        measured += [_move_together(block, metrics), *_figure_13(block, _same(changed, block)), _hours(block)]
+        measured += [_move_together(block, metrics), *_figure_13(block, _same(changed, block))]
+        measured.append(hours("weak_supervision_time", block, runs_of(block, "hgvae"), f"{FILE}.csv"))
     return measured + _runtimes(metrics)
 
 
@@ -51,8 +52,8 @@ def _move_together(block: Block, metrics: Path) -> Measurement:
     correlations = [float(spearmanr(means[one], means[DOWNSTREAM]).statistic) for one in SCORES if one in means]
     mean = sum(correlations) / len(correlations)
     text = f"{mean:.2f}, from {min(correlations):.2f} to {max(correlations):.2f} over {len(correlations)} scores"
-    missing = too_few(rule, table["seed"].nunique())
-    return Measurement(rule, text, [(mean, 1.0)], block, table, f"{file}.csv", missing, short=text)
+    seeds = table["seed"].nunique()
+    return measure(rule, block, table, f"{file}.csv", text, [(mean, 1.0)], seeds=seeds)
 
 
 def _figure_13(block: Block, changed: pd.DataFrame) -> list[Measurement]:
@@ -76,29 +77,12 @@ def _figure_13(block: Block, changed: pd.DataFrame) -> list[Measurement]:
         text = f"{difference:+.2f} {unit}" if by_seed else ""
         if len(by_seed) > 1:  # one seed that collapses can make a mean
             text += f" (by seed {', '.join(f'{one:+.2f}' for one in by_seed)})"
-        measured.append(
-            Measurement(
-                rule,
-                text,
-                [(abs(difference) if unit == "latents" else difference, 1.0)],
-                block,
-                pd.concat([lines, own[own["seed"].isin(lines["seed"])]]),
-                f"{FILE}.csv",
-                too_few(rule, len(pairs)),
-                {"variant": value},
-                part=f"{setting.replace('_', ' ')} {value}",
-                short=text,
-            )
-        )
+        values = [(abs(difference) if unit == "latents" else difference, 1.0)]
+        both = pd.concat([lines, own[own["seed"].isin(lines["seed"])]])
+        more: dict[str, Any] = {"seeds": len(pairs), "fills": {"variant": value}}
+        more["part"] = f"{setting.replace('_', ' ')} {value}"
+        measured.append(measure(rule, block, both, f"{FILE}.csv", text, values, **more))
     return measured
-
-
-def _hours(block: Block) -> Measurement:
-    rule, runs = "weak_supervision_time", runs_of(block, "hgvae")
-    hours = float(runs["seconds"].median() / HOUR)
-    if hours != hours:
-        return Measurement(rule, "", [], block, runs, f"{FILE}.csv", "no run without interruption")
-    return Measurement(rule, f"{hours:.2f} hours", [(hours, 1.0)], block, runs, f"{FILE}.csv", short=f"{hours:.2f} h")
 
 
 def _runtimes(metrics: Path) -> list[Measurement]:
