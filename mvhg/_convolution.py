@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 _TERMS_AT_ONCE = 1 << 18
+# Numbers made at once of what is summed by matrix products.
+_NUMBERS_AT_ONCE = 1 << 18
 # More terms a row than this are summed by a transform, if what lies below exp(-32) of the largest is not read, or where
 # nothing else is affordable hardly counts.
 _MOST_TERMS, _SHALLOW = 1 << 12, 30.0
@@ -48,10 +50,12 @@ def correlated(weights: Tensor, values: Tensor) -> Tensor:
     return _sum_products(weights, values, values.shape[1] - weights.shape[1] + 1)
 
 
-def spread(weights: Tensor, values: Tensor) -> Tensor:
-    """sum_k weights[k] values[w - k] for w = 0..K+L-2, from weights [E, K] and values [E, L]: [E, K + L - 1]."""
-    beyond = weights.shape[1] - 1
-    return correlated(weights.flip(1), pad(values, (beyond, beyond)))
+def spread(weights: Tensor, values: Tensor, width: int) -> Tensor:
+    """sum_k weights[k] values[w - k] for w = 0..width-1, from weights [E, K] and values [E, L]: [E, width].
+
+    At most K + L - 1 of them.
+    """
+    return correlated(weights.flip(1), pad(values, (weights.shape[1] - 1, width - values.shape[1])))
 
 
 def convolved(a: Tensor, b: Tensor, offset: Tensor, width: int, depth: float) -> Tensor:
@@ -93,11 +97,13 @@ def _length(entries: int) -> int:
 def _sum_products(a: Tensor, b: Tensor, width: int) -> Tensor:
     """sum_k a[k] b[k + w] for w = 0..width-1, from a [E, K] and b [E, K + width - 1]: [E, width]."""
     urns, terms = a.shape
-    at_once = _TERMS_AT_ONCE if a.device.type == "cpu" else 1 << 26
-    if urns * terms * width <= at_once:
+    block = _block(terms)
+    numbers = (terms // block + block + 1) * (width + block)
+    at_once = _NUMBERS_AT_ONCE if a.device.type == "cpu" else 1 << 26
+    if urns * numbers <= at_once:
         return _products(a, b, width)
-    rows = max(1, at_once // (terms * width))
-    if rows > 1 or terms * width <= at_once:
+    rows = max(1, at_once // numbers)
+    if rows > 1 or numbers <= at_once:
         return torch.cat([_products(*part, width) for part in zip(a.split(rows), b.split(rows), strict=True)])
     step, result = max(1, at_once // width), None
     for k in range(0, terms, step):
@@ -107,10 +113,21 @@ def _sum_products(a: Tensor, b: Tensor, width: int) -> Tensor:
 
 
 def _products(a: Tensor, b: Tensor, width: int) -> Tensor:
-    b = b[:, : a.shape[1] + width - 1]
-    if width < a.shape[1]:  # the shorter of the two loops outside
-        return (b.unfold(1, a.shape[1], 1) @ a.unsqueeze(2)).squeeze(2)
-    return (a.unsqueeze(1) @ b.unfold(1, width, 1)).squeeze(1)
+    """Sums over blocks of k are a matrix product; what is left adds up along its diagonals."""
+    terms = a.shape[1]
+    block = _block(terms)
+    blocks, reach = -(-terms // block), block + width - 1
+    if block > 1:
+        a = pad(a, (0, blocks * block - terms))
+        b = pad(b, (0, blocks * block - terms))
+    strips = b.unfold(1, reach, block)[:, :blocks].contiguous()  # or bmm copies them one by one
+    sums = a.unflatten(1, (blocks, block)).transpose(1, 2) @ strips
+    return sums.flatten(1).unfold(1, width, reach + 1).sum(1) if block > 1 else sums.squeeze(1)
+
+
+def _block(terms: int) -> int:
+    """Terms whose products are summed along diagonals; measured, where a matrix product costs least."""
+    return max(1, math.isqrt(terms) * 2 // 3)
 
 
 def log_sums(a: Tensor, b: Tensor, width: int) -> Tensor:

@@ -146,7 +146,7 @@ class _Drawn(NamedTuple):
     windows: _Windows
     terms: Tensor  # probabilities of the counts, [R, c, X]
     tables: list[Tensor]  # of the sums after positions 0..c-3, [R, S_i]
-    strips: list[Tensor]  # what each was made of: [R, X + S_i - 1]
+    strips: list[Tensor]  # what each was made of, without zeros at the end: [R, S_i ... X + S_i - 1]
     starts: list[Tensor]  # where that begins in the table of the next sum, int64 [R]
     places: list[Tensor]  # where what is read at positions 1..c-2 begins, int64 [R]
     around: Tensor | None  # logarithms read there, with a neighbour on each side: [R, c-2, X + 2]
@@ -168,8 +168,10 @@ def _draw_part(request: Request, logits: Tensor, differentiable: bool) -> tuple[
     read = [table]
     for i in range(groups - 3, -1, -1):
         starts.append(top[:, i + 1] - top[:, i] + low[:, i + 1])
-        strips.append(shifted(table, starts[-1], width + windows.spans[i] - 1))
-        table = correlated(terms[:, i + 1], strips[-1])
+        strip = shifted(table, starts[-1], width + windows.spans[i] - 1)
+        reached = max(windows.spans[i], _rounded(table.shape[1] - int(starts[-1].amin())))  # beyond it are zeros
+        strips.append(strip[:, :reached])
+        table = correlated(terms[:, i + 1], strip)
         if windows.possible is not None and i > 0:
             beyond = torch.arange(windows.spans[i]) >= windows.possible[:, i].unsqueeze(1)
             table = table.masked_fill(beyond, 0.0)
@@ -301,7 +303,7 @@ def _through_sums(made: _Drawn, grad: Tensor) -> Tensor:
     results, entering, flow = [own[:, 0]], -own[:, 0], grad[:, 0]
     for i, (table, strip, start) in enumerate(zip(made.tables, made.strips, made.starts, strict=True)):
         share = flow / table.clamp(min=smallest)
-        carried = spread(made.terms[:, i + 1], share).mul_(strip)
+        carried = spread(made.terms[:, i + 1], share, strip.shape[1]).mul_(strip)
         mean = -(carried @ (ramp[: strip.shape[1]] - strip.shape[1] // 2)).double()
         results.append(entering - mean + own[:, i + 1])
         entering = mean - own[:, i + 1]
