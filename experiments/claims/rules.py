@@ -174,15 +174,15 @@ def judge(measured: Measurement) -> Claim:
     """Returns the claim with what follows for it."""
     rule = read_rules()[measured.rule]
     place = rule["place"].format(**measured.fills)
+    origin = measured.origin
+    if origin is None and measured.lines is not None and len(measured.lines):
+        origin = provenance_of(measured.lines, measured.source)
     outcome = outcome_of(rule, measured)
-    reason = measured.missing or not_comparable(rule, measured.block)
+    reason = measured.missing or not_comparable(rule, measured.block, origin)
     ours = place.startswith("ours") and outcome != NOT_JUDGED
     verdict = outcome if ours else NOT_COMPARABLE if reason or outcome == NOT_JUDGED else _VERDICTS[outcome]
     if outcome == FAILS and rule.get("why"):
         reason = f"{reason}; {rule['why']}" if reason else rule["why"]
-    origin = measured.origin
-    if origin is None and measured.lines is not None and len(measured.lines):
-        origin = provenance_of(measured.lines, measured.source)
     paper = measured.paper or rule.get("paper") or NOTHING
     return Claim(measured, outcome, verdict, reason, place, rule["claim"].format(**measured.fills), paper, origin)
 
@@ -198,10 +198,10 @@ def outcome_of(rule: Mapping[str, Any], measured: Measurement) -> str:
     return CLOSE if _satisfied(rule.get("close"), measured.values) else FAILS
 
 
-def not_comparable(rule: Mapping[str, Any], block: Block | None) -> str:
+def not_comparable(rule: Mapping[str, Any], block: Block | None, origin: Provenance | None = None) -> str:
     """Returns why the paper's claim can't be held against such runs; empty if it can."""
     comparable = rule.get("comparable") or {}
-    profiles, data = comparable.get("profiles", []), comparable.get("data", [])
+    profiles, data, makers = (comparable.get(name, []) for name in ("profiles", "data", "devices"))
     if block is None:
         return ""
     reasons = []
@@ -209,6 +209,8 @@ def not_comparable(rule: Mapping[str, Any], block: Block | None) -> str:
         reasons.append(f"the budget is that of the profile {block.profile}")
     if data and block.data not in data:
         reasons.append(f"the data are {block.data}, not {' or '.join(data)}")
+    if makers and origin is not None and not origin.device.startswith(tuple(makers)):
+        reasons.append(f"measured on {origin.device}, not on a GPU")
     return "; ".join(reasons)
 
 

@@ -13,7 +13,8 @@ import pandas as pd
 from experiments.claims.comparison import Comparison, compare
 from experiments.claims.rules import Measurement, measure
 from experiments.results import Block, blocks, read_metrics, read_paper
-from experiments.weak_supervision.blocks import of_number
+from experiments.weak_supervision.blocks import RANDOM, of_number, with_scaled_error
+from experiments.weak_supervision.data.sources import FACTORS, SOURCES
 
 FILE = "weak_supervision_metrics"
 BASELINES = {"label_vae": "LabelVAE", "ada_vae": "AdaVAE"}
@@ -35,7 +36,10 @@ def weak_supervision(metrics: Path) -> list[Measurement]:
     """
     measured = []
     paper = read_paper("table_1")["hgvae"]
-    for block in blocks(of_number(read_metrics(metrics, FILE)), DATA):
+    table = read_metrics(metrics, FILE)
+    for block in blocks(of_number(table), DATA):
+        factors = len(SOURCES[block.data].factors if block.data in SOURCES else FACTORS)
+        block = block._replace(lines=with_scaled_error(block.lines, factors))
         pairs = [shared for shared in SHARED if (block.lines["shared"] == shared).any()]
         ours = [method for method in OURS if (block.lines["method"] == method).any()]
         for method in ("hgvae", *ours):
@@ -44,6 +48,7 @@ def weak_supervision(metrics: Path) -> list[Measurement]:
             judged = pairs if method in OURS else [shared for shared in pairs if shared in INDEPENDENT_PAIRS]
             measured += [independent_part(block, method, shared) for shared in judged]
             measured += [shared_part(block, method, shared) for shared in pairs if shared in SHARED_PAIRS]
+            measured.append(beats_constant(block, method, factors))
         measured += [same_estimate(block, method) for method in BASELINES]
         measured += [
             paper_number(block, part, shared, paper[shared][part])
@@ -54,6 +59,9 @@ def weak_supervision(metrics: Path) -> list[Measurement]:
         for method in ours:
             measured += [near_truth(block, "near_truth", method, shared) for shared in pairs]
             measured += [bound_of_truth(block, method, shared) for shared in pairs]
+    random = table[table["shared"].astype(str) == RANDOM]
+    for block in blocks(random, DATA):
+        measured += [follows_pairs(block, method) for method in METHODS if (block.lines["method"] == method).any()]
     return measured
 
 
@@ -64,8 +72,9 @@ def runs_of(block: Block, method: str, shared: int | None = None) -> pd.DataFram
 
 
 def below_baselines(block: Block, method: str, shared: int) -> Measurement:
-    """Figure 2 at one s; both baselines decide."""
-    cell = _cell(block, (method, *BASELINES), shared, "count_error")
+    """Figure 2 at one s; both baselines decide. What is ours is scaled, as it has no latent per factor."""
+    column = "scaled_count_error" if method in OURS else "count_error"
+    cell = _cell(block, (method, *BASELINES), shared, column)
     text = "; ".join(f"{name} {mean:.2f}" for name, mean in cell.means.items())
     rule = _rule("figure_2_error", method)
     return _measured(block, rule, method, shared, cell, text, cell.differences.values(), _beside(cell))
@@ -73,10 +82,32 @@ def below_baselines(block: Block, method: str, shared: int) -> Measurement:
 
 def near_truth(block: Block, rule: str, method: str, shared: int) -> Measurement:
     """The error of the named method by itself: unlike an order, no constant k-hat meets this at every s."""
-    cell = _cell(block, (method,), shared, "count_error")
+    cell = _cell(block, (method,), shared, "scaled_count_error")
     errors = cell.values[METHODS[method]]
     mean, text = float(errors.mean()), f"{errors.mean():.2f}, largest {errors.max():.2f}"
     return _measured(block, rule, method, shared, cell, text, [(mean, 1.0)], f"{mean:.2f}")
+
+
+def beats_constant(block: Block, method: str, factors: int) -> Measurement:
+    """The mean error over s beside the best constant's, which is the variance of k over the same s."""
+    rule, name, runs = _rule("figure_2_constant", method), METHODS[method], runs_of(block, method)
+    by_pairs = runs.groupby("shared")["scaled_count_error"].mean()
+    missing = f"no run of {name} at two s" if len(by_pairs) < 2 else ""
+    best = float((factors - by_pairs.index.to_series()).var(ddof=0))
+    text = f"{by_pairs.mean():.2f} over s = {', '.join(str(one) for one in by_pairs.index)}; a constant {best:.2f}"
+    seeds = 0 if missing else int(runs.groupby("shared")["seed"].nunique().min())
+    more: dict[str, Any] = {"seeds": seeds, "missing": missing, "fills": {"method": name}, "part": name}
+    more["short"] = "" if missing else f"{by_pairs.mean():.2f} beside {best:.2f}"
+    values = [(float(by_pairs.mean()), best)]
+    return measure(rule, block, runs, f"{FILE}.csv", "" if missing else text, values, **more)
+
+
+def follows_pairs(block: Block, method: str) -> Measurement:
+    """Rank correlation of the estimate with k over pairs that share a random number of factors."""
+    runs, name = runs_of(block, method), METHODS[method]
+    mean, seeds = float(runs["rank_correlation"].mean()), int(runs["seed"].nunique())
+    more: dict[str, Any] = {"seeds": seeds, "fills": {"method": name}, "part": name}
+    return measure("follows_pairs", block, runs, f"{FILE}.csv", f"{mean:.3f}", [(mean, 1.0)], **more)
 
 
 def bound_of_truth(block: Block, method: str, shared: int) -> Measurement:

@@ -15,21 +15,33 @@ from experiments.settings import ExperimentError
 from experiments.speed.tables import benchmark_provenance
 from experiments.weak_supervision.blocks import of_number
 from experiments.weak_supervision.methods import PAPER_METHODS
-from experiments.weak_supervision.runtimes import benchmark_file, describe_setting, paper_ratio, read_benchmark
+from experiments.weak_supervision.runtimes import (
+    SETTING,
+    benchmark_file,
+    describe_setting,
+    paper_ratio,
+    read_benchmark,
+)
 
+NATS = "nats per image"
 SCORES = ("beta_vae", "factor_vae", "mig", "dci_disentanglement", "sap", "modularity")  # of Figure 11
 DOWNSTREAM = "downstream"
 SHARED = 3  # s of Figure 13
 BENCHMARK_DATA = "mpi3d_sim"  # what the benchmark trains on
-SIDES = {"hgvae": "table_3_hgvae", "ada_vae": "table_3_ada_vae"}
+RATIOS = {  # rule -> side, side it is held against
+    "table_3_hgvae": ("hgvae", "label_vae"),
+    "table_3_ada_vae": ("ada_vae", "label_vae"),
+    "table_3_order": ("hgvae", "ada_vae"),
+}
 
 
 def weak_supervision_studies(metrics: Path) -> list[Measurement]:
     """Appendix C.2, each profile and data set by itself, and the benchmark."""
     measured = []
+    losses = _losses(metrics)
     changed = of_number(read_metrics(metrics, FILE, changes=True).query("changes != ''"))
     for block in blocks(of_number(read_metrics(metrics, FILE)), DATA):
-        measured += [_move_together(block, metrics), *_figure_13(block, _same(changed, block))]
+        measured += [_move_together(block, metrics), *_figure_13(block, _same(changed, block), losses)]
         measured.append(hours("weak_supervision_time", block, runs_of(block, "hgvae"), f"{FILE}.csv"))
     return measured + _runtimes(metrics)
 
@@ -56,33 +68,62 @@ def _move_together(block: Block, metrics: Path) -> Measurement:
     return measure(rule, block, table, f"{file}.csv", text, [(mean, 1.0)], seeds=seeds)
 
 
-def _figure_13(block: Block, changed: pd.DataFrame) -> list[Measurement]:
-    """HGVAE at other temperatures and at higher learning rates, beside its own runs on the same seeds."""
+def _figure_13(block: Block, changed: pd.DataFrame, losses: pd.Series) -> list[Measurement]:
+    """HGVAE at other temperatures and at higher learning rates, beside its own runs on the same seeds.
+
+    Args:
+        block: profile and data.
+        changed: runs with changed settings.
+        losses: training loss of the last part of the training by run id, in nats per image.
+    """
     own = runs_of(block, "hgvae", SHARED)
     part = changed[(changed["method"] == "hgvae") & (changed["shared"] == SHARED)]
     measured = []
     for change, lines in part.groupby("changes"):
         setting, _, value = str(change).removeprefix("training.").partition("=")
-        pairs = lines.merge(own, on="seed", suffixes=("", "_own"))
         if " " in value:  # another setting was changed as well
             continue
+        pairs = lines.merge(own, on="seed", suffixes=("", "_own"))
+        pairs = pairs.assign(loss=pairs["run_id"].map(losses), loss_own=pairs["run_id_own"].map(losses))
+        runs = pd.concat([lines, own[own["seed"].isin(lines["seed"])]])
+        counts, with_loss = _differences(pairs, "expected_count"), pairs.dropna(subset=["loss", "loss_own"])
+        alive = with_loss[(with_loss["active_latents"] > 0) & (with_loss["active_latents_own"] > 0)]
         if setting == "final_temperature":
-            rule, column, unit = "figure_13_temperature", "expected_count", "latents"
+            rules = {"temperature": (counts, "latents"), "temperature_loss": (_differences(with_loss, "loss"), NATS)}
         elif setting == "learning_rate" and (pairs["learning_rate"] > pairs["learning_rate_own"]).all():
-            rule, column, unit = "figure_13_learning_rate", "per_view_bound", "nats per image"
+            spreads = [pairs["expected_count"].std() - pairs["expected_count_own"].std()] * len(pairs)
+            rules = {
+                "learning_rate": (_differences(with_loss, "loss"), NATS),
+                "learning_rate_alive": (_differences(alive, "loss"), NATS),
+                "consistency": (spreads, "latents, standard deviation"),
+            }
         else:
             continue
-        by_seed = (pairs[column] - pairs[f"{column}_own"]).tolist()
-        difference = sum(by_seed) / len(by_seed) if by_seed else 0.0
-        text = f"{difference:+.2f} {unit}" if by_seed else ""
-        if len(by_seed) > 1:  # one seed that collapses can make a mean
-            text += f" (by seed {', '.join(f'{one:+.2f}' for one in by_seed)})"
-        values = [(abs(difference) if unit == "latents" else difference, 1.0)]
-        both = pd.concat([lines, own[own["seed"].isin(lines["seed"])]])
-        more: dict[str, Any] = {"seeds": len(pairs), "fills": {"variant": value}}
-        more["part"] = f"{setting.replace('_', ' ')} {value}"
-        measured.append(measure(rule, block, both, f"{FILE}.csv", text, values, **more))
+        for name, (by_seed, unit) in rules.items():
+            difference = sum(by_seed) / len(by_seed) if by_seed else 0.0
+            text = f"{difference:+.2f} {unit}" if by_seed else ""
+            if len(set(by_seed)) > 1:  # one seed that collapses can make a mean
+                text += f" (by seed {', '.join(f'{one:+.2f}' for one in by_seed)})"
+            values = [(abs(difference) if "temperature" in name else difference, 1.0)]
+            more: dict[str, Any] = {"seeds": len(by_seed), "fills": {"variant": value}}
+            more["part"] = f"{setting.replace('_', ' ')} {value}"
+            measured.append(measure(f"figure_13_{name}", block, runs, f"{FILE}.csv", text, values, **more))
     return measured
+
+
+def _differences(pairs: pd.DataFrame, column: str) -> list[float]:
+    """A number less that of the method's own settings, seed by seed."""
+    found: list[float] = (pairs[column] - pairs[f"{column}_own"]).tolist()
+    return found
+
+
+def _losses(metrics: Path) -> pd.Series:
+    """Training loss of the last epoch by run id; empty without a history."""
+    try:
+        history = read_metrics(metrics, "weak_supervision_history", changes=True)
+    except ExperimentError:
+        return pd.Series(dtype=float)
+    return -history.sort_values("epoch").groupby("run_id")["bound"].last()
 
 
 def _runtimes(metrics: Path) -> list[Measurement]:
@@ -92,11 +133,12 @@ def _runtimes(metrics: Path) -> list[Measurement]:
         benchmark = read_benchmark(file)
         origin = benchmark_provenance(file.with_suffix(".json"), BENCHMARK_DATA, "seconds per step, in turns")
     except ExperimentError:
-        return [Measurement(rule, missing="no benchmark") for rule in SIDES.values()]
+        return [Measurement(rule, missing="no benchmark") for rule in RATIOS]
     block, paper, measured = Block("", BENCHMARK_DATA, benchmark), read_paper("table_3"), []
-    for side, rule in SIDES.items():
-        for line in benchmark[benchmark["side"] == side].itertuples():
-            ratio, reported = float(line.ratio), paper_ratio(paper, side)
+    for rule, (side, other) in RATIOS.items():
+        both = benchmark[benchmark["side"] == side].merge(benchmark[benchmark["side"] == other], on=SETTING)
+        for line in both.itertuples():
+            ratio, reported = line.ratio_x / line.ratio_y, paper_ratio(paper, side) / paper_ratio(paper, other)
             setting = describe_setting(line.device, line.size, line.batch)
             measured.append(
                 Measurement(

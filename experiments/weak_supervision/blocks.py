@@ -127,6 +127,12 @@ def of_number(lines: pd.DataFrame) -> pd.DataFrame:
     return lines[lines["shared"].astype(str) != RANDOM].astype({"shared": int})
 
 
+def with_scaled_error(runs: pd.DataFrame, num_factors: int) -> pd.DataFrame:
+    """Runs with ``scaled_count_error``, also those made before it was a column: of E[k-hat] factors / latents."""
+    scaled = num_factors * runs["expected_count"] / runs["latents"]
+    return runs.assign(scaled_count_error=(scaled - (num_factors - runs["shared"])).pow(2))
+
+
 def label(method: str) -> str:
     """A method in words, with a mark where it is not the paper's."""
     kind = "reference: " if method in REFERENCES else "" if method in PAPER_METHODS else "ours: "

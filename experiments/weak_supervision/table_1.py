@@ -18,7 +18,15 @@ from experiments.results import (
     spread,
 )
 from experiments.tables import NOTHING, Table
-from experiments.weak_supervision.blocks import ROOM, SHARED, Block, label, listed, mean_and_error
+from experiments.weak_supervision.blocks import (
+    ROOM,
+    SHARED,
+    Block,
+    label,
+    listed,
+    mean_and_error,
+    with_scaled_error,
+)
 from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS, PAPER_METHODS
 
@@ -91,10 +99,7 @@ def _paper_cells(values: Mapping[int, Mapping[str, Any]], shown: Sequence[int]) 
 
 def count_cells(runs: pd.DataFrame, errors: Sequence[str], num_factors: int) -> list[str]:
     """E[k-hat], its errors, the active latents and the bounds of some runs of one method and s."""
-    if "scaled_count_error" in errors:  # also of runs made before it was a column
-        factors = runs["shared"].rsub(num_factors)
-        scaled = (num_factors * runs["expected_count"] / runs["latents"] - factors).pow(2)
-        runs = runs.assign(scaled_count_error=scaled)
+    runs = with_scaled_error(runs, num_factors)
     cells = [with_error(runs[column], 2) for column in ("expected_count", *errors)]
     cells.append(with_error(runs["active_latents"], 1))
     return cells + [with_error(runs[f"{bound}_bound"], 2) for bound in ("per_view", "joint")]
