@@ -13,7 +13,12 @@ from torch import Tensor
 
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.group_vae import Context
-from experiments.weak_supervision.methods.posterior_hgvae import PosteriorHGVAE, sharing, subset_posterior
+from experiments.weak_supervision.methods.posterior_hgvae import (
+    PosteriorHGVAE,
+    log_different,
+    sharing,
+    subset_posterior,
+)
 from mvhg import MultivariateHypergeometric
 
 SETTINGS: dict[str, Any] = {"num_latents": 5, "image_size": 32, "objective": "joint"}
@@ -144,6 +149,36 @@ def test_without_candidates_the_odds_are_those_of_the_balance() -> None:
     assert [value.abs().max().item() for value in sharing(same, same, "arithmetic")] == [0, 0]
 
 
+@pytest.mark.parametrize("width", [0.05, 0.4, 3.0])
+def test_being_different_is_that_of_quadrature(width: float) -> None:
+    """E[1 - exp(-(z1 - z2)^2 / (2 width^2))] under the posteriors and under the prior, on a grid of z1 and z2."""
+    mean = torch.tensor([[0.3, -1.2, 0.0], [0.35, 0.9, 0.0]], dtype=torch.float64)
+    deviations = torch.tensor([[0.2, 0.3, 1.0], [0.1, 0.5, 1.0]], dtype=torch.float64)
+    found = log_different(mean[:, None], 2 * deviations.log()[:, None], torch.full((3,), width, dtype=torch.float64))
+    grid = np.linspace(-8, 8, 2401)
+    bracket = -np.expm1(-0.5 * (grid[:, None] - grid) ** 2 / width**2)
+
+    def expected(centres: Tensor, scales: Tensor) -> float:
+        first, second = (stats.norm.pdf(grid, *of) for of in zip(centres.tolist(), scales.tolist()))
+        return math.log(first @ bracket @ second * (grid[1] - grid[0]) ** 2)
+
+    prior = expected(torch.zeros(2), torch.ones(2))
+    for latent in range(3):
+        wanted = expected(mean[:, latent], deviations[:, latent]) - prior
+        assert found[0, latent].item() == pytest.approx(wanted, abs=1e-5)
+    assert found[0, 0] < found[0, 2] == 0 < found[0, 1]  # the same value, nothing, different values
+
+
+def test_the_widths_follow_the_bound() -> None:
+    """Their gradient is that of what being different adds to the drawn sets, with the sets held."""
+    model, (mean, log_variance) = model_with(0.4), posteriors()
+    choice = model.choose(mean.requires_grad_(), log_variance, context())
+    assert choice.loss is not None
+    wanted = -(choice.independent * log_different(mean, log_variance, model.log_widths.exp())).sum(-1).mean()
+    torch.testing.assert_close(*(torch.autograd.grad(loss, model.log_widths)[0] for loss in (choice.loss, wanted)))
+    assert torch.autograd.grad(choice.loss, mean, allow_unused=True) == (None,)  # the networks don't see it
+
+
 def test_the_weight_follows_the_bound() -> None:
     """With the posterior held, its gradient is E[k] of the law less that of the posterior."""
     model = model_with(0.4)
@@ -163,6 +198,7 @@ def test_the_reported_divergence_is_that_of_the_drawn_sets() -> None:
     exact = sum(joint[chosen] / total * ratios[chosen] for chosen in joint)
     error = math.sqrt(sum(joint[chosen] / total * (ratios[chosen] - exact) ** 2 for chosen in joint) / draws)
     model = model_with(log_weight)
+    torch.nn.init.constant_(model.log_widths, -30.0)  # no repulsion
     model.log_odds = lambda *_: torch.tensor(log_odds, dtype=torch.float32).expand(draws, 5)  # type: ignore[method-assign]
     choice = model.choose(*posteriors(draws), context(1)._replace(images=torch.empty(0)))
     assert choice.diagnostics["selection_divergence"].item() == pytest.approx(exact, abs=5 * error)

@@ -2,8 +2,9 @@
 
 Not of the paper. The number k of independent latents has the prior HG(k; omega) of an urn with d marbles of each kind;
 given k, all sets of k latents are equally likely. The likelihood of a set is the joint bound of the pair under it, so
-the decoder decides; given log odds latent by latent the posterior over all sets is exact, and omega follows by
-empirical Bayes. Nothing is told of k. The derivation stands in docs/weak_supervision.md.
+the decoder decides, where an independent latent differs between the views: it repels its other value. Given log odds
+latent by latent the posterior over all sets is exact, and omega and the widths of the repulsion follow by empirical
+Bayes. Nothing is told of k. The derivation stands in docs/weak_supervision.md.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from mvhg import MultivariateHypergeometric
 _IMPOSSIBLE = -1e30  # a log weight whose exponential is 0 and whose sums stay finite
 _LEAST = 1e-6  # nats, of a score by which candidates are ranked
 _EVALUATED = 2  # times as many candidates where whole decisions are asked for
+_WIDTH = 0.1  # of the repulsion before training: below every distance that counts
 
 
 class PosteriorHGVAE(GroupVAE):
@@ -43,6 +45,7 @@ class PosteriorHGVAE(GroupVAE):
             those of :func:`sharing`. Whole decisions try every pair.
         candidates: latents of such a pair that are tried as shared, those whose odds are least certain; 0 for none.
         weight_learning_rate_factor: of the log weight's learning rate on the training's.
+        width_learning_rate_factor: of the widths', which cross several octaves in a training.
         settings: of ``GroupVAE``; only the joint bound prices a shared latent once.
     """
 
@@ -55,6 +58,7 @@ class PosteriorHGVAE(GroupVAE):
         decoded_share: Annotated[float, Field(gt=0, le=1)] = 0.5,
         candidates: NonNegativeInt = 2,
         weight_learning_rate_factor: Positive = 10.0,
+        width_learning_rate_factor: Positive = 30.0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -63,7 +67,9 @@ class PosteriorHGVAE(GroupVAE):
         self.decoded_share = decoded_share
         self.candidates = candidates
         self.weight_learning_rate_factor = weight_learning_rate_factor
+        self.width_learning_rate_factor = width_learning_rate_factor
         self.log_weight = nn.Parameter(torch.zeros(()))  # of independent marbles; shared ones have 0
+        self.log_widths = nn.Parameter(torch.full((self.num_latents,), math.log(_WIDTH)))
 
     def law(self) -> MultivariateHypergeometric:
         """The law of the numbers (independent, shared) with the learned log weight."""
@@ -77,12 +83,18 @@ class PosteriorHGVAE(GroupVAE):
         return law.log_prob(counts) - log_binomials(self.num_latents, self.log_weight)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        own = {"params": [self.log_weight], "learning_rate_factor": self.weight_learning_rate_factor}
-        return [{"params": [*self.encoder.parameters(), *self.decoder.parameters()]}, own]
+        return [
+            {"params": [*self.encoder.parameters(), *self.decoder.parameters()]},
+            {"params": [self.log_weight], "learning_rate_factor": self.weight_learning_rate_factor},
+            {"params": [self.log_widths], "learning_rate_factor": self.width_learning_rate_factor},
+        ]
 
     @torch.no_grad()
     def log_odds(self, mean: Tensor, log_variance: Tensor, context: Context) -> Tensor:
-        """Log odds [pairs, latents] of each latent being independent: joint bound of all less that without it."""
+        """Log odds [pairs, latents] of each latent being independent: joint bound of all less that without it.
+
+        That they differ is not in them, see :func:`log_different`.
+        """
         cost, gain = sharing(mean, log_variance, self.averaging)
         pairs, width = cost.shape
         tried = min(width, _EVALUATED * self.candidates) if context.hard else self.candidates
@@ -110,7 +122,9 @@ class PosteriorHGVAE(GroupVAE):
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         law = self.law()
         log_prior = self.log_prior(law)
-        log_odds = self.log_odds(mean.detach(), log_variance.detach(), context)
+        mean, log_variance = mean.detach(), log_variance.detach()
+        different = log_different(mean, log_variance, self.log_widths.exp())
+        log_odds = self.log_odds(mean, log_variance, context) + different.detach()
         posterior = subset_posterior(log_odds, log_prior.detach())
         if context.hard:
             posterior.require_possible()
@@ -124,8 +138,8 @@ class PosteriorHGVAE(GroupVAE):
             # KL(q(S) || p(S)) = E_q[sum of the odds over S] - log evidence; the first term by one draw.
             "selection_divergence": ((independent * log_odds).sum(-1) - posterior.log_evidence).mean(),
         }
-        count = of_counts @ sizes
-        return Choice(independent, independent.sum(-1), count, diagnostics, -(of_counts @ log_prior).mean())
+        of_prior = of_counts @ log_prior + (independent * different).sum(-1)
+        return Choice(independent, independent.sum(-1), of_counts @ sizes, diagnostics, -of_prior.mean())
 
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         assert choice.loss is not None
@@ -152,6 +166,25 @@ def sharing(mean: Tensor, log_variance: Tensor, averaging: Average) -> tuple[Ten
     cost = (0.5 * (precision - 1) * (moved.square() + spread) - mean * moved).sum(0)
     gain = kl_to_prior(mean, log_variance).sum(0) - kl_to_prior(shared_mean, shared_log_variance)
     return cost, gain
+
+
+def log_different(mean: Tensor, log_variance: Tensor, widths: Tensor) -> Tensor:
+    """What being different adds to the log odds of a latent's being independent, [pairs, latents].
+
+    An independent latent has the prior N(z1; 0, 1) N(z2; 0, 1) [1 - exp(-(z1 - z2)^2 / (2 width^2))] / Z in the two
+    views, and the posteriors of the views are tilted alike: log of the expectation of the bracket under them, less that
+    under the prior (log Z). 0 for a latent that carries nothing, and for every latent at width 0.
+
+    Args:
+        mean: [2, pairs, latents].
+        log_variance: the same shape.
+        widths: [latents], positive.
+    """
+    squares = widths.square()
+    variance = log_variance.exp().sum(0)  # of the difference
+    exponent = 0.5 * (torch.log1p(variance / squares) + (mean[0] - mean[1]).square() / (squares + variance))
+    of_prior = 0.5 * torch.log1p(2 / squares)
+    return torch.log(-torch.expm1(-exponent)) - torch.log(-torch.expm1(-of_prior))
 
 
 class SubsetPosterior(NamedTuple):
