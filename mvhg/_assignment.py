@@ -17,40 +17,47 @@ RELAXATIONS = ("normalised", "paper")
 _LEAST_BLOCK = 1 << 18
 
 
-def assign(scores: Tensor, counts: Tensor, prefix_mask: Tensor, temperature: float, relaxation: str) -> Tensor:
+def assign(scores: Tensor, counts: Tensor, prefix_mask: Tensor, temperature: float | Tensor, relaxation: str) -> Tensor:
     """Assignments [B, c, N] of 0 and 1 in the dtype of the masks.
 
     Args:
         scores: float64 [B, N]; the highest are first.
         counts: elements of each group, whole numbers [B, c] that sum to N.
         prefix_mask: indicators of r < count for r = 0..M-1, [B, c, M]; the counts' gradient flows through these.
-        temperature: of the relaxed sort.
+        temperature: of the relaxed sort, a number or a scalar; not differentiated.
         relaxation: ``"normalised"`` divides each element's weights by their sum; ``"paper"`` cuts them off at 1.
     """
-    return _Assignment.apply(scores, counts.detach().long(), prefix_mask, temperature, relaxation)
+    return _Assignment.apply(scores, counts.detach().long(), prefix_mask, temperature, relaxation)[0]
 
 
 class _Assignment(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, counts: Tensor, prefix_mask: Tensor, temperature: float, relaxation: str
-    ) -> Tensor:
-        elements = scores.shape[-1]
+        scores: Tensor, counts: Tensor, prefix_mask: Tensor, temperature: float | Tensor, relaxation: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The assignments, the elements in the order of their ranks and the group of each rank, [B, N] both."""
         order = scores.argsort(dim=-1, descending=True, stable=True)
-        ends = counts.cumsum(-1)
-        ranks = torch.arange(elements, device=scores.device)
-        group_of_rank = torch.searchsorted(ends, ranks.expand(len(ends), -1).contiguous(), right=True)
-        group = torch.empty_like(order).scatter_(-1, order, group_of_rank)
-        result = torch.zeros(*counts.shape, elements, dtype=prefix_mask.dtype, device=scores.device)
-        result.scatter_(1, group.unsqueeze(1), 1.0)
-        ctx.save_for_backward(scores, order, counts, group_of_rank)
-        ctx.temperature, ctx.relaxation, ctx.mask_length = temperature, relaxation, prefix_mask.shape[-1]
-        return result
+        ranks = torch.arange(scores.shape[-1], device=scores.device)
+        # As many groups end before a rank as its own group's number; the last one ends behind all ranks.
+        group_of_rank = (counts.cumsum(-1)[:, :-1].unsqueeze(-1) <= ranks).sum(1)
+        group = group_of_rank.gather(-1, order.argsort(dim=-1))
+        groups = torch.arange(counts.shape[1], device=scores.device)
+        result = (group.unsqueeze(1) == groups.unsqueeze(-1)).to(prefix_mask.dtype)
+        return result, order, group_of_rank
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        scores, counts, prefix_mask, ctx.temperature, ctx.relaxation = inputs
+        ctx.mask_length = prefix_mask.shape[-1]
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(scores, counts, *output[1:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None, None]:
-        scores, order, counts, group_of_rank = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, None, Tensor | None, None, None]:
+        scores, counts, order, group_of_rank = ctx.saved_tensors
         for_scores = for_mask = None
         if ctx.needs_input_grad[2]:
             in_order = grad.gather(-1, order.unsqueeze(1).expand_as(grad))
@@ -69,30 +76,30 @@ def _mask_gradient(grad: Tensor, counts: Tensor, length: int) -> Tensor:
     elements, ends = grad.shape[-1], counts.cumsum(-1)
     at_end = grad[:, :-1] - grad[:, 1:]  # of [r < end of group i], for all but the last group
     places = torch.arange(length, device=grad.device)
-    result = torch.zeros(*counts.shape, length, dtype=grad.dtype, device=grad.device)
+    result = [torch.zeros(len(grad), length, dtype=grad.dtype, device=grad.device)] * counts.shape[1]
     for i in range(counts.shape[1] - 1):
         for earlier in range(i + 1):
             rank = places + (ends[:, i] - counts[:, earlier]).unsqueeze(-1)
             inside = rank < elements
             moved = at_end[:, i].gather(-1, rank.clamp(max=elements - 1))
-            result[:, earlier] += torch.where(inside, moved, 0.0)
-    return result
+            result[earlier] = result[earlier] + torch.where(inside, moved, 0.0)
+    return torch.stack(result, 1)
 
 
 def _score_gradient(
-    grad: Tensor, scores: Tensor, order: Tensor, group_of_rank: Tensor, temperature: float, relaxation: str
+    grad: Tensor, scores: Tensor, order: Tensor, group_of_rank: Tensor, temperature: float | Tensor, relaxation: str
 ) -> Tensor:
     """Gradient in the scores [B, N] through the relaxed sort, the counts held."""
     working = grad.dtype
-    batch, elements = scores.shape
-    descending = (scores - scores.mean(-1, keepdim=True)).gather(-1, order)
-    distances = torch.empty_like(scores).scatter_(-1, order, _distances(descending))
+    elements = scores.shape[-1]
+    descending, back = (scores - scores.mean(-1, keepdim=True)).gather(-1, order), order.argsort(-1)
+    distances = _distances(descending).gather(-1, back)
     centred = (scores - scores.mean(-1, keepdim=True)).to(working)
     distances = distances.to(working)
     blocks = _Blocks(centred, distances, temperature, max(_LEAST_BLOCK, grad.numel()))
     soft = torch.zeros_like(grad)
     for ranks, weights in blocks:
-        soft.scatter_add_(1, group_of_rank[:, ranks].unsqueeze(-1).expand_as(weights), weights)
+        soft = soft.scatter_add(1, group_of_rank[:, ranks].unsqueeze(-1).expand_as(weights), weights)
     if relaxation == "normalised":
         total = soft.sum(1, keepdim=True).clamp(min=torch.finfo(working).tiny)
         soft = soft / total
@@ -105,15 +112,15 @@ def _score_gradient(
     for ranks, weights in blocks:
         above = of_soft.gather(1, group_of_rank[:, ranks].unsqueeze(-1).expand_as(weights))
         of_logits = weights * (above - (weights * above).sum(-1, keepdim=True)) / temperature
-        of_scores += torch.einsum("br,brn->bn", blocks.scaling[ranks].expand(batch, -1), of_logits)
-        of_distances -= of_logits.sum(1)
+        of_scores = of_scores + torch.einsum("r,brn->bn", blocks.scaling[ranks], of_logits)
+        of_distances = of_distances - of_logits.sum(1)
     # distances_j = sum_k |s_j - s_k|; in descending order the sign of s_j - s_k is that of k's place less j's.
     along = of_distances.gather(-1, order)
     places = torch.arange(elements, dtype=scores.dtype, device=scores.device)
     before = along.cumsum(-1) - along
     after = along.sum(-1, keepdim=True) - before - along
     along = along * (elements - 1 - 2 * places) + after - before
-    return of_scores + torch.empty_like(along).scatter_(-1, order, along)
+    return of_scores + along.gather(-1, back)
 
 
 def _distances(descending: Tensor) -> Tensor:
@@ -128,7 +135,7 @@ def _distances(descending: Tensor) -> Tensor:
 class _Blocks:
     """Rows of the relaxed permutation, [B, ranks, N] at a time."""
 
-    def __init__(self, scores: Tensor, distances: Tensor, temperature: float, entries: int) -> None:
+    def __init__(self, scores: Tensor, distances: Tensor, temperature: float | Tensor, entries: int) -> None:
         self.scores, self.distances, self.temperature = scores, distances, temperature
         elements = scores.shape[-1]
         self.size = max(1, entries // max(1, scores.numel()))

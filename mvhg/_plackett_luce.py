@@ -52,22 +52,30 @@ def log_partition_probability(log_scores: Tensor, group: Tensor, counts: Tensor)
     last = end == elements
     rest = sums.gather(-1, end.clamp(max=elements - 1))
     lead = torch.where(last, _CERTAIN, log_scores - rest).clamp(max=_CERTAIN)
-    return _Precedence.apply(lead, group, counts.shape[-1]).sum(-1)
+    return _Precedence.apply(lead, group, counts.shape[-1])[0].sum(-1)
 
 
 class _Precedence(torch.autograd.Function):
-    """Of each group, the log-probability that its elements come before all later ones, [B, c]."""
+    """Of each group, the log-probability that its elements come before all later ones [B, c], and its slopes."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, lead: Tensor, group: Tensor, groups: int) -> Tensor:
-        """``lead`` is log(w_j / W) of each element, W the later groups' total, [B, N]."""
+    def forward(lead: Tensor, group: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """``lead`` is log(w_j / W) of each element, W the later groups' total, [B, N]; so are the slopes in it."""
         rows = max(1, _CHUNK_ELEMENTS // (_NODES * lead.shape[-1]))
         parts = [_integrate(a, g, groups) for a, g in zip(lead.split(rows), group.split(rows), strict=True)]
-        ctx.save_for_backward(torch.cat([slope for _, slope in parts]), group, lead)
-        return torch.cat([value for value, _ in parts])
+        values, slopes = zip(*parts, strict=True)
+        return torch.cat(values), torch.cat(slopes)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        lead, group, _ = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1], group, lead)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         slope, group, lead = ctx.saved_tensors
         result = grad.gather(-1, group) * slope
         return refuse_second_derivative(result, lead) if torch.is_grad_enabled() else result, None, None

@@ -10,6 +10,7 @@ from torch.distributions import Distribution, constraints
 from mvhg._assignment import RELAXATIONS, assign
 from mvhg._once import once_only
 from mvhg._plackett_luce import log_order_probability, log_partition_probability
+from mvhg._validation import can_look, validates
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough
 
@@ -61,12 +62,13 @@ class RandomPartition(Distribution):
         >>> assignment[0, :4].sum().backward()
 
     Args:
-        temperature: of both relaxations, a positive number.
+        temperature: of both relaxations, a positive number or a tensor of one, which is not differentiated.
         log_scores: of the elements, [..., N], float32 or float64; high ones tend to come first.
         log_weights: of the groups, [..., c], float32 or float64.
         group_sizes: the most elements a group can take, c whole numbers; None is N for each.
         relaxation: ``"normalised"`` or ``"paper"``.
-        validate_args: whether to check assignments given to ``log_prob``; None is torch's default.
+        validate_args: whether to check the arguments' values and the assignments given to ``log_prob``; None is torch's
+            default.
 
     Raises:
         ValueError: naming the argument, its shape and the bad values.
@@ -84,21 +86,26 @@ class RandomPartition(Distribution):
 
     def __init__(
         self,
-        temperature: float,
+        temperature: float | Tensor,
         log_scores: Tensor,
         log_weights: Tensor,
         group_sizes: Sequence[int] | None = None,
         relaxation: str = "normalised",
         validate_args: bool | None = None,
     ) -> None:
+        validate = validates(validate_args, None)
         for name, value in (("log_scores", log_scores), ("log_weights", log_weights)):
-            _check_values(name, value)
+            _check_values(name, value, validate)
+        if isinstance(temperature, Tensor):
+            if temperature.numel() != 1:
+                raise ValueError(f"temperature must be one number, got a tensor of shape {tuple(temperature.shape)}")
+            temperature = temperature.detach().reshape(())
         if log_scores.device != log_weights.device:
             raise ValueError(f"log_scores are on {log_scores.device} and log_weights on {log_weights.device}")
         if relaxation not in RELAXATIONS:
             raise ValueError(f"relaxation must be one of {', '.join(RELAXATIONS)}, got {relaxation!r}")
         elements, groups = log_scores.shape[-1], log_weights.shape[-1]
-        sizes = [elements] * groups if group_sizes is None else list(group_sizes)
+        sizes = [elements] * groups if group_sizes is None else _numbers(group_sizes)
         if len(sizes) != groups:
             raise ValueError(f"group_sizes must hold one number a group: got {len(sizes)} for {groups} log_weights")
         try:
@@ -112,9 +119,9 @@ class RandomPartition(Distribution):
         self.log_scores = log_scores.expand(*batch, elements)
         self.log_weights = log_weights.expand(*batch, groups)
         self.group_sizes = tuple(sizes)
-        self._sizes_drawn()  # whose arguments are checked there
+        self._sizes_drawn(validate)  # whose arguments are checked there
         super().__init__(batch, torch.Size((groups, elements)), validate_args=False)
-        self._validate_args = Distribution._validate_args if validate_args is None else validate_args
+        self._validate_args = validate
 
     @constraints.dependent_property(is_discrete=True, event_dim=2)
     def support(self) -> constraints.Constraint:
@@ -127,10 +134,13 @@ class RandomPartition(Distribution):
             self.log_scores.shape[-1], list(self.group_sizes), log_weights=self.log_weights, validate_args=False
         )
 
-    def _sizes_drawn(self) -> MultivariateHypergeometricStraightThrough:
-        total = self.log_scores.shape[-1]
+    def _sizes_drawn(self, validate_args: bool = False) -> MultivariateHypergeometricStraightThrough:
         return MultivariateHypergeometricStraightThrough(
-            self.temperature, total, list(self.group_sizes), log_weights=self.log_weights
+            self.temperature,
+            self.log_scores.shape[-1],
+            list(self.group_sizes),
+            log_weights=self.log_weights,
+            validate_args=validate_args,
         )
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "RandomPartition":
@@ -149,7 +159,11 @@ class RandomPartition(Distribution):
             return self.rsample(sample_shape, generator=generator)
 
     def rsample(
-        self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None
+        self,
+        sample_shape: Sequence[int] = torch.Size(),
+        *,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Assignments [sample_shape, batch, c, N] in the dtype of the log scores: 1 where the group has the element.
 
@@ -158,17 +172,35 @@ class RandomPartition(Distribution):
         Args:
             sample_shape: shape of independent draws.
             generator: source of randomness on the scores' device; torch's default if None.
+            noise: what to draw by instead, uniform on [0, 1) and of shape ``noise_shape(sample_shape)``, float64 on the
+                scores' device.
+
+        Raises:
+            ValueError: for noise of another shape.
         """
         shape = self._extended_shape(torch.Size(sample_shape))
         groups, elements = self.event_shape
-        drawn = self._sizes_drawn().rsample_selection(torch.Size(sample_shape), generator=generator)
+        sizes, of_sizes, uniform = self._sizes_drawn(), None, None
+        if noise is not None:
+            if noise.shape != self.noise_shape(sample_shape):
+                raise ValueError(
+                    f"noise must have shape noise_shape(sample_shape) = {tuple(self.noise_shape(sample_shape))}, got "
+                    f"{tuple(noise.shape)}"
+                )
+            of_sizes, uniform = noise[..., :-elements], noise[..., -elements:].double().reshape(-1, elements)
+        drawn = sizes.rsample_selection(torch.Size(sample_shape), generator=generator, noise=of_sizes)
         scores = once_only(self.log_scores).double().expand(*shape[:-2], elements).reshape(-1, elements)
-        # In double, so that no two are alike.
-        uniform = torch.rand(scores.shape, dtype=torch.float64, device=scores.device, generator=generator)
+        if uniform is None:  # in double, so that no two are alike
+            uniform = torch.rand(scores.shape, dtype=torch.float64, device=scores.device, generator=generator)
         gumbel = -(-uniform.clamp(min=torch.finfo(torch.float64).tiny).log()).log()
-        mask = drawn.prefix_mask.reshape(len(scores), groups, -1).to(self.log_scores.dtype)
+        mask = drawn.prefix_mask.reshape(len(scores), groups, drawn.prefix_mask.shape[-1]).to(self.log_scores.dtype)
         counts = drawn.counts.reshape(-1, groups)
-        return assign(scores + gumbel, counts, mask, float(self.temperature), self.relaxation).reshape(shape)
+        return assign(scores + gumbel, counts, mask, self.temperature, self.relaxation).reshape(shape)
+
+    def noise_shape(self, sample_shape: Sequence[int] = torch.Size()) -> torch.Size:
+        """Shape of the ``noise`` that ``rsample`` takes: [sample, batch, numbers a draw]."""
+        of_sizes = self._sizes_drawn().noise_shape(torch.Size(sample_shape))
+        return of_sizes[:-1] + (of_sizes[-1] + self.event_shape[1],)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of assignments [..., c, N], exact for any N; [...], the broadcast with the batch shape.
@@ -210,7 +242,7 @@ class RandomPartition(Distribution):
             raise ValueError(
                 f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(self.batch_shape)}"
             ) from None
-        value = value.detach()
+        value = value.detach().to(torch.uint8) if value.dtype == torch.bool else value.detach()
         if self._validate_args:
             good = self.support.check(value)
             if not bool(good.all()):
@@ -234,12 +266,19 @@ def _log_order(log_scores: Tensor, group: Tensor, descending: bool) -> Tensor:
     return log_order_probability(log_scores, by_score.gather(-1, by_group))
 
 
-def _check_values(name: str, value: Tensor) -> None:
-    if not isinstance(value, Tensor) or value.dim() == 0 or value.numel() == 0:
+def _numbers(group_sizes: Any) -> list[Any]:
+    try:
+        return group_sizes.tolist() if isinstance(group_sizes, Tensor) else list(group_sizes)
+    except TypeError:
+        raise ValueError(f"group_sizes must be a sequence of whole numbers, got {group_sizes!r}") from None
+
+
+def _check_values(name: str, value: Tensor, finite: bool) -> None:
+    if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] == 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{name} must be a tensor with entries along its last dimension, got {got}")
     if value.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{name} must be float32 or float64, got {value.dtype}; convert with {name}.float()")
-    if value.device.type == "cpu" and not bool(value.detach().isfinite().all()):
+    if finite and can_look(value) and not bool(value.detach().isfinite().all()):
         bad = value.detach()[~value.detach().isfinite()].tolist()
         raise ValueError(f"{name} must be finite: shape {tuple(value.shape)}, bad values {bad[:5]}")

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
 
+_ROUNDING = torch.finfo(torch.float32).eps  # what vectors of float32 weigh by mistake
+
 
 class MVHG(nn.Module):
     """Differentiable draws of group sizes, called and answering as the authors' module of the same name.
@@ -96,7 +98,8 @@ class MVHG(nn.Module):
 
         Linear in counts and vectors, so that soft draws have a value as well, the mean over their vectors; that of
         whole counts is the law's. Under ``conditionals="merged"`` the groups follow one another in their order, as
-        in the authors' function; their ``forward``, like this one, uses the order drawn.
+        in the authors' function; their ``forward``, like this one, uses the order drawn. Soft draws of another order
+        can weigh counts that are impossible in this one, and then have none.
 
         Args:
             m_all: group sizes [c].
@@ -107,7 +110,7 @@ class MVHG(nn.Module):
 
         Raises:
             ValueError: for shapes that do not fit, and (on the CPU) for counts that are not those of the vectors or do
-                not sum to n.
+                not sum to n, and for soft draws without a log-probability, which is minus infinity elsewhere.
         """
         sizes, total = _urn(m_all, n, log_w_all)
         batch = len(log_w_all)
@@ -124,7 +127,14 @@ class MVHG(nn.Module):
         x, y = ([values[i] for i in range(len(sizes))] for values in (x_all, y_all))
         if log_w_all.device.type == "cpu":
             _check_counts(x, y, total)
-        return self._log_probability(sizes, total, x, y, log_w_all, None)
+        value = self._log_probability(sizes, total, x, y, log_w_all, None)
+        if value.device.type == "cpu" and bool((value.detach() == -math.inf).any()):
+            row = int((value.detach() == -math.inf).nonzero()[0])
+            raise ValueError(
+                f"y_all weighs counts that are impossible where the groups follow one another in their order (row {row}"
+                "): a soft draw of merged conditionals has a log-probability in its own order, which forward returns"
+            )
+        return value
 
     def _log_probability(
         self,
@@ -225,7 +235,8 @@ def _merged(sizes: list[int], total: int | Tensor, y: list[Tensor], log_weights:
     """Product of univariate conditionals in which all later groups are one (paper Eqs. 3, 5, 6), [B].
 
     What is left to draw may be a fraction, in soft draws: the binomial coefficient is extended by the gamma function,
-    which vanishes at the first impossible whole numbers, -1 and size + 1, and is 0 beyond them.
+    which vanishes at the first impossible whole numbers, -1 and size + 1, and is 0 beyond them. What rounding leaves on
+    impossible counts weighs nothing.
     """
     log_omega, batch = log_weights.double(), len(log_weights)
     left = torch.as_tensor(total, dtype=torch.float64, device=log_weights.device).expand(batch).unsqueeze(1)
@@ -245,6 +256,6 @@ def _merged(sizes: list[int], total: int | Tensor, y: list[Tensor], log_weights:
         logits = logits + _log_binomial(torch.where(inside, remainder, 0.0), rest)
         log_p = torch.where(inside, logits, -math.inf).log_softmax(1)
         # 0 times a log-probability of minus infinity is 0, in the derivative too.
-        result = result + (vector * torch.where(inside | (vector != 0), log_p, 0.0)).sum(1)
+        result = result + (vector * torch.where(inside | (vector > _ROUNDING), log_p, 0.0)).sum(1)
         left = left - (vector * own).sum(1, keepdim=True)
     return result.to(log_weights.dtype)

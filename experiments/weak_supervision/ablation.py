@@ -29,6 +29,7 @@ CHANGES = {  # in words, in their order; others are shown as they are
     "training.learning_rate=0.003": "learning rate 0.003",
     "training.learning_rate=0.0001": "learning rate 0.0001",
     "model.sort_scores=log_divergence": "log divergences sorted",
+    "model.selection=random_partition": "selected by a random partition",
     "model.weights_learning_rate_factor=0.01": "dense layer at a hundredth of the rate",
     "model.weights_learning_rate_factor=0": "dense layer frozen",
     "model.detach_divergences=true": "divergences detached",

@@ -13,8 +13,9 @@ from scipy import stats
 from torch import Tensor
 
 from experiments.weak_supervision.data.sources import FACTORS
-from experiments.weak_supervision.group_vae import OBJECTIVES, GroupVAE, largest_latents
-from experiments.weak_supervision.methods.hgvae import HGVAE
+from experiments.weak_supervision.group_vae import OBJECTIVES, GroupVAE, divergence, largest_latents
+from experiments.weak_supervision.methods.hgvae import HGVAE, gumbel_like, neural_sort
+from mvhg import MultivariateHypergeometricStraightThrough
 from tests.experiments import weak_supervision_reference as reference
 from tests.experiments.weak_supervision_fits import (
     LATENTS,
@@ -313,6 +314,38 @@ def test_hgvae_stays_finite_for_equal_views_and_for_views_far_apart() -> None:
             assert ((choice.expected_count >= 0) & (choice.expected_count <= LATENTS)).all()
 
 
+def test_hgvae_as_written_takes_its_soft_mask_times_the_relaxed_sort() -> None:
+    """To the last bit, with the numbers drawn in this order."""
+    mean, log_variance = make_posteriors(50)
+    model, context = make_model("hgvae"), make_context(50, temperature=0.7)
+    assert isinstance(model, HGVAE)
+    found = model.choose(mean, log_variance, context).independent
+    source, divergences = generator(5), divergence(mean, log_variance, "symmetric")
+    scores = divergences + gumbel_like(divergences, source)
+    urn = MultivariateHypergeometricStraightThrough(
+        context.temperature, LATENTS, [LATENTS] * 2, log_weights=model.weights(divergences)
+    )
+    mask = urn.rsample_selection(generator=source).prefix_mask[:, 0]
+    assert torch.equal(found, torch.einsum("pr,prl->pl", mask, neural_sort(scores, context.temperature)))
+
+
+@pytest.mark.parametrize("scores", ["divergence", "log_divergence"])
+def test_hgvae_can_select_by_a_random_partition(scores: str) -> None:
+    """Whole decisions of the law's numbers; their gradients reach both layers."""
+    mean, log_variance = make_posteriors(3000)
+    model = with_law((1.0, 0.0), selection="random_partition", sort_scores=scores)
+    leaves = mean.clone().requires_grad_(), log_variance.clone().requires_grad_()
+    choice = model.choose(*leaves, make_context(3000, temperature=0.3))
+    assert choice.independent.detach().eq(0).logical_or(choice.independent.detach() == 1).all()
+    assert torch.equal(choice.independent.sum(1), choice.count)
+    law = reference.law_of_counts(LATENTS, Fraction(math.e).limit_denominator(1000))
+    spread = sum(k**2 * float(p) for k, p in enumerate(law)) - law_mean(math.e) ** 2
+    assert choice.count.mean().item() == pytest.approx(law_mean(math.e), abs=4.5 * (spread / 3000) ** 0.5)
+    (choice.independent * torch.arange(LATENTS)).sum().backward()
+    for gradient in (leaves[0].grad, leaves[1].grad, model.weights.bias.grad):
+        assert gradient is not None and gradient.isfinite().all() and gradient.norm() > 0
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("hard", [True, False])
 def test_a_choice_depends_on_its_generator_and_on_no_other(method: str, hard: bool) -> None:
@@ -333,11 +366,22 @@ def test_hard_choices_are_whole(method: str) -> None:
     assert torch.equal(choice.independent.sum(1), choice.count)
 
 
-@pytest.mark.xfail(strict=True, reason="rows of NeuralSort sum to 1, columns don't: above 1 it extrapolates")
+@pytest.mark.parametrize(
+    "selection",
+    [
+        pytest.param(
+            "neural_sort",
+            marks=pytest.mark.xfail(
+                strict=True, reason="rows of NeuralSort sum to 1, columns don't: above 1 it extrapolates"
+            ),
+        ),
+        "random_partition",
+    ],
+)
 @pytest.mark.parametrize("temperature", [10.0, 1.0, 0.1])
-def test_hgvaes_weights_lie_between_0_and_1(temperature: float) -> None:
+def test_hgvaes_weights_lie_between_0_and_1(temperature: float, selection: str) -> None:
     mean, log_variance = make_posteriors(2000)
-    model = make_model("hgvae")
+    model = make_model("hgvae", selection=selection)
     weights = model.choose(mean, log_variance, make_context(2000, temperature)).independent
     _, aggregated = model.aggregate(mean, log_variance, weights)
     assert aggregated.isfinite().all(), "a variance below 0"
@@ -357,6 +401,7 @@ def test_hgvaes_weights_lie_between_0_and_1(temperature: float) -> None:
         ("fixed_k", {"shared": 0, "num_latents": 6}, "num_independent is 7, but there are 6 latents"),
         ("hgvae", {"sort_scores": "means"}, "sort_scores\n +Input should be 'divergence' or 'log_divergence'"),
         ("hgvae", {"weights_learning_rate_factor": math.inf}, "weights_learning_rate_factor\n +Input should be a fini"),
+        ("hgvae", {"selection": "random_partition", "sort_noise": 0.5}, "sort_noise must be 1, got 0.5"),
         ("hgvae", {"sort_nose": 1.0}, "sort_nose\n +Unexpected keyword argument"),
     ],
 )

@@ -243,6 +243,54 @@ def test_batches_broadcast_and_expand() -> None:
     assert partition.counts.batch_shape == (4, 3)
 
 
+@pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
+def test_draws_by_noise_are_the_same_compiled_mapped_and_differentiated_by_functions() -> None:
+    scores, weights = example(6, 3)
+    direction = torch.randn(3, 6, dtype=torch.float64, generator=generator(7))
+    shape = mvhg.RandomPartition(0.5, scores.expand(4, 6), weights).noise_shape()
+    noise = torch.rand(shape, dtype=torch.float64, generator=generator(8))
+
+    def draw(scores: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
+        return mvhg.RandomPartition(0.5, scores, weights, validate_args=False).rsample(noise=noise)
+
+    def value(scores: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
+        partition = mvhg.RandomPartition(0.5, scores, weights)
+        return (draw(scores, weights, noise) * direction).sum() + partition.log_prob(torch.eye(3)[[0, 1, 1, 2, 0, 1]].T)
+
+    leaves = scores.clone().requires_grad_(), weights.clone().requires_grad_()
+    expected = torch.stack([draw(scores, weights, row) for row in noise])
+    gradients = [torch.autograd.grad(value(*leaves, row), leaves) for row in noise]
+    torch.testing.assert_close(draw(scores.expand(4, 6), weights, noise), expected)
+    torch.testing.assert_close(torch.func.vmap(draw, (None, None, 0))(scores, weights, noise), expected)
+    mapped = torch.func.vmap(torch.func.grad(value, (0, 1)), (None, None, 0))(scores, weights, noise)
+    for found, one in zip(mapped, zip(*gradients, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(one))
+    compiled = torch.compile(draw, fullgraph=True, backend="aot_eager")
+    result = compiled(*leaves, noise[0])
+    torch.testing.assert_close(result, expected[0])
+    by_compiled = torch.autograd.grad((result * direction).sum(), leaves)
+    plain = torch.autograd.grad((draw(*leaves, noise[0]) * direction).sum(), leaves)
+    torch.testing.assert_close(by_compiled, plain)
+    torch.compiler.reset()
+
+
+def test_empty_batches_single_groups_and_temperatures_on_a_device() -> None:
+    for shape, samples in (((0,), (2,)), ((3,), (0,))):
+        scores, weights = torch.zeros(*shape, 4, requires_grad=True), torch.zeros(3, requires_grad=True)
+        partition = mvhg.RandomPartition(torch.tensor(0.5), scores, weights)
+        drawn = partition.rsample(samples)
+        assert drawn.shape == (*samples, *shape, 3, 4)
+        drawn.sum().backward()
+        assert weights.grad.eq(0).all()
+        assert partition.log_prob(drawn).shape == (*samples, *shape)
+    single = mvhg.RandomPartition(0.5, torch.zeros(4), torch.zeros(1), group_sizes=torch.tensor([4]))
+    assert single.group_sizes == (4,) and single.rsample().eq(1).all()
+    assert abs(float(single.log_prob(torch.ones(1, 4, dtype=torch.bool)))) < 1e-6
+    on_meta = torch.zeros(2, 6, device="meta"), torch.zeros(3, device="meta"), torch.tensor(0.5, device="meta")
+    partition = mvhg.RandomPartition(on_meta[2], *on_meta[:2], validate_args=False)  # nothing is read back
+    assert partition.rsample().shape == (2, 3, 6)
+
+
 def test_second_derivatives_are_refused() -> None:
     scores, weights = (value.requires_grad_() for value in example(5, 2))
     partition = mvhg.RandomPartition(0.5, scores, weights)
@@ -264,7 +312,13 @@ S, W = torch.zeros(4), torch.zeros(2)
         (lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=[4, 4, 4]), "got 3 for 2 log_weights"),
         (lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=[1, 2]), "total_count must not exceed"),
         (lambda: mvhg.RandomPartition(0.5, S, W, relaxation="soft"), "relaxation must be one of normalised, paper"),
+        (lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=4), "group_sizes must be a sequence of whole numbers"),
         (lambda: mvhg.RandomPartition(0.0, S, W), "temperature must be positive"),
+        (lambda: mvhg.RandomPartition(torch.ones(2), S.expand(2, 4), W), r"must be one number, got .* shape \(2,\)"),
+        (
+            lambda: mvhg.RandomPartition(0.5, S, W).rsample(noise=S),
+            r"noise_shape\(sample_shape\) = \(9,\), got \(4,\)",
+        ),
         (lambda: mvhg.RandomPartition(0.5, S.expand(2, 4), W.expand(3, 2)), "do not broadcast in all but their last"),
         (lambda: mvhg.RandomPartition(0.5, S, W).log_prob(torch.zeros(2, 5)), r"assignments \[..., 2, 4\], got .*2, 5"),
         (lambda: mvhg.RandomPartition(0.5, S, W).log_prob(torch.zeros(2, 4)), "value must hold one 1 in each column"),

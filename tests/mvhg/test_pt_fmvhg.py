@@ -153,6 +153,27 @@ def test_gradients_reach_the_weights_through_draws_and_probabilities() -> None:
             torch.testing.assert_close(gradient.sum(1), torch.zeros(30, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
+def test_merged_soft_draws_have_a_log_probability_in_their_own_order_alone() -> None:
+    """Also in float32, whose rounding weighs counts that are impossible before a group of size 0."""
+    m, n, generator = torch.tensor([0, 3, 2]), torch.full((500, 1), 3), torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    for dtype in (torch.float32, torch.float64) * 10:
+        log_w = 8 * torch.randn(500, 3, dtype=dtype, generator=generator)
+        y, x, _, log_p = MVHG(conditionals="merged")(m, n, log_w, 0.5, hard=False)
+        assert torch.isfinite(log_p).all()
+    m, n, log_w = torch.tensor([2, 3, 2]), torch.full((200, 1), 4), torch.zeros(200, 3, dtype=torch.float64)
+    for _ in range(8):
+        y, x, _, _ = MVHG(conditionals="merged")(m, n, log_w, 0.8, hard=False)
+        try:
+            found = MVHG(conditionals="merged").get_log_probs(m, n, x, y, log_w)
+        except ValueError as error:
+            assert "in its own order, which forward returns" in str(error)
+            break
+        assert torch.isfinite(found).all()  # drawn in the groups' order
+    else:
+        raise AssertionError("no order but the groups' own")
+
+
 def test_gradients_of_log_probabilities_are_those_of_differences() -> None:
     m, n = torch.tensor([2, 3, 2]), torch.tensor([[4], [3]])
     generator = torch.Generator().manual_seed(0)

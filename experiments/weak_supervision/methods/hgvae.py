@@ -19,7 +19,7 @@ from experiments.weak_supervision.group_vae import (
     log_binomials,
 )
 from experiments.weak_supervision.networks import initialise
-from mvhg import MultivariateHypergeometricStraightThrough
+from mvhg import MultivariateHypergeometricStraightThrough, RandomPartition
 
 _FLOOR = 1e-12  # of a divergence whose logarithm is taken
 
@@ -35,6 +35,8 @@ class HGVAE(GroupVAE):
         sort_scores: what is sorted: ``divergence``, or ``log_divergence`` (a Plackett-Luce order).
         sort_noise: scale of the Gumbel noise that makes the sort stochastic; 0 for none.
         weights_learning_rate_factor: of the dense layer's learning rate on the training's.
+        selection: ``neural_sort``, the paper's soft mask times relaxed sort, whose weights can exceed 1, or
+            ``random_partition``, mvhg.RandomPartition's: whole forward, and at most 1 in the relaxation behind.
         detach_divergences: whether the encoder is kept from what the dense layer wants of the divergences.
         gradient: of the number of independent latents: ``straight_through``; or ``score_function``, unbiased: whole
             numbers from the exact law and a hard sort, the bound of a pair times the gradient of its log probability,
@@ -54,11 +56,15 @@ class HGVAE(GroupVAE):
         sort_scores: Literal["divergence", "log_divergence"] = "divergence",
         sort_noise: NonNegative = 1.0,
         weights_learning_rate_factor: NonNegative = 1.0,
+        selection: Literal["neural_sort", "random_partition"] = "neural_sort",
         detach_divergences: bool = False,
         gradient: Literal["straight_through", "score_function"] = "straight_through",
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        if selection == "random_partition" and sort_noise != 1:
+            raise ValueError(f"a random partition's order has noise of scale 1: sort_noise must be 1, got {sort_noise}")
+        self.selection = selection
         self.sort_scores = sort_scores
         self.sort_noise = sort_noise
         self.weights_learning_rate_factor = weights_learning_rate_factor
@@ -97,6 +103,12 @@ class HGVAE(GroupVAE):
             count = urn.sample(generator=context.generator)[:, 0]
             return Choice(largest_latents(divergences, count), count, expected, diagnostics)
         scores = divergences if self.sort_scores == "divergence" else divergences.clamp(min=_FLOOR).log()
+        if self.selection == "random_partition" and not unbiased:
+            partition = RandomPartition(
+                context.temperature, scores, log_weights, group_sizes=[size, size], validate_args=False
+            )
+            independent = partition.rsample(generator=context.generator)[:, 0]
+            return Choice(independent, independent.detach().sum(-1), expected, diagnostics)
         scores = scores + self.sort_noise * gumbel_like(divergences, context.generator)
         if unbiased:
             counts = urn.sample(generator=context.generator)
