@@ -1,8 +1,6 @@
 # `make` lists the targets. Everything below sets itself up: the only needs are python3 (3.10-3.13, with venv), make and
 # a package index. The commands are those that you may type yourself: experiments, their axes, settings.
 .DEFAULT_GOAL := help
-SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
 
 PROFILE ?= quick
 SEEDS ?= 0
@@ -15,13 +13,11 @@ $(error SEEDS=$(SEEDS): give seeds with commas between them, such as SEEDS=0,1,2
 endif
 
 # An environment of your own (conda, for example): PY=python. Otherwise .venv is made here.
-ifndef PY
-PY := .venv/bin/python
-READY := .venv/.ready
-endif
+PY ?= .venv/bin/python
+READY := $(if $(filter .venv/bin/python,$(PY)),.venv/.ready)
 
-RESULTS = $(or $(MVHG_RESULTS_DIR),results)
 LOCAL = results/local$(if $(filter smoke,$(PROFILE)),/smoke)# smoke runs mean nothing: they stay apart
+RESULTS = $(if $(filter smoke,$(PROFILE)),$(LOCAL),$(or $(MVHG_RESULTS_DIR),results))
 REPORT ?= $(if $(filter smoke,$(PROFILE)),$(LOCAL),results)
 AGGREGATE = $(PY) -m scripts.aggregate --results $(RESULTS) --profile $(PROFILE) --seeds $(SEEDS)
 MAKE_PAGES = $(AGGREGATE) $(KEEP) --output $(LOCAL)/metrics && $(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL)
@@ -35,7 +31,6 @@ PAIRS = $(addprefix profile.weak_supervision.data=,$(DATA))
 WEAK = $(RUN) $(PAIRS) experiment=weak_supervision
 ABLATION = $(WEAK) shared=3
 TABLE_1 := method=label_vae,ada_vae,hgvae,posterior_hgvae shared=0,1,3,5
-RATES := experiment.training.learning_rate=$${profile.weak_supervision.lower_learning_rate},$${profile.weak_supervision.higher_learning_rate}
 
 .PHONY: $(shell grep -oE '^[a-z0-9-]+:' $(MAKEFILE_LIST) | sort -u | tr -d ':')
 help: ## This list
@@ -105,7 +100,7 @@ reproduce-fig11: install-disentanglement reproduce-table1 ## Disentanglement sco
 # Training may stop at the largest temperature: it is named, and the figure is drawn without it.
 reproduce-fig13: $(READY) ## HGVAE over the final temperature and the learning rate (5 minutes a seed)
 	-$(ABLATION) method=hgvae experiment.training.final_temperature=0.01,0.1,1
-	$(ABLATION) method=hgvae '$(RATES)'
+	$(ABLATION) method=hgvae 'experiment.training.learning_rate=$${profile.weak_supervision.lower_learning_rate},$${profile.weak_supervision.higher_learning_rate}'
 	$(MAKE_PAGES) --only figure_13 weak_supervision_ablation
 weak-supervision-studies: reproduce-fig13 ## Why HGVAE does not find k, and what PosteriorHGVAE needs (15 minutes a seed)
 	$(ABLATION) method=hgvae experiment.model.objective=joint experiment.model.num_latents=10,7
@@ -129,7 +124,6 @@ clustering-studies: $(READY) ## What keeps the clusters, and where the prior mat
 	$(MAKE_PAGES) --only clustering_studies
 
 smoke: PROFILE = smoke
-smoke: RESULTS = $(LOCAL)
 smoke: $(READY) ## The whole chain in little: every experiment, tables, figures, report; means nothing (2 minutes)
 	$(KS) sampler=straight_through
 	$(URN)
