@@ -12,11 +12,11 @@ from experiments.claims.summary import judge_by_room
 from experiments.report.charts import HEIGHT, WIDTH
 from experiments.report.section import Inputs
 from experiments.report.sections import sections
-from experiments.report.sources import Sources
-from experiments.results import read_left_out
+from experiments.results import Provenance, read_left_out
 from experiments.settings import ExperimentError
 
 FILES = Path(__file__).resolve().parent
+Facts = tuple[tuple[str, str], ...]  # name and value of each
 ROOMS = {
     "kolmogorov_smirnov": "Kolmogorov-Smirnov tests",
     "urn": "Urn",
@@ -53,7 +53,11 @@ def render(inputs: Inputs) -> str:
     Raises:
         ExperimentError: there is nothing to show, or a file can't be read.
     """
-    sources = Sources()
+    sources: dict[Facts, int] = {}  # in the order in which the page names them first; equal ones share a number
+
+    def number(provenance: Provenance | None, place: str = "") -> int:
+        return sources.setdefault(facts_of(provenance, place), len(sources) + 1)
+
     claims, problems = judge_by_room(inputs.metrics)
     found, missing = sections(inputs)
     if not found:
@@ -80,9 +84,24 @@ def render(inputs: Inputs) -> str:
         width=WIDTH,
         height=HEIGHT,
         sources=sources,
-        numbers_of=lambda chart: [sources.number(one.provenance) if one.provenance else 0 for one in chart.series],
+        number_of=number,
+        numbers_of=lambda chart: [number(one.provenance) if one.provenance else 0 for one in chart.series],
     )
     return page + "\n"
+
+
+def facts_of(provenance: Provenance | None, place: str = "") -> Facts:
+    """Returns name and value of what is known of some numbers' source.
+
+    Args:
+        provenance: Of the numbers; None where they are the paper's.
+        place: Where the paper's numbers stand.
+    """
+    if provenance is None:
+        return (("from the paper", place or "as the text says"),)
+    if not provenance.profile:
+        return (("runs", "no run of this line is in these results"), ("file", provenance.source))
+    return tuple((name, value) for name, value in provenance.lines() if value)
 
 
 def typeset(text: str) -> str:

@@ -13,9 +13,6 @@ from PIL import Image
 from experiments.results import Provenance
 from experiments.settings import ExperimentError
 
-PHOTOGRAPHIC = 1.4  # times the size of a lossy file: above, a lossless one is not worth its bytes
-QUALITY = 90
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -35,22 +32,16 @@ class Picture:
     def embedded(self) -> tuple[str, int, int]:
         """Returns a data URI, the width and the height in pixels.
 
-        WebP without loss for lines and text, with loss for photographs; no pixel is taken away.
+        WebP without loss: half of the PNG's bytes, and no pixel is changed.
 
         Raises:
             ExperimentError: the file can't be read as an image.
         """
+        file = io.BytesIO()
         try:
             with Image.open(self.path) as opened:
-                image = opened.convert("RGB")
+                opened.convert("RGB").save(file, "WEBP", lossless=True)
+                width, height = opened.size
         except OSError as error:
             raise ExperimentError(f"{self.path} can't be read as an image ({error}): draw it again") from None
-        lossless, lossy = _webp(image, lossless=True), _webp(image, lossless=False)
-        data = lossy if len(lossless) > PHOTOGRAPHIC * len(lossy) else lossless
-        return f"data:image/webp;base64,{base64.b64encode(data).decode()}", image.width, image.height
-
-
-def _webp(image: Image.Image, lossless: bool) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "WEBP", lossless=lossless, quality=100 if lossless else QUALITY, method=4)
-    return file.getvalue()
+        return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}", width, height

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from experiments.context import RunContext
 from experiments.disentanglement import experiment, shims
 from experiments.disentanglement.experiment import DisentanglementScores, encode_all
 from experiments.disentanglement.representations import GridRepresentations
-from experiments.disentanglement.scores import disentanglement_scores
 from experiments.settings import ExperimentError, build
 from experiments.store import RunDirectory
 from experiments.tracking import Tracker
@@ -167,17 +165,3 @@ def test_without_the_extra_nothing_is_encoded(tmp_path: Path, monkeypatch: pytes
     shims.load_metrics.cache_clear()
     with pytest.raises(ExperimentError, match=r"pip install -e '\.\[disentanglement\]'"):
         make_row().run(make_context(tmp_path))  # the model's run, which is not there, would be missed first
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("disentanglement_lib") is None,
-    reason="disentanglement_lib is not installed: pip install -e '.[disentanglement]'",
-)
-def test_a_row_gives_the_librarys_scores_of_the_model(tmp_path: Path, images: FactorImages) -> None:
-    model = finish_trained_run(tmp_path)
-    metrics = make_row(num_samples=100).run(make_context(tmp_path))["metrics"]
-    data = GridRepresentations(images.grid, encode_all(model, images, torch.device("cpu")))
-    expected = disentanglement_scores(data, seed=derive_seed(0, 0), num_samples=100, dci_samples=40)
-    found = metrics[metrics["score"] != "downstream"]
-    pd.testing.assert_frame_equal(found[expected.columns].reset_index(drop=True), expected)
-    assert len(metrics) == 9

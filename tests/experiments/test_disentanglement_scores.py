@@ -15,11 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.disentanglement import scores, shims
+from experiments.disentanglement import scores
 from experiments.disentanglement.representations import GridRepresentations
 from experiments.disentanglement.scores import disentanglement_scores
 from experiments.disentanglement.shims import load_metrics
-from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.images import FactorGrid
 from experiments.weak_supervision.data.sources import FACTORS
 from tests.experiments.helpers import CHECKOUT, environment
@@ -197,18 +196,6 @@ def test_tensorflow_is_not_imported_and_gin_is_left_as_it_was() -> None:
     command = [sys.executable, "-c", textwrap.dedent(code)]
     run = subprocess.run(command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
-
-
-def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "gin", None)  # an import of it fails
-    shims.load_metrics.cache_clear()
-    data = GridRepresentations(GRID, all_factors().double())
-    with pytest.raises(ExperimentError, match=r"pip install -e '\.\[disentanglement\]'") as caught:
-        disentanglement_scores(data, seed=0)
-    assert "\n" not in str(caught.value)
-
-
-# The grid.
 
 
 def test_the_numbers_of_images_are_the_grids_and_factors_are_uniform() -> None:
