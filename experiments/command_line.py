@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,7 +51,9 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     _check_choices_given(given)
     chosen = _values(given["experiment"], experiments()) if "experiment" in given else []
     if [name for name in chosen if name]:
-        _check_axes({key: _values(one, choices(key)) for key, one in given.items() if "." not in key}, chosen)
+        plain = {key: _values(one, choices(key)) for key, one in given.items() if "." not in key}
+        _check_axes(plain, chosen)
+        _check_owners([one for key, one in given.items() if "." in key], plain, chosen[0])
     elif "sweep" not in given and "experiment" not in given and not _ASKING & set(options):
         raise ExperimentError(f"choose an experiment with experiment=NAME, one of: {', '.join(experiments())}")
     return [expanded.get(argument, argument) for argument in arguments]
@@ -174,6 +177,27 @@ def _check_meaning(axis: str, typed: str, given: Mapping[str, Sequence[str]], ax
         for value in given[other] if has else []:
             if value not in has:
                 raise ExperimentError(f"{typed}: {other}={value} has no axis {axis}; {other}={' or '.join(has)} has")
+
+
+def _check_owners(settings: Sequence[Override], given: Mapping[str, Sequence[str]], experiment: str) -> None:
+    """Refuses a setting that belongs to some choices of an axis, where another choice is given."""
+    for one, axis in product(settings, [axis for axis in axes_of(experiment) if axis in given]):
+        key = one.key_or_group
+        has = [choice for choice in choices(axis) if _names(CONFIGS / axis / f"{choice}.yaml", key)]
+        for value in () if _names(CONFIGS / "experiment" / f"{experiment}.yaml", key) else given[axis]:
+            if has and value not in has:
+                owners = " or ".join(has)
+                raise ExperimentError(f"{one.input_line}: {axis}={value} has no {key}; {axis}={owners} has")
+
+
+def _names(path: Path, key: str) -> bool:
+    """Whether a configuration file has a key, its parts joined by dots."""
+    part: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    for name in key.split("."):
+        if not isinstance(part, dict) or name not in part:
+            return False
+        part = part[name]
+    return True
 
 
 def check_single_run(arguments: Sequence[str]) -> None:

@@ -49,10 +49,10 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def turn(self, matrix: Tensor, inverse: Tensor) -> None:
         """Multiplies embeddings by a matrix [widths[-1], widths[-1]]; what is decoded from them stays the same."""
-        last, first = self.encoder[-1], self.decoder[0]
-        last.weight.copy_(matrix @ last.weight)
-        last.bias.copy_(matrix @ last.bias)
-        first.weight.copy_(first.weight @ inverse)
+        (weight, bias), (next_weight, _) = self.encoder[-1].parameters(), self.decoder[0].parameters()
+        weight.copy_(matrix @ weight)
+        bias.copy_(matrix @ bias)
+        next_weight.copy_(next_weight @ inverse)
 
 
 def _layers(widths: Sequence[int], generator: torch.Generator) -> nn.ModuleList:

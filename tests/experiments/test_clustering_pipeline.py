@@ -248,21 +248,6 @@ def test_a_kept_model_gives_the_runs_own_assignments(tmp_path: Path) -> None:
     assert not (launch(UNIFORM, tmp_path, *FAST).path / "model.pt").exists(), "none is kept unasked"
 
 
-@pytest.mark.parametrize(
-    ("recipe", "setting"),
-    [
-        ("vade", "pretraining.start.neighbours=10"),
-        ("vade", "pretraining.start.guided_epochs=3"),
-        ("vade", "training.guidance_weight=3"),
-    ],
-)
-def test_a_setting_of_another_recipe_is_refused_by_name(recipe: str, setting: str, tmp_path: Path) -> None:
-    name = setting.partition("=")[0].rpartition(".")[2]
-    with pytest.raises(Exception, match=f"Could not override.*|Key '{name}' is not in struct"):
-        launch("clustering prior=uniform", tmp_path, f"recipe={recipe}", f"experiment.{setting}")
-    assert not list(tmp_path.rglob("*.csv"))
-
-
 def test_the_control_runs_on_blobs_of_known_sizes(tmp_path: Path) -> None:
     run = launch("clustering_control prior=hypergeometric overlap=2", tmp_path)
     weights = run.table("weights")
