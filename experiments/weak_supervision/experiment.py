@@ -14,12 +14,15 @@ import torch
 from pydantic import ValidationError
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from experiments.axes import Row
 from experiments.context import RunContext
 from experiments.settings import ExperimentError, Positive, PositiveInt, settings
 from experiments.training import RateEstimate
 from experiments.weak_supervision.classification import average_accuracies, subset_accuracies
+from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.pair_data import PairData, PairSplits
 from experiments.weak_supervision.evaluation import (
+    Evaluated,
     assigned_latents,
     bound_columns,
     bound_profile,
@@ -30,9 +33,11 @@ from experiments.weak_supervision.evaluation import (
     shared_set_accuracy,
 )
 from experiments.weak_supervision.group_vae import GroupVAE
+from experiments.weak_supervision.pictures import PICTURED_SHARED, TABLE, VALUES, picture_table
 from experiments.weak_supervision.training import PairTraining, TrainingSettings
 
 log = logging.getLogger("experiments")
+PICTURED_PAIRS = 4
 # Streams of the run's seed; the methods share all of them.
 MODEL_STREAM, NOISE_STREAM, TRAIN_STREAM, TEST_STREAM, PROFILE_STREAM = range(5)
 
@@ -53,6 +58,7 @@ class WeakSupervision:
         max_minutes: stop at the first checkpoint after so much time; the same command goes on. None: no limit.
     """
 
+    one_seed_tables: ClassVar[tuple[str, ...]] = (TABLE,)
     headline_metrics: ClassVar[dict[str, str]] = {"epoch/bound": "last", "epoch/expected_count": "last"}
 
     data: PairData
@@ -79,8 +85,14 @@ class WeakSupervision:
                 f"model.num_latents is {model.num_latents}; {name} needs one for each of the {factors} factors"
             )
 
+    @staticmethod
+    def keep_lines(table: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame | None:
+        """What the collected results take of a run's table."""
+        pictured = not row.changes and str(row.axes["shared"]) == str(PICTURED_SHARED)
+        return lines if table != TABLE or pictured else None
+
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
-        """Returns ``metrics``, ``accuracies``, ``profile``, ``history``, and of random pairs ``counts``."""
+        """Returns ``metrics``, ``accuracies``, ``profile``, ``history``, ``pictures``; of random pairs ``counts``."""
         splits = self.data.load(context.data_directory)
         images, batch = len(splits.train.images), self.training.batch_size
         if batch > images:
@@ -170,7 +182,26 @@ class WeakSupervision:
             "accuracies": accuracies,
             "profile": bound_profile(model, splits.images, splits.test, self.profile_pairs, generator),
             "history": pd.DataFrame(training.history),
+            TABLE: _pictures(splits.images, model, test),
         }
+
+
+@torch.no_grad()
+def _pictures(images: FactorImages, model: GroupVAE, test: Evaluated) -> pd.DataFrame:
+    """Reconstructions of the first test pairs, and traversals of the first view's latents, the most active first."""
+
+    def decoded(latents: torch.Tensor) -> torch.Tensor:
+        values = (255 * torch.sigmoid(model.decode(latents.flatten(0, 1)))).round().to(torch.uint8)
+        return values.movedim(1, -1).unflatten(0, latents.shape[:2])
+
+    index = images.grid.index_of(test.encoded.factors[:PICTURED_PAIRS]).flatten()
+    views = test.encoded.means[:PICTURED_PAIRS].flatten(0, 1)
+    order = test.divergence.argsort(descending=True, stable=True)
+    moved = test.means[0, 0].repeat(len(order), len(VALUES), 1)
+    for place, latent in enumerate(order.tolist()):
+        moved[place, :, latent] = moved.new_tensor(VALUES)
+    both = torch.stack([images.gather(index).cpu(), decoded(views.unsqueeze(0))[0]])
+    return picture_table({"reconstructions": both.numpy(), "traversals": decoded(moved).numpy()})
 
 
 class _StopAfter(pl.Callback):

@@ -16,11 +16,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from experiments.figures import COLOURS, add_caption, draw_means, legend_above, no_run
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.ablation import figure_13
-from experiments.weak_supervision.blocks import Block, label, read_blocks
+from experiments.weak_supervision.blocks import Block, label, read_blocks, with_scaled_error
 from experiments.weak_supervision.methods import REFERENCES
+from experiments.weak_supervision.pictures import CAPTIONS, figure_pictures
 
 ERRORS = {
     "count_error": r"$(E[\hat{k}] - k)^2$",
+    "scaled_count_error": r"scaled: $(7 E[\hat{k}] / d - k)^2$",
     "draw_count_error": r"one draw: $(\hat{k} - k)^2$",
     "shared_error": r"literal: $(d - E[\hat{k}] - s)^2$",
 }
@@ -36,10 +38,12 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
     Raises:
         ExperimentError: there are no metrics.
     """
-    drawn = {
+    drawn: dict[str, Callable[[Block], Figure]] = {
         "figure_2": figure_2,
         "figure_13": figure_13,
         "weak_supervision_bounds": figure_profile,
+        "weak_supervision_counts": figure_counts,
+        **{f"weak_supervision_{kind}": partial(figure_pictures, kind=kind) for kind in CAPTIONS},
     }
     blocks = read_blocks(metrics)
     return {f"{name}_{block.suffix}": partial(make, block) for block in blocks for name, make in drawn.items()}
@@ -50,10 +54,10 @@ def figure_2(block: Block) -> Figure:
     methods = [method for method in block.methods if method not in REFERENCES]
     if not methods:
         raise ExperimentError(f"the metrics hold no run of a method that estimates k at {block.source}")
-    figure, axes = plt.subplots(1, len(ERRORS), figsize=(9.6, 3.7), sharey=True)
+    figure, axes = plt.subplots(1, len(ERRORS), figsize=(11.4, 3.7), sharey=True)
     for ax, (column, title) in zip(axes, ERRORS.items()):
         for position, method in enumerate(methods):
-            runs = block.runs(method)
+            runs = with_scaled_error(block.runs(method), block.num_factors)
             runs = runs.assign(place=runs["shared"].map(block.shared.index))
             offset = 0.1 * (position - (len(methods) - 1) / 2)
             draw_means(ax, runs, "place", column, offset, label=label(method), **block.style(method))
@@ -68,11 +72,59 @@ def figure_2(block: Block) -> Figure:
     axes[0].set_ylabel("squared error")
     legend_above(figure, axes[0].get_legend_handles_labels(), 4)
     caption = (
-        f"Squared error of the number of independent latents against k = {block.num_factors} - s. Left: of its mean "
-        "under the method's law; middle: of a single draw per pair; right: of the literal number of shared latents, "
-        f"d - k, against s (the same as on the left where d = {block.num_factors}). Marks: mean over the seeds, bars: "
-        "its standard error; marks are moved sideways to be seen. Linear below 0.1, logarithmic above; grey line: "
-        f"{NEAR:g}. Where k is given there is no error. {block.described(block.metrics)}"
+        f"Squared error of the number of independent latents against k = {block.num_factors} - s. From the left: of "
+        "its mean under the method's law; of that mean scaled by factors / latents; of a single draw per pair; of the "
+        f"literal number of shared latents, d - k, against s (the first where d = {block.num_factors}). Marks: mean "
+        "over the seeds, bars: its standard error; marks are moved sideways to be seen. Linear below 0.1, logarithmic "
+        f"above; grey line: {NEAR:g}. Where k is given there is no error. {block.described(block.metrics)}"
+    )
+    add_caption(figure, caption)
+    return figure
+
+
+def imposed_bounds(block: Block) -> pd.DataFrame:
+    """Held-out joint bound of models trained with k imposed, mean over the seeds: a line per s, a column per k."""
+    runs = block.table("metrics", changes=True)
+    runs = runs[(runs["method"] == "fixed_k_joint") & runs["changes"].str.fullmatch(r"(model\.independent=\d+)?")]
+    return runs.pivot_table(index="shared", columns="expected_count", values="joint_bound")
+
+
+def figure_counts(block: Block) -> Figure:
+    """k, the k that the bound itself prefers, and what each method estimates."""
+    methods = [method for method in block.methods if method not in REFERENCES]
+    bounds = imposed_bounds(block)
+    bounds = bounds[bounds.notna().sum(axis=1) > 1]  # where one k alone was trained, nothing is preferred
+    if not methods and bounds.empty:
+        raise ExperimentError(f"the metrics hold no run that says anything about k at {block.source}")
+    figure, ax = plt.subplots(figsize=(5.6, 4.2))
+    ends = (-0.3, block.num_factors + 0.3)
+    ax.plot(ends, ends, color="0.4", linewidth=0.8, zorder=0, label="k")
+    for method in methods:
+        runs = block.runs(method)
+        true, scaled = block.num_factors - runs["shared"], block.num_factors * runs["expected_count"] / runs["latents"]
+        draw_means(
+            ax, runs.assign(true=true, scaled=scaled), "true", "scaled", label=label(method), **block.style(method)
+        )
+    ax.plot(
+        block.num_factors - bounds.index,
+        bounds.idxmax(axis=1),
+        linestyle="",
+        marker="*",
+        markersize=11,
+        color="black",
+        label="largest joint bound among the k imposed",
+    )
+    ax.set_xlabel("factors that differ, k")
+    ax.set_ylabel("estimate, scaled by factors / latents")
+    ax.legend(fontsize=7)
+    trained = "; ".join(
+        f"s = {shared}: k = {', '.join(f'{count:g}' for count in line.dropna().index)}"
+        for shared, line in bounds.iterrows()
+    )
+    caption = (
+        "The number of independent factors that each method estimates, E[k-hat] scaled by factors / latents, and the k "
+        "whose model, trained with it imposed, has the largest joint bound on test pairs "
+        f"({trained or 'more than one k was imposed at no s'}). {block.described(block.metrics)}"
     )
     add_caption(figure, caption)
     return figure

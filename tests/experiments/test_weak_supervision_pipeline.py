@@ -84,8 +84,16 @@ def test_a_run_says_what_its_tables_need(whole: RunDirectory) -> None:
     assert metrics["joint_bound"] > metrics["per_view_bound"]
     profile = whole.table("profile")
     assert profile["independent"].tolist() == list(range(11))
-    for name in ("metrics", "history", "profile", "accuracies"):  # the aggregation puts the axes before them
+    for name in (
+        "metrics",
+        "history",
+        "profile",
+        "accuracies",
+        "pictures",
+    ):  # the aggregation puts the axes before them
         assert not {"method", "shared", "changes", "data"} & set(whole.table(name)), name
+    pictures = whole.table("pictures")
+    assert pictures[["kind", "rows", "columns"]].values.tolist() == [["reconstructions", 2, 8], ["traversals", 10, 7]]
     state = torch.load(whole.path / "model.pt", weights_only=True)
     assert state["weights.weight"].shape == (2, 10)
     assert not list(whole.path.rglob("*.ckpt")), "a finished run leaves no checkpoint behind"

@@ -118,6 +118,18 @@ def write_ablations(
             _append(folder, "weak_supervision_history", origin, history)
 
 
+def write_imposed(folder: Path, shared: int, count: int, bound: float) -> None:
+    """Adds ``fixed_k_joint`` with another number of independent latents imposed."""
+    origin = _origin("fixed_k_joint", shared, "quick", "mpi3d_sim", 0, f"model.independent={count}")
+    metrics = run_tables("fixed_k_joint", shared, 0)["metrics"].assign(expected_count=float(count), joint_bound=bound)
+    _append(folder, "weak_supervision_metrics", origin, metrics)
+
+
+def write_pictures(folder: Path, method: str, shared: int, table: pd.DataFrame) -> None:
+    """Adds a run's pictures."""
+    _append(folder, "weak_supervision_pictures", _origin(method, shared, "quick", "mpi3d_sim", 0), table)
+
+
 def write_scores(folder: Path, profile: str = "quick", data: str = "mpi3d_sim", seeds: Iterable[int] = (0, 1)) -> None:
     """Adds disentanglement scores of four methods; the value of seed s is s/100 above (k + method's number) / 20."""
     for number, method in enumerate(("label_vae", "ada_vae", "hgvae", "posterior_hgvae")):
