@@ -120,3 +120,21 @@ def one_line_errors(place: Path) -> Iterator[None]:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename or place}: {error.strerror or error}")
+
+
+@contextmanager
+def named_problems(name: str, problems: list[str]) -> Iterator[None]:
+    """Notes why something can't be made of the collected metrics, instead of ending there.
+
+    Args:
+        name: Of what is made in the block.
+        problems: Takes a line.
+    """
+    try:
+        yield
+    except ExperimentError as error:
+        problems.append(f"{name}: {error}")
+    except KeyError as error:
+        problems.append(f"{name}: the metrics have no column {error}")
+    except (ValueError, TypeError, IndexError, AttributeError) as error:  # of lines that are not whole
+        problems.append(f"{name}: the metrics can't be read ({' '.join(str(error).split())})")

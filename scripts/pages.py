@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.digest import digest_of
-from experiments.settings import ExperimentError, one_line_errors
+from experiments.settings import ExperimentError, named_problems, one_line_errors
 from experiments.store import write_atomically
 
 ROOMS = ("kolmogorov_smirnov", "urn", "weak_supervision", "disentanglement", "clustering", "gradient_study")
@@ -42,21 +42,16 @@ def write_pages(metrics: Path, output: Path, only: Sequence[str] = ()) -> list[s
     from experiments.tables import write
 
     writers: Mapping[str, Callable[[Any, Path], list[Path]]] = {"tables": write, "figures": draw}
-    paths, reasons = [], []
+    paths: list[Path] = []
+    reasons: list[str] = []
     for room in ROOMS:
         for part, write_part in writers.items():
-            try:
+            with named_problems(f"{part} of {room}", reasons):
                 made = import_module(f"experiments.{room}.{part}")
                 pages = getattr(made, part)(metrics) if hasattr(made, part) else {}
                 chosen = {name: page for name, page in pages.items() if not only or _matches(name, only)}
                 if chosen:
                     paths += write_part(chosen, output / part)
-            except ExperimentError as error:
-                reasons.append(f"{part} of {room}: {error}")
-            except KeyError as error:
-                reasons.append(f"{part} of {room}: the metrics have no column {error}")
-            except (ValueError, TypeError, IndexError, AttributeError) as error:  # of lines that are not whole
-                reasons.append(f"{part} of {room}: the metrics can't be read ({' '.join(str(error).split())})")
     missing = [name for name in only if not any(_matches(path.stem, [name]) for path in paths)]
     if missing or not paths:
         what = f"no table or figure {', '.join(missing)}" if missing else "no table and no figure"

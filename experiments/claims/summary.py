@@ -12,7 +12,7 @@ from experiments.claims.sampling import kolmogorov_smirnov, urn
 from experiments.claims.weak_supervision import weak_supervision
 from experiments.claims.weak_supervision_studies import weak_supervision_studies
 from experiments.results import PROFILES, read_left_out
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, named_problems
 from experiments.store import write_atomically
 from experiments.tables import NOTHING, Table, longtables
 
@@ -76,20 +76,13 @@ def judge_by_room(metrics: Path) -> tuple[dict[str, list[Claim]], list[str]]:
         Room -> its claims, in the order of the paper's sections, and what could not be judged and why.
     """
     claims: dict[str, list[Claim]] = {}
-    problems = []
+    problems: list[str] = []
     for room, functions in ROOMS.items():
         if not (metrics / f"{room}_metrics.csv").is_file():
             continue
         for measure in functions:
-            name = measure.__name__.replace("_", " ")
-            try:
+            with named_problems(measure.__name__.replace("_", " "), problems):
                 claims[room] = [*claims.get(room, []), *map(judge, measure(metrics))]
-            except ExperimentError as error:
-                problems.append(f"{name}: {error}")
-            except KeyError as error:
-                problems.append(f"{name}: the metrics have no column {error}")
-            except (ValueError, TypeError, IndexError, AttributeError) as error:  # of lines that are not whole
-                problems.append(f"{name}: the metrics can't be read ({' '.join(str(error).split())})")
     return claims, problems
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 from experiments.report.charts import Chart
 from experiments.report.pictures import Picture
 from experiments.results import Provenance
-from experiments.settings import ExperimentError
+from experiments.settings import named_problems
 from experiments.tables import NOTHING, Table
 
 WIDE = 9  # columns from which a table is printed across the page
@@ -84,13 +84,10 @@ class Section:
 
     def add(self, name: str, make: Callable[[], Table | Chart | Sequence[Table]], place: str = "") -> None:
         """Adds a chart, a table or several, or names what is missing."""
-        try:
+        with named_problems(name, self.missing):
             made = make()
-        except ExperimentError as error:
-            self.missing.append(f"{name}: {error}")
-            return
-        tables = [made] if isinstance(made, Table | Chart) else made
-        self.parts += [Shown(one, place) if isinstance(one, Table) else one for one in tables]
+            tables = [made] if isinstance(made, Table | Chart) else made
+            self.parts += [Shown(one, place) if isinstance(one, Table) else one for one in tables]
 
     def add_pictures(self, folder: Path, captions: Mapping[str, str], made: Provenance, ending: str = "") -> None:
         """Adds figures by the names of their files, or names those that are missing.

@@ -19,7 +19,7 @@ from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
 from experiments.report.plots import count_chart, distance_chart, weights_chart
 from experiments.report.section import Inputs, Section
 from experiments.results import provenance_of, read_largest, read_paper
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, named_problems
 from experiments.speed.tables import benchmark_provenance, committed_table
 from experiments.urn.tables import recovery_table
 from experiments.weak_supervision import blocks as weak_blocks
@@ -33,16 +33,14 @@ WEAK_FILE = "weak_supervision_metrics"
 
 def sections(inputs: Inputs) -> tuple[list[Section], list[str]]:
     """Returns the sections that have something to show, and what is left out and why."""
-    shown, missing = [], []
+    shown: list[Section] = []
+    missing: list[str] = []
     for name, make in MAKERS.items():
-        try:
+        with named_problems(name, missing):
             section = make(inputs)
-        except ExperimentError as error:
-            missing.append(f"{name}: {error}")
-            continue
-        missing += [f"{name}, {reason}" for reason in section.missing]
-        if section.parts:
-            shown.append(section)
+            missing += [f"{name}, {reason}" for reason in section.missing]
+            if section.parts:
+                shown.append(section)
     return shown, missing
 
 
