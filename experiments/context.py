@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.trainer.states import TrainerStatus
 
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory, write_atomically
@@ -114,6 +115,11 @@ class RunContext:
     def interrupted(self) -> bool:
         """Whether any trainer was stopped from outside; its numbers must not count as finished."""
         return any(trainer.interrupted for trainer in self._trainers)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether one of the trainers is at work."""
+        return any(trainer.state.status == TrainerStatus.RUNNING for trainer in self._trainers)
 
     def generator(self, offset: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
         """Returns a generator seeded by the run's seed; each offset has its own stream."""

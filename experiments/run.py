@@ -218,6 +218,11 @@ def _tables(experiment: Experiment, context: RunContext) -> Mapping[str, pd.Data
     """Lets the experiment work; an interruption that Lightning hides comes out as what it was."""
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+    def stop(*_: object) -> None:
+        if not context.is_training:  # Lightning stops a training at the end of a batch
+            raise SIGTERMException
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         tables = experiment.run(context)
     except SIGTERMException:
@@ -226,6 +231,8 @@ def _tables(experiment: Experiment, context: RunContext) -> Mapping[str, pd.Data
         if context.interrupted:
             raise KeyboardInterrupt from None
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if context.interrupted:
         raise KeyboardInterrupt
     if "metrics" not in tables:
