@@ -20,9 +20,10 @@ from omegaconf import OmegaConf
 from experiments.configuration import compose, resolve
 from experiments.settings import ExperimentError
 
-# Keys of the command line that choose a run or a place, and change no setting.
+_RUN = ("experiment", "profile", "seed")  # choose a run and change no setting of it
+# How, where and under which words a run is made: keys that decide no number.
 _PLACES = ("results", "data_directory", "threads", "logger", "trainer")
-_NEUTRAL = ("experiment", "profile", "seed", "force", "job_type", "tags", "launcher", "objective", "sweep", *_PLACES)
+_WORDS = ("force", "job_type", "tags", "launcher", "objective", "sweep")
 # Settings of an experiment that decide what is kept and when it pauses, not what comes out.
 _BOOKKEEPING = ("checkpoint_every", "keep_model", "max_minutes")
 # Which data an experiment takes is a choice like the profile, and a column of its tables.
@@ -71,7 +72,7 @@ def row_of(plain: Mapping[str, Any], experiment: str, overrides: Sequence[str] =
         overrides: The command line's overrides, from which the changes are.
 
     Raises:
-        ExperimentError: an axis has no single plain value, or an override adds a key that nothing reads or removes one.
+        ExperimentError: an axis has no single plain value.
     """
     axes = {axis: plain[axis] for axis in plain["axes"] if axis in plain}
     for axis, value in axes.items():
@@ -99,20 +100,12 @@ def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> str:
     Args:
         plain: The resolved configuration.
         overrides: The command line's.
-
-    Raises:
-        ExperimentError: an override adds a key that nothing reads, or removes one.
     """
     neutral, changing = [], set()
     for override in OverridesParser.create().parse_overrides(list(overrides)):
-        key, text = override.key_or_group, str(override.input_line)
-        if (override.is_add() or override.is_force_add() or override.is_delete()) and not key.startswith("trainer."):
-            raise ExperimentError(
-                f"{text}: keys can't be added or removed, though Hydra may advise a +; only trainer.* takes further "
-                "keys; configs/config.yaml and the experiment's own file list what there is"
-            )
-        if _is_neutral(key, plain["axes"]):
-            neutral.append(text)
+        key = override.key_or_group
+        if key in (*_RUN, *plain["axes"]) or decides_no_number(key) or _DATA.fullmatch(key):
+            neutral.append(str(override.input_line))
         else:
             changing.add(key)
     if not changing:
@@ -129,10 +122,11 @@ def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> str:
     return " ".join(words)
 
 
-def _is_neutral(key: str, axes: Sequence[str]) -> bool:
-    if key in (*_NEUTRAL, *axes, *(f"trainer.{name}" for name in _HARDWARE)):
+def decides_no_number(key: str) -> bool:
+    """Whether a key of the command line says where, how or under which words a run is made, and not what comes out."""
+    if key in (*_PLACES, *_WORDS, *(f"trainer.{name}" for name in _HARDWARE)):
         return True
-    return key.startswith("logger.") or key.split(".")[-1] in _BOOKKEEPING or _DATA.fullmatch(key) is not None
+    return key.startswith("logger.") or key.split(".")[-1] in _BOOKKEEPING
 
 
 def _decisive(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,18 +16,23 @@ from hydra.core.override_parser.types import Glob, Override, Transformer
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from experiments.axes import decides_no_number
 from experiments.configuration import CONFIGS, axes_of, choices, experiments
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, folder
 
-MULTIRUN = {"-m", "--multirun"}
+_MULTIRUN = {"-m", "--multirun"}
 _ASKING = {"-h", "--help", "--hydra-help", "--version", "-i", "--info", "-c", "--cfg"}  # start no run
-_OPTIONS = {*MULTIRUN, *_ASKING, "--resolve", "-p", "--package"}
-_WITH_VALUE = {"-c", "--cfg", "-p", "--package"}  # which may be the next word
-FOLDERS = ("MVHG_RESULTS_DIR", "MVHG_DATA_DIR")  # variables
+_WITH_VALUE = {"-i", "--info", "-c", "--cfg", "-p", "--package"}  # after "=" or, of some, as the next word
+_OPTIONS = {*_MULTIRUN, *_ASKING, *_WITH_VALUE, "--resolve"}
+FOLDERS = {"results": "MVHG_RESULTS_DIR", "data_directory": "MVHG_DATA_DIR"}  # settings, and variables instead of them
+_HYDRA = ("hydra.launcher.", "hydra.sweeper.")  # of its own settings, those that may be given
+_NOT_SET = {"axes": "the experiment's file names them", "profile.name": "choose with profile=NAME"}
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:
     """Looks at options, the form of settings, and the names of experiments, axes, launchers, profiles and the like.
+
+    Where several runs are asked for, the results folder is made: Hydra would fail with a stack trace.
 
     Args:
         arguments: The command line without the program's name.
@@ -36,26 +41,32 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         The arguments for Hydra, with the home folder in place of a "~" at the beginning of a value.
 
     Raises:
-        ExperimentError: an unknown option; a setting that can't be read or is given twice; there is no such experiment
-            or choice; an experiment lacks an axis that is given; the launcher isn't installed or not one of the
-            project's.
+        ExperimentError: an unknown option; a setting that can't be read, is given twice, is none, or has several values
+            where it takes one; there is no such experiment or choice; an experiment lacks an axis that is given; the
+            launcher isn't installed or not one of the project's; the results folder can't be made.
     """
     options, settings = _options_and_settings(arguments)
     expanded = {text: _with_home(text) for text in settings}
     given: dict[str, Override] = {}
-    for text in expanded.values():
-        one = _parsed(text)
+    for text in settings:
+        one = _parsed(expanded[text])
         if one.key_or_group in given:
             raise ExperimentError(f"{text}: {one.key_or_group} is given twice")
         given[one.key_or_group] = one
-    _check_choices_given(given)
+    several = bool(_MULTIRUN & set(options)) or "sweep" in given
+    for key, one in given.items():
+        _check_setting(key, one)
+        _check_choices_given(key, one)
+        if one.is_sweep_override():
+            _check_several(key, one, several)
     chosen = _values(given["experiment"], experiments()) if "experiment" in given else []
-    if [name for name in chosen if name]:
+    if chosen:
         plain = {key: _values(one, choices(key)) for key, one in given.items() if "." not in key}
         _check_axes(plain, chosen)
-        _check_owners([one for key, one in given.items() if "." in key], plain, chosen[0])
+        _check_owners([one for key, one in given.items() if not choices(key)], plain, chosen[0])
     elif "sweep" not in given and "experiment" not in given and not _ASKING & set(options):
         raise ExperimentError(f"choose an experiment with experiment=NAME, one of: {', '.join(experiments())}")
+    _check_folders(given, several)
     return [expanded.get(argument, argument) for argument in arguments]
 
 
@@ -66,14 +77,14 @@ def _options_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str
         name, equals, _ = argument.partition("=")
         if not argument.startswith("-"):
             settings.append(argument)
-        elif name not in _OPTIONS:
+        elif name not in _OPTIONS or (equals and name not in _WITH_VALUE):
             raise ExperimentError(
                 f"{argument}: there is no such option; settings have no hyphens before them, as in experiment=urn, and "
                 "-m asks for several runs"
             )
         else:
             options.append(name)
-            if name in _WITH_VALUE and not equals:
+            if name in ("-c", "--cfg", "-p", "--package") and not equals:
                 next(remaining, None)
     return options, settings
 
@@ -81,7 +92,12 @@ def _options_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str
 def _with_home(text: str) -> str:
     key, _, value = text.partition("=")
     plain = value.strip("'\"")
-    return f"{key}={Path(plain).expanduser()}" if re.match(r"~[\w.-]*(/|$)", plain) else text
+    if not re.match(r"~[\w.-]*(/|$)", plain):
+        return text
+    try:
+        return f"{key}={folder(plain)}"
+    except ValueError as error:
+        raise ExperimentError(f"{text}: {error}") from None
 
 
 def _parsed(text: str) -> Override:
@@ -106,24 +122,63 @@ def _values(one: Override, known: Sequence[str]) -> list[str]:
             return [str(each) for each in one.sweep_iterator(transformer=Transformer.str)]
         except HydraException:  # an interval, which has no list of values
             return [str(one.get_value_string())]
-    return [] if value is None else [one.get_value_string() if isinstance(value, list | dict) else str(value)]
+    return [one.get_value_string() if value is None or isinstance(value, list | dict) else str(value)]
 
 
-def _check_choices_given(given: Mapping[str, Override]) -> None:
-    for key, one in given.items():
-        text = one.input_line
-        if key == "hydra/launcher":
-            raise ExperimentError(f"{text}: choose with launcher=serial, local, slurm, slurm_local or ray")
-        if one.package is not None:
-            raise ExperimentError(f"{text}: choices have no packages here; give {key}=NAME")
-        known = choices(key) if re.fullmatch(r"\w+", key) else []
-        values = _values(one, known) if known else []
-        if key == "experiment":
-            _check_experiments(values)
-        elif known:
-            _check_choices(key, values)
-        if key == "launcher" and "ray" in values and find_spec("hydra_plugins.hydra_ray_launcher") is None:
-            raise ExperimentError("launcher=ray needs the extra `ray`, which is not installed: make install-ray")
+def _check_setting(key: str, one: Override) -> None:
+    """Refuses what is no setting of a run, though Hydra would take it."""
+    text = one.input_line
+    if (one.is_add() or one.is_force_add() or one.is_delete()) and not key.startswith("trainer."):
+        raise ExperimentError(
+            f"{text}: keys can't be added or removed, though Hydra may advise a +; only trainer.* takes further keys; "
+            "configs/config.yaml and the experiment's own file list what there is"
+        )
+    if key in _NOT_SET:
+        raise ExperimentError(f"{text}: {key} is no setting; {_NOT_SET[key]}")
+    if key == "hydra/launcher":
+        raise ExperimentError(f"{text}: choose with launcher=serial, local, slurm, slurm_local or ray")
+    if re.match(r"hydra\b", key) and not key.startswith(_HYDRA):
+        raise ExperimentError(
+            f"{text}: of Hydra's own settings only hydra.launcher.* and hydra.sweeper.* can be given; results=FOLDER "
+            "says where files go"
+        )
+    if one.package is not None:
+        raise ExperimentError(f"{text}: choices have no packages here; give {key}=NAME")
+
+
+def _check_choices_given(key: str, one: Override) -> None:
+    known = choices(key) if re.fullmatch(r"\w+", key) else []
+    values = _values(one, known) if known else []
+    if key == "experiment":
+        _check_experiments(values)
+    elif known:
+        _check_choices(key, values)
+    if key == "launcher" and "ray" in values and find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        raise ExperimentError("launcher=ray needs the extra `ray`, which is not installed: make install-ray")
+
+
+def _check_several(key: str, one: Override, several: bool) -> None:
+    if not several:
+        raise ExperimentError(f"{one.input_line}: several values make several runs: give -m, too")
+    if decides_no_number(key):
+        raise ExperimentError(f"{one.input_line}: {key} makes no other run; give each value a command of its own")
+
+
+def _check_folders(given: Mapping[str, Override], several: bool) -> None:
+    for key in set(FOLDERS) & set(given):
+        if not str(given[key].value() or "").strip():
+            raise ExperimentError(f"{given[key].input_line}: give a folder")
+    results = Path(
+        _values(given["results"], [])[0] if "results" in given else os.environ.get(FOLDERS["results"], "results")
+    )
+    try:
+        if several:
+            (results / "runs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExperimentError(
+            f"the results folder {results} can't be written ({error.strerror}); choose another one with results=FOLDER "
+            "or MVHG_RESULTS_DIR"
+        ) from None
 
 
 def _check_choices(group: str, values: Sequence[str]) -> None:
@@ -166,17 +221,6 @@ def _check_axes(given: Mapping[str, Sequence[str]], chosen: Sequence[str]) -> No
                 raise ExperimentError(f"{typed}: experiment={name} has no axis {axis}; its axes: {', '.join(axes)}")
         if len(chosen) > 1 and len(given[axis]) == 1:  # Hydra would apply it before it knows the experiment
             raise ExperimentError(f"{typed} with several experiments: give each a command of its own")
-        if not choices(axis):
-            _check_meaning(axis, typed, given, axes_of(chosen[0]))
-
-
-def _check_meaning(axis: str, typed: str, given: Mapping[str, Sequence[str]], axes: Sequence[str]) -> None:
-    """Refuses an axis that belongs to some choices of another one, where another choice is given."""
-    for other in set(axes) & set(given):
-        has = [choice for choice in choices(other) if axis in OmegaConf.load(CONFIGS / other / f"{choice}.yaml")]
-        for value in given[other] if has else []:
-            if value not in has:
-                raise ExperimentError(f"{typed}: {other}={value} has no axis {axis}; {other}={' or '.join(has)} has")
 
 
 def _check_owners(settings: Sequence[Override], given: Mapping[str, Sequence[str]], experiment: str) -> None:
@@ -198,35 +242,3 @@ def _names(path: Path, key: str) -> bool:
             return False
         part = part[name]
     return True
-
-
-def check_single_run(arguments: Sequence[str]) -> None:
-    """Sees that settings have one value each, where no multirun is asked for.
-
-    Raises:
-        ExperimentError: one has several.
-    """
-    _, settings = _options_and_settings(arguments)
-    for text in settings if not any(text.startswith("sweep=") for text in settings) else ():
-        if _parsed(text).is_sweep_override():
-            raise ExperimentError(f"{text}: several values make several runs: give -m, too")
-
-
-def check_results_folder(arguments: Sequence[str]) -> None:
-    """Sees that the results folder can be made; Hydra makes it for a multirun, and fails with a stack trace.
-
-    Args:
-        arguments: The command line without the program's name.
-
-    Raises:
-        ExperimentError: it can't.
-    """
-    given = [argument.removeprefix("results=") for argument in arguments if argument.startswith("results=")]
-    results = Path(given[-1] if given else os.environ.get("MVHG_RESULTS_DIR", "results"))
-    try:
-        (results / "runs").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExperimentError(
-            f"the results folder {results} can't be written ({error.strerror}); choose another one with results=FOLDER "
-            "or MVHG_RESULTS_DIR"
-        ) from None

@@ -31,6 +31,8 @@ class Common:
     job_type: JobType
     objective: str | None
     tags: list[str]
+    results: Annotated[str, Field(min_length=1)]
+    data_directory: Annotated[str, Field(min_length=1)]
 
 
 @settings
@@ -100,8 +102,6 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     refuse_credentials(plain)
     check(Trainer, plain["trainer"], "trainer")
     _check_devices(plain["trainer"])
-    for folder in ("results", "data_directory"):
-        plain[folder] = str(Path(plain[folder]).expanduser())
     return plain
 
 

@@ -17,10 +17,10 @@ PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "numpy", "scipy", "panda
 
 
 # Variables of a surrounding job (Slurm's, MPI's, LSF's, torchrun's) by which Lightning would take this process for one
-# of a group; a run is one process, and the launchers start it apart.
+# of a group, though a run is one process, and Lightning's own (PL_TRAINER_...), which would change its numbers.
 _GROUP = re.compile(
     r"(SLURM|SLURMD|PMI|PMIX|OMPI|MV2|JSM|LSB|TORCHELASTIC|GROUP|ROLE)_.*|(LOCAL_|NODE_)?RANK|"
-    r"(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|XRT_.*"
+    r"(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|XRT_.*|PL_.*"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from matplotlib.backends import backend_pdf
 from matplotlib.figure import Figure
 
 from experiments.settings import ExperimentError
+from experiments.store import write_atomically
 
 # Okabe-Ito colours, dark to light, each with a marker of its own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -114,12 +116,16 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _freeze_layout(figure)
-    png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
-    figure.savefig(png, bbox_inches="tight", metadata={"Software": None})
+    no_dates = {"png": {"Software": None}, "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer"))}
+    paths = []
     with _short_numbers():
-        figure.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        for ending, metadata in no_dates.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=ending, bbox_inches="tight", metadata=metadata)
+            paths.append(folder / f"{name}.{ending}")
+            write_atomically(paths[-1], buffer.getvalue())
     plt.close(figure)
-    return [png, pdf]
+    return paths
 
 
 def _freeze_layout(figure: Figure) -> None:

@@ -223,6 +223,8 @@ def reported() -> Iterator[None]:
         print(f"interrupted; {AGAIN}", flush=True)
         sys.exit(130)
     except Exception as error:
-        if Progress.current is None:
-            raise
-        Progress.current.give_up(error)
+        if Progress.current is not None:
+            Progress.current.give_up(error)
+        if isinstance(error, OSError):  # of the folders that Hydra makes
+            sys.exit(f"error: {error.filename}: {error.strerror or error}")
+        raise

@@ -19,6 +19,7 @@ from experiments.settings import ExperimentError
 PROFILES = ("paper", "medium", "quick", "smoke")  # from the largest
 LEFT_OUT = "left_out.csv"
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper.yaml"
+AGAIN = "run `python -m scripts.aggregate` again"
 NOT_LEGIBLE = "not legible"
 UNKNOWN = "not known"
 NOTHING = "-"
@@ -114,19 +115,26 @@ def read_collected(path: Path, dtype: Mapping[str, Any] | None = None) -> pd.Dat
     """Reads a CSV of the aggregator as it stands, all of its lines.
 
     Raises:
-        ExperimentError: it isn't there, or no such table.
+        ExperimentError: it isn't there, no such table, or holds a line twice.
     """
     if not path.is_file():
         raise ExperimentError(f"{path} does not exist: run the experiment and `python -m scripts.aggregate` first")
-    try:
-        table = pd.read_csv(path, dtype=_TEXT | dict(dtype or {}))
-    except ValueError as error:  # of pandas' parser and of the decoder
-        raise ExperimentError(f"{path} can't be read ({error}): run `python -m scripts.aggregate` again") from None
-    if absent := [name for name in ORIGIN if name not in table]:
-        raise ExperimentError(f"{path} has no column {', '.join(absent)}: run `python -m scripts.aggregate` again")
+    table = _read(path, ORIGIN, _TEXT | dict(dtype or {}))
+    if table.duplicated().any():
+        raise ExperimentError(f"{path} holds a line twice: {AGAIN}")
     names = [*axes_columns(table), "changes"]
     texts = [name for name in names if name == "changes" or not pd.api.types.is_numeric_dtype(table[name])]
     return table.fillna({name: "" for name in texts})
+
+
+def _read(path: Path, columns: Sequence[str], dtype: Any, **options: Any) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=dtype, **options)
+    except (ValueError, OSError) as error:  # of pandas' parser and of the decoder, too
+        raise ExperimentError(f"{path} can't be read ({error}): {AGAIN}") from None
+    if absent := [name for name in columns if name not in table]:
+        raise ExperimentError(f"{path} has no column {', '.join(absent)}: {AGAIN}")
+    return table
 
 
 def axes_columns(table: pd.DataFrame) -> list[str]:
@@ -135,12 +143,22 @@ def axes_columns(table: pd.DataFrame) -> list[str]:
     return columns[: columns.index("changes")] if "changes" in columns else []
 
 
-def read_left_out(metrics: Path) -> list[str]:
-    """Returns the runs that the collected results leave out, each with the reason; empty where there are none."""
+def runs_left_out(metrics: Path) -> list[tuple[str, str]]:
+    """Returns the runs that the collected results leave out, each with the reason; empty where there are none.
+
+    Raises:
+        ExperimentError: the file that says so can't be read.
+    """
     path = metrics / LEFT_OUT
     if not path.is_file():
         return []
-    return [f"{line.run}: {line.reason}" for line in pd.read_csv(path, dtype=str, keep_default_na=False).itertuples()]
+    table = _read(path, ("run", "reason"), str, keep_default_na=False)
+    return list(zip(table["run"], table["reason"], strict=True))
+
+
+def read_left_out(metrics: Path) -> list[str]:
+    """Returns the same, a line each."""
+    return [f"{run}: {reason}" for run, reason in runs_left_out(metrics)]
 
 
 def blocks(table: pd.DataFrame, data: Iterable[str] = ()) -> Iterator[Block]:

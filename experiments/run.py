@@ -25,13 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.cell import Cell, cell_of
 from experiments.cell_process import run_apart
-from experiments.command_line import (
-    FOLDERS,
-    MULTIRUN,
-    check_command_line,
-    check_results_folder,
-    check_single_run,
-)
+from experiments.command_line import FOLDERS, check_command_line
 from experiments.configuration import CONFIGS
 from experiments.environment import (
     FIRST_VERSION,
@@ -41,7 +35,7 @@ from experiments.environment import (
     project_version,
 )
 from experiments.progress import reported
-from experiments.settings import ExperimentError, build
+from experiments.settings import ExperimentError, build, folder
 from experiments.store import RunDirectory, write_atomically
 from experiments.watched import report
 
@@ -126,8 +120,7 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
 
     Args:
         cell: The cell.
-        wait: Whether to wait for another process that is at it, and to start over where the checkpoint can't be read:
-            in a multirun.
+        wait: Whether to wait for another process that is at it.
 
     Returns:
         The finished run's folder.
@@ -145,11 +138,9 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
         if (not force or cell.run.finished_at != before) and cell.run.finished() is not None:
             log_skipped(cell)
             return cell.run
-        if force:
-            cell.run.discard_checkpoints()
-        elif wait:  # one of many: the same command must be able to go on
-            cell.run.set_aside_unreadable_checkpoint()
         try:
+            if force:
+                cell.run.discard_checkpoints()
             _run(experiment, cell)
         except OSError as error:  # a full disk, a folder that can't be written any more
             reason = f"{error.filename or cell.run.path}: {error.strerror or error}"
@@ -243,15 +234,11 @@ def _tables(experiment: Experiment, context: RunContext) -> Mapping[str, pd.Data
 def start(arguments: Sequence[str]) -> Any:
     """Looks at the command line and hands over to Hydra."""
     try:
+        for variable in FOLDERS.values():
+            if typed := os.environ.pop(variable, ""):  # an empty one is none
+                os.environ[variable] = str(folder(typed))
         arguments = check_command_line(arguments)
-        for variable in FOLDERS:
-            if variable in os.environ:
-                os.environ[variable] = str(Path(os.environ[variable]).expanduser())
-        if MULTIRUN & set(arguments):
-            check_results_folder(arguments)
-        else:
-            check_single_run(arguments)
-    except ExperimentError as error:
+    except (ExperimentError, ValueError) as error:
         sys.exit(f"error: {error}")
     sys.argv[1:] = arguments
     with reported():

@@ -104,6 +104,18 @@ def _problems(error: ValidationError, place: str, made: type) -> Iterator[str]:
         seen.add(name)
 
 
+def folder(text: str) -> Path:
+    """Returns a folder as it was typed, with the home folder in place of a "~" at its beginning.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder {Path(text).parts[0]}") from None
+
+
 @contextmanager
 def one_line_errors(place: Path) -> Iterator[None]:
     """Ends a script with ``error: ...`` and status 1 where a user can put something right.

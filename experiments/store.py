@@ -9,6 +9,7 @@ hundreds at once, so pandas and torch are imported where they are used.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -131,14 +132,15 @@ class RunDirectory:
             return None
         try:
             content: dict[str, Any] = json.loads(marker.read_text())
-            files = dict(content["files"])
+            for name, digest in dict(content["files"]).items():
+                file = self.path / name
+                if not file.is_file() or file_digest(file) != digest:
+                    state = "was changed after the run wrote it" if file.is_file() else "is missing"
+                    raise ExperimentError(f"{file} {state}; force=true runs it again")
         except (ValueError, KeyError, TypeError):
             raise ExperimentError(f"{marker} is damaged; force=true runs it again") from None
-        for name, digest in files.items():
-            file = self.path / name
-            if not file.is_file() or file_digest(file) != digest:
-                state = "was changed after the run wrote it" if file.is_file() else "is missing"
-                raise ExperimentError(f"{file} {state}; force=true runs it again")
+        except OSError as error:
+            raise ExperimentError(f"{error.filename or marker} can't be read ({error.strerror})") from None
         return content
 
     def finish(self, tables: Mapping[str, pd.DataFrame], environment: Mapping[str, Any], config: str) -> None:
@@ -166,7 +168,7 @@ class RunDirectory:
         staged = self.path / STAGED
         try:
             files = json.loads((staged / FINISHED).read_text())["files"]
-        except FileNotFoundError:
+        except (OSError, ValueError, KeyError, TypeError):  # there is none, or none that is whole
             return
         for name in [*files, FINISHED]:
             with suppress(FileNotFoundError):
@@ -186,7 +188,7 @@ class RunDirectory:
         """
         table, _, name = str(column).rpartition(".")
         table = table or "metrics"
-        if not (self.path / f"{table}.csv").is_file():
+        if table not in self.tables:
             raise ExperimentError(f"objective={column}: {self.row} has no table {table}")
         values = self.table(table)
         numeric = list(values.select_dtypes("number").columns)
@@ -206,6 +208,12 @@ class RunDirectory:
         facts: dict[str, Any] = json.loads((self.path / "environment.json").read_text())
         return facts
 
+    @property
+    def tables(self) -> list[str]:
+        """Names of the tables of a finished run; a file beside them, of an earlier result say, is none."""
+        files = json.loads((self.path / FINISHED).read_text())["files"]
+        return sorted(Path(name).stem for name in files if name.endswith(".csv"))
+
     def table(self, name: str) -> pd.DataFrame:
         """Reads a table of a finished run."""
         import pandas as pd
@@ -217,42 +225,35 @@ class RunDirectory:
         shutil.rmtree(self.checkpoints)
         self.checkpoints.mkdir()
 
-    def set_aside_unreadable_checkpoint(self) -> None:
-        """Gives a checkpoint that can't be read another name, and says so: the run starts over."""
-        path = self.checkpoints / "last.ckpt"
-        try:
-            self.last_checkpoint()
-        except ExperimentError as error:
-            path.replace(path.with_name("unreadable.ckpt"))
-            log.warning("%s; set aside as unreadable.ckpt, the run starts over", str(error).partition("; delete")[0])
-
     def last_checkpoint(self) -> Path | None:
-        """Returns the checkpoint to continue from after reading it once in full; None when there is none.
-
-        Raises:
-            ExperimentError: the file can't be read as a checkpoint of tensors and plain values.
-        """
+        """Returns the checkpoint to continue from; see ``readable_checkpoint``."""
         return readable_checkpoint(self.checkpoints / "last.ckpt")
 
 
 def readable_checkpoint(path: Path) -> Path | None:
-    """Returns the path of a checkpoint after reading it once in full; None when there is none.
+    """Returns the path of a checkpoint after reading it once in full; None when there is none to continue from.
+
+    One that is damaged, or holds more than tensors and plain values, is named ``unreadable.ckpt``, and the log says so:
+    the same command must be able to go on.
 
     Raises:
-        ExperimentError: the file can't be read as a checkpoint of tensors and plain values.
+        ExperimentError: the file can't be read or renamed.
     """
     if not path.exists():
         return None
     import torch
 
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        content = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise ExperimentError(f"the checkpoint {path} can't be read ({error.strerror})") from None
+    try:
+        torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises half a dozen types for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ExperimentError(
-            f"the checkpoint {path} can't be read ({reason}); delete it, or force=true starts this run over without it "
-            "(finished results stay as they are)"
-        ) from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        path.replace(path.with_name("unreadable.ckpt"))
+        log.warning("the checkpoint %s can't be read (%s); set aside as unreadable.ckpt, starting over", path, reason)
+        return None
     return path
 
 

@@ -26,7 +26,7 @@ from experiments.store import file_digest, find_runs, write_atomically
 from tests.experiments.helpers import CHECKOUT, KS, arguments_of, command, environment
 
 # Some checkpoints a cell and little work: most of a cell's time on a busy machine is the start of its process.
-CELL = (*arguments_of(KS), "profile=smoke", "logger=disabled", "experiment.batch_size=500", "experiment.max_settings=8")
+CELL = (*arguments_of(KS), "profile=smoke", "logger=disabled", "experiment.batch_size=500")
 
 
 def children(parent: int) -> Iterator[tuple[int, str]]:

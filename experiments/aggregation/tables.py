@@ -15,9 +15,9 @@ import pandas as pd
 
 from experiments.aggregation.runs import KINDS, PROVENANCE, Origin, Selection
 from experiments.configuration import experiments
-from experiments.results import LEFT_OUT, axes_columns, read_collected
+from experiments.results import LEFT_OUT, axes_columns, read_collected, runs_left_out
 from experiments.settings import ExperimentError
-from experiments.store import RunDirectory, write_atomically
+from experiments.store import CONFIG, RunDirectory, write_atomically
 
 
 @dataclass
@@ -43,18 +43,18 @@ def collect_tables(selection: Selection) -> dict[str, Collected]:
     shown: set[tuple[Any, ...]] = set()  # kinds whose lowest seed is there: seeds come in ascending order
     for key in sorted(selection.runs):
         origin, run = selection.runs[key]
-        made = hydra.utils.get_class(origin.target)
-        keep_lines = getattr(made, "keep_lines", lambda _name, _row, lines: lines)
-        parts = {}
+        parts, name = {}, CONFIG
         try:
-            for path in sorted(run.path.glob("*.csv")):
-                one_seed = path.stem in getattr(made, "one_seed_tables", ())
-                lines = None if one_seed and key[:-1] in shown else pd.read_csv(path)
-                lines = None if lines is None else keep_lines(path.stem, origin.row, lines)
+            made = hydra.utils.get_class(origin.target)
+            keep_lines = getattr(made, "keep_lines", lambda _name, _row, lines: lines)
+            for name in run.tables:
+                one_seed = name in getattr(made, "one_seed_tables", ())
+                lines = None if one_seed and key[:-1] in shown else run.table(name)
+                lines = None if lines is None else keep_lines(name, origin.row, lines)
                 if lines is not None and len(lines):
-                    parts[path.stem] = one_seed, _with_origin(origin, run, path.stem, lines)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = f"{path.name} can't be read ({' '.join(str(error).split())})"
+                    parts[name] = one_seed, _with_origin(origin, run, name, lines)
+        except Exception as error:  # a file that is not whole can break a room's own code in any way
+            reason = f"{name}: {' '.join(str(error).split()) or type(error).__name__}"
             selection.problems.append((run.path.relative_to(run.results).as_posix(), reason))
             del selection.runs[key]
             continue
@@ -71,7 +71,7 @@ def _with_origin(origin: Origin, run: RunDirectory, name: str, table: pd.DataFra
     table, facts = table.reset_index(drop=True), run.environment()
     before = {**origin.columns, "run_id": run.path.name}
     if doubled := sorted(set(before) & set(table)):
-        raise ExperimentError(f"{run.path / name}.csv repeats {', '.join(doubled)}, which the collected table has")
+        raise ExperimentError(f"it repeats {', '.join(doubled)}, which the collected table has")
     after = {fact: facts[fact] for fact in PROVENANCE} if name == "metrics" else {}
     if after:
         after |= {"seconds": math.nan if facts["resumed"] else facts["seconds"], "torch": facts["packages"]["torch"]}
@@ -90,7 +90,8 @@ def write_tables(folder: Path, tables: Mapping[str, Collected], broken: Containe
     """
     for path in _outdated(folder, tables):
         if keep:
-            write_atomically(path, keep_others(path, path.read_text().splitlines()[0] + "\n", broken))
+            header = ",".join(read_collected(path).columns)
+            write_atomically(path, keep_others(path, f"{header}\n", broken))
         else:
             path.unlink()
             print(f"removed {path}: no run counts any more")
@@ -149,9 +150,8 @@ def write_left_out(folder: Path, left_out: list[tuple[str, str]], seen: Containe
         seen: Keep what the file says of runs that are not among these; None: of none.
     """
     path = folder / LEFT_OUT
-    if seen is not None and path.is_file():
-        before = pd.read_csv(path, dtype=str, keep_default_na=False).itertuples(index=False, name=None)
-        left_out = sorted([*left_out, *((run, reason) for run, reason in before if run not in seen)])
+    if seen is not None:
+        left_out = sorted([*left_out, *((run, reason) for run, reason in runs_left_out(folder) if run not in seen)])
     if not left_out:
         path.unlink(missing_ok=True)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.axes import Row, changes_of, run_id
+from experiments.axes import Row, run_id
 from experiments.configuration import CONFIGS, axes_of, choices, experiments
 from experiments.settings import ExperimentError
 from tests.experiments.helpers import KS, cell, compose
@@ -113,12 +113,6 @@ def test_changes_are_the_settings_given_that_are_not_the_runs_own(overrides: lis
 
 
 RATE = "training.learning_rate"
-
-
-@pytest.mark.parametrize("override", ["+experiment.extra=1", "+surprise=1", "~seed"])
-def test_keys_cannot_be_added_or_removed(override: str) -> None:
-    with pytest.raises(ExperimentError, match="keys can't be added or removed"):
-        changes_of({"axes": []}, [override])
 
 
 def test_an_axis_has_one_value() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -10,9 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+from pytorch_lightning.plugins.environments import (
+    LSFEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
-from experiments.command_line import check_command_line, check_results_folder, check_single_run
+from experiments.command_line import check_command_line
 from experiments.configuration import experiments
+from experiments.environment import leave_process_group
+from experiments.run import start
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from tests.experiments.helpers import CHECKOUT, KS, cell, command, csv_bytes, environment, launch, run_command
@@ -52,13 +60,13 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(arguments: str, 
             "experiment=urn estimator=best",
             "estimator=best: there is no such choice; choose from exact, maximum_likelihood",
         ),
-        ("experiment=clustering prior=uniform,zipf", "prior=zipf: there is no such choice; choose from categorical"),
+        ("-m experiment=clustering prior=uniform,zipf", "prior=zipf: there is no such choice; choose from categorical"),
         ("experiment=accuracy series=draws", "series=draws: experiment=accuracy has no axis series; its axes: sampler"),
-        ("experiment=accuracy,urn sampler=sample", "sampler=sample: experiment=urn has no axis sampler"),
-        ("experiment=clustering,clustering_control prior=uniform", "give each a command of its own"),
+        ("-m experiment=accuracy,urn sampler=sample", "sampler=sample: experiment=urn has no axis sampler"),
+        ("-m experiment=clustering,clustering_control prior=uniform", "give each a command of its own"),
         (
             "experiment=clustering prior=uniform reading=counts",
-            "reading=counts: prior=uniform has no axis reading; prior=",
+            "reading=counts: prior=uniform has no reading; prior=",
         ),
         (
             "experiment=clustering recipe=vade experiment.pretraining.start.neighbours=10",
@@ -88,6 +96,29 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(arguments: str, 
         ("experiment=urn fast", "fast: can't be read as KEY=VALUE"),
         ("experiment=urn =1", "'=1': settings are given as KEY=VALUE"),
         ("experiment=urn tags=[a", "tags=[a: can't be read as KEY=VALUE"),
+        ("experiment=null", "experiment=null: there is no such experiment"),
+        ("experiment=", "experiment=: there is no such experiment"),
+        ("experiment=urn estimator=null", "estimator=null: there is no such choice"),
+        ("experiment=urn estimator=", "estimator=: there is no such choice"),
+        ("experiment=urn experiment=urn", "experiment=urn: experiment is given twice"),
+        ("experiment=urn seed=0 ++seed=1", "++seed=1: seed is given twice"),
+        ("experiment=urn -m=1", "-m=1: there is no such option"),
+        ("experiment=urn +experiment.extra=1", "+experiment.extra=1: keys can't be added or removed"),
+        ("experiment=urn ~profile", "~profile: keys can't be added or removed"),
+        ("experiment=urn axes=[x]", "axes=[x]: axes is no setting"),
+        ("experiment=urn profile=smoke profile.name=paper", "profile.name=paper: profile.name is no setting; choose"),
+        ("experiment=urn hydra.run.dir=x", "hydra.run.dir=x: of Hydra's own settings only hydra.launcher.* and"),
+        ("experiment=urn hydra.job.chdir=true", "of Hydra's own settings only"),
+        ("experiment=urn hydra/sweeper=optuna", "of Hydra's own settings only"),
+        ("experiment=urn results=", "results=: give a folder"),
+        ("-m experiment=urn results=null", "results=null: give a folder"),
+        ("experiment=urn data_directory=~nobody-here/x", "there is no home folder ~nobody-here"),
+        ("-m experiment=urn launcher=serial,local", "launcher=serial,local: launcher makes no other run; give each"),
+        ("-m experiment=urn trainer.accelerator=cpu,gpu", "trainer.accelerator makes no other run"),
+        ("-m experiment=urn results=a,b", "results=a,b: results makes no other run"),
+        ("-m sweep=learning_rate,final_temperature", "sweep makes no other run"),
+        ("-m experiment=urn results=/proc/none", "the results folder /proc/none can't be written"),
+        ("sweep=learning_rate results=/proc/none", "the results folder /proc/none can't be written"),
     ],
 )
 def test_names_are_checked_before_hydra_starts(arguments: str, message: str) -> None:
@@ -98,10 +129,12 @@ def test_names_are_checked_before_hydra_starts(arguments: str, message: str) -> 
 
 
 @pytest.mark.parametrize("several", ["seed=0,1", "seed=range(3)", "experiment=urn,accuracy", "estimator=glob(*)"])
-def test_several_values_without_a_multirun_are_refused(several: str) -> None:
+def test_several_values_without_a_multirun_are_refused(several: str, tmp_path: Path) -> None:
+    arguments = [f"results={tmp_path}", *["experiment=urn"] * (not several.startswith("experiment")), several]
     with pytest.raises(ExperimentError, match=re.escape(f"{several}: several values make several runs: give -m, too")):
-        check_single_run(["experiment=urn", several][several.startswith("experiment") :])
-    check_single_run(["sweep=learning_rate", several])
+        check_command_line(arguments)
+    check_command_line(["-m", *arguments])
+    check_command_line([*arguments, "sweep=learning_rate"])
 
 
 def test_a_home_folder_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +143,11 @@ def test_a_home_folder_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> No
     passed = ["experiment=urn", "results=/home/jane/a", "data_directory=/home/jane/b", "experiment.x=/home/jane"]
     assert check_command_line(typed) == [*passed, "job_type='a~b'"]
     monkeypatch.setenv("MVHG_RESULTS_DIR", "~/results")
-    one = cell(KS, "data_directory='~/d'")
-    assert (one.run.results, one.plain["data_directory"]) == (Path("/home/jane/results"), "/home/jane/d")
+    monkeypatch.setenv("MVHG_DATA_DIR", "")  # as if it were not set
+    monkeypatch.setattr("experiments.run.main", lambda: cell(KS))
+    monkeypatch.setattr("sys.argv", ["run"])
+    one = start(["experiment=urn"])
+    assert (one.run.results, one.plain["data_directory"]) == (Path("/home/jane/results"), "data")
 
 
 SURROUNDINGS = {
@@ -125,20 +161,28 @@ SURROUNDINGS = {
     "an interactive Slurm shell": {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "bash", "SLURM_JOB_ID": "1"},
     "torchrun": {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "::1", "MASTER_PORT": "1"},
     "MPI": {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4", "PMI_RANK": "1"},
+    "LSF": {"LSB_JOBID": "1", "LSB_DJOB_RANKFILE": "/none", "JSM_NAMESPACE_SIZE": "4", "JSM_NAMESPACE_RANK": "1"},
+    "Lightning": {"PL_TRAINER_LIMIT_TRAIN_BATCHES": "1", "PL_GLOBAL_SEED": "x", "PL_TRAINER_NUM_NODES": "3"},
 }
 
 
-def test_variables_of_a_surrounding_job_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["an interactive Slurm shell", "Lightning"])
+def test_variables_of_a_surrounding_job_change_nothing(name: str, tmp_path: Path) -> None:
     alone = launch("urn estimator=exact", tmp_path / "alone")
-    for name, variables in SURROUNDINGS.items():
-        results = tmp_path / name
-        arguments = ["experiment=urn", "profile=smoke", "logger=disabled", f"results='{results}'"]
-        program, environ = command(*arguments), environment() | variables
-        done = subprocess.run(
-            program, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=240, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert csv_bytes(RunDirectory(results, alone.row, alone.path.name)) == csv_bytes(alone)
+    arguments = ["experiment=urn", "profile=smoke", "logger=disabled", f"results={tmp_path}"]
+    program, environ = command(*arguments), environment() | SURROUNDINGS[name]
+    done = subprocess.run(program, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=240, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert csv_bytes(RunDirectory(tmp_path, alone.row, alone.path.name)) == csv_bytes(alone)
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_lightning_sees_nothing_of_a_surrounding_job(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in SURROUNDINGS[name].items():
+        monkeypatch.setenv(variable, value)
+    leave_process_group()
+    assert not set(SURROUNDINGS[name]) & set(os.environ)
+    assert not [kind for kind in (SLURMEnvironment, TorchElasticEnvironment, LSFEnvironment) if kind.detect()]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +222,7 @@ def test_a_row_of_earlier_versions_gets_the_command_that_runs_it(name: str, now:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+experiment.extra=1", "keys can't be added or removed"),
-        ("+surprise=1", "keys can't be added or removed"),
+        ("results=2024", "results: input should be a valid string, got 2024"),
         ("conditionals=approximate", "experiment.conditionals: input should be 'exact' or 'merged', got 'approximate'"),
         ("experiment.draws=0", "experiment.draws: input should be greater than 0, got 0"),
         ("experiment.draws=many", "experiment.draws: input should be a valid integer, got 'many'"),
@@ -277,8 +320,3 @@ def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_
     assert run.path == folder
     assert json.loads((folder / "environment.json").read_text())["resumed"] is True
     assert csv_bytes(run) == csv_bytes(launch(row, tmp_path / "uninterrupted", *overrides))
-
-
-def test_a_results_folder_that_cannot_be_made_is_named_before_hydra_starts() -> None:
-    with pytest.raises(ExperimentError, match="the results folder /proc/none can't be written"):
-        check_results_folder(["-m", "results=/proc/none"])

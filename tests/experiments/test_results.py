@@ -70,9 +70,16 @@ def test_what_cannot_be_read_is_named(metrics: Path) -> None:
     (metrics / "urn_metrics.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ExperimentError, match=r"urn_metrics.csv has no column changes, profile, seed, run_id"):
         read_metrics(metrics, "urn_metrics")
-    (metrics / "urn_metrics.csv").write_bytes(b"\xff\xfe,\x00\n")
-    with pytest.raises(ExperimentError, match=r"urn_metrics.csv can't be read"):
-        read_metrics(metrics, "urn_metrics")
+    text = (metrics / "room_metrics.csv").read_text()
+    for content, reason in (
+        (b"\xff\xfe,\x00\n", "can't be read"),
+        (b"", "can't be read"),
+        (bytes(500), "can't be read|has no column changes"),
+        (text.encode() + text.splitlines()[1].encode() + b"\n", "holds a line twice"),
+    ):
+        (metrics / "urn_metrics.csv").write_bytes(content)
+        with pytest.raises(ExperimentError, match=rf"urn_metrics.csv ({reason})"):
+            read_metrics(metrics, "urn_metrics")
 
 
 def test_blocks_begin_with_the_largest_profile_and_known_data(metrics: Path) -> None:
@@ -113,3 +120,7 @@ def test_what_was_left_out_is_a_line_each(tmp_path: Path) -> None:
     assert read_left_out(tmp_path) == []
     (tmp_path / "left_out.csv").write_text("run,reason\nruns/a/b/1,not finished\n")
     assert read_left_out(tmp_path) == ["runs/a/b/1: not finished"]
+    for content in ("a,b\n1,2\n", ""):
+        (tmp_path / "left_out.csv").write_text(content)
+        with pytest.raises(ExperimentError, match=r"left_out.csv .*: run `python -m scripts.aggregate` again"):
+            read_left_out(tmp_path)

@@ -101,9 +101,18 @@ def test_files_of_a_finished_run_are_checked(run: RunDirectory) -> None:
     (run.path / "metrics.csv").unlink()
     with pytest.raises(ExperimentError, match=r"metrics.csv is missing; force=true"):
         run.finished()
-    (run.path / "finished.json").write_text("{")
-    with pytest.raises(ExperimentError, match=r"finished.json is damaged; force=true"):
+    for damaged in ("{", "[]", '{"files": 3}', "", "\0\0"):
+        (run.path / "finished.json").write_text(damaged)
+        with pytest.raises(ExperimentError, match=r"finished.json is damaged; force=true"):
+            run.finished()
+    (run.path / "finished.json").unlink()
+    (run.path / "finished.json").mkdir()
+    with pytest.raises(ExperimentError, match=r"finished.json can't be read \(Is a directory\)"):
         run.finished()
+    (run.path / "finished.json").rmdir()
+    (run.path / ".next").mkdir()
+    (run.path / ".next" / "finished.json").write_text("\0\0")  # not whole: the run is not finished
+    assert run.finished() is None
 
 
 def truncated(path: Path) -> None:
@@ -120,19 +129,22 @@ def truncated(path: Path) -> None:
         lambda path: torch.save({"state_dict": {}, "hook": os.system}, path),  # would run code
     ],
 )
-def test_a_corrupt_checkpoint_is_named_and_force_starts_over(damage: Callable[[Path], Any], tmp_path: Path) -> None:
-    target = cell(KS, f"results={tmp_path}").run
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(
+    damage: Callable[[Path], Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = cell(KS, "profile=smoke", f"results={tmp_path}").run
     target.checkpoints.mkdir(parents=True)
     checkpoint = target.checkpoints / "last.ckpt"
     torch.save({"state_dict": {}}, checkpoint)
     assert target.last_checkpoint() == checkpoint
     damage(checkpoint)
     content = checkpoint.read_bytes()
-    with pytest.raises(ExperimentError, match=r"the checkpoint .*last\.ckpt can't be read .*force=true starts"):
-        target.last_checkpoint()
-    assert checkpoint.read_bytes() == content
-    target.discard_checkpoints()
     assert target.last_checkpoint() is None
+    assert "last.ckpt can't be read" in caplog.text
+    assert (target.checkpoints / "unreadable.ckpt").read_bytes() == content
+    assert target.last_checkpoint() is None
+    checkpoint.write_bytes(content)
+    assert csv_bytes(launch(KS, tmp_path)) == csv_bytes(launch(KS, tmp_path / "alone"))
 
 
 def test_a_forced_run_that_fails_keeps_the_finished_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
