@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
+from experiments.blocks import MetricsBlock
 from experiments.results import blocks, ordered, read_metrics
 
 PAPER_PRIORS = ("uniform", "categorical", "hypergeometric")
@@ -22,7 +23,6 @@ PAPER_VERSIONS = ("full", "80", "60")
 VERSIONS = {"full": "full", "80": "80 %", "60": "60 %", "20": "20 %", "10": "10 %"}
 RECIPES = {"vade": "VaDE's recipe", "n2d": "N2D start, then VaDE"}
 DATA = {"mnist": "MNIST", "digits_5000": "5,000-digit subset"}  # from the largest
-USUAL_DATA = {"paper": "mnist", "medium": "mnist", "quick": "digits_5000", "smoke": "digits_5000"}
 _OWN_AXES = ["conditionals", "reading"]  # of the hypergeometric prior
 
 
@@ -52,39 +52,31 @@ def read_lines(metrics: Path, name: str) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Block:
-    """What one recipe measured at one profile on one data set.
+class Block(MetricsBlock):
+    """What one recipe measured at one profile on one data set; the priors of its metrics are in words.
 
     Attributes:
-        folder: of the CSVs.
-        profile: name of the profile.
-        data: key of the data set.
         recipe: name of the recipe.
-        metrics: lines of the metrics table, the priors in words.
     """
 
-    folder: Path
-    profile: str
-    data: str
     recipe: str
-    metrics: pd.DataFrame
+
+    usual_data: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("paper", "medium"), "mnist"),
+        **dict.fromkeys(("quick", "smoke"), "digits_5000"),
+    }
+
+    @property
+    def data_in_words(self) -> str:
+        return DATA.get(self.data, self.data)
 
     @property
     def source(self) -> str:
-        """Recipe, profile and data in words."""
-        recipe = RECIPES.get(self.recipe, f"recipe {self.recipe}")
-        return f"{recipe}, profile {self.profile}, {DATA.get(self.data, self.data)}"
-
-    @property
-    def heading(self) -> str:
-        """The same at the start of a sentence."""
-        return self.source[0].upper() + self.source[1:]
+        return f"{RECIPES.get(self.recipe, f'recipe {self.recipe}')}, {super().source}"
 
     @property
     def suffix(self) -> str:
-        """Ending of file names: the profile, the data where they are not the profile's own, and the recipe."""
-        data = [] if USUAL_DATA.get(self.profile) == self.data else [self.data]
-        return "_".join([self.profile, *data, self.recipe])
+        return f"{super().suffix}_{self.recipe}"
 
     @property
     def priors(self) -> list[str]:
@@ -121,7 +113,7 @@ def read_blocks(metrics: Path) -> list[Block]:
     """
     parts = blocks(read_lines(metrics, "metrics"), DATA)
     return [
-        Block(metrics, part.profile, part.data, recipe, part.lines[part.lines["recipe"] == recipe])
+        Block(metrics, part.profile, part.data, part.lines[part.lines["recipe"] == recipe], recipe)
         for part in parts
         for recipe in ordered(part.lines["recipe"], RECIPES)
     ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
 from experiments import results
+from experiments.blocks import MetricsBlock
 from experiments.figures import look
 from experiments.results import describe_seeds, ordered, read_metrics
 from experiments.settings import ExperimentError
@@ -19,39 +19,19 @@ from experiments.weak_supervision.methods import METHODS, PAPER_METHODS, REFEREN
 ROOM, DISENTANGLEMENT = "weak_supervision", "disentanglement"
 SHARED = (0, 1, 3, 5)  # s, of the paper
 RANDOM = "random"  # in place of s: of each pair another
-USUAL_DATA = {"paper": "mpi3d_toy"}  # of a profile; of the others mpi3d_sim
 
 
-@dataclass(frozen=True)
-class Block:
-    """What one profile measured on one data set.
+class Block(MetricsBlock):
+    """What one profile measured on one data set; its metrics are those of the methods as they are defined."""
 
-    Attributes:
-        folder: of the CSVs.
-        profile: name of the profile.
-        data: key of the data set.
-        metrics: lines of the metrics table of the methods as they are defined, a line per run.
-    """
-
-    folder: Path
-    profile: str
-    data: str
-    metrics: pd.DataFrame
+    usual_data: ClassVar[Mapping[str, str]] = {
+        "paper": "mpi3d_toy",
+        **dict.fromkeys(("medium", "quick", "smoke"), "mpi3d_sim"),
+    }
 
     @property
-    def source(self) -> str:
-        """Profile and data in words."""
-        return f"profile {self.profile}, {SOURCES[self.data].words if self.data in SOURCES else self.data}"
-
-    @property
-    def heading(self) -> str:
-        """The same at the start of a sentence."""
-        return self.source[0].upper() + self.source[1:]
-
-    @property
-    def suffix(self) -> str:
-        """Ending of file names: the profile, and the data where they are not the profile's own."""
-        return self.profile if USUAL_DATA.get(self.profile, "mpi3d_sim") == self.data else f"{self.profile}_{self.data}"
+    def data_in_words(self) -> str:
+        return SOURCES[self.data].words if self.data in SOURCES else self.data
 
     @property
     def num_factors(self) -> int:
