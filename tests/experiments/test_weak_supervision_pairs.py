@@ -137,7 +137,24 @@ def test_the_published_pairing_redraws_one_or_k_factors_and_values_may_repeat(sh
     assert fits(counts.tolist(), (int(counts.sum()) / 20 * (1 - np.eye(5))).ravel().tolist())
 
 
-@pytest.mark.parametrize("pairing", ["exact", "published"])
+@pytest.mark.parametrize("shared", [0, 2, 5])
+def test_a_fixed_set_is_that_of_the_first_factors(shared: int) -> None:
+    pairs = PairSampler(GRID, EVERYTHING, shared, "fixed_set").sample(7000, generator())
+    assert torch.equal(pairs.changed, (torch.arange(7) >= shared).expand(7000, -1))
+    wanted = [0] * shared + [7000 / (7 - shared)] * (7 - shared)
+    assert fits(torch.bincount(pairs.label, minlength=7).tolist(), wanted)
+
+
+def test_a_random_number_is_uniform_and_so_are_its_sets() -> None:
+    """All 127 patterns; seen if one of the seven numbers is drawn 3 % too often."""
+    draws = 70_000
+    changed = PairSampler(GRID, EVERYTHING, "random").sample(draws, generator()).changed
+    codes = (changed * 2 ** torch.arange(7)).sum(1)
+    expected = [draws / 7 / comb(7, code.bit_count()) if code else 0 for code in range(128)]
+    assert fits(torch.bincount(codes, minlength=128).tolist(), expected)
+
+
+@pytest.mark.parametrize("pairing", ["exact", "fixed_set", "published"])
 def test_the_same_generator_draws_the_same_pairs(pairing: str) -> None:
     sampler = PairSampler(GRID, SPLIT.train, 2, pairing)
     first, again = sampler.sample(500, generator()), sampler.to("cpu").sample(500, generator())

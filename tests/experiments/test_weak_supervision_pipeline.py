@@ -192,6 +192,10 @@ def test_methods_of_a_seed_see_the_same_images_and_pairs(
             "experiment.data.pairing=random",
             "experiment.data.pairing: input should be 'exact', 'fixed_set' or 'published', got",
         ),
+        (
+            "shared=random experiment.data.pairing=fixed_set",
+            "shared=random draws the shared factors too and needs pairing=exact, got pairing=fixed_set",
+        ),
         ("profile.weak_supervision.data=mpi3d", "experiment.data: source must be one of mpi3d_toy, mpi3d_realistic"),
         ("experiment.data.image_size=48", "experiment.data.image_size: input should be 64 or 32, got 48"),
         ("experiment.data.levels=5", "experiment.data.levels: input should be 4 or 6, got 5"),
@@ -210,6 +214,6 @@ def test_methods_of_a_seed_see_the_same_images_and_pairs(
 )
 def test_bad_settings_are_one_line_and_leave_no_result(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=message) as error:
-        launch("weak_supervision method=label_vae shared=3", tmp_path, override)
+        launch("weak_supervision method=label_vae shared=3", tmp_path, *override.split())
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.ckpt"))
