@@ -157,7 +157,7 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
         slopes = counts_grad.flatten().index_select(0, rows).view(groups, batch)
     gains: Any = None
     along: Any = None if slopes is None else slopes[-1]
-    values = values_of_counts(None, one_hot_grad, mask_grad, urn.ladder)
+    values = values_of_counts(one_hot_grad, mask_grad)
     if values is not None:
         values = values.reshape(groups * batch, -1).index_select(0, rows)
         rise = _slope_at(values[-batch:], last, urn, order[-1])

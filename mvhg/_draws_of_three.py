@@ -135,7 +135,7 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
     urn, of, inverse = ctx.urn, ctx.urn.triple, ctx.inverse
     _, terms, whole, soft, order, which, row_of_x, place = ctx.saved_tensors
     batch, width = len(order), urn.width
-    values = values_of_counts(counts_grad, one_hot_grad, mask_grad, urn.ladder)
+    values = values_of_counts(one_hot_grad, mask_grad, counts_grad, urn.ladder)
     if values is None:
         return whole.new_zeros(batch, 3)
     values = values.reshape(batch, -1).double()

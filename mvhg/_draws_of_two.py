@@ -87,7 +87,7 @@ def _gradient(ctx: Any, soft: Tensor, counts_grad: Any, one_hot_grad: Any, mask_
     """In the log weights, float64 [B, 2]."""
     urn, pair = ctx.urn, ctx.pair
     width, batch = soft.shape
-    values = values_of_counts(counts_grad, one_hot_grad, mask_grad, urn.ladder)
+    values = values_of_counts(one_hot_grad, mask_grad, counts_grad, urn.ladder)
     if values is None:
         return soft.new_zeros(batch, 2)
     values = values.view(batch, 2, -1)

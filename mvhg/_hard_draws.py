@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mvhg._conditionals import Tables
-from mvhg._surrogate import central_rises, slopes_with_what_follows
+from mvhg._surrogate import central_rises, slopes_with_what_follows, values_of_counts
 
 
 def narrowed(
@@ -300,15 +300,6 @@ def _places_and_rises(
                 rises = rises.index_select(0, _row(i, tables, left[:, i], instance))
             parts.append(rises.unsqueeze(1))
     return every, torch.cat(parts, 1) if parts else None
-
-
-def values_of_counts(one_hot_grad: Tensor | None, mask_grad: Tensor | None) -> Tensor | None:
-    """What the loss gains, to first order and up to a constant, if a group's count is 0..M: [R, c, M + 1] or None."""
-    values = one_hot_grad
-    if mask_grad is not None:
-        prefix = torch.nn.functional.pad(mask_grad.cumsum(2), (1, 0))
-        values = prefix if values is None else values + prefix
-    return values
 
 
 def _windows_of(

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # Entries of a table of all possible draws that is kept.
 _MOST_KEPT = 1 << 18
@@ -50,17 +51,26 @@ def forms_of(counts: Tensor, ladder: Tensor, dtype: torch.dtype, selected: bool)
 
 
 def values_of_counts(
-    counts_grad: Tensor | None, one_hot_grad: Tensor | None, mask_grad: Tensor | None, ladder: Tensor
+    one_hot_grad: Tensor | None,
+    mask_grad: Tensor | None,
+    counts_grad: Tensor | None = None,
+    ladder: Tensor | None = None,
 ) -> Tensor | None:
-    """What the loss gains, to first order and up to a constant, if a group's count is 0..M: [..., c, M + 1] or None."""
-    values: Any = None
+    """What the loss gains, to first order and up to a constant, if a group's count is 0..M: [..., c, M + 1] or None.
+
+    Args:
+        one_hot_grad, mask_grad: of the loss, in the vectors [..., c, M + 1] and masks [..., c, M].
+        counts_grad: of the loss, in the counts [..., c], unless that part is kept apart.
+        ladder: 0..M, where ``counts_grad`` is given.
+    """
+    values = one_hot_grad
     if mask_grad is not None:
-        values = mask_grad.new_zeros(*mask_grad.shape[:-1], len(ladder))
-        torch.cumsum(mask_grad, -1, out=values[..., 1:])
-    if one_hot_grad is not None:
-        values = one_hot_grad if values is None else values.add_(one_hot_grad)
+        prefix = pad(mask_grad.cumsum(-1), (1, 0))
+        values = prefix if values is None else values + prefix
     if counts_grad is not None:
-        values = counts_grad.unsqueeze(-1) * ladder if values is None else values + counts_grad.unsqueeze(-1) * ladder
+        assert ladder is not None
+        by_count = counts_grad.unsqueeze(-1) * ladder
+        values = by_count if values is None else values + by_count
     return values
 
 

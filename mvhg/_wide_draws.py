@@ -13,10 +13,10 @@ from torch.nn.functional import pad
 
 from mvhg._bounds import Bounds
 from mvhg._convolution import correlated, shifted, spread
-from mvhg._hard_draws import slope_at, values_of_counts
+from mvhg._hard_draws import slope_at
 from mvhg._log_binomials import LONGEST_KEPT, kept_log_binomials, log_binomials
 from mvhg._noise import gumbel
-from mvhg._surrogate import central_rises, slopes_with_what_follows
+from mvhg._surrogate import central_rises, slopes_with_what_follows, values_of_counts
 from mvhg._windows import centred, depth_given_sum, reach, supports, widths, windows_within
 
 # Numbers a window may hold in all at once: what is made of so many stays in a processor's cache.

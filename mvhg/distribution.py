@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from mvhg import _fisher
+from mvhg import _entropy, _fisher, _marginals, _moments
 from mvhg._bernoulli_sum import solve_tilt
 from mvhg._bounds import Bounds
 from mvhg._derived import Derived, Kept
+from mvhg._enumeration import count_vectors
 from mvhg._sampling import draw_counts
+from mvhg._urn import Urn
 from mvhg._validation import (
     TensorLike,
     broadcast_parameters,
@@ -24,7 +26,6 @@ from mvhg._validation import (
 )
 from mvhg.constraints import HypergeometricSupport, rounding
 
-_MOST_LISTED = 10_000_000
 _MOST_MARGINALS = 100_000_000
 
 
@@ -184,10 +185,10 @@ class MultivariateHypergeometric(Distribution):
         total = torch.full((), bounds.totals, dtype=torch.float64, device=log_weights.device)
         return sizes, log_weights, total.expand(self.batch_shape)
 
-    def _urn(self) -> _fisher.Urn:
+    def _urn(self) -> Urn:
         """The law for closed forms, with its tilt."""
         size, log_weights, total = self._law()
-        urn = _fisher.Urn(size, log_weights, total, None, self._known_bounds)
+        urn = Urn(size, log_weights, total, None, self._known_bounds)
         if urn.is_pair:
             return urn
         return urn._replace(tilt=self._solved_tilt(size, log_weights, total))
@@ -216,7 +217,7 @@ class MultivariateHypergeometric(Distribution):
             self._tilt_of = (log_weights.detach().clone() if looking else None, _version(given), tilt)
         return tilt
 
-    def _exact_law(self, quantity: str) -> _fisher.Urn:
+    def _exact_law(self, quantity: str) -> Urn:
         if self.conditionals != "exact":
             raise NotImplementedError(
                 f"{quantity} is not defined for conditionals='merged': the merged law has no closed form. "
@@ -322,17 +323,17 @@ class MultivariateHypergeometric(Distribution):
     @property
     def mean(self) -> Tensor:
         """E[X], [..., c]."""
-        return _fisher.mean(self._exact_law("mean")).to(self._dtype)
+        return _moments.mean(self._exact_law("mean")).to(self._dtype)
 
     @property
     def variance(self) -> Tensor:
         """Var[X_i], [..., c]."""
-        return _fisher.variance(self._exact_law("variance")).to(self._dtype)
+        return _moments.variance(self._exact_law("variance")).to(self._dtype)
 
     @property
     def covariance_matrix(self) -> Tensor:
         """Cov[X], [..., c, c]; each row sums to 0."""
-        return _fisher.covariance(self._exact_law("covariance_matrix")).to(self._dtype)
+        return _moments.covariance(self._exact_law("covariance_matrix")).to(self._dtype)
 
     @property
     def mode(self) -> Tensor:
@@ -342,7 +343,7 @@ class MultivariateHypergeometric(Distribution):
     def entropy(self) -> Tensor:
         """Entropy in nats, [...]; ValueError where millions of counts of a group matter (n of the order of 1e11)."""
         urn = self._exact_law("entropy")
-        return _fisher.entropy(urn._replace(bounds=self._bounds)).to(self._dtype)
+        return _entropy.entropy(urn._replace(bounds=self._bounds)).to(self._dtype)
 
     def marginal_log_probs(self) -> Tensor:
         """log P(X_i = x) for x = 0..M, M the largest group size: [..., c, M + 1], -inf outside the support.
@@ -357,7 +358,7 @@ class MultivariateHypergeometric(Distribution):
                 f"marginal_log_probs would have {entries:,} entries, more than {_MOST_MARGINALS:,}: group_sizes up to "
                 f"{self._bounds.group:,} for {self.batch_shape.numel()} laws. Use mean, variance or samples instead"
             )
-        return _fisher.marginal_log_probabilities(urn._replace(bounds=self._bounds)).to(self._dtype)
+        return _marginals.marginal_log_probabilities(urn._replace(bounds=self._bounds)).to(self._dtype)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All count vectors, [support, batch, c] (batch dimensions are 1 where ``expand`` is False).
@@ -377,45 +378,10 @@ class MultivariateHypergeometric(Distribution):
                 "enumerate_support needs the same total_count and group_sizes in the whole batch, got "
                 f"total_count {totals.unique().tolist()[:5]} and {len(sizes.unique(dim=0))} different group_sizes"
             )
-        values = _enumerate(self._bounds.totals, list(self._bounds.sizes)).to(self._importance.device, self._dtype)
+        values = count_vectors(self._bounds.totals, list(self._bounds.sizes)).to(self._importance.device, self._dtype)
         values = values.reshape(-1, *(1,) * len(self.batch_shape), self.event_shape[0])
         return values.expand(-1, *self.batch_shape, -1) if expand else values
 
 
 def _version(tensor: Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
-
-
-def _enumerate(total: int, sizes: list[int]) -> Tensor:
-    """Count vectors [support, c] in lexicographic order, extending feasible prefixes one group at a time."""
-    # What is drawn or what is left, whichever is less: sizes above it make no difference.
-    if 2 * total > sum(sizes):
-        return torch.tensor(sizes) - _enumerate(sum(sizes) - total, sizes).flip(0)
-    sizes = [min(size, total) for size in sizes]
-    if total * len(sizes) > _MOST_LISTED and sum(size > 0 for size in sizes) > 1:
-        raise ValueError(_too_many(f"at least {total:,}", len(sizes)))
-    # Number of vectors for each remainder, in floating point: only its order of magnitude matters.
-    ways = torch.zeros(total + 1, dtype=torch.float64)
-    ways[0] = 1
-    for size in sizes:
-        summed = torch.nn.functional.pad(ways.cumsum(0), (size + 1, 0))
-        ways = summed[size + 1 :] - summed[: total + 1]
-    if float(ways[total]) * len(sizes) > _MOST_LISTED:
-        raise ValueError(_too_many(f"about {float(ways[total]):.3g}", len(sizes)))
-    prefixes, remaining = torch.zeros(1, 0, dtype=torch.long), torch.tensor([total])
-    for i, size in enumerate(sizes):
-        later = sum(sizes[i + 1 :])
-        # Feasible counts are a range: least..most.
-        least, most = (remaining - later).clamp(min=0), remaining.clamp(max=size)
-        number = (most - least + 1).clamp(min=0)
-        row = torch.repeat_interleave(number)
-        x = torch.arange(len(row)) - (number.cumsum(0) - number)[row] + least[row]
-        prefixes, remaining = torch.cat([prefixes[row], x[:, None]], 1), remaining[row] - x
-    return prefixes
-
-
-def _too_many(number: str, groups: int) -> str:
-    return (
-        f"total_count and group_sizes leave {number} count vectors of {groups} groups, more than the "
-        f"{_MOST_LISTED:,} entries that enumerate_support lists; use samples or marginal_log_probs instead"
-    )

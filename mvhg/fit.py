@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mvhg import _fisher
+from mvhg import _fisher, _moments
+from mvhg._urn import Urn
 from mvhg._validation import TensorLike, as_integers, broadcast_parameters, describe
 
 _MAX_ITERATIONS = 200
@@ -105,9 +106,9 @@ def _maximise(observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) ->
         likelihood = _log_likelihood(log_weights, observed, size, total, repeats)
         for _ in range(_MAX_ITERATIONS):
             expanded = log_weights.expand_as(size)
-            urn = _fisher.Urn.of(size, expanded, total)
-            covariance = _fisher.covariance(urn)
-            score = observed - repeats @ _fisher.mean(urn)
+            urn = Urn.of(size, expanded, total)
+            covariance = _moments.covariance(urn)
+            score = observed - repeats @ _moments.mean(urn)
             information = torch.einsum("r,rij->ij", repeats, covariance)
             if float(torch.linalg.eigvalsh(information + _ones(information))[0]) < 1e-3 * _LEAST_INFORMATION:
                 break
@@ -146,7 +147,7 @@ def _checked(information: Tensor) -> Tensor:
 
 
 def _log_likelihood(log_weights: Tensor, observed: Tensor, size: Tensor, total: Tensor, repeats: Tensor) -> Tensor:
-    urn = _fisher.Urn.of(size, log_weights.expand_as(size), total)
+    urn = Urn.of(size, log_weights.expand_as(size), total)
     return observed @ log_weights - repeats @ _fisher.log_partition(urn)
 
 

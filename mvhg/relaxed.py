@@ -10,7 +10,6 @@ from torch.distributions import constraints
 
 from mvhg import _conditionals, _single_draws
 from mvhg._derived import Kept
-from mvhg._fisher import Urn
 from mvhg._relaxation import (
     URNS_AT_ONCE,
     Relaxation,
@@ -21,6 +20,7 @@ from mvhg._relaxation import (
     noise_columns,
 )
 from mvhg._single_plan import Plan, plan
+from mvhg._urn import Urn
 from mvhg._validation import TensorLike, as_temperature, broadcast_shapes, can_look
 from mvhg._windows import widths
 from mvhg.constraints import HypergeometricSupport

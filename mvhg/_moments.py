@@ -1,0 +1,79 @@
+"""Mean, variance and covariance of Fisher's law, float64, differentiable in the log weights to any order."""
+
+import torch
+from torch import Tensor
+
+from mvhg._bernoulli_sum import Moments, Spectrum, first_moment, moments, solve_tilt
+from mvhg._bernoulli_sum import covariance as sum_covariance
+from mvhg._binomial import log_sigmoid
+from mvhg._urn import Pair, Urn, not_negative
+from mvhg._validation import can_look
+
+# Where a mean is less than this part of that of the tilted binomial, it is too small beside the terms it is a sum of.
+_RARE = 1e-4
+
+
+def _rare(urn: Urn, at: Spectrum, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Where means are rare, E[X_j] and E[X_j (X_j - 1)] there; None if no group is.
+
+    On a plateau, where S hardly varies, E[X_j] = m_j omega_j P_0(m - e_j, n - 1) / P_0(m, n) is a product of small
+    factors. They are accurate relative to themselves at the tilt for n - 1 draws, where all rare groups can share one
+    spectrum: a group is taken out of it by a division.
+    """
+    rare = (ratio.detach() < _RARE) & (urn.size > 0) & (urn.total > 0).unsqueeze(-1)
+    if can_look(rare) and not bool(rare.any()):
+        return None
+    total = (urn.total - 1).clamp(min=0)
+    less = urn._replace(total=total, tilt=solve_tilt(urn.size, urn.log_weights, total))
+    s, logits = less.spectrum(), less.logits
+    change = (urn.size * (log_sigmoid(-urn.logits) - log_sigmoid(-logits))).sum(-1)
+    change = change + urn.total * (urn.tilt - less.tilt)
+    change = change + (s.probability / at.probability).log()
+    half = s.real * s.half
+    sums = (s.inverse @ torch.stack([s.real, half, s.imaginary * s.sine], -1)).unbind(-1)
+    # Averages of 1 / (q + p z) and z / (q + p z)^2.
+    one = s.constant.unsqueeze(-1) + sums[0] - s.chance * (2 * sums[1] - sums[2])
+    sums = (s.inverse.square() @ torch.stack([s.real, half, s.imaginary * s.sine], -1)).unbind(-1)
+    skew, uneven = s.opposite - s.chance, 1 - 2 * s.chance * s.opposite
+    two = s.constant.unsqueeze(-1) + sums[0] - 2 * uneven * sums[1] - skew * sums[2]
+    factor = torch.where(rare, change.unsqueeze(-1) + log_sigmoid(logits), 0.0).exp() * urn.size
+    return rare, factor * one, factor * (urn.size - 1) * s.chance * two
+
+
+def mean(urn: Urn) -> Tensor:
+    """Mean [..., c]; that of a rarely drawn group is accurate relative to its size."""
+    return Pair(urn).mean() if urn.is_pair else expected_counts(urn, urn.spectrum())
+
+
+def expected_counts(urn: Urn, s: Spectrum) -> Tensor:
+    """As ``mean``, of an urn whose spectrum is at hand."""
+    ratio, shift = first_moment(s)
+    # The first form is accurate relative to itself, the second to the mean's change by conditioning.
+    value = torch.where(ratio.detach() < 0.5, urn.size * s.chance * ratio, urn.size * s.chance + shift)
+    few = _rare(urn, s, ratio)
+    return value if few is None else torch.where(few[0], few[1], value)
+
+
+def variance(urn: Urn) -> Tensor:
+    """Variance [..., c]; that of a rarely drawn group is accurate relative to its size."""
+    if urn.is_pair:
+        return Pair(urn).variance().unsqueeze(-1).expand_as(urn.log_weights)
+    return _variance(urn, urn.spectrum()).variance
+
+
+def _variance(urn: Urn, s: Spectrum) -> Moments:
+    m = moments(s)
+    few = _rare(urn, s, m.ratio)
+    value = m.variance if few is None else torch.where(few[0], few[1] + few[2] - few[1].square(), m.variance)
+    return m._replace(variance=not_negative(value))
+
+
+def covariance(urn: Urn) -> Tensor:
+    """Covariance matrix [..., c, c]."""
+    if urn.is_pair:
+        variance = Pair(urn).variance()
+        return torch.stack([torch.stack([variance, -variance], -1), torch.stack([-variance, variance], -1)], -1)
+    s = urn.spectrum()
+    matrix = sum_covariance(s, _variance(urn, s))
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+    return matrix + torch.diag_embed(not_negative(diagonal) - diagonal)
