@@ -1,5 +1,6 @@
 """Single draws from urns of three groups and more, group after group."""
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -196,37 +197,33 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
 def _through_sums(
     urn: "Plan", terms: Tensor, table: Tensor, grad: Tensor, means: Tensor, indices: Tensor
 ) -> list[Tensor]:
-    """Gradients in the log weights after position 0 but for the last, of each [B].
+    """Gradients in the log weights after position 0 but for the last, [c-2, B].
 
     The derivative of log P(sum = s) in a group's log-weight is that group's mean given s. Of the gradient in each sum s
     the chances of what the later groups add up to carry a part on, and what their mean falls short of s is the group's.
-    Of what enters at a position, a sum of 0 over the counts x, the mean of s = r - x is minus that of x.
+    At the next position the gradient in its counts x enters as one in the sums s = r - x: its mean is minus that of x,
+    so that a group's own part is all that the mean loses on the way.
 
     Args:
         grad: in the conditional log-weights [c-1, X, B].
         means: of the counts under ``grad``, [c-1, B].
     """
-    positions = len(indices) + 1
-    flow: Any = None
-    mean, results = -means[0], []
-    for i in range(positions - 1):
-        least, most = urn.ranges[i]
+    last, entering, flow = len(indices) - 1, [-means[0]], None
+    for i, (least, most) in enumerate(urn.ranges[:-1]):
         first, end = urn.total + 1 - most, urn.total + 2 - least
         share = grad[0, first - 1 :] if flow is None else flow[first:end]
         share = share / table[i, first:end].clamp(min=_SMALLEST)
-        if i == positions - 2:
+        if i == last:
             known = _correlate(terms[i + 1] * urn.steps.unsqueeze(1), table[i + 1], first, torch.empty_like(share))
-            results.append((share * known).sum(0).add_(means[i + 1]))
             break
         reached = _spread(terms[i + 1], share)
         flow = torch.zeros_like(table[i + 1])
-        last = min(first + len(reached), len(flow))
-        torch.mul(reached[: last - first], table[i + 1, first:last], out=flow[first:last])
-        carried = torch.mv(flow.t(), urn.sums)
-        results.append((mean - carried).add_(means[i + 1]))
+        beyond = min(first + len(reached), len(flow))
+        torch.mul(reached[: beyond - first], table[i + 1, first:beyond], out=flow[first:beyond])
         flow.scatter_add_(0, indices[i, 1:-1], grad[i + 1])
-        mean = carried - means[i + 1]
-    return results
+        entering.append(torch.mv(flow.t(), urn.sums))
+    own = [before - after for before, after in itertools.pairwise(entering)]
+    return [*own, (share * known).sum(0).add_(means[-1])]
 
 
 def _slope_at(values: Tensor, count: Tensor, urn: "Plan", group: Tensor) -> Tensor:
