@@ -19,7 +19,7 @@ _LARGEST = 660.0
 # Standard deviations by which the tilt may be off: it need only be near enough for the numbers not to underflow.
 _TOLERANCE = 10.0
 # Sums that are made at once; more are added up count by count.
-_AT_ONCE = 1 << 12
+_AT_ONCE = 1 << 11
 # The least number that may divide.
 _SMALLEST = 1e-290
 
