@@ -167,6 +167,8 @@ def test_being_different_is_that_of_quadrature(width: float) -> None:
         wanted = expected(mean[:, latent], deviations[:, latent]) - prior
         assert found[0, latent].item() == pytest.approx(wanted, abs=1e-5)
     assert found[0, 0] < found[0, 2] == 0 < found[0, 1]  # the same value, nothing, different values
+    point = log_different(torch.zeros(2, 1, 1), torch.full((2, 1, 1), -200.0), torch.tensor([width]))
+    assert -100 < point.item() < -80  # equal beyond doubt, and a number
 
 
 def test_the_widths_follow_the_bound() -> None:
@@ -187,6 +189,20 @@ def test_the_weight_follows_the_bound() -> None:
     (gradient,) = torch.autograd.grad(choice.loss, model.log_weight)
     wanted = choice.diagnostics["law_count"] - choice.expected_count.mean()
     assert gradient.item() == pytest.approx(wanted.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("gain", "wanted"), [(5.0, 0.5034), (2.0, 0.5783), (1.0, 0.7910), (0.5, 1.0)])
+def test_the_fixed_point_of_the_weight_counts_coincidences(gain: float, wanted: float) -> None:
+    """A latent, independent beyond doubt in half of the pairs, that earns ``gain`` in the others: 0.5 / (1 - e^-gain).
+
+    What the documentation says of the law without repulsion; below a gain of log 2 all pairs are taken as independent.
+    """
+    model = model_with(num_latents=1, candidates=0)
+    log_odds = torch.tensor([[50.0], [-gain]])
+    for _ in range(100):  # posterior, then the weight whose law has its mean
+        count = subset_posterior(log_odds, model.log_prior(model.law()).detach()).log_counts.exp()[:, 1].mean()
+        torch.nn.init.constant_(model.log_weight, float(torch.logit(count.double(), eps=1e-6)))
+    assert count.item() == pytest.approx(wanted, abs=2e-3)
 
 
 def test_the_reported_divergence_is_that_of_the_drawn_sets() -> None:

@@ -183,6 +183,7 @@ def log_different(mean: Tensor, log_variance: Tensor, widths: Tensor) -> Tensor:
     squares = widths.square()
     variance = log_variance.exp().sum(0)  # of the difference
     exponent = 0.5 * (torch.log1p(variance / squares) + (mean[0] - mean[1]).square() / (squares + variance))
+    exponent = exponent.clamp(min=torch.finfo(exponent.dtype).tiny)  # equal views without a variance: finite odds
     of_prior = 0.5 * torch.log1p(2 / squares)
     return torch.log(-torch.expm1(-exponent)) - torch.log(-torch.expm1(-of_prior))
 
