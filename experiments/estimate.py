@@ -40,11 +40,13 @@ class Work(NamedTuple):
         expected: Seconds it takes by the committed results.
         elapsed: Seconds that it took, or has taken so far; None as long as it waits.
         finished: Whether it is.
+        needed: Seconds that it still needs at least, by its own word.
     """
 
     expected: float
     elapsed: float | None = None
     finished: bool = False
+    needed: float = 0.0
 
 
 def committed_seconds(folder: Path = METRICS) -> dict[Kind, float]:
@@ -104,7 +106,8 @@ def seconds_left(cells: Iterable[Work], processes: int) -> float:
     taken = sum(cell.elapsed or 0.0 for cell in begun)
     done = sum(cell.expected if cell.finished else _done(cell) for cell in begun)
     rate = (taken + PRIOR_SECONDS) / (done + PRIOR_SECONDS)
-    needed = [(cell.expected - _done(cell)) * _own_rate(cell, rate) for cell in cells if not cell.finished]
+    left = [cell for cell in cells if not cell.finished]
+    needed = [max(cell.needed, (cell.expected - _done(cell)) * _own_rate(cell, rate)) for cell in left]
     return max([sum(needed) / processes, *needed], default=0.0)
 
 

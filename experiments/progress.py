@@ -120,7 +120,7 @@ class Progress(Callback):
             elif cell.reason:
                 failed += 1
             else:
-                work.append(Work(seconds, time.time() - cell.started if cell.started else None))
+                work.append(Work(seconds, time.time() - cell.started if cell.started else None, needed=cell.needed))
         parts = [f"{finished} of {self.total} cells finished"]
         if failed:
             parts.append(f"{failed} failed")

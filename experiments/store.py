@@ -31,6 +31,9 @@ FINISHED = "finished.json"
 CONFIG = "config.yaml"
 STAGED = ".next"  # folder of a result that is being written
 MODEL = "model.pt"
+TRAINED_AT = (
+    "trained_at"  # among the checkpoints: when the training will have ended by its own rate, seconds of the epoch
+)
 LOCK_SECONDS = 2.0  # those who only ask whether a run is at work hold its lock for a moment
 
 
@@ -118,6 +121,18 @@ class RunDirectory:
         try:
             return (self.path / FINISHED).stat().st_mtime
         except OSError:
+            return None
+
+    def trained_at(self, since: float) -> float | None:
+        """When the training that runs will have ended, by its own rate; None if it has not said so.
+
+        Args:
+            since: When the run was begun; what is older is not its word.
+        """
+        path = self.checkpoints / TRAINED_AT
+        try:
+            return float(path.read_text()) if path.stat().st_mtime >= since else None
+        except (OSError, ValueError):
             return None
 
     def finished(self) -> dict[str, Any] | None:

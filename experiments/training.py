@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from experiments.captured_steps import CapturedSteps
 from experiments.settings import ExperimentError
+from experiments.store import TRAINED_AT, write_atomically
 
 log = logging.getLogger("experiments")
+SECONDS_BETWEEN = 10.0  # two estimates of when a training will end
 
 
 def derive_seed(seed: int, offset: int = 0) -> int:
@@ -234,6 +237,8 @@ class CaptureSteps(pl.Callback):
 class RateEstimate(pl.Callback):
     """Says how long the training will take, from the rate of its first chunks; a long run is known as one at once.
 
+    It also writes into the trainer's folder, again and again, when the training will end, for who launched many cells.
+
     Args:
         chunks: after how many chunks to say it; the first one is left out, since it warms up.
     """
@@ -243,14 +248,19 @@ class RateEstimate(pl.Callback):
         self.seen = 0
         self.started = 0.0
         self.first_step = 0
+        self.written = 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, ChunkedTraining)
         self.seen += 1
+        now = time.perf_counter()
         if self.seen == 1:
-            self.started, self.first_step = time.perf_counter(), pl_module.steps_taken
-        elif self.seen == self.chunks:
-            rate = (pl_module.steps_taken - self.first_step) / (time.perf_counter() - self.started)
+            self.started, self.first_step = now, pl_module.steps_taken
+        elif self.seen >= self.chunks and now - self.written >= SECONDS_BETWEEN:
+            rate = (pl_module.steps_taken - self.first_step) / (now - self.started)
             assert trainer.max_epochs is not None
             left = trainer.max_epochs * pl_module.steps_per_epoch - pl_module.steps_taken
-            log.info("  %.1f steps/s: %.1f minutes for the %d steps left", rate, left / rate / 60, left)
+            if not self.written:
+                log.info("  %.1f steps/s: %.1f minutes for the %d steps left", rate, left / rate / 60, left)
+            self.written = now
+            write_atomically(Path(trainer.default_root_dir) / TRAINED_AT, f"{time.time() + left / rate:.0f}")

@@ -6,6 +6,7 @@ A worker, here or on another machine, writes its reports into the folder of the 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,12 @@ class Watched:
     def finished(self) -> bool:
         """Whether the run's marker is there, and newer than this multirun if it was forced."""
         return self.reason is None and self._finished_at not in (None, self._before)
+
+    @property
+    def needed(self) -> float:
+        """Seconds that a cell at work still needs for its training, by its own rate; 0 where it has not said so."""
+        end = self.run.trained_at(self.started) if self.run and self.started else None
+        return max(0.0, end - time.time()) if end else 0.0
 
     @property
     def seconds(self) -> float:

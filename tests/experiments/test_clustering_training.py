@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor
 from experiments import training as floor
 from experiments.clustering.data import Splits
 from experiments.clustering.training import TrainingSettings, VaDETraining
+from experiments.store import TRAINED_AT
 from experiments.training import RateEstimate
 from tests.experiments.clustering_fits import BATCH, DIGITS, STEPS, WIDTHS, byte_images, fit, generator
 from tests.experiments.clustering_reference import PRIORS, ReferenceBound, make_vade, parameters_of
@@ -147,14 +150,16 @@ def test_every_epoch_takes_every_digit_once_in_an_order_of_seed_and_epoch(steps_
 
 
 @pytest.mark.parametrize("resumed_at", [0, 1000])
-def test_the_time_left_is_said_once_from_the_rate_after_the_first_chunk(
-    resumed_at: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_the_time_left_is_said_once_from_the_rate_after_the_first_chunk_and_written_again_and_again(
+    resumed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first chunk takes a minute, the others 50 steps in 2 s each: 25 steps/s."""
-    clock = iter([60.0, 66.0])
+    clock = itertools.count(60.0, 2.0)
     monkeypatch.setattr(floor.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(floor.time, "time", lambda: 1000.0)
     caplog.set_level(logging.INFO, "experiments")
-    training, trainer, estimate = vade_training(), SimpleNamespace(max_epochs=62), RateEstimate()
+    trainer = SimpleNamespace(max_epochs=62, default_root_dir=tmp_path)
+    training, estimate = vade_training(), RateEstimate()
     training.steps_per_epoch, training.steps_taken = 100, resumed_at
     said: list[int] = []
     for _ in range(10):
@@ -164,3 +169,5 @@ def test_the_time_left_is_said_once_from_the_rate_after_the_first_chunk(
     assert said == [0, 0, 0] + [1] * 7
     left = 62 * 100 - 200 - resumed_at
     assert caplog.messages == [f"  25.0 steps/s: {left / 25 / 60:.1f} minutes for the {left} steps left"]
+    left -= 5 * 50  # ten seconds later
+    assert float((tmp_path / TRAINED_AT).read_text()) == pytest.approx(1000 + left / 25, abs=1)

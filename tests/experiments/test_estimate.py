@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from experiments.estimate import METRICS, Kind, Work, committed_seconds, expected_seconds, in_words, seconds_left
+from experiments.store import TRAINED_AT, RunDirectory
+from experiments.watched import Watched
 
 QUICK = Kind("urn", "urn estimator=exact", "quick")
 
@@ -69,6 +72,23 @@ def test_the_time_left_is_never_shorter_than_what_the_longest_cell_still_needs(e
     assert seconds_left([Work(300.0, elapsed), *others], processes=8) >= 0.9 * alone
     assert alone >= max(200.0 if elapsed < 200 else 0.0, 0.4 * elapsed)
     assert seconds_left([*others, Work(500.0)], processes=8) >= 500.0  # one that waits, too
+
+
+def test_the_time_left_is_never_shorter_than_a_running_cell_s_own_word(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path, "urn/estimator=exact", "1")
+    run.checkpoints.mkdir(parents=True)
+    said = run.checkpoints / TRAINED_AT
+    said.write_text(str(time.time() + 5000))
+    begun = Watched("urn", QUICK, run)
+    assert begun.needed == 0  # it waits: that is of an earlier try
+    begun.started = time.time() + 10
+    assert begun.needed == 0
+    begun.started = time.time() - 10
+    assert begun.needed == pytest.approx(5000, abs=5)
+    assert seconds_left([Work(100.0, 10.0, needed=5000.0), *20 * [Work(1.0)]], 8) == 5000.0
+    for content in ("soon", ""):
+        said.write_text(content)
+        assert begun.needed == 0
 
 
 @pytest.mark.parametrize(

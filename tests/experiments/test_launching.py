@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 
 from experiments.cell_process import run_apart
 from experiments.settings import ExperimentError
-from experiments.store import RunDirectory, file_digest
+from experiments.store import RunDirectory
 from tests.experiments.helpers import (
     CHECKOUT,
     KS,
@@ -30,6 +29,7 @@ from tests.experiments.helpers import (
     launch,
     run_command,
 )
+from tests.load import children, descendants, load, reports
 
 SMOKE = ("profile=smoke", "logger=disabled")
 AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
@@ -98,18 +98,6 @@ def test_a_launcher_that_can_not_work_here_is_named_with_what_is_left(tmp_path: 
     assert lines[1:] == [f"  {KS} seed=0: not started", AGAIN]
 
 
-def children(parent: int) -> Iterator[tuple[int, str]]:
-    """Id and command line of the processes directly below one, by /proc (Linux)."""
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                yield int(entry.name), (entry / "cmdline").read_text()
-
-
-def descendants(parent: int) -> list[tuple[int, str]]:
-    return [one for child in children(parent) for one in (child, *descendants(child[0]))]
-
-
 def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -135,11 +123,6 @@ def multirun(results: Path, *arguments: str, path: str = "") -> Iterator[subproc
 def at_work(results: Path) -> list[Path]:
     """Folders of the runs that have written a checkpoint."""
     return [path.parents[1] for path in results.glob("runs/*/*/*/checkpoints/last.ckpt")]
-
-
-def reports(results: Path) -> list[Path]:
-    """Of the workers of all multiruns whose folders are still there."""
-    return list(results.glob("runs/.multirun/*/*.json"))
 
 
 @pytest.mark.parametrize("launcher", ["serial", "local"])
@@ -227,29 +210,11 @@ def test_ctrl_c_takes_the_jobs_out_of_slurm_s_queue(tmp_path: Path) -> None:
     assert {"4711_0", "4711_1"} <= set(cancelled.split()[1:]) <= {"4711", "4711_0", "4711_1"}
 
 
-def finished_hashes(results: Path) -> dict[str, str]:
-    """The hash of every file of every finished run, after checking them against their markers."""
-    files = [path for run in finished_runs(results) for path in run.path.iterdir()]
-    return {str(path): file_digest(path) for path in files if path.is_file() and not path.name.startswith(".")}
-
-
-def test_killing_any_process_at_random_loses_no_finished_run(tmp_path: Path) -> None:
-    generator, seeds, kept = random.Random(0), "seed=" + ",".join(map(str, range(6))), dict[str, str]()
-    for _ in range(3):
-        with multirun(tmp_path, seeds, "launcher=local") as process:
-            wait_for(lambda: at_work(tmp_path) or process.poll() is not None)
-            time.sleep(generator.uniform(0.0, 3.0))
-            tree = [process.pid, *(pid for pid, _ in descendants(process.pid))]
-            with suppress(ProcessLookupError):
-                os.kill(generator.choice(tree), signal.SIGKILL)
-            time.sleep(1.5)  # for the others to notice
-        now = finished_hashes(tmp_path)
-        assert not {name for name, digest in kept.items() if now.get(name) != digest}
-        kept = now
-    assert run_command("-m", *LONG, f"results={tmp_path}", seeds, "launcher=local").returncode == 0
-    now = finished_hashes(tmp_path)
-    assert not {name for name, digest in kept.items() if now.get(name) != digest}
-    assert sum(name.endswith("/finished.json") for name in now) == 6
+def test_processes_killed_and_checkpoints_cut_at_random_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    """The load test in little; tests/load.py is the whole."""
+    counts = load(tmp_path, cells=6, processes=2, seed=0, pause=5.0, cut_every=2, kills=4)
+    assert (counts["finished"], counts["status"], counts["kills"]) == (6, 0, 4)
+    assert (counts["corrupt"], counts["lost"], counts["repeated"]) == (0, 0, 0)
 
 
 def test_a_function_runs_apart_and_its_errors_come_back() -> None:
