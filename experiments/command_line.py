@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from experiments.axes import decides_no_number
 from experiments.configuration import CONFIGS, axes_of, choices, experiments
-from experiments.settings import ExperimentError, folder
+from experiments.settings import ExperimentError, typed_path
 
 _MULTIRUN = {"-m", "--multirun"}
 _ASKING = {"-h", "--help", "--hydra-help", "--version", "-i", "--info", "-c", "--cfg"}  # start no run
@@ -95,7 +95,7 @@ def _with_home(text: str) -> str:
     if not re.match(r"~[\w.-]*(/|$)", plain):
         return text
     try:
-        return f"{key}={folder(plain)}"
+        return f"{key}={typed_path(plain)}"
     except ValueError as error:
         raise ExperimentError(f"{text}: {error}") from None
 

@@ -88,10 +88,7 @@ class RunContext:
     @property
     def precision(self) -> str:
         """The trainer's, as Lightning calls it, for example ``32-true``."""
-        name = str(self._trainer.get("precision", "float32"))
-        if name not in PRECISIONS:
-            raise ExperimentError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
-        return PRECISIONS[name]
+        return PRECISIONS[self._trainer.get("precision", "float32")]
 
     @property
     def accelerator(self) -> str:

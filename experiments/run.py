@@ -35,7 +35,7 @@ from experiments.environment import (
     project_version,
 )
 from experiments.progress import reported
-from experiments.settings import ExperimentError, build, folder
+from experiments.settings import ExperimentError, build, typed_path
 from experiments.store import RunDirectory, write_atomically
 from experiments.watched import report
 
@@ -236,7 +236,7 @@ def start(arguments: Sequence[str]) -> Any:
     try:
         for variable in FOLDERS.values():
             if typed := os.environ.pop(variable, ""):  # an empty one is none
-                os.environ[variable] = str(folder(typed))
+                os.environ[variable] = str(typed_path(typed))
         arguments = check_command_line(arguments)
     except (ExperimentError, ValueError) as error:
         sys.exit(f"error: {error}")

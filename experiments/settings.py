@@ -104,8 +104,8 @@ def _problems(error: ValidationError, place: str, made: type) -> Iterator[str]:
         seen.add(name)
 
 
-def folder(text: str) -> Path:
-    """Returns a folder as it was typed, with the home folder in place of a "~" at its beginning.
+def typed_path(text: str) -> Path:
+    """Returns a path as it was typed, with the home folder in place of a "~" at its beginning.
 
     Raises:
         ValueError: there is no such user.

@@ -14,7 +14,7 @@ from pathlib import Path
 from experiments.aggregation.runs import select_runs
 from experiments.aggregation.tables import collect_tables, write_left_out, write_tables
 from experiments.digest import digest_of
-from experiments.settings import ExperimentError, one_line_errors
+from experiments.settings import ExperimentError, one_line_errors, typed_path
 from experiments.store import FINISHED, write_atomically
 
 
@@ -25,8 +25,8 @@ def _seeds(text: str) -> frozenset[int]:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with runs/ (%(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("results/local/metrics"), help="folder (%(default)s)")
+    parser.add_argument("--results", type=typed_path, default="results", help="folder with runs/ (%(default)s)")
+    parser.add_argument("--output", type=typed_path, default="results/local/metrics", help="folder (%(default)s)")
     parser.add_argument("--profile", help="take this profile only (default: every one except smoke)")
     parser.add_argument("--seeds", type=_seeds, help="take these seeds only, such as 0,1,2 (default: every one)")
     parser.add_argument("--keep", action="store_true", help="keep lines of runs that are no longer there")

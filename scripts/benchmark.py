@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from experiments.authors import load_sampler
-from experiments.settings import one_line_errors
+from experiments.settings import one_line_errors, typed_path
 from experiments.speed import report
 from experiments.speed.device_view import measure_device_view
 from experiments.speed.grid import Grid, measure_grid
@@ -71,8 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=TITLES)
-    parser.add_argument("--official", type=Path, help="checkout of the authors' code; else their side is left out")
-    parser.add_argument("--output", type=Path, default=Path("results/local/benchmark"), help="folder (%(default)s)")
+    parser.add_argument("--official", type=typed_path, help="checkout of the authors' code; without it not their side")
+    parser.add_argument("--output", type=typed_path, default="results/local/benchmark", help="folder (%(default)s)")
     parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu", help="of the VAEs (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a look at the page, not a measurement")
     options = parser.parse_args(arguments)

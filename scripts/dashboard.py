@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from experiments.dashboards.declared import DASHBOARDS
-from experiments.settings import one_line_errors
+from experiments.settings import one_line_errors, typed_path
 from experiments.store import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("results/local/dashboards"), help="folder (%(default)s)")
+    parser.add_argument("--output", type=typed_path, default="results/local/dashboards", help="folder (%(default)s)")
     parser.add_argument("--project", default="mvhg", help="W&B project (%(default)s)")
     parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY", ""), help="user or team, for --push")
     parser.add_argument("--push", action="store_true", help="make new workspaces in W&B (needs `wandb login`)")

@@ -8,18 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
 
 from experiments.gpu.parts import PARTS, Plan, page, run_part
-from experiments.settings import ExperimentError, one_line_errors
+from experiments.settings import ExperimentError, one_line_errors, typed_path
 from experiments.store import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results/local/gpu"), help="folder (%(default)s)")
+    parser.add_argument("--output", type=typed_path, default="results/local/gpu", help="folder (%(default)s)")
     parser.add_argument("--minutes", type=float, default=9.0, help="in all (%(default)s)")
     parser.add_argument("--accelerator", choices=("gpu", "cpu"), default="gpu")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: whether every part runs, not a measurement")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.digest import digest_of
-from experiments.settings import ExperimentError, named_problems, one_line_errors
+from experiments.settings import ExperimentError, named_problems, one_line_errors, typed_path
 from experiments.store import write_atomically
 
 ROOMS = ("kolmogorov_smirnov", "urn", "weak_supervision", "disentanglement", "clustering", "gradient_study")
@@ -91,12 +91,14 @@ def show_claims(metrics: Path, output: Path, documentation: Path | None, readme:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder of CSVs (%(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("results/local"), help="folder (%(default)s)")
+    parser.add_argument("--metrics", type=typed_path, default="results/metrics", help="folder of CSVs (%(default)s)")
+    parser.add_argument("--output", type=typed_path, default="results/local", help="folder (%(default)s)")
     parser.add_argument("--only", nargs="+", default=[], help="some tables and figures only, by name")
     parser.add_argument("--no-report", action="store_true", help="leave the report page out")
-    parser.add_argument("--claims", type=Path, help="Markdown file whose summary is rewritten between its markers")
-    parser.add_argument("--readme", type=Path, help="the same for the headlines alone")
+    parser.add_argument(
+        "--claims", type=typed_path, help="Markdown file whose summary is rewritten between its markers"
+    )
+    parser.add_argument("--readme", type=typed_path, help="the same for the headlines alone")
     options = parser.parse_args(arguments)
     metrics, output, report = options.metrics, options.output, options.output / "report.html"
     with one_line_errors(output):

@@ -14,10 +14,9 @@ import argparse
 import logging
 import os
 import sys
-from pathlib import Path
 
 from experiments.figures import save
-from experiments.settings import one_line_errors
+from experiments.settings import one_line_errors, typed_path
 from experiments.weak_supervision.data import mpi3d, mpi3d_sim
 from experiments.weak_supervision.data.contact_sheet import contact_sheet
 from experiments.weak_supervision.data.images import FactorImages
@@ -58,8 +57,8 @@ def _describe(images: FactorImages) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(os.environ.get("MVHG_DATA_DIR", "data"))
-    parser.add_argument("--data", type=Path, default=default, help="data folder (%(default)s)")
+    default = os.environ.get("MVHG_DATA_DIR") or "data"
+    parser.add_argument("--data", type=typed_path, default=default, help="data folder (%(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
     fetch = commands.add_parser("fetch", help="download, check and convert published images")
     fetch.add_argument("source", choices=mpi3d.SOURCES, nargs="+")
@@ -71,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     sheet.add_argument("--source", choices=SOURCES, default="mpi3d_sim", help="%(default)s")
     sheet.add_argument("--levels", type=int, choices=(4, 6), help="colours and shapes (default: all that there are)")
     sheet.add_argument("--positions", type=int, default=mpi3d_sim.DEFAULT_POSITIONS, help="of each axis (%(default)s)")
-    sheet.add_argument("--output", type=Path, default=Path("results/local/figures"), help="folder (%(default)s)")
+    sheet.add_argument("--output", type=typed_path, default="results/local/figures", help="folder (%(default)s)")
     for command in (fetch, render, sheet):
         command.add_argument("--image-size", type=int, choices=(64, 32), default=64, help="pixels (%(default)s)")
     options = parser.parse_args(arguments)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.report.page import render
 from experiments.report.section import Inputs
-from experiments.settings import one_line_errors
+from experiments.settings import one_line_errors, typed_path
 from experiments.store import write_atomically
 
 
@@ -25,9 +25,9 @@ def write_report(metrics: Path, figures: Path, output: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--metrics", type=Path, default=Path("results/metrics"), help="folder of CSVs (%(default)s)")
-    parser.add_argument("--figures", type=Path, help="folder of figures (default: figures beside the metrics)")
-    parser.add_argument("--output", type=Path, default=Path("results/local/report.html"), help="file (%(default)s)")
+    parser.add_argument("--metrics", type=typed_path, default="results/metrics", help="folder of CSVs (%(default)s)")
+    parser.add_argument("--figures", type=typed_path, help="folder of figures (default: figures beside the metrics)")
+    parser.add_argument("--output", type=typed_path, default="results/local/report.html", help="file (%(default)s)")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
         write_report(options.metrics, options.figures or options.metrics.parent / "figures", options.output)

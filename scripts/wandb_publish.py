@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 
 from experiments.environment import code_facts
-from experiments.settings import ExperimentError, one_line_errors
+from experiments.settings import ExperimentError, one_line_errors, typed_path
 from experiments.tracking import track
 
 FOLDERS = ("tables", "figures", "metrics")
@@ -57,8 +57,8 @@ def publish(source: Path, results: Path, mode: str, project: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=Path("results"), help="folder with the pages (%(default)s)")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="W&B writes under it (%(default)s)")
+    parser.add_argument("--source", type=typed_path, default="results", help="folder with the pages (%(default)s)")
+    parser.add_argument("--results", type=typed_path, default="results", help="W&B writes under it (%(default)s)")
     parser.add_argument("--mode", choices=("offline", "online"), default="offline")
     parser.add_argument("--project", default="mvhg", help="(%(default)s)")
     options = parser.parse_args(arguments)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from experiments.offline_runs import cut_unreadable_ends, find_offline_runs
-from experiments.settings import ExperimentError, one_line_errors
+from experiments.settings import ExperimentError, one_line_errors, typed_path
 from experiments.tracking import logged_in, require_server
 
 
@@ -52,7 +52,7 @@ def sync(results: Path, dry_run: bool = False) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with wandb/ (%(default)s)")
+    parser.add_argument("--results", type=typed_path, default="results", help="folder with wandb/ (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="name the runs, upload nothing")
     options = parser.parse_args(arguments)
     with one_line_errors(options.results):

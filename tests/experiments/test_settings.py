@@ -8,7 +8,17 @@ from typing import Any, Literal
 
 import pytest
 
-from experiments.settings import ExperimentError, Positive, PositiveInt, Share, build, one_line_errors, settings
+from experiments.settings import (
+    ExperimentError,
+    Positive,
+    PositiveInt,
+    Share,
+    build,
+    one_line_errors,
+    settings,
+    typed_path,
+)
+from tests.experiments.helpers import CHECKOUT
 
 HERE = "tests.experiments.test_settings"
 
@@ -73,6 +83,16 @@ def test_what_is_refused_is_named(inner: dict[str, Any], more: dict[str, Any], m
     with pytest.raises(ExperimentError) as caught:
         outer(inner, more)
     assert str(caught.value).startswith(message)
+
+
+def test_a_path_is_taken_as_typed_with_the_home_folder_for_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/jane")
+    typed = ["~/a", "~", "b/~", "c"]
+    assert [str(typed_path(text)) for text in typed] == ["/home/jane/a", "/home/jane", "b/~", "c"]
+    with pytest.raises(ValueError, match="there is no home folder ~nobody-here"):
+        typed_path("~nobody-here/x")
+    for script in (CHECKOUT / "scripts").glob("*.py"):
+        assert "type=Path" not in script.read_text(), script
 
 
 def test_scripts_end_with_one_line() -> None:
