@@ -102,7 +102,7 @@ reproduce-fig13: $(READY) ## HGVAE over the final temperature and the learning r
 	-$(ABLATION) method=hgvae experiment.training.final_temperature=0.01,0.1,1
 	$(ABLATION) method=hgvae 'experiment.training.learning_rate=$${profile.weak_supervision.lower_learning_rate},$${profile.weak_supervision.higher_learning_rate}'
 	$(MAKE_PAGES) --only figure_13 weak_supervision_ablation
-weak-supervision-studies: reproduce-fig13 ## Why HGVAE does not find k, and what PosteriorHGVAE needs (15 minutes a seed)
+weak-supervision-studies: reproduce-fig13 ## What HGVAE and PosteriorHGVAE depend on (15 minutes a seed)
 	$(ABLATION) method=hgvae experiment.model.objective=joint experiment.model.num_latents=10,7
 	$(ABLATION) method=hgvae experiment.model.sort_scores=log_divergence
 	$(ABLATION) method=hgvae experiment.model.weights_learning_rate_factor=0,0.01
