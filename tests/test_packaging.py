@@ -174,10 +174,6 @@ def test_the_conda_environment_parses_and_agrees() -> None:
             assert Requirement(f"{name}{specifier}").specifier == ours[name].specifier, entry
 
 
-PAGES_WITH_COMMANDS = ["README.md", "results/README.md", "data/README.md", "CHANGELOG.md"]
-PAGES_WITH_COMMANDS += ["docs/many_machines.md", "docs/wandb.md", "experiments/report/page.html.j2"]
-
-
 def make(*arguments: str) -> str:
     command = ["make", "--no-print-directory", *arguments]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -191,14 +187,6 @@ def test_make_alone_explains_every_target() -> None:
     assert targets == explained
     assert {f"reproduce-fig{number}" for number in (1, 2, 3, 4, 7, 8, 9, 10, 11, 13)} <= explained
     assert {f"reproduce-table{number}" for number in (1, 2, 3)} <= explained
-
-
-@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS)
-def test_pages_name_targets_that_exist(page: str) -> None:
-    text = (CHECKOUT / page).read_text()
-    named = set(re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", text, re.MULTILINE))
-    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
-    assert named <= targets
 
 
 @pytest.mark.parametrize("seeds", ["range(0,3)", "0, 1", "0,", ""])

@@ -148,12 +148,6 @@ def test_what_is_said_when_the_model_is_not_there(
     assert not scored
 
 
-def test_the_id_of_the_trained_run_is_that_of_the_same_command() -> None:
-    for changes in ((), ("seed=3", "experiment.training.steps=40"), ("profile.weak_supervision.data=mpi3d_toy",)):
-        asked = cell("disentanglement method=hgvae shared=3", *changes).plain["experiment"]["trained_run"]
-        assert asked == cell("weak_supervision method=hgvae shared=3", *changes).run.path.name
-
-
 @pytest.mark.parametrize("setting", ["num_samples", "dci_samples"])
 def test_too_few_samples_are_refused(setting: str) -> None:
     with pytest.raises(ExperimentError, match=f"experiment.{setting}: input should be greater than or equal to 20"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -145,23 +144,12 @@ def test_rendered_images_of_another_version_or_shape_are_refused(
         patch.setattr(mpi3d_sim, "ARM", mpi3d_sim.ARM + 1)
         with pytest.raises(ExperimentError, match=r"1x1_64.npy was not rendered by this version .*move it away"):
             load(tmp_path)
-    content = bytearray(path.read_bytes())
-    content[1000] ^= 1
-    path.write_bytes(content)
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
     with pytest.raises(ExperimentError, match=r"mpi3d_sim_1x1_64.npy was altered: .*move it away"):
-        load(tmp_path)
-    path.write_bytes(content[:-1])
-    with pytest.raises(ExperimentError, match=r"mpi3d_sim_1x1_64.npy is truncated: .*move it away"):
         load(tmp_path)
     np.save(path, np.zeros((648, 32, 32, 3), np.uint8))
     with pytest.raises(ExperimentError, match=r"holds images \(648, 32, 32, 3\), expected \(648, 64, 64, 3\)"):
-        load(tmp_path)
-
-
-def test_rendered_images_without_a_note_are_refused(renderer: Renderer, tmp_path: Path) -> None:
-    load(tmp_path)
-    (tmp_path / "mpi3d_sim" / "mpi3d_sim_1x1_64.npy.json").write_text(json.dumps({"origin": "?"}))
-    with pytest.raises(ExperimentError, match="was not rendered by this version"):
         load(tmp_path)
 
 

@@ -304,15 +304,6 @@ def test_figure_13_changes_one_setting_at_a_time(quick: Block) -> None:
     plt.close(figure)
 
 
-def test_figures_are_the_same_bytes_every_time(metrics: Path, tmp_path: Path) -> None:
-    drawn = {name: make for name, make in figures(metrics).items() if name.endswith("_quick")}
-    paths = draw(drawn, tmp_path / "one")
-    assert len(paths) == 2 * (len(drawn) - len(CAPTIONS)) == 8  # no run left a picture
-    again = {name: drawn[name] for name in ("figure_2_quick", "weak_supervision_bounds_quick")}
-    for path in draw(again, tmp_path / "two"):
-        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
-
-
 def test_a_block_without_pictures_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_block(tmp_path, methods=["fixed_k"], pairs=[0], seeds=[0])
     draw(figures(tmp_path), tmp_path / "figures")
