@@ -46,16 +46,6 @@ class GridRepresentations:
         """Number of generative factors."""
         return len(self._sizes)
 
-    @property
-    def factors_num_values(self) -> list[int]:
-        """Number of values of each factor."""
-        return self._sizes.tolist()
-
-    @property
-    def observation_shape(self) -> tuple[int, ...]:
-        """Of one observation: a number has none."""
-        return ()
-
     def sample_factors(self, num: int, random_state: np.random.RandomState) -> Integers:
         """Draws values of all factors uniformly, int64 [num, factors]."""
         return random_state.randint(self._sizes, size=(num, self.num_factors), dtype=np.int64)

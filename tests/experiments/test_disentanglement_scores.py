@@ -202,7 +202,6 @@ def test_the_numbers_of_images_are_the_grids_and_factors_are_uniform() -> None:
     means = all_factors().double()
     data = GridRepresentations(GRID, means)
     assert data.num_factors == 7
-    assert data.factors_num_values == list(GRID.sizes)
     factors, observations = data.sample(20_000, np.random.RandomState(0))
     assert factors.dtype == np.int64
     assert np.array_equal(GRID.index_of(torch.from_numpy(factors)).numpy(), observations)

@@ -149,5 +149,5 @@ def test_a_study_that_is_not_there_or_damaged_is_one_line(tmp_path: Path) -> Non
     with pytest.raises(ExperimentError, match="does not exist: run `make gradient-study` first"):
         read(tmp_path)
     (tmp_path / "gradient_study.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ExperimentError, match="lacks the columns"):
-        read(tmp_path)
+    with pytest.raises(ExperimentError, match="tables of gradient_study: the metrics have no column 'temperature'"):
+        pages.write_pages(tmp_path, tmp_path)
