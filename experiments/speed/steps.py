@@ -5,7 +5,6 @@ Every side is the training of a run, with its Lightning trainer and checkpoints.
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import tempfile
 import time
@@ -96,23 +95,23 @@ def _composed(sizes: Steps, *overrides: str) -> dict[str, Any]:
 
 def pair_side(method: str, sizes: Steps) -> Side:
     """A method on pairs of mpi3d_sim that share three factors, at the temperature that annealing ends with."""
-    sizes_of_run = (f"experiment.data.image_size={sizes.image_size}", f"experiment.training.batch_size={sizes.pairs}")
-    plain = _composed(sizes, "experiment=weak_supervision", f"method={method}", "shared=3", *sizes_of_run)
+    chunk = max(1, sizes.steps // 2)
+    training = {"batch_size": sizes.pairs, "steps": 3 * chunk, "epoch_steps": 3 * chunk, "chunk_steps": chunk}
+    given = [f"experiment.training.{name}={value}" for name, value in training.items()]
+    given.append("experiment.training.initial_temperature=${experiment.training.final_temperature}")
+    given.append(f"experiment.data.image_size={sizes.image_size}")
+    plain = _composed(sizes, "experiment=weak_supervision", f"method={method}", "shared=3", *given)
     from experiments.weak_supervision.training import PairTraining
 
     experiment = build(plain["experiment"])
     splits = experiment.data.load(Path(plain["data_directory"]))
-    chunk = max(1, sizes.steps // 2)
-    training = dataclasses.replace(
-        experiment.training,
-        steps=3 * chunk,
-        epoch_steps=3 * chunk,
-        chunk_steps=chunk,
-        initial_temperature=experiment.training.final_temperature,
-    )
     torch.manual_seed(0)
     module = PairTraining(
-        model=experiment.model(), images=splits.images, sampler=splits.train, settings=training, noise_seed=0
+        model=experiment.model(),
+        images=splits.images,
+        sampler=splits.train,
+        settings=experiment.training,
+        noise_seed=0,
     )
     return Side(module, module.loader, plain["trainer"], epochs=1)
 
