@@ -7,11 +7,13 @@ from mvhg.distribution import MultivariateHypergeometric
 from mvhg.fit import WeightsFit, fit_weights
 from mvhg.partition import LogProbBounds, RandomPartition
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
+from mvhg.second_order import MultivariateHypergeometricSecondOrder
 
 __all__ = [
     "ExponentialAnnealing",
     "LogProbBounds",
     "MultivariateHypergeometric",
+    "MultivariateHypergeometricSecondOrder",
     "MultivariateHypergeometricStraightThrough",
     "RandomPartition",
     "RelaxedMultivariateHypergeometric",

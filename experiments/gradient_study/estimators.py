@@ -67,6 +67,16 @@ def seeds_of_all_orders(groups: int) -> list[int]:
     return list(found.values())
 
 
+def second_order(problem: Problem, blocks: int, block: int, generator: Generator) -> Iterator[Block]:
+    """Second-order straight-through gradients: unbiased of quadratic functions, and without a temperature."""
+    log_weights = _log_weights(problem, block)
+    for _ in range(blocks):
+        law = mvhg.MultivariateHypergeometricSecondOrder(
+            problem.total_count, torch.tensor(problem.group_sizes), log_weights=log_weights
+        )
+        yield _gradients(problem, law.rsample(generator=generator), log_weights)
+
+
 def score_function(problem: Problem, blocks: int, block: int, generator: Generator) -> Iterator[Block]:
     """Score-function gradients (f(x) - b) (x - E[x]); E[x] is exact, b is the mean of f over the block's other samples.
 

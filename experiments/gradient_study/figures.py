@@ -20,13 +20,18 @@ ESTIMATORS = {
     "exact": "straight-through, exact conditionals",
     "merged": "straight-through, merged conditionals",
     "authors": "authors' code",
+    "second order": "second order",
     "score function": "score function, exact control variate",
 }
 QUANTITIES = {
     "error": "relative error\nof the mean gradient",
     "standard_deviation": "relative standard deviation\nof one sample's gradient",
 }
-FORMULAS = {"linear": "$f(x) = x_1 - 2 x_2 + x_3 / 2$", "quadratic": "$f(x) = |x - e|^2$"}
+FORMULAS = {
+    "linear": "$f(x) = x_1 - 2 x_2 + x_3 / 2$",
+    "quadratic": "$f(x) = |x - e|^2$",
+    "quartic": r"$f(x) = \sum_i (x_i - e_i)^4$",
+}
 
 
 def read(metrics: Path) -> pd.DataFrame:
@@ -79,7 +84,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     Points are the largest over the sets of weights, bars reach down to the least.
     """
     columns = list(frame[["urn", "function"]].drop_duplicates().itertuples(index=False))
-    figure, grid = plt.subplots(2, len(columns), figsize=(3.1 * len(columns), 5.6), sharex=True, sharey="row")
+    figure, grid = plt.subplots(2, len(columns), figsize=(2.6 * len(columns), 5.6), sharex=True, sharey="row")
     for column, (urn, function) in enumerate(columns):
         part = frame[(frame["urn"] == urn) & (frame["function"] == function)]
         for row, quantity in enumerate(QUANTITIES):

@@ -15,7 +15,7 @@ class Problem:
 
     ``corner`` is the point e of the quadratic f(x) = |x - e|^2. It is far from the mean on purpose: near the mean the
     exact gradient vanishes and no relative error means anything. ``target`` is the largest relative error of the mean
-    gradient to be reached with exact conditionals at temperature 0.5.
+    gradient to be reached with exact conditionals at temperature 0.5, by the first two functions.
     """
 
     group_sizes: tuple[int, ...]
@@ -34,6 +34,7 @@ class Problem:
         return {
             "linear": lambda counts: sum(factor * counts[..., i] for i, factor in enumerate(COEFFICIENTS)),
             "quadratic": lambda counts: sum((counts[..., i] - place) ** 2 for i, place in enumerate(self.corner)),
+            "quartic": lambda counts: sum((counts[..., i] - place) ** 4 for i, place in enumerate(self.corner)),
         }
 
 

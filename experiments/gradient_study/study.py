@@ -14,13 +14,20 @@ import torch
 
 from experiments.authors import REPOSITORY, load_sampler
 from experiments.gradient_study.enumeration import exact_gradient, merged_gradient
-from experiments.gradient_study.estimators import Moments, authors, collect, score_function, straight_through
+from experiments.gradient_study.estimators import (
+    Moments,
+    authors,
+    collect,
+    score_function,
+    second_order,
+    straight_through,
+)
 from experiments.gradient_study.problems import Problem, problems
 from experiments.settings import ExperimentError
 from experiments.training import derive_seed
 
-EXACT, MERGED, AUTHORS, SCORE = "exact", "merged", "authors", "score function"
-JUDGED_TEMPERATURE = 0.5
+EXACT, MERGED, AUTHORS, SECOND, SCORE = "exact", "merged", "authors", "second order", "score function"
+JUDGED_TEMPERATURE, JUDGED_FUNCTIONS = 0.5, ("linear", "quadratic")
 Cell = tuple[Problem, float]  # and the temperature
 
 
@@ -45,8 +52,8 @@ def _lines(
 ) -> Iterator[dict[str, Any]]:
     groups = tuple(range(len(problem.weights)))
     orders = {MERGED: [groups], AUTHORS: list(itertools.permutations(groups))}.get(estimator)
-    judged = estimator == EXACT and temperature == JUDGED_TEMPERATURE
     for name, function in problem.functions.items():
+        judged = estimator == EXACT and temperature == JUDGED_TEMPERATURE and name in JUDGED_FUNCTIONS
         exact = exact_gradient(function, problem)
         own = merged_gradient(function, problem, orders) if orders else exact.gradient  # of the estimator's own law
         mean = moments[name].mean.numpy()
@@ -99,7 +106,7 @@ def run(settings: Settings, official: Path | None = None, log: Callable[[str], N
         log: called with one line per piece of work.
 
     Returns:
-        One row per estimator, urn, weights, function and temperature (empty for the score function). ``error`` is the
+        One row per estimator, urn, weights, function and temperature (empty for those without one). ``error`` is the
         norm of (mean gradient - exact gradient), ``standard_error`` the standard error of the mean gradient and
         ``standard_deviation`` that of one sample's gradient, all over max(exact_norm, floor). ``law_error`` is the
         part of the error that the estimator's own law explains (0 for the exact law), ``own_law_error`` the error
@@ -116,9 +123,11 @@ def run(settings: Settings, official: Path | None = None, log: Callable[[str], N
             rows += _lines(estimator, problem, temperature, samples, collect(blocks))
         log(f"straight-through: {problem.urn}, weights {problem.weights}, temperature {temperature}")
     for index, problem in enumerate(problems()):
-        generator = torch.Generator().manual_seed(derive_seed(settings.seed, len(cells) + index))
-        moments = collect(score_function(problem, settings.blocks, settings.block, generator))
-        rows += _lines(SCORE, problem, None, samples, moments)
+        for estimator, gradients in ((SECOND, second_order), (SCORE, score_function)):
+            generator = torch.Generator().manual_seed(derive_seed(settings.seed, len(cells) + index))
+            moments = collect(gradients(problem, settings.blocks, settings.block, generator))
+            rows += _lines(estimator, problem, None, samples, moments)
+        log(f"second order, score function: {problem.urn}, weights {problem.weights}")
     if sampler is None:
         log(f"skipped: the authors' code, no --official PATH given (a checkout of {REPOSITORY})")
     else:

@@ -18,9 +18,10 @@ EXPLANATION = """\
 Error of the mean gradient and its standard error, over max(norm of the exact gradient, floor); in brackets the standard
 deviation of one sample's gradient over the same. The exact gradient is by enumeration under the true law; the floor is
 sd(f) sqrt(sum_i Var x_i) / 10, a tenth of the bound that the Cauchy-Schwarz inequality puts on the gradient. The score
-function is (f(x) - mean of f over the other draws) (x - E[x]): unbiased, so its error is noise. "From draws" is the
-number of draws averaged over from which its root-mean-square error is below that of the straight-through gradient with
-exact conditionals ("-": no bias was found)."""
+function is (f(x) - mean of f over the other draws) (x - E[x]): unbiased, so its error is noise; so is that of the
+second order (`MultivariateHypergeometricSecondOrder`) where f is linear or quadratic. "From draws" is the number of
+draws averaged over from which the score function's root-mean-square error is below that of the straight-through
+gradient with exact conditionals ("-": no bias was found)."""
 
 
 def tables(metrics: Path) -> dict[str, str]:
@@ -48,7 +49,10 @@ def case_table(study: pd.DataFrame) -> Table:
         cells = [*key, *(_cell(rows[name]) for name in estimators), "-" if draws is None else f"{draws:,}"]
         cells += [f"{100 * judged['target']:.0f} %", judged["reached"]] if pd.notna(judged["target"]) else ["", ""]
         lines.append(cells)
-    title = f"Temperature {TEMPERATURE:g}; f linear is x_1 - 2 x_2 + x_3 / 2, f quadratic |x - e|^2."
+    title = (
+        f"Temperature {TEMPERATURE:g}; f linear is x_1 - 2 x_2 + x_3 / 2, f quadratic |x - e|^2, f quartic the sum "
+        "over the groups of (x_i - e_i)^4."
+    )
     return Table(title, header, lines, [_made(study)] * len(lines))
 
 

@@ -100,14 +100,14 @@ def test_a_tiny_run_is_complete_and_repeatable_and_leaves_the_global_random_stat
     assert torch.equal(torch.get_rng_state(), states[0])
     assert np.random.get_state(legacy=False)["state"]["key"].tolist() == states[1]
     pd.testing.assert_frame_equal(frame, again)
-    assert len(frame) == 4 * 6 * 2  # estimators, problems, functions
+    assert len(frame) == 5 * 6 * 3  # estimators, problems, functions
     assert frame[["error", "own_law_error", "standard_error", "standard_deviation"]].gt(0).all(axis=None)
     assert np.isfinite(frame.drop(columns=["temperature", "target"]).select_dtypes("number")).all(axis=None)
     judged = frame[frame["target"].notna()]
     assert set(judged["estimator"]) == {"exact"}
     assert set(judged["reached"]) <= {"yes", "no"}
     lines = frame[frame["estimator"] == "authors"]
-    assert lines["samples"].tolist() == [settings.authors_blocks * settings.authors_block] * 12
+    assert lines["samples"].tolist() == [settings.authors_blocks * settings.authors_block] * 18
 
 
 def test_authors_code_that_fails_or_is_not_there_is_one_line(stand_in: Path, tmp_path: Path) -> None:
