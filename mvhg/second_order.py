@@ -24,10 +24,10 @@ class MultivariateHypergeometricSecondOrder(MultivariateHypergeometric):
 
     whose three ingredients this library has in closed form. So it is unbiased for every loss that is quadratic in the
     counts, or in vectors and masks jointly, which holds all products of two of their entries; elsewhere its bias is of
-    third order. It costs the moments and, for vectors and masks, the marginals of the law; one draw's gradient has
-    about the spread of the straight-through one's at a temperature of 1. The estimator is ReinMax (Liu et al. 2023,
-    "Bridging Discrete and Backpropagation: Straight-Through and Beyond") with exact moments in place of those of one
-    categorical variable. Draws can be differentiated once: a second derivative raises RuntimeError.
+    third order, and can be larger than the straight-through one's. It costs the moments and, for vectors and masks, the
+    marginals of the law. Bias and spread are measured in the project's gradient study. The estimator is ReinMax (Liu
+    et al. 2023, "Bridging Discrete and Backpropagation: Straight-Through and Beyond") with this law's exact moments in
+    place of those of one categorical variable. Draws can be differentiated once: a second derivative raises RuntimeError.
 
     Arguments and errors are those of ``MultivariateHypergeometric``; conditionals must be exact.
 
