@@ -27,7 +27,7 @@ class MultivariateHypergeometricSecondOrder(MultivariateHypergeometric):
     third order, and can be larger than the straight-through one's. It costs the moments and, for vectors and masks, the
     marginals of the law. Bias and spread are measured in the project's gradient study. The estimator is ReinMax (Liu
     et al. 2023, "Bridging Discrete and Backpropagation: Straight-Through and Beyond") with this law's exact moments in
-    place of those of one categorical variable. Draws can be differentiated once: a second derivative raises RuntimeError.
+    place of those of one categorical variable. A second derivative raises RuntimeError.
 
     Arguments and errors are those of ``MultivariateHypergeometric``; conditionals must be exact.
 
