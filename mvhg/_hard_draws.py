@@ -90,7 +90,7 @@ def draw_hard(
         tables.sums,
         inverse_temperature,
         gumbel,
-        *tables[2:],
+        *tuple(tables)[2:],
         instance,
         permutation,
         back,

@@ -105,10 +105,11 @@ def broadcast_parameters(
     if bounds is None or bounds.sizes is None or bounds.totals is None:
         sizes, count = as_integers("group_sizes", group_sizes), as_integers("total_count", total_count)
     else:
-        device = next((a.device for a in (group_sizes, total_count) if isinstance(a, Tensor)), torch.device("cpu"))
+        devices = [a.device for a in (group_sizes, total_count) if isinstance(a, Tensor)]
+        device = devices[0] if devices else torch.device("cpu")
         sizes = constant(bounds.sizes, device, torch.int64)
         count = torch.full((), bounds.totals, device=device)
-    elsewhere = next((a.device for a in (sizes, count) if a.device.type != "cpu"), sizes.device)
+    elsewhere = count.device if sizes.device.type == "cpu" else sizes.device
     if given is None:
         dtype = torch.get_default_dtype()
         importance = torch.zeros((), dtype=dtype, device=elsewhere)
@@ -262,7 +263,11 @@ def _plain_urn(group_sizes: TensorLike, total_count: TensorLike) -> Bounds | Non
 def _plain(value: TensorLike) -> Any:
     if isinstance(value, Tensor):
         small = value.dim() <= 1 and value.numel() <= 4096 and not value.is_floating_point() and can_look(value)
-        plain = value.tolist() if small else None
+        if not small:
+            return None
+        if torch._C._are_functorch_transforms_active():  # where ``tolist`` of torch 2.6 finds no values
+            return tuple(each.item() for each in value) if value.dim() else value.item()
+        plain = value.tolist()
         return tuple(plain) if isinstance(plain, list) else plain
     return tuple(value) if isinstance(value, (list, tuple)) else value
 
