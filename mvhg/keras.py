@@ -9,7 +9,6 @@ Time and memory of a law go with c min(M, n) n, M being the largest group; the t
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,14 +20,13 @@ try:
 except ImportError as error:
     raise ImportError("mvhg.keras needs Keras 3 and one of its backends: pip install 'mvhg[keras]'") from error
 
+from mvhg import _keras_input
+
 __all__ = ["MultivariateHypergeometric", "MultivariateHypergeometricStraightThrough", "Selection"]
 
 _BISECTIONS = 40
-# Terms of one convolution of one law; beyond it a batch does not fit anywhere.
-_MOST_TERMS = 1 << 24
 # Instead of minus infinity, whose differences are not numbers.
 _IMPOSSIBLE = -1e30
-_said_single = False
 
 
 class Selection(NamedTuple):
@@ -51,17 +49,18 @@ class MultivariateHypergeometric:
     Args:
         total_count: number of draws n, a Python number.
         group_sizes: elements in each group, c Python numbers.
-        log_weights: log importance [..., c], a tensor of the backend or what becomes one.
+        log_weights: log importance [..., c], a tensor of the backend or what becomes one. Values are checked where they
+            are at hand: not within ``jax.jit`` or ``tf.function``, and not of torch on a GPU.
 
     Raises:
         ValueError: naming the argument and the bad values; if the urn is too large for convolutions.
     """
 
     def __init__(self, total_count: int, group_sizes: Sequence[int], log_weights: Any) -> None:
-        self.total_count, self.group_sizes = _checked_urn(total_count, group_sizes)
-        self.log_weights = _checked_weights(log_weights, len(self.group_sizes))
+        self.total_count, self.group_sizes = _keras_input.urn(total_count, group_sizes)
+        self.log_weights = _keras_input.weights(log_weights, len(self.group_sizes))
         self.dtype = keras.backend.standardize_dtype(self.log_weights.dtype)
-        self._working = _working_dtype()
+        self._working = _keras_input.working_dtype()
         self._width = min(max(self.group_sizes), self.total_count) + 1
         table = _log_binomials(self.group_sizes, self._width)
         # Two float32 numbers have the digits of the differences that count.
@@ -94,15 +93,14 @@ class MultivariateHypergeometric:
 
     def log_prob(self, value: Any) -> Any:
         """Log-probability of counts [..., c], differentiable in the log weights; -inf outside the support."""
-        counts = ops.cast(ops.convert_to_tensor(value), self._working)
-        groups = len(self.group_sizes)
-        if len(counts.shape) == 0 or counts.shape[-1] != groups:
-            raise ValueError(f"value must be counts [..., {groups}], got shape {tuple(counts.shape)}")
+        counts, groups = ops.cast(ops.convert_to_tensor(value), self._working), len(self.group_sizes)
+        _keras_input.check_counts(tuple(counts.shape), tuple(self.log_weights.shape))
         tilted = self._tilted()
         sizes = ops.convert_to_tensor(np.array(self.group_sizes, self._working))
         whole = ops.logical_and(counts == ops.round(counts), ops.logical_and(counts >= 0, counts <= sizes))
         inside = ops.logical_and(ops.all(whole, -1), ops.abs(ops.sum(counts, -1) - self.total_count) < 0.5)
-        of_counts = self._coefficients(ops.clip(counts, 0, self._width - 1))
+        counts = ops.where(whole, counts, 0.0)
+        of_counts = self._coefficients(ops.minimum(counts, self._width - 1))
         each = [(tilted.peak, groups), (tilted.upper, groups), (tilted.lower, groups), (tilted.logits, groups)]
         peak, upper, lower, logits = (self._reshaped(part, last) for part, last in each)
         terms = (of_counts[0] - upper) + (of_counts[1] - lower) + (counts - peak) * logits
@@ -118,7 +116,7 @@ class MultivariateHypergeometric:
             noise: what to draw by instead, uniform on [0, 1), of shape [sample_shape, batch, c]; within ``jax.jit``,
                 which has no state to draw from.
         """
-        groups, number = len(self.group_sizes), math.prod(sample_shape)
+        groups = len(self.group_sizes)
         terms = ops.stop_gradient(self._tilted().log_terms)
         later = self._sums(terms).tables
         uniform = self._noise(sample_shape, groups, seed, noise)
@@ -133,7 +131,7 @@ class MultivariateHypergeometric:
             counts.append(ops.minimum(ops.sum(ops.cast(below, self._working), -1), most))
             left = left - counts[-1]
         drawn = ops.stack([*counts, left], -1)
-        return ops.cast(self._drawn(drawn, sample_shape, number, (groups,)), self.dtype)
+        return ops.cast(self._drawn(drawn, sample_shape, (groups,)), self.dtype)
 
     def _tilted(self) -> "_Tilted":
         """The terms of each group's binomial, at a tilt that expects n draws."""
@@ -186,20 +184,20 @@ class MultivariateHypergeometric:
 
     def _noise(self, sample_shape: Sequence[int], columns: int, seed: Any, noise: Any) -> Any:
         """Uniform numbers [B, S, columns]."""
-        batch = tuple(ops.shape(self.log_weights))[:-1]
-        shape = (*sample_shape, *batch, columns)
+        if 0 in sample_shape:
+            raise ValueError(f"sample_shape must have positive numbers, got {tuple(sample_shape)}")
         if noise is None:
+            shape = (*sample_shape, *tuple(ops.shape(self.log_weights))[:-1], columns)
             noise = keras.random.uniform(shape, dtype=self._working, seed=seed)
         else:
             noise = ops.cast(ops.convert_to_tensor(noise), self._working)
-            if len(noise.shape) != len(shape) or noise.shape[-1] != columns:
-                raise ValueError(f"noise must have shape [sample_shape, batch, {columns}], got {tuple(noise.shape)}")
+            _keras_input.check_noise(tuple(noise.shape), sample_shape, tuple(self.log_weights.shape), columns)
         return ops.transpose(ops.reshape(noise, (math.prod(sample_shape), -1, columns)), (1, 0, 2))
 
     def _reshaped(self, values: Any, *last: int) -> Any:
         return ops.reshape(values, (*tuple(ops.shape(self.log_weights))[:-1], *last))
 
-    def _drawn(self, values: Any, sample_shape: Sequence[int], number: int, last: tuple[int, ...]) -> Any:
+    def _drawn(self, values: Any, sample_shape: Sequence[int], last: tuple[int, ...]) -> Any:
         """[B, S, ...] as [sample_shape, batch, ...]."""
         turned = ops.transpose(values, (1, 0, *range(2, len(values.shape))))
         return ops.reshape(turned, (*sample_shape, *tuple(ops.shape(self.log_weights))[:-1], *last))
@@ -213,7 +211,7 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
     (exp(-87) in float32, exp(-708) in float64) are left out, so temperatures should stay below 4 and 17.
 
     Args:
-        temperature: positive, a number or a tensor of one.
+        temperature: positive, a number or a tensor of one, whose value is not checked.
         total_count: as in ``MultivariateHypergeometric``.
         group_sizes: as there.
         log_weights: as there.
@@ -221,9 +219,7 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
 
     def __init__(self, temperature: Any, total_count: int, group_sizes: Sequence[int], log_weights: Any) -> None:
         super().__init__(total_count, group_sizes, log_weights)
-        if isinstance(temperature, (int, float)) and not (temperature > 0 and math.isfinite(temperature)):
-            raise ValueError(f"temperature must be positive and finite, got {temperature}")
-        self.temperature = temperature
+        self.temperature = _keras_input.temperature(temperature)
 
     def noise_shape(self, sample_shape: Sequence[int] = ()) -> tuple[int, ...]:
         """Shape of the ``noise`` that ``rsample`` and ``rsample_selection`` take."""
@@ -246,11 +242,12 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
             noise: what to draw by instead, uniform on [0, 1), of shape ``noise_shape(sample_shape)``; within
                 ``jax.jit``, which has no state to draw from.
         """
-        groups, number, width = len(self.group_sizes), math.prod(sample_shape), self._width
+        groups, width = len(self.group_sizes), self._width
         uniform = self._noise(sample_shape, self._columns, seed, noise)
         order = ops.argsort(uniform[:, 0, :groups], -1)  # [B, c], one for all draws of a law
-        tiny = float(np.finfo(self._working).tiny)
-        gumbel = -ops.log(-ops.log(ops.clip(uniform[:, :, groups:], tiny, 1.0)))
+        info = np.finfo(self._working)  # Within (0, 1) by arithmetic: on torch, Keras clips in float32.
+        inside = uniform[:, :, groups:] * (1 - 2 * float(info.epsneg)) + float(info.tiny)
+        gumbel = -ops.log(-ops.log(inside))
         terms = ops.take_along_axis(self._tilted().log_terms, ops.expand_dims(order, -1), 1)
         later = self._sums(terms).tables
         left = ops.full_like(uniform[:, :, 0], self.total_count)  # [B, S]
@@ -276,7 +273,7 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
         one_hot = ops.pad(one_hot, ((0, 0), (0, 0), (0, 0), (0, missing)))
         mask = ops.flip(ops.cumsum(ops.flip(one_hot, -1), -1), -1)[..., 1:]
         parts = ((counts, ()), (one_hot, (max(self.group_sizes) + 1,)), (mask, (max(self.group_sizes),)))
-        shaped = (self._drawn(part, sample_shape, number, (groups, *last)) for part, last in parts)
+        shaped = (self._drawn(part, sample_shape, (groups, *last)) for part, last in parts)
         return Selection(*(ops.cast(part, self.dtype) for part in shaped))
 
     def _rest(self, left: Any, order: Any, numbers: Any) -> Any:
@@ -352,62 +349,3 @@ def _log_binomials(sizes: tuple[int, ...], width: int) -> np.ndarray[Any, Any]:
         counts = range(min(size, width - 1) + 1)
         row[: len(counts)] = [math.lgamma(size + 1) - math.lgamma(x + 1) - math.lgamma(size - x + 1) for x in counts]
     return table
-
-
-def _working_dtype() -> str:
-    """float64, unless JAX has it switched off."""
-    if keras.backend.backend() != "jax":
-        return "float64"
-    import jax
-
-    return "float64" if jax.config.jax_enable_x64 else "float32"
-
-
-def _checked_urn(total_count: Any, group_sizes: Any) -> tuple[int, tuple[int, ...]]:
-    try:
-        sizes, total = tuple(int(size) for size in group_sizes), int(total_count)
-        whole = all(a == b for a, b in zip((*sizes, total), (*group_sizes, total_count), strict=True))
-    except (TypeError, ValueError):
-        whole, sizes, total = False, (), 0
-    if not whole or not sizes or min(sizes) < 0 or total < 0:
-        raise ValueError(
-            f"group_sizes and total_count must be whole Python numbers, 0 or more, got {group_sizes!r} and "
-            f"{total_count!r}"
-        )
-    if total > sum(sizes):
-        raise ValueError(f"total_count must not exceed the sum of group_sizes: {total} of {sum(sizes)}")
-    terms = (min(max(sizes), total) + 1) * (2 * total + 2)
-    if terms > _MOST_TERMS:
-        raise ValueError(
-            f"total_count {total} and group_sizes up to {max(sizes)} take convolutions of {terms:,} terms a law, more "
-            f"than {_MOST_TERMS:,}; the torch classes have no such limit"
-        )
-    return total, sizes
-
-
-def _checked_weights(log_weights: Any, groups: int) -> Any:
-    global _said_single
-    given = getattr(log_weights, "dtype", None)
-    known = log_weights if isinstance(log_weights, np.ndarray) else None
-    if not ops.is_tensor(log_weights) and known is None and not hasattr(log_weights, "value"):
-        known = np.asarray(log_weights, dtype=keras.backend.floatx())
-    if known is not None:
-        if not np.isfinite(known).all():
-            raise ValueError(f"log_weights must be finite, got {known.tolist()!r:.200}")
-        if str(known.dtype) == "float64" and _working_dtype() == "float32":
-            if not _said_single:
-                warnings.warn(
-                    "JAX has no float64 unless jax_enable_x64 is set: float32 is used in its place", stacklevel=3
-                )
-                _said_single = True
-            known = known.astype("float32")
-        log_weights = known
-    weights = ops.convert_to_tensor(log_weights)
-    if keras.backend.standardize_dtype(weights.dtype) not in ("float32", "float64"):
-        raise ValueError(f"log_weights must be float32 or float64, got {given or weights.dtype}")
-    if len(weights.shape) == 0 or weights.shape[-1] != groups:
-        raise ValueError(
-            f"log_weights must have one entry a group in the last dimension: got shape {tuple(weights.shape)} for "
-            f"{groups} group_sizes"
-        )
-    return weights

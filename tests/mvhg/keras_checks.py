@@ -84,6 +84,20 @@ def draws(dtype: str) -> dict[str, float]:
     }
 
 
+def edges() -> int:
+    """How many draws at the edges are not what they must be: nothing, everything, one group, noise up to 1."""
+    wrong = 0
+    for total, sizes, counts in ((0, (3, 5), [0, 0]), (8, (3, 5), [3, 5]), (4, (9,), [4]), (3, (0, 3), [0, 3])):
+        weights = np.zeros((2, len(sizes)), "float32")
+        hard = mk.MultivariateHypergeometricStraightThrough(0.5, total, sizes, weights)
+        for noise in (None, np.ones(hard.noise_shape(), "float32"), np.zeros(hard.noise_shape(), "float32")):
+            wrong += not (array(hard.rsample(seed=1, noise=noise)) == counts).all()
+        wrong += not (array(hard.sample(seed=1)) == counts).all() or abs(array(hard.log_prob(counts))).max() > 1e-6
+    outside = np.array([[np.nan, 4.0], [-1.0, 4.0], [0.5, 2.5], [4.0, -1.0]])
+    law = mk.MultivariateHypergeometric(3, (3, 5), np.zeros(2, "float32"))
+    return int(wrong + (array(law.log_prob(outside)) != -np.inf).sum())
+
+
 def straight_through_gradient() -> float:
     """Difference to the torch class's mean gradient, relative to the exact gradient's norm; 40,000 draws each."""
     urn, dtype = BY_NAME["rising"], array(ops.zeros((), keras.backend.floatx())).dtype
@@ -132,11 +146,12 @@ if __name__ == "__main__":
         warnings.simplefilter("always")
         for _ in range(2):
             mk.MultivariateHypergeometric(1, (2, 2), np.zeros(2, "float64"))
-    dtypes = ["float32"] if mk._working_dtype() == "float32" else ["float64", "float32"]
+    dtypes = ["float32"] if mk._keras_input.working_dtype() == "float32" else ["float64", "float32"]
     print(json.dumps({
         "closed_forms": {dtype: closed_forms(dtype) for dtype in dtypes},
         "draws": {dtype: draws(dtype) for dtype in dtypes},
         "gradient": straight_through_gradient(),
         "tracings": tracings(),
+        "edges": edges(),
         "warnings": sum("JAX has no float64" in str(one.message) for one in said),
     }))  # fmt: skip

@@ -15,7 +15,6 @@ import pytest
 from tests.mvhg.helpers import FAILURE_RATE
 
 ROOT = Path(__file__).resolve().parents[2]
-HAS_KERAS = importlib.util.find_spec("keras") is not None
 BACKENDS = ("torch", "tensorflow", "jax", "jax64")
 
 
@@ -49,7 +48,7 @@ def test_law_draws_and_gradients(backend: str) -> None:
         assert drawn["sample"] > FAILURE_RATE and drawn["rsample"] > FAILURE_RATE
         assert drawn["disagreement"] == 0
     assert found["gradient"] < 0.05  # the standard errors of both are about 0.01
-    assert found["tracings"] == 1
+    assert found["tracings"] == 1 and found["edges"] == 0
     assert found["warnings"] == (backend == "jax")
 
 
@@ -69,18 +68,31 @@ BAD = [
     ("law(90000, (10**6, 10**6), [0.0, 0.0])", "the torch classes have no such limit"),
     ("law(5, (3, 5), [0.0, 0.0]).log_prob([1.0, 2.0, 2.0])", r"value must be counts [..., 2], got shape (3,)"),
     ("hard(0.0, 5, (3, 5), [0.0, 0.0])", "temperature must be positive"),
-    ("hard(0.5, 5, (3, 5), [0.0, 0.0]).rsample(noise=[0.5])", "noise must have shape"),
+    ("hard(0.5, 5, (3, 5), [0.0, 0.0]).rsample(noise=[0.5])", "noise must have shape [sample_shape, batch, 8] = (8,)"),
+    (
+        "law(5, (3, 5), np.zeros((4, 2))).sample(noise=np.zeros((3, 2)))",
+        "[sample_shape, batch, 2] = (4, 2), got (3, 2)",
+    ),
+    ("law(5, (3, 5), [0.0, 0.0]).sample((2, 0))", "sample_shape must have positive numbers, got (2, 0)"),
+    ("law(5, (3, 5), np.zeros((0, 2)))", "and a law at least: got shape (0, 2)"),
+    ("law(5, (3, 5), np.zeros(2, 'float16'))", "log_weights must be float32 or float64, got float16"),
+    ("law(5, (3, 5), ['a', 'b'])", "log_weights must be numbers [..., 2], got ['a', 'b']"),
+    ("law(5, (3, 5), None)", "log_weights must be a tensor [..., 2], got NoneType"),
+    ("law(5, (3, 5), ops.convert_to_tensor(np.array([0.0, np.nan])))", "log_weights must be finite, got [0.0, nan]"),
+    ("law(5, (3, 5), np.zeros((4, 2))).log_prob(np.zeros((3, 2)))", "value of shape (3, 2) does not broadcast"),
+    ("hard(np.ones(2), 5, (3, 5), [0.0, 0.0])", "temperature must be one number"),
+    ("hard(ops.ones(2), 5, (3, 5), [0.0, 0.0])", "temperature must be one number, got a tensor of shape (2,)"),
 ]
 
 
-@pytest.mark.skipif(not HAS_KERAS, reason="keras is not installed")
-def test_bad_input_is_named() -> None:
-    lines = [
-        "import mvhg.keras as k; law, hard = k.MultivariateHypergeometric, k.MultivariateHypergeometricStraightThrough"
-    ]
+@pytest.mark.parametrize("backend", ("torch", "tensorflow", "jax"))
+def test_bad_input_is_named(backend: str) -> None:
+    need(backend)
+    lines = ["import numpy as np; from keras import ops", "import mvhg.keras as k"]
+    lines += ["law, hard = k.MultivariateHypergeometric, k.MultivariateHypergeometricStraightThrough"]
     for call, _ in BAD:
         lines += ["try:", f"    {call}", "except ValueError as error:", "    print(error)"]
-    done = run("torch", "-c", "\n".join(lines))
+    done = run(backend, "-c", "\n".join(lines))
     assert done.returncode == 0, done.stderr[-2000:]
     for _, message in BAD:
         assert message in done.stdout

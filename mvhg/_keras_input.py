@@ -1,0 +1,136 @@
+"""What ``mvhg.keras`` is given: numbers, tensors and shapes, checked where a backend knows them."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# Terms of one convolution of one law; beyond it a batch does not fit anywhere.
+_MOST_TERMS = 1 << 24
+_said_single = False
+
+_Shape = tuple[int | None, ...]  # None within a function whose batch may change
+
+
+def working_dtype() -> str:
+    """float64, unless JAX has it switched off."""
+    if keras.backend.backend() != "jax":
+        return "float64"
+    import jax
+
+    return "float64" if jax.config.jax_enable_x64 else "float32"
+
+
+def urn(total_count: Any, group_sizes: Any) -> tuple[int, tuple[int, ...]]:
+    """The total and the sizes as Python numbers.
+
+    Raises:
+        ValueError: for other numbers than whole ones, more draws than elements, and urns too large for convolutions.
+    """
+    try:
+        sizes, total = tuple(int(size) for size in group_sizes), int(total_count)
+        whole = all(a == b for a, b in zip((*sizes, total), (*group_sizes, total_count), strict=True))
+    except (TypeError, ValueError):
+        whole, sizes, total = False, (), 0
+    if not whole or not sizes or min(sizes) < 0 or total < 0:
+        raise ValueError(
+            f"group_sizes and total_count must be whole Python numbers, 0 or more, got {group_sizes!r} and "
+            f"{total_count!r}"
+        )
+    if total > sum(sizes):
+        raise ValueError(f"total_count must not exceed the sum of group_sizes: {total} of {sum(sizes)}")
+    terms = (min(max(sizes), total) + 1) * (2 * total + 2)
+    if terms > _MOST_TERMS:
+        raise ValueError(
+            f"total_count {total} and group_sizes up to {max(sizes)} take convolutions of {terms:,} terms a law, more "
+            f"than {_MOST_TERMS:,}; the torch classes have no such limit"
+        )
+    return total, sizes
+
+
+def weights(log_weights: Any, groups: int) -> Any:
+    """Log weights [..., groups] as a tensor of float32 or float64, finite as far as the host knows.
+
+    Raises:
+        ValueError: naming their type, shape or values.
+    """
+    if isinstance(log_weights, (list, tuple, int, float)):
+        try:
+            log_weights = np.asarray(log_weights, dtype=keras.backend.floatx())
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"log_weights must be numbers [..., {groups}], got {log_weights!r:.200}") from None
+    if not hasattr(log_weights, "dtype"):
+        raise ValueError(f"log_weights must be a tensor [..., {groups}], got {type(log_weights).__name__}")
+    if keras.backend.standardize_dtype(log_weights.dtype) not in ("float32", "float64"):
+        raise ValueError(f"log_weights must be float32 or float64, got {log_weights.dtype}")
+    if len(log_weights.shape) == 0 or log_weights.shape[-1] != groups or 0 in tuple(log_weights.shape):
+        raise ValueError(
+            f"log_weights must have one entry a group in the last dimension, and a law at least: got shape "
+            f"{tuple(log_weights.shape)} for {groups} group_sizes"
+        )
+    if isinstance(log_weights, np.ndarray) and log_weights.dtype == np.float64 and working_dtype() == "float32":
+        _say_single()
+        log_weights = log_weights.astype("float32")
+    known = _known(log_weights)
+    if known is not None and not np.isfinite(known).all():
+        raise ValueError(f"log_weights must be finite, got {known.tolist()!r:.200}")
+    return ops.convert_to_tensor(log_weights)
+
+
+def temperature(given: Any) -> Any:
+    """One number, positive as far as it is a number of the host's, or a tensor of one, as a scalar.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if ops.is_tensor(given) or hasattr(given, "value"):
+        if any(side != 1 for side in given.shape):
+            raise ValueError(f"temperature must be one number, got a tensor of shape {tuple(given.shape)}")
+        return ops.reshape(given, ())
+    try:
+        number = float(given)
+    except (TypeError, ValueError):
+        raise ValueError(f"temperature must be one number, got {given!r:.200}") from None
+    if not (number > 0 and np.isfinite(number)):
+        raise ValueError(f"temperature must be positive and finite, got {given}")
+    return number
+
+
+def check_counts(shape: _Shape, batch_and_groups: _Shape) -> None:
+    """Raises ValueError unless counts of a shape go with the laws."""
+    groups = batch_and_groups[-1]
+    if not shape or shape[-1] != groups:
+        raise ValueError(f"value must be counts [..., {groups}], got shape {shape}")
+    pairs = zip(reversed(shape), reversed(batch_and_groups), strict=False)
+    if any(None not in pair and 1 not in pair and pair[0] != pair[1] for pair in pairs):
+        raise ValueError(f"value of shape {shape} does not broadcast with log_weights of shape {batch_and_groups}")
+
+
+def check_noise(shape: _Shape, sample_shape: Sequence[int], batch_and_groups: _Shape, columns: int) -> None:
+    """Raises ValueError unless noise has the shape that is wanted."""
+    expected = (*sample_shape, *batch_and_groups[:-1], columns)
+    fits = len(shape) == len(expected) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(shape, expected, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"noise must have shape [sample_shape, batch, {columns}] = {expected}, got {shape}")
+
+
+def _known(values: Any) -> Any:
+    """As an array if the host has the values at hand: not of what is traced or on torch's GPU."""
+    values = getattr(values, "value", values)  # of a Keras variable
+    values = values.detach() if hasattr(values, "detach") else values
+    try:
+        return np.asarray(values)
+    except Exception:  # each backend has its own
+        return None
+
+
+def _say_single() -> None:
+    global _said_single
+    if not _said_single:
+        warnings.warn("JAX has no float64 unless jax_enable_x64 is set: float32 is used in its place", stacklevel=4)
+        _said_single = True
