@@ -86,7 +86,7 @@ def temperature(given: Any) -> Any:
     Raises:
         ValueError: naming it.
     """
-    if ops.is_tensor(given) or hasattr(given, "value"):
+    if hasattr(given, "shape") and not isinstance(given, (np.ndarray, np.generic)):
         if any(side != 1 for side in given.shape):
             raise ValueError(f"temperature must be one number, got a tensor of shape {tuple(given.shape)}")
         return ops.reshape(given, ())
@@ -121,10 +121,10 @@ def check_noise(shape: _Shape, sample_shape: Sequence[int], batch_and_groups: _S
 
 def _known(values: Any) -> Any:
     """As an array if the host has the values at hand: not of what is traced or on torch's GPU."""
-    values = getattr(values, "value", values)  # of a Keras variable
+    values = values.value if isinstance(values, keras.Variable) else values
     values = values.detach() if hasattr(values, "detach") else values
     try:
-        return np.asarray(values)
+        return np.asarray(values, dtype=np.float64)
     except Exception:  # each backend has its own
         return None
 

@@ -50,13 +50,15 @@ class Context(NamedTuple):
         generator: source of randomness.
         images: [2 * pairs, channels, height, width], of which the posteriors are.
         hard: whole decisions, for evaluation.
+        uniform: [pairs, uniform_columns], what to draw by instead of the generator: torch.compile can't trace one.
     """
 
     label: Tensor
     temperature: Tensor
-    generator: torch.Generator
+    generator: torch.Generator | None
     images: Tensor
     hard: bool = False
+    uniform: Tensor | None = None
 
 
 class Terms(NamedTuple):
@@ -83,6 +85,7 @@ class GroupVAE(nn.Module):
         beta: weight of the divergence.
     """
 
+    uniform_columns = 0  # uniform numbers a pair that a choice draws by
     needs_every_factor = False  # whether there must be a latent for each factor
     diagnostic_names: tuple[str, ...] = ()  # of what ``choose`` says beside its choice
     gradient_names: tuple[str, ...] = ()  # of ``gradient_terms``

@@ -31,7 +31,8 @@ class TrainingSettings:
         initial_temperature: of both relaxations.
         final_temperature: reached after ``annealing_steps``, by an exponential (paper C.2.3).
         annealing_steps: see there.
-        compile: compile encoder and decoder with ``torch.compile``.
+        compile: compile the loss of a step, as one graph for all temperatures, with ``torch.compile``. Its numbers are
+            drawn before it, so that HGVAE draws others by the same seed.
     """
 
     steps: PositiveInt
@@ -90,9 +91,7 @@ class PairTraining(ChunkedTraining):
         self.annealing = ExponentialAnnealing(
             settings.initial_temperature, settings.final_temperature, settings.annealing_steps
         )
-        if settings.compile:
-            self.model.encoder.compile()
-            self.model.decoder.compile()
+        self.loss_of = torch.compile(self._loss_of, fullgraph=True) if settings.compile else self._loss_of
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -112,16 +111,24 @@ class PairTraining(ChunkedTraining):
             yield load_batch(self.images, batch.index, self.device), batch.label
 
     def step_loss(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (2, self.settings.batch_size, self.model.num_latents)
+        pairs = self.settings.batch_size
+        shape = (2, pairs, self.model.num_latents)
         noise = torch.randn(shape, generator=self.generator, device=self.device)
-        terms, choice = self.model(images, noise, Context(label, self.temperature, self.generator, images))
+        if not self.settings.compile:
+            return self.loss_of(images, noise, Context(label, self.temperature, self.generator, images))
+        columns = self.model.uniform_columns
+        uniform = torch.rand(pairs, columns, generator=self.generator, device=self.device, dtype=torch.float64)
+        return self.loss_of(images, noise, Context(label, self.temperature, None, images, uniform=uniform))
+
+    def _loss_of(self, images: Tensor, noise: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        terms, choice = self.model(images, noise, context)
         averages = Terms(*(values.mean() for values in terms))
         recorded = [
             averages.reconstruction - averages.divergence,
             *averages,
             choice.expected_count.mean(),
             choice.count.mean(),
-            self.temperature,
+            context.temperature,
             *(choice.diagnostics[name] for name in self.model.diagnostic_names),
         ]
         return self.model.loss(terms, choice), torch.stack([value.detach().float() for value in recorded])

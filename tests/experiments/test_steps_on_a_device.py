@@ -16,7 +16,7 @@ from experiments.weak_supervision.group_vae import Context
 
 # A tenth above what was counted; the loss terms, gradients and finiteness are read once a chunk.
 METHODS = {"label_vae": 130, "ada_vae": 140, "hgvae": 400}
-PRIORS = {"uniform": 180, "categorical": 200, "hypergeometric": 1600}
+PRIORS = {"uniform": 180, "categorical": 200, "hypergeometric": 1170}
 
 
 def pair_step(method: str) -> Callable[[], object]:

@@ -72,6 +72,9 @@ class HGVAE(GroupVAE):
         self.gradient = gradient
         self.weights = nn.Linear(self.num_latents, 2)
         initialise(self.weights)
+        size, alike = self.num_latents, torch.zeros(2)
+        urn = MultivariateHypergeometricStraightThrough(torch.ones(()), size, [size, size], log_weights=alike)
+        self.uniform_columns = urn.noise_shape()[0] + self.num_latents  # for the number, and for the order
         counts = torch.arange(self.num_latents + 1, dtype=torch.float32)
         self.register_buffer("counts", counts, persistent=False)
         # Of two groups of d marbles, from which d are drawn: log of (d choose k)^2.
@@ -103,18 +106,20 @@ class HGVAE(GroupVAE):
             count = urn.sample(generator=context.generator)[:, 0]
             return Choice(largest_latents(divergences, count), count, expected, diagnostics)
         scores = divergences if self.sort_scores == "divergence" else divergences.clamp(min=_FLOOR).log()
+        uniform = context.uniform
+        of_urn, of_sort = (None, None) if uniform is None else (uniform[:, :-size], uniform[:, -size:])
         if self.selection == "random_partition" and not unbiased:
             partition = RandomPartition(
                 context.temperature, scores, log_weights, group_sizes=[size, size], validate_args=False
             )
-            independent = partition.rsample(generator=context.generator)[:, 0]
+            independent = partition.rsample(generator=context.generator, noise=uniform)[:, 0]
             return Choice(independent, independent.detach().sum(-1), expected, diagnostics)
-        scores = scores + self.sort_noise * gumbel_like(divergences, context.generator)
+        scores = scores + self.sort_noise * gumbel_like(divergences, context.generator, of_sort)
         if unbiased:
-            counts = urn.sample(generator=context.generator)
+            counts = urn.sample(generator=context.generator) if of_urn is None else urn.rsample(noise=of_urn).detach()
             count, log_probability = counts[:, 0], urn.log_prob(counts)
             return Choice(largest_latents(scores.detach(), count), count, expected, diagnostics, log_probability)
-        draw = urn.rsample_selection(generator=context.generator)
+        draw = urn.rsample_selection(generator=context.generator, noise=of_urn)
         count, mask = draw.counts[:, 0], draw.prefix_mask[:, 0]  # [pairs], [pairs, ranks]
         permutation = neural_sort(scores, context.temperature)  # [pairs, rank, latent]
         independent = torch.einsum("pr,prl->pl", mask, permutation)
@@ -146,8 +151,12 @@ def neural_sort(scores: Tensor, temperature: Tensor | float) -> Tensor:
     return torch.softmax(logits / temperature, dim=-1)
 
 
-def gumbel_like(scores: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard Gumbel noise of the shape of ``scores``; added to log scores it makes sorting a Plackett-Luce draw."""
-    uniform = torch.rand(scores.shape, device=scores.device, dtype=scores.dtype, generator=generator)
-    tiny = torch.finfo(scores.dtype).tiny
+def gumbel_like(scores: Tensor, generator: torch.Generator | None = None, uniform: Tensor | None = None) -> Tensor:
+    """Standard Gumbel noise of the shape of ``scores``; added to log scores it makes sorting a Plackett-Luce draw.
+
+    ``uniform`` numbers on [0, 1), if given, are taken instead of the generator's.
+    """
+    if uniform is None:
+        uniform = torch.rand(scores.shape, device=scores.device, dtype=scores.dtype, generator=generator)
+    uniform, tiny = uniform.to(scores.dtype), torch.finfo(scores.dtype).tiny
     return -(-uniform.clamp(min=tiny).log()).clamp(min=tiny).log()

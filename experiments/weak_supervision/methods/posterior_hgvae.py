@@ -62,6 +62,7 @@ class PosteriorHGVAE(GroupVAE):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        self.uniform_columns = self.num_latents + 1
         if candidates > self.num_latents:
             raise ValueError(f"candidates is {candidates}, but there are {self.num_latents} latents")
         self.decoded_share = decoded_share
@@ -128,8 +129,10 @@ class PosteriorHGVAE(GroupVAE):
         posterior = subset_posterior(log_odds, log_prior.detach())
         if context.hard:
             posterior.require_possible()
-        uniform = torch.rand(len(log_odds), self.num_latents + 1, generator=context.generator, device=mean.device)
-        independent = posterior.draw(uniform)
+        uniform = context.uniform
+        if uniform is None:
+            uniform = torch.rand(len(log_odds), self.uniform_columns, generator=context.generator, device=mean.device)
+        independent = posterior.draw(uniform.to(mean.dtype))
         of_counts = posterior.log_counts.exp()
         sizes = torch.arange(self.num_latents + 1, device=mean.device, dtype=mean.dtype)
         diagnostics = {
