@@ -56,7 +56,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     several = bool(_MULTIRUN & set(options)) or "sweep" in given
     for key, one in given.items():
         _check_setting(key, one)
-        _check_choices_given(key, one)
+        _check_choices(key, one)
         if one.is_sweep_override():
             _check_several(key, one, several)
     chosen = _values(given["experiment"], experiments()) if "experiment" in given else []
@@ -146,14 +146,21 @@ def _check_setting(key: str, one: Override) -> None:
         raise ExperimentError(f"{text}: choices have no packages here; give {key}=NAME")
 
 
-def _check_choices_given(key: str, one: Override) -> None:
-    known = choices(key) if re.fullmatch(r"\w+", key) else []
+def _check_choices(group: str, one: Override) -> None:
+    known = choices(group) if re.fullmatch(r"\w+", group) else []
     values = _values(one, known) if known else []
-    if key == "experiment":
-        _check_experiments(values)
-    elif known:
-        _check_choices(key, values)
-    if key == "launcher" and "ray" in values and find_spec("hydra_plugins.hydra_ray_launcher") is None:
+    commands = [_new_command(name) for name in values] if group == "experiment" else []
+    if any(commands):
+        raise ExperimentError(f"experiment={','.join(values)} is now: {'; '.join(one for one in commands if one)}")
+    for name in values:
+        if name.startswith("["):
+            raise ExperimentError(f"{group}={name}: a run takes one; several with commas, and -m, make several runs")
+        if name not in known:
+            near = get_close_matches(name, known, n=3)
+            hint = f"near it: {', '.join(near)}" if near else f"choose from {', '.join(known)}"
+            what = "experiment" if group == "experiment" else "choice"
+            raise ExperimentError(f"{group}={name}: there is no such {what}; {hint}")
+    if group == "launcher" and "ray" in values and find_spec("hydra_plugins.hydra_ray_launcher") is None:
         raise ExperimentError("launcher=ray needs the extra `ray`, which is not installed: make install-ray")
 
 
@@ -179,27 +186,6 @@ def _check_folders(given: Mapping[str, Override], several: bool) -> None:
             f"the results folder {results} can't be written ({error.strerror}); choose another one with results=FOLDER "
             "or MVHG_RESULTS_DIR"
         ) from None
-
-
-def _check_choices(group: str, values: Sequence[str]) -> None:
-    known = choices(group)
-    for name in values:
-        if name.startswith("["):
-            raise ExperimentError(f"{group}={name}: a run takes one; several with commas, and -m, make several runs")
-        if name not in known:
-            raise ExperimentError(f"{group}={name}: there is no such choice; choose from {', '.join(known)}")
-
-
-def _check_experiments(chosen: Sequence[str]) -> None:
-    known = experiments()
-    commands = [_new_command(name) for name in chosen]
-    if any(commands):
-        raise ExperimentError(f"experiment={','.join(chosen)} is now: {'; '.join(one for one in commands if one)}")
-    for name in chosen:
-        if name not in known:
-            near = get_close_matches(name, known, n=3)
-            hint = f"near it: {', '.join(near)}" if near else f"choose from {', '.join(known)}"
-            raise ExperimentError(f"experiment={name}: there is no such experiment; {hint}")
 
 
 def _new_command(name: str) -> str | None:

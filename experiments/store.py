@@ -84,7 +84,7 @@ class RunDirectory:
 
     @contextmanager
     def claim(self, wait: bool = False) -> Iterator[None]:
-        """Creates the folder, sees that it can be written, and keeps a second process out while the block runs.
+        """Creates the folder and keeps a second process out while the block runs.
 
         Args:
             wait: Whether to wait for another process that works in it.
@@ -96,9 +96,6 @@ class RunDirectory:
 
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            for folder in (self.path, self.checkpoints):
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
             lock = filelock.FileLock(self.path / ".lock")
             try:
                 lock.acquire(timeout=LOCK_SECONDS)
@@ -108,7 +105,10 @@ class RunDirectory:
                 log.info("another process is working on this run, waiting for it: %s", self.path)
                 lock.acquire(poll_interval=0.5)
         except OSError as error:
-            raise self._cannot_write(error) from None
+            raise ExperimentError(
+                f"the results folder {self.path} can't be written ({error.strerror}); "
+                "choose another one with results=FOLDER or MVHG_RESULTS_DIR"
+            ) from None
         try:
             self._move_into_place()
             yield
@@ -211,12 +211,6 @@ class RunDirectory:
             there = ", ".join(numeric)
             raise ExperimentError(f"objective={column}: no column of numbers in {self.row}; there are {there}")
         return float(values[name].mean())
-
-    def _cannot_write(self, error: OSError) -> ExperimentError:
-        return ExperimentError(
-            f"the results folder {self.path} can't be written ({error.strerror}); "
-            "choose another one with results=FOLDER or MVHG_RESULTS_DIR"
-        )
 
     def environment(self) -> dict[str, Any]:
         """Returns the facts of the code and machine that made a finished run."""

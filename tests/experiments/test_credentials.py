@@ -7,7 +7,7 @@ import pytest
 from experiments.configuration import resolve
 from experiments.credentials import refuse_credentials
 from experiments.settings import ExperimentError
-from tests.experiments.helpers import KS, compose, run_command
+from tests.experiments.helpers import KS, compose
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -44,11 +44,3 @@ def test_what_looks_like_a_credential_is_refused_by_its_name(override: str, monk
 )
 def test_what_only_resembles_one_is_not(config: dict[str, object]) -> None:
     refuse_credentials(config)
-
-
-def test_the_command_line_says_it_in_one_line() -> None:
-    done = run_command("experiment=urn", f"logger.project={KEY}")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: logger.project looks like a credential")
-    assert KEY not in done.stdout + done.stderr
-    assert len(done.stderr.splitlines()) == 1

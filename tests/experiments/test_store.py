@@ -161,20 +161,6 @@ def test_a_forced_run_that_fails_keeps_the_finished_result(tmp_path: Path, monke
     assert csv_bytes(run) == kept
 
 
-def test_an_atomic_write_that_fails_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, "old")
-
-    def fail(*_: object) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="no space"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
     mask = os.umask(0o022)
     try:
