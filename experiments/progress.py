@@ -64,13 +64,16 @@ class Progress(Callback):
             self.total = int(config.hydra.sweeper.n_trials)
         else:
             try:
-                self.cells = list(_cells(config))
+                grid = list(_cells(config))
             except (HydraException, OmegaConfBaseException) as error:  # which Hydra would take for this callback's own
                 sys.exit(f"error: {_in_one_line(error)}")
+            self.cells = [cell for _, cell in grid]
             self.total = len(self.cells)
             say_finished(self.cells)
-            if all(cell.finished for cell in self.cells):
+            left = [overrides for overrides, cell in grid if not cell.finished]
+            if not left:
                 sys.exit(0)
+            _launch_only(left)
         self._processes = _processes(config, self.total)
         self._known = committed_seconds()
         self._stop = threading.Event()
@@ -154,8 +157,16 @@ class Progress(Callback):
         return {}
 
 
-def _cells(config: DictConfig) -> Iterator[Watched]:
-    """Yields every cell of a grid once; those that differ in the seed alone are composed once.
+def _launch_only(grid: list[list[str]]) -> None:
+    """Lets Hydra launch these cells, which compose, instead of the whole grid after composing it a second time."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # loaded anew when Hydra looks for plugins
+
+    BasicSweeper.split_arguments = staticmethod(lambda *_: [grid])  # type: ignore[method-assign]
+    BasicSweeper.validate_batch_is_legal = lambda *_: None  # type: ignore[method-assign]
+
+
+def _cells(config: DictConfig) -> Iterator[tuple[list[str], Watched]]:
+    """Yields overrides and cell of a grid, every cell once; those that differ in the seed alone are composed once.
 
     Raises:
         SystemExit: there are none, or one does not compose.
@@ -184,11 +195,11 @@ def _cells(config: DictConfig) -> Iterator[Watched]:
         try:
             cell = cell_of(own, str(whole.hydra.runtime.choices["experiment"]), overrides)
         except ExperimentError as error:
-            yield Watched(" ".join(overrides), reason=" ".join(str(error).split()))
+            yield overrides, Watched(" ".join(overrides), reason=" ".join(str(error).split()))
             continue
         if cell.run.path not in seen:
             seen.add(cell.run.path)
-            yield Watched(cell.name, cell.kind, cell.run, cell.plain["force"])
+            yield overrides, Watched(cell.name, cell.kind, cell.run, cell.plain["force"])
 
 
 def _processes(config: DictConfig, cells: int) -> int:

@@ -143,6 +143,8 @@ def test_a_cell_whose_process_is_killed_is_named_and_all_others_are_done(launche
     assert again.returncode == 0
     assert ("continues" in again.stdout) == had_a_checkpoint
     assert again.stdout.splitlines()[-1] == "3 of 3 cells finished"
+    assert "2 of 3 cells are finished already, skipped" in again.stdout
+    assert again.stdout.count(": finished at commit") == 2  # said once, and not launched again
     assert len(reports(tmp_path)) == 3  # of the first command, which failed
 
 
