@@ -7,11 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from scipy import optimize, stats
 
 import mvhg
 from tests.urns import Urn
+
+# One graph of torch.compile: the tracers of torch 2.6, 2.7 and 2.8 break it; tried again on 2.13.
+compiles_whole = pytest.mark.skipif(torch.__version__ < (2, 13), reason="an older torch.compile breaks the graph")
 
 # Every statistical test below has this failure rate when the library is right; with some hundred of them the suite
 # fails by chance (over all possible seeds; the seeds are fixed) about once in a thousand choices of seeds.

@@ -21,7 +21,7 @@ import mvhg
 from mvhg import _urn
 from mvhg._bernoulli_sum import solve_tilt
 from tests import oracle
-from tests.mvhg.helpers import assert_accurate, generator, log_weights, make
+from tests.mvhg.helpers import assert_accurate, compiles_whole, generator, log_weights, make
 from tests.urns import ALL, BY_NAME, MEDIUM, SMALL, Urn
 
 EXACT = mvhg.MultivariateHypergeometric
@@ -353,6 +353,7 @@ def test_huge_log_weights_are_right_up_to_the_limit(limit: float) -> None:
 @pytest.mark.parametrize("name", ["log_prob", "mean", "variance", "entropy", "kl", "log_partition"])
 @pytest.mark.parametrize("groups", [2, 3])
 @pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
+@compiles_whole
 def test_compile_without_a_break(name: str, groups: int) -> None:
     torch._dynamo.reset()
     counts = torch.tensor([[1.0, 2.0, 2.0], [0.0, 5.0, 0.0]], dtype=torch.float64)

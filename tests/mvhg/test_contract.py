@@ -14,7 +14,7 @@ import torch
 from torch.distributions import Distribution, constraints
 
 import mvhg
-from tests.mvhg.helpers import assert_accurate, generator
+from tests.mvhg.helpers import assert_accurate, compiles_whole, generator
 
 EXACT = mvhg.MultivariateHypergeometric
 SOFT = mvhg.RelaxedMultivariateHypergeometric
@@ -289,6 +289,7 @@ def test_vmap_of_straight_through_draws() -> None:
 
 
 @pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
+@compiles_whole
 def test_compile_of_log_prob() -> None:
     torch._dynamo.reset()
     function = VMAPPED["log_prob"]
@@ -302,6 +303,7 @@ def test_compile_of_log_prob() -> None:
 
 
 @pytest.mark.filterwarnings("default")
+@compiles_whole
 def test_compile_of_rsample() -> None:
     torch._dynamo.reset()
     point = LOGITS.clone().requires_grad_()

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import mvhg
-from tests.mvhg.helpers import generator
+from tests.mvhg.helpers import compiles_whole, generator
 
 HARD = mvhg.MultivariateHypergeometricStraightThrough
 SOFT = mvhg.RelaxedMultivariateHypergeometric
@@ -140,6 +140,7 @@ def test_the_watch_sees_a_read() -> None:
 @pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
 @pytest.mark.parametrize("kind", [HARD, SOFT])
 @pytest.mark.parametrize("sizes, n, temperature", [((10, 10), 10, 0.1), ((3, 5, 4), 5, 2.0), ((70, 80, 70), 60, 50.0)])
+@compiles_whole
 def test_draws_compile_to_one_graph(kind: type, sizes: tuple[int, ...], n: int, temperature: float) -> None:
     torch._dynamo.reset()
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import mvhg
 from mvhg._assignment import assign
 from mvhg._plackett_luce import log_partition_probability
-from tests.mvhg.helpers import FAILURE_RATE, assert_accurate, chi_square_p_value, generator
+from tests.mvhg.helpers import FAILURE_RATE, assert_accurate, chi_square_p_value, compiles_whole, generator
 
 
 def all_assignments(groups: int, elements: int) -> Tensor:
@@ -243,35 +243,48 @@ def test_batches_broadcast_and_expand() -> None:
     assert partition.counts.batch_shape == (4, 3)
 
 
-@pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
-def test_draws_by_noise_are_the_same_compiled_mapped_and_differentiated_by_functions() -> None:
-    scores, weights = example(6, 3)
-    direction = torch.randn(3, 6, dtype=torch.float64, generator=generator(7))
-    shape = mvhg.RandomPartition(0.5, scores.expand(4, 6), weights).noise_shape()
-    noise = torch.rand(shape, dtype=torch.float64, generator=generator(8))
+def by_noise(scores: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
+    return mvhg.RandomPartition(0.5, scores, weights, validate_args=False).rsample(noise=noise)
 
-    def draw(scores: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
-        return mvhg.RandomPartition(0.5, scores, weights, validate_args=False).rsample(noise=noise)
+
+def some_noise(number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scores, weights, uniform numbers for so many draws, and a direction of gradients."""
+    scores, weights = example(6, 3)
+    shape = mvhg.RandomPartition(0.5, scores.expand(number, 6), weights).noise_shape()
+    noise = torch.rand(shape, dtype=torch.float64, generator=generator(8))
+    return scores, weights, noise, torch.randn(3, 6, dtype=torch.float64, generator=generator(7))
+
+
+def test_draws_by_noise_are_the_same_mapped_and_differentiated_by_functions() -> None:
+    scores, weights, noise, direction = some_noise(4)
 
     def value(scores: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
         partition = mvhg.RandomPartition(0.5, scores, weights)
-        return (draw(scores, weights, noise) * direction).sum() + partition.log_prob(torch.eye(3)[[0, 1, 1, 2, 0, 1]].T)
+        value = torch.eye(3)[[0, 1, 1, 2, 0, 1]].T
+        return (by_noise(scores, weights, noise) * direction).sum() + partition.log_prob(value)
 
     leaves = scores.clone().requires_grad_(), weights.clone().requires_grad_()
-    expected = torch.stack([draw(scores, weights, row) for row in noise])
+    expected = torch.stack([by_noise(scores, weights, row) for row in noise])
     gradients = [torch.autograd.grad(value(*leaves, row), leaves) for row in noise]
-    torch.testing.assert_close(draw(scores.expand(4, 6), weights, noise), expected)
-    torch.testing.assert_close(torch.func.vmap(draw, (None, None, 0))(scores, weights, noise), expected)
+    torch.testing.assert_close(by_noise(scores.expand(4, 6), weights, noise), expected)
+    torch.testing.assert_close(torch.func.vmap(by_noise, (None, None, 0))(scores, weights, noise), expected)
     mapped = torch.func.vmap(torch.func.grad(value, (0, 1)), (None, None, 0))(scores, weights, noise)
     for found, one in zip(mapped, zip(*gradients, strict=True), strict=True):
         torch.testing.assert_close(found, torch.stack(one))
-    compiled = torch.compile(draw, fullgraph=True, backend="aot_eager")
-    result = compiled(*leaves, noise[0])
-    torch.testing.assert_close(result, expected[0])
-    by_compiled = torch.autograd.grad((result * direction).sum(), leaves)
-    plain = torch.autograd.grad((draw(*leaves, noise[0]) * direction).sum(), leaves)
-    torch.testing.assert_close(by_compiled, plain)
+
+
+@pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
+@compiles_whole
+def test_draws_by_noise_compile_to_one_graph() -> None:
+    scores, weights, noise, direction = some_noise(1)
+    results = []
+    for function in (by_noise, torch.compile(by_noise, fullgraph=True, backend="aot_eager")):
+        leaves = scores.clone().requires_grad_(), weights.clone().requires_grad_()
+        drawn = function(*leaves, noise[0])
+        results.append((drawn.detach(), *torch.autograd.grad((drawn * direction).sum(), leaves)))
     torch.compiler.reset()
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_empty_batches_single_groups_and_temperatures_on_a_device() -> None:
