@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -105,18 +106,13 @@ def figure_counts(block: Block) -> Figure:
         draw_means(
             ax, runs.assign(true=true, scaled=scaled), "true", "scaled", label=label(method), **block.style(method)
         )
-    ax.plot(
-        block.num_factors - bounds.index,
-        bounds.idxmax(axis=1),
-        linestyle="",
-        marker="*",
-        markersize=11,
-        color="black",
-        label="largest joint bound among the k imposed",
-    )
+    if len(bounds):
+        preferred = block.num_factors - bounds.index, bounds.idxmax(axis=1)
+        style: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 11, "color": "black"}
+        ax.plot(*preferred, **style, label="largest joint bound among the k imposed")
     ax.set_xlabel("factors that differ, k")
     ax.set_ylabel("estimate, scaled by factors / latents")
-    ax.legend(fontsize=7)
+    legend_above(figure, ax.get_legend_handles_labels(), 3)
     trained = "; ".join(
         f"s = {shared}: k = {', '.join(f'{count:g}' for count in line.dropna().index)}"
         for shared, line in bounds.iterrows()
