@@ -161,8 +161,9 @@ def _launch_only(grid: list[list[str]]) -> None:
     """Lets Hydra launch these cells, which compose, instead of the whole grid after composing it a second time."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # loaded anew when Hydra looks for plugins
 
-    BasicSweeper.split_arguments = staticmethod(lambda *_: [grid])  # type: ignore[method-assign]
-    BasicSweeper.validate_batch_is_legal = lambda *_: None  # type: ignore[method-assign]
+    sweeper: Any = BasicSweeper
+    sweeper.split_arguments = staticmethod(lambda *_: [grid])
+    sweeper.validate_batch_is_legal = lambda *_: None
 
 
 def _cells(config: DictConfig) -> Iterator[tuple[list[str], Watched]]:

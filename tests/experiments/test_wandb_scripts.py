@@ -20,12 +20,7 @@ from scripts import wandb_publish, wandb_sync
 from tests.experiments.helpers import CHECKOUT
 from tests.experiments.wandb_files import records, summary, the_file
 
-
-@pytest.fixture(autouse=True)
-def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+pytestmark = pytest.mark.usefixtures("no_account")
 
 
 RECORD = b"a record of some length"
