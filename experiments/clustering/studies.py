@@ -12,12 +12,14 @@ from experiments.clustering.blocks import DATA, prior_in_words
 from experiments.results import describe_seeds, provenance_of, spread
 from experiments.tables import NOTHING, Table
 
+TERMS = {"reconstruction": "reconstruction", "latent": "latent", "assignment": "entropy of q(c)"}
 STUDY, CONTROL = "clustering_metrics", "clustering_control_metrics"
 
 
 def study_tables(metrics: Path) -> list[Table]:
     """Test accuracy before and after training of runs with changed settings, beside the same seeds' own settings."""
-    header = ["recipe, prior, version", "changed", "start: Acc (each seed)", "after training: Acc (each seed)", "bound"]
+    header = ["recipe, prior, version", "changed", "start: Acc (each seed)", "after training: Acc (each seed)"]
+    header += ["bound", *TERMS.values()]
     tables = []
     for block in _blocks(metrics, STUDY):
         test = block.lines[block.lines["split"] == "test"]
@@ -28,6 +30,7 @@ def study_tables(metrics: Path) -> list[Table]:
             for (prior, changes), part in pd.concat([group[own], changed]).groupby(["prior_words", "changes"]):
                 start, trained = (part[part["stage"] == stage] for stage in ("start", "vade"))
                 cells = [_per_seed(start["accuracy"]), _per_seed(trained["accuracy"]), spread(trained["elbo"], 1)]
+                cells += [spread(trained[term], 3 if term == "assignment" else 1) for term in TERMS]
                 rows.append([f"{recipe}, {prior}, {version}", changes or "nothing", *cells])
                 provenance.append(provenance_of(part, f"{STUDY}.csv"))
         if rows:
@@ -38,32 +41,30 @@ def study_tables(metrics: Path) -> list[Table]:
 
 def control_tables(metrics: Path) -> list[Table]:
     """Accuracy of every prior on blobs of known sizes, beside what the sizes are worth to the best classifier."""
-    header = [
-        "overlap, version",
-        "best classifier, gain by the sizes",
-        "prior",
-        "Acc",
-        "above uniform",
-        "weights: error",
-    ]
+    header = ["overlap, version", "best classifier, gain by the sizes", "prior; changed", "Acc", "above uniform"]
+    header += ["weights: error", "seeds"]
     tables = []
     for block in _blocks(metrics, CONTROL):
-        shares = results.read_metrics(metrics, CONTROL.replace("metrics", "weights"), dtype={"version": str})
+        name = CONTROL.replace("metrics", "weights")
+        shares = results.read_metrics(metrics, name, changes=True, dtype={"version": str})
         lines = block.lines[(block.lines["split"] == "test_subsampled") & (block.lines["stage"] == "vade")]
-        lines = lines[lines["changes"] == ""]
         rows, provenance = [], []
         for (overlap, version), cell in lines.groupby(["overlap", "version"]):
             ratio = 1.0 if version == "full" else float(version) / 100
             knowing, equal = bayes_accuracies(overlap / 100, [ratio] * 5 + [1.0] * 5)
-            uniform = cell[cell["prior"] == "uniform"].set_index("seed")["accuracy"]
-            for prior, part in cell.groupby("prior_words"):
+            best = f"{100 * knowing:.1f}, {100 * (knowing - equal):+.1f}"
+            for (changes, prior), part in cell.groupby(["changes", "prior_words"]):
+                same = cell[(cell["prior"] == "uniform") & cell["changes"].isin(["", changes])]
+                # With the same changes, where there is such a run: "" is the first in order.
+                uniform = same.sort_values("changes").groupby("seed")["accuracy"].last()
                 gain = 100 * (part.set_index("seed")["accuracy"] - uniform).dropna()
                 of_runs = shares[shares["run_id"].isin(part["run_id"])]
                 error = (of_runs["learned_frequency"] / of_runs["true_frequency"] - 1).abs().groupby(of_runs["run_id"])
-                best = f"{100 * knowing:.1f}, {100 * (knowing - equal):+.1f}"
-                above = NOTHING if prior == "uniform" or len(gain) < 2 else f"{gain.mean():+.2f} ± {gain.sem():.2f}"
+                above = NOTHING if prior == "uniform" or gain.empty else _with_error(gain)
                 size = NOTHING if prior == "uniform" else spread(100 * error.mean(), 0)
-                rows.append([f"{overlap} %, {version}", best, prior, spread(100 * part["accuracy"], 1), above, size])
+                prior = f"{prior}; {changes}" if changes else prior
+                accuracy, seeds = spread(100 * part["accuracy"], 1), str(part["seed"].nunique())
+                rows.append([f"{overlap} %, {version}", best, prior, accuracy, above, size, seeds])
                 provenance.append(provenance_of(part, f"{CONTROL}.csv"))
         if rows:
             title = f"Control: blobs of known sizes, profile {block.profile}, {describe_seeds(lines)}"
@@ -78,6 +79,11 @@ def _blocks(metrics: Path, name: str) -> list[results.Block]:
     table = results.read_metrics(metrics, name, changes=True, dtype={"version": str})
     words = [prior_in_words(axes) for axes in table[["prior", "conditionals", "reading"]].to_dict("records")]
     return list(results.blocks(table.assign(prior_words=words).sort_values("seed"), DATA))
+
+
+def _with_error(values: pd.Series) -> str:
+    """Mean and its standard error, where there are several."""
+    return f"{values.mean():+.2f}" + (f" ± {values.sem():.2f}" if len(values) > 1 else "")
 
 
 def _per_seed(values: pd.Series) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments import configuration
-from experiments.clustering import data, digits_5000
+from experiments.clustering import data
 from experiments.clustering.mnist import Digits
 from experiments.clustering.pretraining.starts import N2DStart
 from experiments.clustering.priors import BatchLaw, CategoricalPrior
@@ -84,9 +84,3 @@ def test_new_digits_are_read_by_one_entry(tmp_path: Path, monkeypatch: pytest.Mo
     table_2, _, figures = collected(tmp_path)
     assert "## N2D start, then VaDE, profile smoke, stripes" in table_2
     assert len(figures) == 4 and all(name.endswith("_smoke_stripes_n2d.png") for name in figures)
-
-
-def test_without_an_entry_the_known_digits_are_named() -> None:
-    assert digits_5000.load in data.SOURCES.values()
-    with pytest.raises(ValueError, match="source must be one of mnist, digits_5000, blobs, got 'stripes'"):
-        data.ClusteringData(source="stripes", overlap=None, max_digits=None, subsampled_classes=[0], version="full")

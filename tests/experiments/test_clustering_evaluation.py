@@ -124,14 +124,6 @@ def test_a_cluster_without_a_class_has_no_true_frequency_and_the_uniform_prior_n
     assert table["log_weight"].isna().all()
 
 
-def test_the_confusion_table_counts_pairs() -> None:
-    clusters, labels = torch.tensor([0, 2, 2, 2, 0]), torch.tensor([9, 3, 3, 0, 9])
-    table = evaluation.confusion_table(clusters, labels, 3)
-    assert len(table) == 30 and table["digits"].sum() == 5
-    filled = table[table["digits"] > 0].to_numpy().tolist()
-    assert filled == [[0, 9, 2], [2, 0, 1], [2, 3, 2]]
-
-
 def test_generated_digits_decode_to_the_models_pixels() -> None:
     vade = make_vade(PRIORS["uniform"](3), (PIXELS, 7, 5, 3))
     table = evaluation.generated_table(vade, [5, UNMATCHED, 2], generator(4))

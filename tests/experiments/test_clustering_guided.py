@@ -1,4 +1,4 @@
-"""The guided epochs against NumPy: loss, assignments, learning rate, separation of a toy's clusters."""
+"""The guided epochs against NumPy: loss, assignments, separation of a toy's clusters."""
 
 from __future__ import annotations
 
@@ -80,19 +80,6 @@ def test_the_loss_of_a_guided_step_is_the_bound_with_given_clusters_and_the_sepa
     expected = guided_terms(parameters_of(model.vade), model.images[indices], model.assignments[indices].numpy(), noise)
     np.testing.assert_allclose(terms.detach(), [expected[name] for name in model.term_names], rtol=1e-4, atol=1e-5)
     assert loss.item() == pytest.approx(-expected["elbo"] - weight * expected["separation"], rel=1e-4)
-
-
-def test_the_guided_learning_rate_falls_to_a_tenth_by_a_half_cosine() -> None:
-    recorder = fit(guided(make_vade(UniformPrior(num_clusters=3), WIDTHS)), epochs=4)
-    rates = [rate for (rate,) in recorder.rates]
-    assert len(rates) == 12
-    cosines = {0: 1.0, 3: math.sqrt(0.5), 4: 0.5, 6: 0.0, 8: -0.5, 9: -math.sqrt(0.5)}
-    for step, cosine in cosines.items():
-        assert rates[step] == pytest.approx(0.01 * (0.1 + 0.45 * (1 + cosine))), step
-    assert 0.001 < rates[-1] < 0.0012
-    model = guided(make_vade(UniformPrior(num_clusters=3), WIDTHS))
-    model.steps_taken = 12
-    assert model.step_optimizer() == (0, pytest.approx(0.001))
 
 
 def test_guided_epochs_separate_the_given_clusters_and_more_so_with_the_weight() -> None:

@@ -98,14 +98,6 @@ def test_component_moments_of_full_empty_and_single_clusters() -> None:
     assert (variances[:, 2] == variances[0, 2]).all() and float(variances[0, 2]) == pytest.approx(least, rel=1e-4)
 
 
-def test_equal_values_have_moments_above_zero() -> None:
-    values = torch.randn(6, 2, generator=generator(11))
-    values[:3] = values[0]
-    means, variances = component_moments(values, torch.tensor([0, 0, 0, 1, 1, 1]), 2)
-    assert (variances[0] > 0).all() and variances.log().isfinite().all()
-    torch.testing.assert_close(means[0], values[0])
-
-
 def test_the_manifold_separates_clusters_that_a_mixture_in_the_embedding_does_not() -> None:
     """Two interleaved half circles: no mixture of two Gaussians finds them."""
     source = generator(0)

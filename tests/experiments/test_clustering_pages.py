@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from experiments.clustering.blocks import Block, read_blocks
-from experiments.clustering.figures import figure_3, figure_history, figures
+from experiments.clustering.figures import figure_3, figures
 from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.clustering.recovery import rank_correlation, recovery
 from experiments.clustering.tables import WEIGHTS, notes, table_2, tables, weights_tables
@@ -191,15 +191,6 @@ def test_figure_3_shows_truth_mean_and_range(quick: Block) -> None:
     control = axes.containers[1]  # the shares of the uniform prior's clusters, here those of the classes
     assert control.get_label().startswith("control")
     np.testing.assert_allclose(np.asarray(control[0].get_ydata(), dtype=float), true_frequencies(0.6))
-    plt.close(figure)
-
-
-def test_history_leaves_unscored_epochs_out(quick: Block) -> None:
-    figure = figure_history(quick)
-    bound, accuracy = figure.axes[0].lines[0], figure.axes[3].lines[0]
-    assert len(bound.get_xdata()) == 20
-    assert list(accuracy.get_xdata()) == list(range(2, 21, 2))
-    assert accuracy.get_ydata()[-1] == pytest.approx(0.86 - 0.3 * math.exp(-20 / 6))
     plt.close(figure)
 
 

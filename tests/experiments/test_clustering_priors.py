@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import Tensor
 
 from experiments.clustering.priors import CategoricalPrior, HypergeometricPrior, UniformPrior
@@ -66,16 +65,6 @@ def test_log_prob_equals_exact_rational_arithmetic(settings: dict[str, Any], dig
     torch.testing.assert_close(prior.law(digits).log_prob(torch.tensor(support[1]).double()).detach(), found[1])
 
 
-def test_equal_weights_give_the_central_law() -> None:
-    prior = make((0.4, 0.4, 0.4))
-    for counts in ([4, 4, 4], [12, 0, 0], [7, 3, 2]):
-        expected = stats.multivariate_hypergeom.logpmf(counts, m=[12, 12, 12], n=12)
-        assert prior.law(12).log_prob(torch.tensor(counts).double()).item() == pytest.approx(expected, abs=1e-9)
-    torch.testing.assert_close(
-        prior.law(12).log_probabilities, UniformPrior(num_clusters=3).double().law(12).log_probabilities
-    )
-
-
 @pytest.mark.parametrize("group_size", [1, 3])
 @pytest.mark.parametrize("conditionals", ["exact", "merged"])
 @pytest.mark.parametrize(("digits", "clusters"), SMALL)
@@ -127,18 +116,6 @@ def test_with_large_groups_the_assignments_reading_is_the_categorical_prior() ->
     assert max(errors[-1]) < 1e-4
 
 
-@pytest.mark.parametrize("settings", [{}, {"reading": "assignments"}, {"group_size": 3}])
-def test_a_permutation_of_the_clusters_permutes_the_prior(settings: dict[str, Any]) -> None:
-    weights, order = weights_of(4), [2, 0, 3, 1]
-    prior, permuted = make(weights, **settings), make([weights[k] for k in order], **settings)
-    q, noise, temperature = random_responsibilities(9, 4, 2), gumbel(9, 4, 3), torch.tensor(0.7)
-    torch.testing.assert_close(permuted.law(9).log_probabilities, prior.law(9).log_probabilities[order])
-    torch.testing.assert_close(
-        permuted.law(len(q)).expected_log_prob(q[:, order], noise[:, order], temperature),
-        prior.law(len(q)).expected_log_prob(q, noise, temperature),
-    )
-
-
 @pytest.mark.parametrize(("reading", "pull"), [("counts", 0.0), ("assignments", 1.0)])
 def test_a_law_of_counts_that_fits_the_counts_pulls_no_digit_to_a_large_cluster(reading: str, pull: float) -> None:
     """Moving one of 330 digits to a cluster ten times as large adds log 10 to log p of a prior over assignments.
@@ -165,17 +142,6 @@ def test_merged_conditionals_are_right_for_equal_weights_only() -> None:
         # Equal weights of all groups but the first are merged without a loss.
         assert distance < 1e-10 if equal else distance > 0.03
         torch.testing.assert_close(merged.law(6).log_probabilities, exact.law(6).log_probabilities)
-
-
-@pytest.mark.parametrize("settings", [{}, {"reading": "assignments"}, {"group_size": 3}])
-def test_the_gradient_in_the_weights_is_counts_less_their_mean(settings: dict[str, Any]) -> None:
-    prior, digits = make(WEIGHTS, **settings), 16
-    q, noise = random_responsibilities(digits, 3, 4), gumbel(digits, 3, 5)
-    prior.law(len(q)).expected_log_prob(q, noise, torch.tensor(0.5)).backward()
-    counts = draw_assignments(q, noise, torch.tensor(0.5)).sum(0).numpy()
-    mean = oracle.TiltedLaw(digits, (digits * prior.group_size,) * 3, WEIGHTS).mean
-    assert prior.raw_log_weights.grad is not None
-    np.testing.assert_allclose(prior.raw_log_weights.grad, (counts - mean) / digits, atol=1e-10)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -237,41 +203,6 @@ def test_straight_through_draws_are_one_hot_and_follow_the_responsibilities() ->
         assert ((draws == 0) | (draws == 1)).all() and (draws.sum(-1) == 1).all()
         p_value = chi_square_p_value(draws.numpy(), np.eye(5), q[0].exp().numpy())
         assert p_value > FAILURE_RATE
-
-
-def test_the_gradient_of_a_draw_is_that_of_the_softmax() -> None:
-    q, noise, temperature = random_responsibilities(6, 3, 11).requires_grad_(), gumbel(6, 3, 12), torch.tensor(0.75)
-    direction = random_responsibilities(6, 3, 13)
-    drawn = torch.autograd.grad((draw_assignments(q, noise, temperature) * direction).sum(), q)[0].numpy()
-    perturbed = np.exp((q.detach() + noise).numpy() / 0.75)
-    soft = perturbed / perturbed.sum(1, keepdims=True)
-    values = direction.numpy()
-    expected = soft * (values - (soft * values).sum(1, keepdims=True)) / 0.75  # the Jacobian of a softmax, transposed
-    np.testing.assert_allclose(drawn, expected, rtol=1e-10, atol=1e-12)
-
-
-def test_a_nearly_impossible_cluster_keeps_value_and_gradient_finite() -> None:
-    prior = HypergeometricPrior(num_clusters=3)
-    with torch.no_grad():
-        prior.raw_log_weights.copy_(torch.tensor([0.0, 1.0, -60.0]))
-    q = one_hot([0, 0, 1, 1, 1], 3).float().requires_grad_()
-    law = prior.law(5)
-    value = law.expected_log_prob(q, gumbel(5, 3, 14).float(), torch.tensor(0.5)) + law.log_probabilities.sum()
-    value.backward()
-    assert value.isfinite()
-    for gradient in (q.grad, prior.raw_log_weights.grad):
-        assert gradient is not None and gradient.isfinite().all()
-
-
-def test_only_learned_priors_report_weights() -> None:
-    assert UniformPrior(num_clusters=3).log_weights() is None
-    categorical = CategoricalPrior(num_clusters=3).double()
-    with torch.no_grad():
-        categorical.logits.copy_(torch.tensor(WEIGHTS))
-    for prior in (make(WEIGHTS), categorical):
-        weights = prior.log_weights()
-        assert weights is not None
-        np.testing.assert_allclose(weights.detach(), np.array(WEIGHTS) - np.mean(WEIGHTS), atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -34,26 +34,35 @@ def test_changed_settings_stand_beside_the_own_ones_of_the_same_seeds(tmp_path: 
     pd.concat([table, changed]).to_csv(path, index=False)
     (made,) = study_tables(tmp_path)
     assert made.title == "Settings changed, profile quick, 5,000-digit subset, test split"
-    start = "75.5 ± 0.7 (75.0 76.0)"
+    start, terms = "75.5 ± 0.7 (75.0 76.0)", ["-90.0 ± 0.0", "-80.0 ± 0.0", "-12.0 ± 0.0", "0.500 ± 0.000"]
     assert cells(made) == [
-        ["vade, uniform, 60", "nothing", start, "85.5 ± 0.7 (85.0 86.0)", "-90.0 ± 0.0"],
-        ["vade, uniform, 60", "training.kl_weight=5", start, "75.5 ± 0.7 (75.0 76.0)", "-90.0 ± 0.0"],
+        ["vade, uniform, 60", "nothing", start, "85.5 ± 0.7 (85.0 86.0)", *terms],
+        ["vade, uniform, 60", "training.kl_weight=5", start, "75.5 ± 0.7 (75.0 76.0)", *terms],
     ]
 
 
 def test_the_control_shows_what_sizes_are_worth_and_what_was_gained(tmp_path: Path) -> None:
+    """A changed run is compared with the uniform prior's of the same changes, or else with its own settings."""
     write_block(tmp_path, data="blobs", seeds=[0, 1, 2], priors=["uniform", "hypergeometric"], versions=["60"])
     for name in ("metrics", "weights"):
         table = pd.read_csv(tmp_path / f"clustering_{name}.csv", dtype={"version": str})
-        table.rename(columns={"recipe": "overlap"}).assign(overlap=2).to_csv(
-            tmp_path / f"clustering_control_{name}.csv", index=False
-        )
+        table = table.rename(columns={"recipe": "overlap"}).assign(overlap=2)
+        first = table[table["seed"] == 0]
+        longer = first.assign(changes="longer", run_id=first["run_id"] + "-l")
+        faster = first[first["prior"] != "uniform"].assign(changes="faster", run_id=first["run_id"] + "-f")
+        if name == "metrics":
+            longer.loc[longer["prior"] == "uniform", "accuracy"] -= 0.1
+            faster["accuracy"] -= 0.05
+        pd.concat([table, longer, faster]).to_csv(tmp_path / f"clustering_control_{name}.csv", index=False)
     (made,) = control_tables(tmp_path)
-    hypergeometric, uniform = cells(made)
+    found = {row[2]: list(row) for row in made.rows}
+    hypergeometric, uniform = found["hypergeometric"], found["uniform"]
     assert hypergeometric[0] == uniform[0] == "2 %, 60"
     assert 0.05 < float(uniform[1].split(", +")[1]) < 0.5
-    assert hypergeometric[2:5] == ["hypergeometric", "88.0 ± 1.0", "+3.00 ± 0.00"]
-    assert uniform[2:] == ["uniform", "85.0 ± 1.0", "-", "-"]
+    assert (hypergeometric[3:5], hypergeometric[6]) == (["88.0 ± 1.0", "+3.00 ± 0.00"], "3")
+    assert uniform[3:] == ["85.0 ± 1.0", "-", "-", "3"]
+    assert found["hypergeometric; longer"][4] == "+13.00"
+    assert found["hypergeometric; faster"][4] == "-2.00"
 
 
 def test_there_is_no_table_without_a_run(tmp_path: Path) -> None:
