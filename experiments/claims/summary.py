@@ -202,12 +202,15 @@ def _line(text: str, claims: Sequence[Claim], brief: bool) -> list[str]:
     """Claims of one rule and block in a line; ``brief``: where all numbers are the same, once."""
     measured = [one.measurement for one in claims]
     place = "; ".join(dict.fromkeys(one.place for one in claims))
-    shown = [f"{one.part}: {one.short}" if len(claims) > 1 else one.short for one in measured]
+    labels = [one.part for one in measured]
+    if len(set(labels)) < len(labels):  # the same parts of several places
+        labels = [", ".join(filter(None, (one.place, one.measurement.part))) for one in claims]
+    shown = [f"{label}: {one.short}" if len(claims) > 1 else one.short for label, one in zip(labels, measured)]
     if brief and len(shown) > 1 and len({one.short for one in measured}) == 1:
         shown = [f"{measured[0].short}, {len(shown)} times"]
     words: dict[str, list[str]] = {}
-    for one in claims:
-        words.setdefault(_short_verdict(one), []).append(one.measurement.part)
+    for label, one in zip(labels, claims):
+        words.setdefault(_short_verdict(one), []).append(label)
     verdicts = [f"{word}: {'; '.join(parts)}" if len(words) > 1 else word for word, parts in words.items()]
     origin = claims[0].provenance
     found = {seed for one in claims if one.provenance for seed in one.provenance.seeds}

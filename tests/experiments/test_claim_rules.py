@@ -127,3 +127,12 @@ def test_headlines_are_few_and_name_equal_numbers_once() -> None:
     claims.append(judge(Measurement("ks_family", "text", [(0.5, 1.0)], block, short="p 0.1")))
     assert [line[1] for line in summary(claims, headlines=True).rows] == ["0 of 30, 2 times"]
     assert [line[1] for line in summary(claims).rows] == ["Figure 1: 0 of 30; Figure 9: 0 of 30", "p 0.1"]
+
+
+def test_numbers_of_the_same_parts_are_told_apart_by_their_places() -> None:
+    block, measured = Block("paper", "", pd.DataFrame()), []
+    for where, number in (("Figure 1", "0 of 30"), ("Figure 9", "1 of 30")):
+        fills = {"where": where, "sampler": "sample"}
+        measured.append(Measurement("ks_reference", "text", [(0, 6)], block, fills=fills, short=number))
+    lines = summary([judge(one) for one in measured]).rows
+    assert [line[1] for line in lines] == ["Figure 1: 0 of 30; Figure 9: 1 of 30"]
