@@ -221,8 +221,15 @@ def _check_owners(settings: Sequence[Override], given: Mapping[str, Sequence[str
 
 
 def _names(path: Path, key: str) -> bool:
-    """Whether a configuration file has a key, its parts joined by dots."""
-    part: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    """Whether a configuration file, or one that it begins with, has a key, its parts joined by dots."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    if any(
+        isinstance(one, str) and _names(path.with_name(f"{one}.yaml"), key)
+        for one in content.get("defaults", ())
+        if one != "_self_"
+    ):
+        return True
+    part = content
     for name in key.split("."):
         if not isinstance(part, dict) or name not in part:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -128,6 +129,19 @@ def test_names_are_checked_before_hydra_starts(arguments: str, message: str) -> 
         check_command_line(re.split(r" (?!')", arguments) if arguments else [])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_commands_of_the_makefile_are_accepted(tmp_path: Path) -> None:
+    targets = re.findall(
+        r"^((?:reproduce|smoke|clustering-studies|weak-supervision-studies)[\w-]*):.*## ",
+        (CHECKOUT / "Makefile").read_text(),
+        re.MULTILINE,
+    )
+    done = subprocess.run(["make", "--dry-run", "PY=python", *targets], cwd=CHECKOUT, capture_output=True, text=True)
+    commands = {line.partition("-m experiments.run ")[2] for line in done.stdout.splitlines()} - {""}
+    assert len(commands) > 20, done.stderr
+    for line in sorted(commands):
+        check_command_line([*shlex.split(re.sub(r"results=\S+", "", line)), f"results={tmp_path}"])
 
 
 @pytest.mark.parametrize("several", ["seed=0,1", "seed=range(3)", "experiment=urn,accuracy", "estimator=glob(*)"])
