@@ -223,7 +223,7 @@ def test_make_reproduce_and_other_targets_run_every_experiment_and_every_choice(
         values = {value for command in given for value in command.get(axis, "").split(",") if value}
         assert not values or experiment == "disentanglement" or values == set(choices(axis))
     for command in given:
-        check_command_line([f"{key}={value}" for key, value in command.items()])
+        check_command_line(["-m", *(f"{key}={value}" for key, value in command.items())])
 
 
 def test_table_2_has_every_recipe() -> None:
