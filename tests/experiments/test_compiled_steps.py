@@ -42,7 +42,11 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-@pytest.mark.parametrize(("method", "settings"), METHODS, ids=lambda value: "-".join(map(str, value)))
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    METHODS,
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())) or "plain",
+)
 def test_a_compiled_step_is_one_graph_for_all_temperatures_and_the_loops_step(
     method: str, settings: dict[str, Any], graphs: list[int]
 ) -> None:
