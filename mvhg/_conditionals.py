@@ -176,11 +176,14 @@ def build(
         steps = torch.arange(width, dtype=torch.float64, device=size.device)
         own = coefficients + log_weights.unsqueeze(2) * steps[:count]
         sums = log_binomials(later[:, :-1].double(), base.double(), width) + weight.unsqueeze(2) * steps
+        most = later.minimum(total.unsqueeze(1))[:, :-1]
+        sums = sums.masked_fill(steps > (most - base).unsqueeze(2), -math.inf)  # no draw leaves more
         sums = _reversed(sums - sums.detach().amax(2, keepdim=True), count, width)
     else:
         most = None
-        if groups > 3 and (bounds.sizes is None or len(set(bounds.sizes)) > 1):
-            most = later.minimum(total.unsqueeze(1))  # where another order of the groups would reach further
+        if bounds.sizes is None or bounds.totals is None or (groups > 3 and len(set(bounds.sizes)) > 1):
+            # Where another urn of the batch, or another order of the groups, would reach further.
+            most = later.minimum(total.unsqueeze(1))
         own, sums = _Tabulate.apply(log_weights, coefficients, low, base, most, spans, linear, depth)
     urns, positions, columns = sums.shape
     last = columns - count - _MARGIN - 1
@@ -278,7 +281,7 @@ class _Tabulate(torch.autograd.Function):
             whole = terms.sum(2, keepdim=True)
             terms, own = terms / whole, own - whole.log()
         current = terms[:, -1]
-        tables = [own[:, -1]]
+        tables = [own[:, -1] if most is None else _up_to(own[:, -1], most[:, -2] - base[:, -1])]
         for i in range(groups - 3, -1, -1):
             width = spans[i + 1]
             offset = _offset(low, base, i)
@@ -288,10 +291,7 @@ class _Tabulate(torch.autograd.Function):
                 later = stretch(current, offset - (count - 1), width + count - 1, False)
                 current = log_sums(terms[:, i + 1].flip(1), later, width)
             table = current.log() if linear else current
-            if most is not None:
-                beyond = torch.arange(width, device=low.device) > (most[:, i] - base[:, i]).unsqueeze(1)
-                table = table.masked_fill(beyond, -math.inf)
-            tables.append(table)
+            tables.append(table if most is None else _up_to(table, most[:, i] - base[:, i]))
         margin, width = count + _MARGIN, max(spans)
         sums = own.new_full((len(own), groups - 1, width + 2 * margin), -math.inf)
         for i, table in enumerate(reversed(tables)):
@@ -340,6 +340,12 @@ def _gradients(ctx: Any, own_grad: Tensor, sums_grad: Tensor) -> tuple[Any, ...]
     steps = torch.arange(count, dtype=torch.float64, device=own.device)
     result = (torch.stack(grads, 1) * steps).sum(2)
     return result, None, None, None, None, None, None, None
+
+
+def _up_to(table: Tensor, place: Tensor) -> Tensor:
+    """Rows [E, S], -inf after a place in each [E]."""
+    beyond = torch.arange(table.shape[1], device=table.device) > place.unsqueeze(1)
+    return table.masked_fill(beyond, -math.inf)
 
 
 def _offset(low: Tensor, base: Tensor, i: int) -> Tensor:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 # Numbers within exp(660) of 1 need no tilt.
 _LARGEST = 660.0
-# Standard deviations by which the tilt may be off: it need only be near enough for the numbers not to underflow.
-_TOLERANCE = 10.0
+# Standard deviations by which the tilt may be off: near enough for the total to be made up of groups that do not
+# underflow. By more than one, it might be out of reach of those.
+_TOLERANCE = 0.5
 # Sums that are made at once; more are added up count by count.
 _AT_ONCE = 1 << 11
 # The least number that may divide.

@@ -249,25 +249,29 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
         # Finite where a count is impossible.
         inverse_grad = (weighted * below.clamp(min=-1e30)).flatten(1).sum(1).to(inverse.dtype)
     grad = weighted * scale.unsqueeze(2)
-    own_grad, sums_grad = own.new_zeros(urns, positions, width), own.new_zeros(sums.numel())
+    # Nothing in place: torch.func.jacrev maps over gradients.
     if instance is None:
         own_grad = grad.double()
-        sums_grad.index_add_(0, (places.unsqueeze(2) + steps).flatten(), own_grad.flatten())
+        into, of_sums = (places.unsqueeze(2) + steps).flatten(), own_grad.flatten()
     else:
         columns = torch.arange(width, device=device)
+        own_grads, into_parts, parts = [own.new_zeros(urns, 0, width)], [left.new_zeros(0)], [own.new_zeros(0)]
         for i, (part, place) in enumerate(zip(grad.unbind(1), places, strict=True)):
             if starts is not None or _shared(i, tables, instance):
                 # A row is of at most some thousands of draws: float32 sums keep the digits that a gradient has.
                 rows = part.new_zeros(len(place), len(steps))
-                rows = rows.index_add_(0, _row(i, tables, left[:, i], instance), part).double()
+                rows = rows.index_add(0, _row(i, tables, left[:, i], instance), part).double()
                 if starts is not None:
                     at = _starts(i, tables, starts).unsqueeze(1) + steps
-                    rows = rows.new_zeros(len(place), width).scatter_(1, at, rows)
-                own_grad[:, i] = rows.reshape(urns, -1, width).sum(1)
+                    rows = rows.new_zeros(len(place), width).scatter(1, at, rows)
+                own_grads.append(rows.reshape(urns, -1, width).sum(1, keepdim=True))
             else:
                 rows = part.double()
-                own_grad[:, i] = rows.new_zeros(urns, width).index_add_(0, instance, rows)
-            sums_grad.index_add_(0, (place.unsqueeze(1) + columns).flatten(), rows.flatten())
+                own_grads.append(rows.new_zeros(urns, width).index_add(0, instance, rows).unsqueeze(1))
+            into_parts.append((place.unsqueeze(1) + columns).flatten())
+            parts.append(rows.flatten())
+        own_grad, into, of_sums = torch.cat(own_grads, 1), torch.cat(into_parts), torch.cat(parts)
+    sums_grad = own.new_zeros(sums.numel()).index_add(0, into, of_sums)
     own_grad = torch.nn.functional.pad(own_grad, (0, 0, 0, 1))
     return own_grad, sums_grad.reshape(sums.shape), inverse_grad, *(None,) * 16
 

@@ -14,5 +14,6 @@ def gumbel(
     # of 2^24 cells a number is in; where in it only matters in the first, so one finer number serves a whole row.
     cell = torch.rand(shape, dtype=dtype, device=device, generator=generator).mul_(1 << 24).floor_()
     within = torch.rand(*shape[:-1], 1, dtype=torch.float64, device=device, generator=generator)
-    uniform = cell.add_((1 - within).to(dtype)).mul_(2.0**-24).clamp_(max=1 - 2.0**-24)
+    uniform = cell.add_((1 - within).to(dtype)).mul_(2.0**-24)
+    uniform = uniform.clamp(max=1 - 2.0**-24)  # not in place, which torch.func.vmap warns of
     return uniform.neg_().log1p_().neg_().log_().neg_()

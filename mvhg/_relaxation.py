@@ -197,7 +197,9 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
         if noise is None:
             gumbel = gumbel_noise((groups - 1, rows, width), working, device, generator).transpose(0, 1)
         else:
-            gumbel = noise.reshape(rows, groups - 1, -1)[..., :width].log().neg_().log_().neg_().to(working)
+            columns = noise.shape[-1] // max(1, groups - 1)
+            gumbel = noise[..., : columns * (groups - 1)].reshape(rows, groups - 1, columns)[..., :width]
+            gumbel = gumbel.log().neg_().log_().neg_().to(working)
         arguments = (tables, gumbel, inverse_temperature, instance, permutation, back, dtype, largest)
         counts, one_hot, prefix_mask = draw_hard(*arguments, None) if relaxation.hard else draw_soft(*arguments)
     shape = (num_draws, batch, groups)

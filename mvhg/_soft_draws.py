@@ -23,6 +23,8 @@ def draw_soft(
     total, low, later = per_row
     remaining = total.double()
     rounding = 4 * torch.finfo(torch.float64).eps * remaining.clamp(min=1)
+    if groups == 1:  # nothing is drawn, but a loss of it may be differentiated
+        remaining = remaining + 0 * tables.own[:, 0, :1].sum()
     steps = torch.arange(width, device=gumbel.device)
     counts, one_hots = [], []
     for i in range(groups - 1):
@@ -41,7 +43,7 @@ def draw_soft(
         if largest is not None:
             place = (low[:, i].unsqueeze(1) + steps).clamp(max=largest)
             one_hots.append(soft.new_zeros(len(soft), largest + 1).scatter_add(1, place, soft))
-    counts.append(remaining if groups > 1 else remaining + 0 * tables.own[:, 0, :1].sum())
+    counts.append(remaining)
     drawn = torch.stack(counts, 1).gather(1, back)
     if largest is None:
         return drawn.to(dtype), drawn, drawn

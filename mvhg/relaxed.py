@@ -107,6 +107,14 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         number: Any = self._host_temperature
         return torch.full((), number, dtype=torch.float64, device=self._importance.device)
 
+    @property
+    def _highest_temperature(self) -> float | None:
+        """Where the host knows it; of a tensor as it is now, after changes in place, too."""
+        given = self.__dict__.get("temperature")
+        if self._host_temperature is None or given is None or not can_look(given):
+            return self._host_temperature
+        return float(given.detach().max())
+
     def __repr__(self) -> str:
         self.temperature  # noqa: B018 - torch's shows what has been made
         return super().__repr__()
@@ -196,7 +204,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             log_weights.reshape(-1, groups),
             total.reshape(-1),
             self.temperature.double().expand(self.batch_shape).reshape(-1),
-            self._host_temperature,
+            self._highest_temperature,
             hard=self._hard,
             merged=self.conditionals == "merged",
             order=self.group_order,
@@ -216,7 +224,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
                 raise ValueError(
                     f"noise must have shape noise_shape(sample_shape) = {tuple(expected)}, got {tuple(noise.shape)}"
                 )
-            noise = noise.double().reshape(num_draws, batch, -1)
+            noise = noise.double().reshape(num_draws, batch, expected[-1])
         urn = self._single_urn(noise) if num_draws == 1 else None
         if urn is not None:
             selected = self._draw_single(urn, generator, noise, selection)
@@ -235,7 +243,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     def _single_urn(self, noise: Tensor | None) -> Plan | None:
         """The common urn of the batch, if one draw from each is best made by ``_single_draws``."""
         groups, merged = self.event_shape[0], self.conditionals == "merged"
-        if not self._hard or (merged and groups > 2) or self._host_temperature is None:
+        temperature = self._highest_temperature
+        if not self._hard or (merged and groups > 2) or temperature is None:
             return None
         if not can_look(self._importance) or torch._C._are_functorch_transforms_active():
             return None
@@ -243,7 +252,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         if given is not None and given.requires_grad:
             return None
         urn = plan(self._bounds)
-        depth = depth_read(self._host_temperature, True, self._dtype)
+        depth = depth_read(temperature, True, self._dtype)
         batch = math.prod(self.batch_shape)
         if urn is None or batch == 0 or not urn.serves(min(batch, URNS_AT_ONCE), depth):
             return None
@@ -260,7 +269,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
         scale: Any
         if given is None or given.numel() == 1:
-            scale = min(1 / self._host_temperature, _HARDEST)  # type: ignore[operator]
+            scale = min(1 / self._highest_temperature, _HARDEST)  # type: ignore[operator]
         else:
             scale = given.reciprocal().clamp(max=_HARDEST).expand(self.batch_shape).reshape(-1)
         batch, rest = math.prod(self.batch_shape), (order, self._dtype, selection, generator)

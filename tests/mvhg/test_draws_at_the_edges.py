@@ -230,3 +230,97 @@ def test_the_seed_decides_whatever_the_default_dtype_is() -> None:
         point = torch.zeros(50, 3, dtype=torch.float32)
         drawn.append(HARD(0.5, 5, [3, 5, 4], log_weights=point).rsample(generator=generator(9)))
     assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("conditionals", ["exact", "merged"])
+@pytest.mark.parametrize("shape", [(), (6,)], ids=["one draw an urn", "draws share an urn"])
+def test_the_gradient_of_an_urn_does_not_depend_on_its_batch(shape: tuple[int, ...], conditionals: str) -> None:
+    """Beside a larger urn, sums that no draw leaves had a place in the table, and a part in the slopes."""
+    torch.manual_seed(0)
+    sizes, totals = torch.tensor([[3, 2, 9, 5], [9, 9, 9, 9], [2, 3, 1, 4]]), torch.tensor([3, 30, 5])
+    log_weights = torch.randn(3, 4, dtype=torch.float64)
+    order = (2, 0, 3, 1)
+
+    def gradients(rows: slice) -> torch.Tensor:
+        weights = log_weights[rows].clone().requires_grad_()
+        urn = HARD(1.7, totals[rows], sizes[rows], log_weights=weights, group_order=order, conditionals=conditionals)
+        columns = urn.noise_shape()[-1] // 3
+        noise = uniform[..., rows, :, :columns].flatten(-2)
+        (gradient,) = torch.autograd.grad((urn.rsample(shape, noise=noise) * slopes[rows]).sum(), weights)
+        return gradient
+
+    uniform, slopes = torch.rand(*shape, 3, 3, 31, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    together = gradients(slice(None))
+    for i in range(3):
+        torch.testing.assert_close(gradients(slice(i, i + 1)), together[i : i + 1], rtol=1e-9, atol=1e-10)
+
+
+@kinds
+@pytest.mark.parametrize(
+    "sizes, n, shape", [((3, 5), 4, ()), ((3, 5, 4), 5, (3,)), ((2, 3, 1, 4), 5, (200,)), ((5,), 3, (2,))]
+)
+def test_jacobians_by_torch_func_are_those_of_autograd(
+    kind: type, sizes: tuple[int, ...], n: int, shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    log_weights = torch.randn(len(sizes), dtype=torch.float64)
+    noise = torch.rand(kind(0.5, n, sizes, log_weights=log_weights).noise_shape(shape), dtype=torch.float64)
+
+    def draw(weights: torch.Tensor) -> torch.Tensor:
+        urn = kind(0.5, n, sizes, log_weights=weights, validate_args=False)
+        return urn.rsample_selection(shape, noise=noise).prefix_mask.sum(-1).flatten()[:6]  # type: ignore[no-any-return]
+
+    ordinary = torch.autograd.functional.jacobian(draw, log_weights)
+    torch.testing.assert_close(torch.func.jacrev(draw)(log_weights), ordinary)
+
+
+def test_mapped_draws_do_not_warn() -> None:
+    def draw(weights: torch.Tensor) -> torch.Tensor:
+        return HARD(0.5, 5, [3, 5, 4], log_weights=weights, validate_args=False).rsample()
+
+    torch.func.vmap(draw, randomness="different")(torch.zeros(4, 3))  # warnings are errors
+
+
+@kinds
+@pytest.mark.parametrize("batch, sizes", [((0,), (3, 5, 4)), ((2, 0), (3, 5)), ((), (7,)), ((3,), (7,))])
+def test_given_noise_of_empty_batches_and_of_one_group(
+    kind: type, batch: tuple[int, ...], sizes: tuple[int, ...]
+) -> None:
+    urn = kind(0.5, 4, sizes, weights=torch.ones(*batch, len(sizes), requires_grad=True))
+    noise = torch.rand(urn.noise_shape((2,)), dtype=torch.float64)
+    selection = urn.rsample_selection((2,), noise=noise)
+    assert selection.one_hot.shape == (2, *batch, len(sizes), max(sizes) + 1)
+    assert selection.prefix_mask.requires_grad
+    torch.testing.assert_close(selection.counts.sum(-1), torch.full((2, *batch), 4.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("weight", [300.0, 700.0, 1e4, 1e12])
+@pytest.mark.parametrize("sizes, n", [((2, 3, 1, 4), 5), ((9, 2, 5, 3, 1), 13), ((4, 4, 4, 4), 7)])
+def test_small_urns_of_enormous_weights(sizes: tuple[int, ...], n: int, weight: float, dtype: torch.dtype) -> None:
+    """What is left by the heavy group is made up of others, however much rarer they are."""
+    torch.manual_seed(0)
+    row = torch.tensor([weight, -weight, 0.0, 1.0, 0.5][: len(sizes)], dtype=dtype)
+    for temperature in (0.3, 10.0):
+        log_weights = row.repeat(50, 1).requires_grad_()
+        selection = HARD(temperature, n, sizes, log_weights=log_weights).rsample_selection()
+        assert (selection.counts.sum(-1) == n).all() and (selection.counts[:, 0] == sizes[0]).all()
+        assert (selection.counts[:, 1] == max(0, n - sum(sizes) + sizes[1])).all()
+        loss = sum((form * torch.randn_like(form)).sum() for form in selection)
+        assert torch.isfinite(torch.autograd.grad(loss, log_weights)[0]).all()
+
+
+@pytest.mark.parametrize("sizes", [(3, 5), (3, 5, 4), (70, 80, 60)])
+@kinds
+def test_a_temperature_changed_in_place_counts(kind: type, sizes: tuple[int, ...]) -> None:
+    log_weights = torch.zeros(len(sizes), dtype=torch.float64, requires_grad=True)
+    temperature = torch.tensor(0.5, dtype=torch.float64)
+    changed = kind(temperature, 4, sizes, log_weights=log_weights)
+    changed.rsample()
+    temperature.fill_(5.0)
+    for shape in ((), (3,)):
+        gradients = []
+        for urn in (changed, kind(5.0, 4, sizes, log_weights=log_weights)):
+            torch.manual_seed(1)
+            gradients.append(torch.autograd.grad(urn.rsample(shape)[..., 0].sum(), log_weights)[0])
+        torch.testing.assert_close(gradients[0], gradients[1])
