@@ -157,7 +157,8 @@ def broadcast_parameters(
         sizes = constant(bounds.sizes, importance.device, torch.int64).clone()
     if bounds is not None and bounds.totals is not None:
         count = torch.full((), bounds.totals, device=importance.device)
-    sizes, count = (a.to(importance.device, torch.int64) for a in (sizes, count))
+    # Copies, since what is known of them would not follow a change in place.
+    sizes, count = (a.to(importance.device, torch.int64, copy=can_look(a)) for a in (sizes, count))
     return Parameters(count.expand(batch), sizes.expand(shape), importance, dtype, bounds)
 
 
@@ -209,7 +210,10 @@ def as_reals(name: str, value: TensorLike) -> tuple[Tensor, torch.dtype]:
     if isinstance(value, Tensor):
         values, dtype = value, value.dtype
     else:
-        values = _as_tensor(name, value)
+        try:
+            values = _as_tensor(name, value)
+        except ValueError:  # whole numbers beyond an int64
+            return _as_tensor(name, value, torch.float64), torch.get_default_dtype()
         dtype = values.dtype
     if values.is_complex() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be real numbers, got dtype {values.dtype}")
@@ -235,10 +239,11 @@ def as_integers(name: str, value: TensorLike) -> Tensor:
 def _as_tensor(name: str, value: TensorLike, dtype: torch.dtype | None = None) -> Tensor:
     try:
         if _holds_tensor(value):  # torch.as_tensor would drop their gradients
-            first = next(leaf for leaf in _leaves(value) if isinstance(leaf, Tensor))
-            parts = [v if isinstance(v, Tensor) else _as_tensor(name, v, first.dtype) for v in value]  # type: ignore[union-attr]
-            return torch.stack([part.to(first.device) for part in parts])
-        return torch.as_tensor(value, dtype=dtype)
+            first = next((leaf for leaf in _leaves(value) if isinstance(leaf, Tensor)), None)
+            dtype, device = (dtype, None) if first is None else (first.dtype, first.device)
+            parts = [v if isinstance(v, Tensor) else _as_tensor(name, v, dtype) for v in value]  # type: ignore[union-attr]
+            return torch.stack([part.to(device) for part in parts])
+        return _of_array(value, dtype) if _is_array(value) else torch.as_tensor(value, dtype=dtype)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{name} must be numbers or a tensor, got {value!r:.80} ({error})") from None
 
@@ -248,7 +253,30 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def _holds_tensor(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and any(isinstance(leaf, Tensor) for leaf in _leaves(value))
+    """Whether a list holds tensors, or arrays or NumPy's numbers that torch cannot read in a list."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    return any(
+        isinstance(v, Tensor) or (_is_array(v) and (v.ndim or v.dtype.kind == "u" or v.dtype.itemsize > 8))
+        for v in _leaves(value)
+    )
+
+
+def _is_array(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and hasattr(value, "dtype")
+
+
+def _of_array(value: Any, dtype: torch.dtype | None) -> Tensor:
+    """A copy of a NumPy array or number, whatever its strides, byte order and width, to which torch objects."""
+    kind, width = value.dtype.kind, value.dtype.itemsize
+    if kind == "f" and width > 8:
+        value = value.astype("float64")
+    elif kind == "u":
+        value = value.astype("int64" if width < 8 else "float64")  # which is exact as far as sizes are allowed to go
+    elif kind in "if":
+        value = value.astype(value.dtype.newbyteorder("="))
+    copied = torch.from_numpy(value.reshape(value.shape or (1,)).copy()).reshape(value.shape)
+    return copied if dtype is None else copied.to(dtype)
 
 
 def _plain_urn(group_sizes: TensorLike, total_count: TensorLike) -> Bounds | None:
@@ -357,7 +385,10 @@ def as_temperature(
         ValueError: unless it and its inverse are positive and finite.
     """
     if isinstance(temperature, (int, float)) and not isinstance(temperature, bool):
-        number = float(temperature)
+        try:
+            number = float(temperature)
+        except OverflowError:
+            number = math.inf
         if not (number > 0 and math.isfinite(number) and math.isfinite(1 / number)):
             raise ValueError(f"temperature must be positive and finite, and so must its inverse: got {number}")
         return None, number

@@ -278,7 +278,7 @@ class MultivariateHypergeometric(Distribution):
         """
         checked = self._check_counts(value)
         counts = value.double()
-        if self.conditionals == "merged":
+        if self.conditionals == "merged" and self.event_shape[0] > 2:  # of two groups none are merged
             order = self.group_order or tuple(range(self.event_shape[0]))
             size, log_weights, total = self._law()
             result = _fisher.merged_log_probability(counts, size, log_weights, total, order)

@@ -321,3 +321,44 @@ def test_default_of_torchs_distributions_is_left_alone() -> None:
     before = Distribution._validate_args
     EXACT(5, [3, 5, 4])
     assert Distribution._validate_args == before
+
+
+@pytest.mark.parametrize(
+    "kind", [np.int8, np.uint8, np.uint16, np.uint32, np.uint64, np.int64, np.float16, np.longdouble], ids=str
+)
+def test_numpy_of_every_kind(kind: Any) -> None:
+    """Numbers, lists of numbers, reversed, big-endian and read-only arrays; weights in the widest kind."""
+    sizes = np.array([3, 5, 4], dtype=kind)
+    frozen = np.broadcast_to(sizes, (2, 3))
+    for given in (sizes, sizes[::-1][::-1], sizes.astype(sizes.dtype.newbyteorder(">")), frozen, list(sizes), [sizes]):
+        law = mvhg.MultivariateHypergeometric(kind(5), given, weights=np.array([1, 2, 3], dtype=np.longdouble)[::-1])
+        assert law.group_sizes.reshape(-1, 3)[0].tolist() == [3, 5, 4] and int(law.total_count.flatten()[0]) == 5
+        assert law.weights.flatten()[:3].tolist() == [3, 2, 1]
+
+
+def test_numbers_that_no_type_holds() -> None:
+    law = mvhg.MultivariateHypergeometric(5, [3, 5, 4], weights=[10**200, 1, 1])
+    torch.testing.assert_close(law.mean, torch.tensor([3, 10 / 9, 8 / 9]))
+    with pytest.raises(ValueError, match="weights"):
+        mvhg.MultivariateHypergeometric(5, [3, 5, 4], weights=[10**400, 1, 1])
+    with pytest.raises(ValueError, match="temperature"):
+        mvhg.MultivariateHypergeometricStraightThrough(10**400, 5, [3, 5, 4])
+
+
+def test_sizes_and_totals_changed_in_place_change_no_law() -> None:
+    sizes, totals = torch.tensor([[3, 5, 4], [3, 5, 6]]), torch.tensor([5, 4])
+    urn = mvhg.MultivariateHypergeometricStraightThrough(0.5, totals, sizes, weights=torch.ones(3))
+    sizes.fill_(1)
+    totals.fill_(9)
+    assert urn.group_sizes.tolist() == [[3, 5, 4], [3, 5, 6]] and urn.rsample().sum(-1).tolist() == [5, 4]
+
+
+def test_merged_log_probabilities_of_two_groups_are_the_exact_ones() -> None:
+    """Of two groups none are merged; in the counts, too, whose derivative carried the normaliser's."""
+    log_weights = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    gradients = []
+    for conditionals in ("exact", "merged"):
+        counts = torch.tensor([[1.0, 3.0], [0.0, 4.0]], dtype=torch.float64, requires_grad=True)
+        law = mvhg.MultivariateHypergeometric(4, [3, 5], log_weights=log_weights, conditionals=conditionals)
+        gradients.append(torch.autograd.grad(law.log_prob(counts).sum(), counts)[0])
+    torch.testing.assert_close(gradients[0], gradients[1])
