@@ -5,6 +5,7 @@ The host sees the weights here, so that windows are as narrow as they allow, and
 their probabilities, not logarithms, are convolved, read and carried back, in float32 where results are float32.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -161,6 +162,9 @@ def _draw_part(request: Request, logits: Tensor, differentiable: bool) -> tuple[
     working = working_dtype(request.dtype, request.depth)
     steps = torch.arange(width, dtype=torch.float64)
     own = torch.addcmul(_log_binomials(request, windows), logits.unsqueeze(2), steps)
+    if request.bounds.sizes is None or request.bounds.totals is None:
+        # Where another urn of the batch would reach further.
+        own = own.masked_fill(low.unsqueeze(2) + steps > request.total[:, None, None], -math.inf)
     own = (own - own.amax(2, keepdim=True)).to(working)
     terms = own.exp()
     terms /= terms.sum(2, keepdim=True)  # so that probabilities of sums neither grow nor fade

@@ -237,8 +237,11 @@ def test_the_seed_decides_whatever_the_default_dtype_is() -> None:
 def test_the_gradient_of_an_urn_does_not_depend_on_its_batch(shape: tuple[int, ...], conditionals: str) -> None:
     """Beside a larger urn, sums that no draw leaves had a place in the table, and a part in the slopes."""
     torch.manual_seed(0)
-    sizes, totals = torch.tensor([[3, 2, 9, 5], [9, 9, 9, 9], [2, 3, 1, 4]]), torch.tensor([3, 30, 5])
-    log_weights = torch.randn(3, 4, dtype=torch.float64)
+    sizes, totals = (
+        torch.tensor([[3, 2, 9, 5], [9, 9, 9, 9], [2, 3, 1, 4], *[[5, 5, 2, 5]] * 8]),
+        torch.tensor([3, 30, 5, *[1] * 8]),
+    )
+    log_weights = torch.randn(11, 4, dtype=torch.float64)
     order = (2, 0, 3, 1)
 
     def gradients(rows: slice) -> torch.Tensor:
@@ -249,9 +252,9 @@ def test_the_gradient_of_an_urn_does_not_depend_on_its_batch(shape: tuple[int, .
         (gradient,) = torch.autograd.grad((urn.rsample(shape, noise=noise) * slopes[rows]).sum(), weights)
         return gradient
 
-    uniform, slopes = torch.rand(*shape, 3, 3, 31, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    uniform, slopes = torch.rand(*shape, 11, 3, 31, dtype=torch.float64), torch.randn(11, 4, dtype=torch.float64)
     together = gradients(slice(None))
-    for i in range(3):
+    for i in range(11):
         torch.testing.assert_close(gradients(slice(i, i + 1)), together[i : i + 1], rtol=1e-9, atol=1e-10)
 
 
