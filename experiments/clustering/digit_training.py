@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from experiments.context import RunContext
 from experiments.store import readable_checkpoint
-from experiments.training import ChunkedTraining
+from experiments.training import ChunkedTraining, fit_from
 
 STEPS_PER_CHUNK = 50
 
@@ -81,7 +81,6 @@ def fit(
         every_n_epochs=checkpoint_every,
     )
     trainer = context.trainer(max_epochs=epochs, callbacks=[checkpoint, *callbacks], **trainer_settings)
-    found = readable_checkpoint(folder / "last.ckpt")
-    trainer.fit(training, training.chunks(order_seed), ckpt_path=found, weights_only=True)
+    fit_from(trainer, training, training.chunks(order_seed), readable_checkpoint(folder / "last.ckpt"))
     if trainer.interrupted:
         raise KeyboardInterrupt

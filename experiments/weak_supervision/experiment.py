@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from experiments.axes import Row
 from experiments.context import RunContext
 from experiments.settings import ExperimentError, Positive, PositiveInt, settings
-from experiments.training import RateEstimate
+from experiments.training import RateEstimate, fit_from
 from experiments.weak_supervision.classification import average_accuracies, subset_accuracies
 from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.pair_data import PairData, PairSplits
@@ -130,7 +130,7 @@ class WeakSupervision:
         if self.max_minutes is not None:
             callbacks.append(_StopAfter(self.max_minutes, self.checkpoint_every))
         trainer = context.trainer(max_epochs=self.training.epochs, callbacks=callbacks)
-        trainer.fit(training, training.loader(), ckpt_path=context.checkpoint_path, weights_only=True)
+        fit_from(trainer, training, training.loader(), context.checkpoint_path)
         if trainer.interrupted:
             raise KeyboardInterrupt
         if training.steps_taken < self.training.steps:

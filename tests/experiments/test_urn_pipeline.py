@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from experiments import configuration
+from experiments.settings import ExperimentError
 from experiments.training import derive_seed
 from experiments.urn.model import UrnModel
 from experiments.urn.problem import UrnProblem
@@ -108,6 +109,30 @@ def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
     resumed = launch(row, tmp_path / "resumed", *settings)
     assert steps == list(range(32, 48))
     assert csv_bytes(resumed) == csv_bytes(whole)
+
+
+@pytest.mark.parametrize("part", ["state_dict", "optimizer_states"])
+def test_a_checkpoint_of_other_code_is_refused(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ["experiment.problem.num_samples=20", "experiment.max_epochs=3"]
+
+    def killed(self: UrnModel) -> None:
+        if self.current_epoch == 1:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UrnModel, "on_train_epoch_start", killed, raising=False)
+        with pytest.raises(RuntimeError, match="killed"):
+            launch(TRAINED[0], tmp_path, *settings)
+    (path,) = tmp_path.rglob("last.ckpt")
+    state = torch.load(path, weights_only=True)
+    if part == "state_dict":
+        state[part] = {f"former_{name}": value for name, value in state[part].items()}
+    else:
+        state[part][0]["param_groups"] *= 2
+    torch.save(state, path)
+    with pytest.raises(ExperimentError, match=r"last\.ckpt was made by other code .* start over with force=true"):
+        launch(TRAINED[0], tmp_path, *settings)
+    launch(TRAINED[0], tmp_path, *settings, "force=true")
 
 
 def test_the_other_reading_of_the_papers_data_runs(tmp_path: Path) -> None:
