@@ -225,7 +225,7 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
     steps = torch.arange(soft.shape[2], device=device)
     ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)
     # Derivatives of the soft counts in the log-weights, times the temperature.
-    spread = soft * (ramp - (soft @ ramp).unsqueeze(2))
+    spread = soft * (ramp - (soft * ramp).sum(2, keepdim=True))  # no product of matrices, which autocast rounds
     # How a soft count, and what the values gain by it, depend on what is left to draw.
     by_count: Any = None
     by_value: Any = None

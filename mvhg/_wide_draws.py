@@ -250,7 +250,7 @@ class _WideDraws(torch.autograd.Function):
         if ctx.request.largest is None:
             one_hot_grad = mask_grad = None
         result = torch.zeros(ctx.shape, dtype=torch.float64)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):  # backward may be called within one
             for some, made in ctx.parts:
                 grads = [None if g is None else g[some] for g in (counts_grad, one_hot_grad, mask_grad)]
                 result[some] = _gradient(ctx.request.part(some), made, *grads)

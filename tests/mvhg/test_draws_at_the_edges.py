@@ -327,3 +327,20 @@ def test_a_temperature_changed_in_place_counts(kind: type, sizes: tuple[int, ...
             torch.manual_seed(1)
             gradients.append(torch.autograd.grad(urn.rsample(shape)[..., 0].sum(), log_weights)[0])
         torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@kinds
+@pytest.mark.parametrize("shape", [(), (3,), (400,)])
+@pytest.mark.parametrize("sizes, n", [((3, 5), 4), ((3, 5, 4), 5), ((70, 80, 60), 50)])
+def test_autocast_around_backward_changes_no_gradient(
+    sizes: tuple[int, ...], n: int, shape: tuple[int, ...], kind: type
+) -> None:
+    gradients = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        log_weights = torch.linspace(-1, 1, len(sizes)).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            counts = kind(0.5, n, sizes, log_weights=log_weights).rsample(shape)
+            (counts * torch.arange(len(sizes))).sum().backward()
+        gradients.append(log_weights.grad)
+    assert torch.equal(*gradients)
