@@ -16,7 +16,7 @@ from experiments.disentanglement.representations import GridRepresentations
 from experiments.disentanglement.scores import MINIMUM_SAMPLES, disentanglement_scores
 from experiments.disentanglement.shims import load_metrics
 from experiments.settings import ExperimentError, settings
-from experiments.store import RunDirectory, readable_checkpoint
+from experiments.store import RunDirectory
 from experiments.weak_supervision.classification import downstream_accuracy
 from experiments.weak_supervision.data.images import FactorImages, load_batch
 from experiments.weak_supervision.data.pair_data import PairSplits
@@ -79,12 +79,15 @@ class DisentanglementScores(WeakSupervision):
             raise ExperimentError(
                 f"{row.label} has no finished run to start from ({directory.path}); first run: {command} and settings"
             )
-        path = readable_checkpoint(directory.model)
-        if path is None:
+        if not directory.model.exists():
             raise ExperimentError(
                 f"{directory.path} holds no model.pt, the weights to start from: {command}, force=true"
             )
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            weights: dict[str, Tensor] = torch.load(directory.model, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises half a dozen types for a damaged file
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ExperimentError(f"{directory.model} can't be read ({reason}): {command}, force=true") from error
         return weights
 
     def _downstream(self, means: Tensor, splits: PairSplits, generator: torch.Generator) -> dict[str, Any]:

@@ -215,7 +215,8 @@ def test_ctrl_c_takes_the_jobs_out_of_slurm_s_queue(tmp_path: Path) -> None:
 def test_processes_killed_and_checkpoints_cut_at_random_lose_and_repeat_nothing(tmp_path: Path) -> None:
     """The load test in little; tests/load.py is the whole."""
     counts = load(tmp_path, cells=6, processes=2, seed=0, pause=5.0, cut_every=2, kills=4)
-    assert (counts["finished"], counts["status"], counts["kills"]) == (6, 0, 4)
+    assert (counts["finished"], counts["status"]) == (6, 0)
+    assert 0 < counts["kills"] <= 4  # fewer where the machine is fast
     assert (counts["corrupt"], counts["lost"], counts["repeated"]) == (0, 0, 0)
 
 

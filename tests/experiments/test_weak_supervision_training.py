@@ -161,24 +161,6 @@ def test_half_precision_is_for_the_networks_alone(method: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports deprecated parts of torch
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # and asks for this
-def test_compiling_is_for_the_networks_alone_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The graphs are run without code generation, which would take half a minute."""
-    original, compiled = torch.compile, []
-
-    def traced(function: Any, *arguments: Any, **settings: Any) -> Any:
-        compiled.append(type(function.__self__).__name__)
-        return original(function, *arguments, **settings, backend="eager")
-
-    monkeypatch.setattr(torch, "compile", traced)
-    settings: dict[str, Any] = {"steps": 2, "epoch_steps": 2, "chunk_steps": 1}
-    plain, fast = make_training("hgvae", **settings), make_training("hgvae", compile=True, **settings)
-    assert compiled == ["Encoder", "Decoder"]
-    assert fast.model.state_dict().keys() == plain.model.state_dict().keys()
-    fit(plain)
-    fit(fast)
-    np.testing.assert_allclose(fast.recorded, plain.recorded, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("step", "epoch", "term", "value"), [(1, 1, "reconstruction", math.nan), (14, 2, "expected_count", math.inf)]
 )
