@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from experiments.clustering.blocks import PAPER_PRIORS, PAPER_VERSIONS, WEIGHTED, Block
 from experiments.clustering.scores import NUM_CLASSES, UNMATCHED
 from experiments.figures import add_caption, no_run
-from experiments.results import describe_seeds
+from experiments.results import describe_seeds, ordered
 from experiments.settings import ExperimentError
 
 SIDE, GAP = 28, 1  # pixels: of an image, around it
@@ -47,8 +47,9 @@ def figure_confusion(block: Block) -> Figure:
     """Where the digits of each class went, for the paper's priors and every dataset version."""
     counts = select(block, "confusion", PAPER_PRIORS)
     counts = counts.merge(block.table("weights")[["run_id", "cluster", "matched_class"]], on=["run_id", "cluster"])
-    cells = [[(prior, version) for version in _shown(block)] for prior in PAPER_PRIORS]
-    size = (3.3 * len(_shown(block)), 3.35 * len(PAPER_PRIORS))
+    priors = ordered(counts["prior"], PAPER_PRIORS)
+    cells = [[(prior, version) for version in _shown(block)] for prior in priors]
+    size = (3.3 * len(_shown(block)), 3.35 * len(priors))
     caption = (
         "Clusters (rows, in the order of the digits they are matched to) and digits (columns) of the test split: "
         "percent of a digit's images in each cluster, shares below 1 % left blank; above each panel the accuracy."
@@ -75,7 +76,7 @@ def _draw_confusion(ax: Axes, counts: pd.DataFrame, prior: str, version: str) ->
 def figure_digits(block: Block) -> Figure:
     """Digits generated from each cluster of the hypergeometric priors, the paper's above."""
     generated = select(block, "generated", WEIGHTED)
-    priors = [prior for prior in WEIGHTED if (generated["prior"] == prior).any()]
+    priors = ordered(generated["prior"], WEIGHTED)
     cells = [[(prior, version) for version in _shown(block)] for prior in priors]
     size = (3.0 * len(_shown(block)), 3.7 * len(priors))
     caption = "Generated digits, a line per cluster: the decoder's means at draws from the cluster's normal component."
