@@ -111,6 +111,8 @@ def multirun(results: Path, *arguments: str, path: str = "") -> Iterator[subproc
     process = subprocess.Popen(
         command("-m", *LONG, f"results={results}", *arguments), cwd=CHECKOUT, env=environ, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        # Tests in the background of a shell would hand on that interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
         yield process
