@@ -14,7 +14,9 @@ from experiments.claims.comparison import Comparison, compare
 from experiments.claims.rules import Measurement, measure
 from experiments.results import Block, blocks, read_metrics, read_paper
 from experiments.weak_supervision.blocks import RANDOM, of_number, with_scaled_error
+from experiments.weak_supervision.blocks import Block as WeakBlock
 from experiments.weak_supervision.data.sources import FACTORS, SOURCES
+from experiments.weak_supervision.imposed import imposed_bounds, imposed_runs
 
 FILE = "weak_supervision_metrics"
 BASELINES = {"label_vae": "LabelVAE", "ada_vae": "AdaVAE"}
@@ -58,6 +60,7 @@ def weak_supervision(metrics: Path) -> list[Measurement]:
         ]
         for method in ours:
             measured += [near_truth(block, "near_truth", method, shared) for shared in pairs]
+            measured += [near_preferred(metrics, block, method, shared) for shared in pairs]
             measured += [bound_of_truth(block, method, shared) for shared in pairs]
     random = table[table["shared"].astype(str) == RANDOM]
     for block in blocks(random, DATA):
@@ -86,6 +89,26 @@ def near_truth(block: Block, rule: str, method: str, shared: int) -> Measurement
     errors = cell.values[METHODS[method]]
     mean, text = float(errors.mean()), f"{errors.mean():.2f}, largest {errors.max():.2f}"
     return _measured(block, rule, method, shared, cell, text, [(mean, 1.0)], f"{mean:.2f}")
+
+
+def near_preferred(metrics: Path, block: Block, method: str, shared: int) -> Measurement:
+    """E[k-hat] beside the number that the bound prefers among those imposed in training."""
+    runs, name = runs_of(block, method, shared), METHODS[method]
+    imposed = imposed_runs(WeakBlock(metrics, block.profile, block.data, block.lines))
+    imposed = imposed[imposed["shared"] == shared]
+    fills: dict[str, Any] = {"method": name, "shared": shared}
+    more: dict[str, Any] = {"seeds": int(runs["seed"].nunique()), "fills": fills, "part": f"s = {shared}"}
+    text, values = "", []
+    if imposed.empty or runs.empty or set(imposed["latents"]) != set(runs["latents"]):
+        more["missing"] = f"no run of {name}" if runs.empty else f"k was not imposed at s = {shared}"
+    else:
+        best = float(imposed_bounds(imposed).idxmax(axis=1).iloc[0])
+        mean = float(runs["expected_count"].mean())
+        text = f"{mean:.2f} of {imposed['latents'].iloc[0]}; the bound prefers {best:g}"
+        values = [(abs(mean - best), 1.0)]
+        more["short"] = f"{mean:.1f} for {best:g}"
+        runs = pd.concat([runs, imposed])
+    return measure("near_preferred", block, runs, f"{FILE}.csv", text, values, **more)
 
 
 def beats_constant(block: Block, method: str, factors: int) -> Measurement:

@@ -24,6 +24,8 @@ from experiments.speed.tables import benchmark_provenance, committed_table
 from experiments.urn.tables import recovery_table
 from experiments.weak_supervision import blocks as weak_blocks
 from experiments.weak_supervision.ablation import ablation_table
+from experiments.weak_supervision.fixed_set import fixed_set_table
+from experiments.weak_supervision.imposed import preferred_table
 from experiments.weak_supervision.random_pairs import random_blocks, random_table
 from experiments.weak_supervision.runtimes import benchmark_file, read_benchmark, table_3
 from experiments.weak_supervision.table_1 import figure_2_table, table_1
@@ -99,6 +101,10 @@ def _weak_supervision(inputs: Inputs) -> Section:
         captions = {
             "figure_2": "Figure 2: squared error of the number of independent latents over s.",
             "weak_supervision_bounds": "What the bounds of trained models know of the number of independent latents.",
+            "weak_supervision_counts": "The number of factors that differ, what the bound prefers, and the estimates.",
+            "weak_supervision_confusion": "Estimates pair by pair where each pair shares another number of factors.",
+            "weak_supervision_reconstructions": "Pairs and what the decoders make of their posterior means.",
+            "weak_supervision_traversals": "One image, decoded with one latent at a time moved.",
         }
         captions = {name: f"{caption} {block.heading}." for name, caption in captions.items()}
         section.add_pictures(inputs.figures, captions, made, ending)
@@ -108,6 +114,8 @@ def _weak_supervision(inputs: Inputs) -> Section:
         made = provenance_of(lines[changed], f"{WEAK_FILE}.csv")
         section.add_pictures(inputs.figures, {"figure_13": caption}, made, ending)
         section.add("ablations", partial(ablation_table, block))
+        section.add("the number that the bound prefers", partial(preferred_table, block))
+        section.add("the first s factors shared", partial(fixed_set_table, block, paper), paper["place"])
     for block in random_blocks(inputs.metrics):
         section.add("random numbers of shared factors", partial(random_table, block))
     file = benchmark_file(inputs.metrics)

@@ -1,11 +1,10 @@
-"""The room's figures: Figure 2, and the bound over fixed numbers of independent latents, are drawn here."""
+"""The room's figures: Figure 2, and the bound of trained models over the number of independent latents, are made here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,8 +17,10 @@ from experiments.figures import COLOURS, add_caption, draw_means, legend_above, 
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.ablation import figure_13
 from experiments.weak_supervision.blocks import Block, label, read_blocks, with_scaled_error
+from experiments.weak_supervision.imposed import figure_counts
 from experiments.weak_supervision.methods import REFERENCES
 from experiments.weak_supervision.pictures import CAPTIONS, figure_pictures
+from experiments.weak_supervision.random_pairs import figure_confusion
 
 ERRORS = {
     "count_error": r"$(E[\hat{k}] - k)^2$",
@@ -44,6 +45,7 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
         "figure_13": figure_13,
         "weak_supervision_bounds": figure_profile,
         "weak_supervision_counts": figure_counts,
+        "weak_supervision_confusion": figure_confusion,
         **{f"weak_supervision_{kind}": partial(figure_pictures, kind=kind) for kind in CAPTIONS},
     }
     blocks = read_blocks(metrics)
@@ -78,49 +80,6 @@ def figure_2(block: Block) -> Figure:
         f"literal number of shared latents, d - k, against s (the first where d = {block.num_factors}). Marks: mean "
         "over the seeds, bars: its standard error; marks are moved sideways to be seen. Linear below 0.1, logarithmic "
         f"above; grey line: {NEAR:g}. Where k is given there is no error. {block.described(block.metrics)}"
-    )
-    add_caption(figure, caption)
-    return figure
-
-
-def imposed_bounds(block: Block) -> pd.DataFrame:
-    """Held-out joint bound of models trained with k imposed, mean over the seeds: a line per s, a column per k."""
-    runs = block.table("metrics", changes=True)
-    runs = runs[(runs["method"] == "fixed_k_joint") & runs["changes"].str.fullmatch(r"(model\.independent=\d+)?")]
-    return runs.pivot_table(index="shared", columns="expected_count", values="joint_bound")
-
-
-def figure_counts(block: Block) -> Figure:
-    """k, the k that the bound itself prefers, and what each method estimates."""
-    methods = [method for method in block.methods if method not in REFERENCES]
-    bounds = imposed_bounds(block)
-    bounds = bounds[bounds.notna().sum(axis=1) > 1]  # where one k alone was trained, nothing is preferred
-    if not methods and bounds.empty:
-        raise ExperimentError(f"the metrics hold no run that says anything about k at {block.source}")
-    figure, ax = plt.subplots(figsize=(5.6, 4.2))
-    ends = (-0.3, block.num_factors + 0.3)
-    ax.plot(ends, ends, color="0.4", linewidth=0.8, zorder=0, label="k")
-    for method in methods:
-        runs = block.runs(method)
-        true, scaled = block.num_factors - runs["shared"], block.num_factors * runs["expected_count"] / runs["latents"]
-        draw_means(
-            ax, runs.assign(true=true, scaled=scaled), "true", "scaled", label=label(method), **block.style(method)
-        )
-    if len(bounds):
-        preferred = block.num_factors - bounds.index, bounds.idxmax(axis=1)
-        style: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 11, "color": "black"}
-        ax.plot(*preferred, **style, label="largest joint bound among the k imposed")
-    ax.set_xlabel("factors that differ, k")
-    ax.set_ylabel("estimate, scaled by factors / latents")
-    legend_above(figure, ax.get_legend_handles_labels(), 3)
-    trained = "; ".join(
-        f"s = {shared}: k = {', '.join(f'{count:g}' for count in line.dropna().index)}"
-        for shared, line in bounds.iterrows()
-    )
-    caption = (
-        "The number of independent factors that each method estimates, E[k-hat] scaled by factors / latents, and the k "
-        "whose model, trained with it imposed, has the largest joint bound on test pairs "
-        f"({trained or 'more than one k was imposed at no s'}). {block.described(block.metrics)}"
     )
     add_caption(figure, caption)
     return figure

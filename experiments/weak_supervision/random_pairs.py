@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from experiments.figures import add_caption
 from experiments.results import blocks, ordered, provenance_of, read_metrics
 from experiments.settings import ExperimentError
 from experiments.tables import Table
@@ -37,10 +41,14 @@ def random_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
     return [Block(metrics, *part) for part in blocks(table, SOURCES)]
 
 
+def _counts(block: Block) -> pd.DataFrame:
+    counts = read_metrics(block.folder, f"{ROOM}_counts", profile=block.profile)
+    return counts[counts["data"] == block.data]
+
+
 def means_by_count(block: Block) -> pd.DataFrame:
     """Mean of E[k-hat] by true k, a line per run id and a column per k."""
-    counts = read_metrics(block.folder, f"{ROOM}_counts", profile=block.profile)
-    counts = counts[counts["data"] == block.data]
+    counts = _counts(block)
     return counts.groupby(["run_id", "true_count"])["mean"].first().unstack("true_count")
 
 
@@ -59,3 +67,49 @@ def random_table(block: Block) -> Table:
         rows.append([label(method), *cells, str(runs["seed"].nunique())])
         provenance.append(provenance_of(runs, METRICS_FILE))
     return Table(f"Random numbers of shared factors on {block.source}: mean ± standard error", header, rows, provenance)
+
+
+def figure_confusion(block: Block) -> Figure:
+    """E[k-hat], rounded, against k: the share of the pairs of each k, all seeds together.
+
+    Args:
+        block: of the same profile and data; its own runs, of pairs that share one number, are not looked at.
+
+    Raises:
+        ExperimentError: there is no run of such pairs.
+    """
+    found = [one for one in random_blocks(block.folder, block.profile) if one.data == block.data]
+    if not found:
+        raise ExperimentError(f"the metrics hold no run with shared={RANDOM} at {block.source}")
+    (block,) = found
+    counts, methods = _counts(block), ordered(block.metrics["method"], METHODS)
+    columns = min(4, len(methods))
+    rows = -(-len(methods) // columns)
+    size = (0.6 + 2.5 * columns, 0.9 + 2.9 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    estimates = range(int(block.metrics["latents"].max()) + 1)
+    for ax in axes.flat[len(methods) :]:
+        ax.set_axis_off()
+    for ax, method in zip(axes.flat, methods):
+        part = counts[counts["method"] == method]
+        pairs = part.pivot_table(index="estimated_count", columns="true_count", values="pairs", aggfunc="sum")
+        pairs = pairs.reindex(estimates).fillna(0)
+        edges = (pairs.columns[0] - 0.5, pairs.columns[-1] + 0.5, -0.5, estimates[-1] + 0.5)
+        shares = pairs / pairs.sum()
+        ax.imshow(shares, cmap="Greys", vmin=0, vmax=1, origin="lower", extent=edges, aspect="auto")
+        means = means_by_count(block).reindex(block.runs(method)["run_id"])
+        for _, line in means.iterrows():
+            ax.plot(line.index, line, color=block.style(method)["color"], linewidth=1.4)
+        correlation = with_error(block.runs(method)["rank_correlation"], 2)
+        ax.set_title(f"{label(method)}\nrank correlation {correlation}", fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.supxlabel("factors that differ, k", fontsize=9)
+    figure.supylabel("estimated independent latents", fontsize=9)
+    caption = (
+        "How often an estimate, E[k-hat] rounded, goes with each number of factors that differ; shades: share of the "
+        "test pairs of that k, white 0, black 1; lines: the mean estimate, one per seed. "
+        f"{block.described(block.metrics)}"
+    )
+    add_caption(figure, caption)
+    return figure

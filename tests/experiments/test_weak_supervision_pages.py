@@ -24,12 +24,14 @@ from experiments.weak_supervision.blocks import Block, read_blocks, with_scaled_
 from experiments.weak_supervision.figures import (
     ERRORS,
     figure_2,
-    figure_counts,
     figure_profile,
     figures,
     relative_bounds,
 )
+from experiments.weak_supervision.fixed_set import agreement, fixed_set_table
+from experiments.weak_supervision.imposed import figure_counts, preferred_table
 from experiments.weak_supervision.pictures import CAPTIONS, figure_pictures, picture_table
+from experiments.weak_supervision.random_pairs import figure_confusion
 from experiments.weak_supervision.runtimes import read_benchmark, table_3
 from experiments.weak_supervision.table_1 import figure_2_table, notes, table_1
 from experiments.weak_supervision.tables import tables
@@ -37,8 +39,10 @@ from tests.experiments.latex_files import read_tables, special, unbalanced
 from tests.experiments.weak_supervision_metrics import (
     write_ablations,
     write_block,
+    write_fixed_set,
     write_imposed,
     write_pictures,
+    write_random,
     write_scores,
 )
 
@@ -254,7 +258,7 @@ def test_the_bound_is_shown_against_that_of_the_truth(quick: Block) -> None:
 
 def test_the_k_that_the_bound_prefers_is_shown_where_several_were_imposed(tmp_path: Path) -> None:
     write_block(tmp_path, methods=["hgvae", "fixed_k_joint"])
-    for count, bound in ((2, -1507.0), (6, -1509.0)):  # beside -1508.5 at the truth, k = 4
+    for count, bound in ((2, -1507.0), (6, -1509.0)):  # beside -1508 at the truth, k = 4
         write_imposed(tmp_path, 3, count, bound)
     (block,) = read_blocks(tmp_path)
     figure = figure_counts(block)
@@ -263,7 +267,57 @@ def test_the_k_that_the_bound_prefers_is_shown_where_several_were_imposed(tmp_pa
     np.testing.assert_array_equal(np.asarray(preferred.get_xydata()), [[4.0, 2.0]])
     heights, _ = bars(figure.axes[0].containers[0])
     np.testing.assert_allclose(heights, [8 * 0.7] * 4)
-    assert "s = 3: k = 2, 4, 6" in " ".join(figure.texts[-1].get_text().split())
+    assert "of 7 latents, s = 3: 2, 4, 6; seeds 0)" in " ".join(figure.texts[-1].get_text().split())
+    plt.close(figure)
+
+
+def test_the_preferred_k_is_that_of_the_most_imposed_number_of_latents(tmp_path: Path) -> None:
+    write_block(tmp_path, methods=["hgvae", "fixed_k_joint"])
+    write_imposed(tmp_path, 3, 2, -1000.0)  # of 7 latents only two k are known
+    for count, bound in ((4, -1510.0), (5, -1507.5), (6, -1509.0)):
+        write_imposed(tmp_path, 3, count, bound, latents=10)
+    (block,) = read_blocks(tmp_path)
+    table = preferred_table(block)
+    assert table.header[2] == "latents of 10 preferred"
+    assert [list(row) for row in table.rows] == [["3", "4", "5", "-1507.50", "-2.50", "-1.50", "-", "-", "8.00", "0"]]
+    figure = figure_counts(block)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    preferred = lines["largest joint bound among the k imposed"]
+    np.testing.assert_array_equal(np.asarray(preferred.get_xydata()), [[4.0, 3.5]])
+    plt.close(figure)
+    assert "# The number that the bound itself prefers" in tables(tmp_path)["figure_2.md"]
+
+
+def test_pairs_of_a_fixed_set_stand_beside_the_papers_line(tmp_path: Path) -> None:
+    """Correlations over the seven cells, s = 0 of the other runs."""
+    write_block(tmp_path, methods=["hgvae"], seeds=[0])
+    paper = read_paper("table_1")
+    theirs = {(shared, part): mean for shared, parts in paper["hgvae"].items() for part, (mean, _) in parts.items()}
+    fixed = {cell: mean for cell, mean in theirs.items() if cell[0]}
+    write_fixed_set(tmp_path, fixed)
+    (block,) = read_blocks(tmp_path)
+    assert cells(fixed_set_table(block, paper), "HGVAE")[:3] == ["0.200", "0.220", "0.190"]
+    found = re.findall(r"([+-][\d.]+) over (\d) cells", agreement(block, paper))
+    random_sets = [0.3 if part == "shared" else 0.2 for _, part in theirs]
+    for (correlation, number), ours in zip(found, (random_sets, [0.2, *fixed.values()]), strict=True):
+        assert number == "7"
+        assert float(correlation) == pytest.approx(np.corrcoef(ours, list(theirs.values()))[0, 1], abs=0.006)
+    assert "where the first s factors" in tables(tmp_path)["table_1.md"]
+
+
+def test_estimates_pair_by_pair_are_shares_of_the_pairs_of_each_k(tmp_path: Path) -> None:
+    write_block(tmp_path, methods=["hgvae"], seeds=[0])
+    write_random(tmp_path, "hgvae", 0, {1: [3, 3, 4, 4], 2: [4, 4, 4, 5]})
+    write_random(tmp_path, "hgvae", 1, {1: [3, 3, 3, 3], 2: [5, 5, 5, 5]})
+    (block,) = read_blocks(tmp_path)
+    figure = figure_confusion(block)
+    ax = figure.axes[0]
+    shares = np.asarray(ax.images[0].get_array())
+    assert shares.shape == (11, 2)
+    np.testing.assert_allclose(shares[3:6].T, [[0.75, 0.25, 0], [0, 0.375, 0.625]])
+    assert shares.sum() == pytest.approx(2)
+    assert [np.asarray(line.get_ydata()).tolist() for line in ax.lines] == [[3.5, 4.25], [3, 5]]
+    assert ax.get_title() == "HGVAE\nrank correlation 0.60 ± 0.10"
     plt.close(figure)
 
 

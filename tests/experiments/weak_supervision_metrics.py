@@ -118,10 +118,36 @@ def write_ablations(
             _append(folder, "weak_supervision_history", origin, history)
 
 
-def write_imposed(folder: Path, shared: int, count: int, bound: float) -> None:
-    """Adds ``fixed_k_joint`` with another number of independent latents imposed."""
+def write_imposed(folder: Path, shared: int, count: int, bound: float, latents: int = 7) -> None:
+    """Adds ``fixed_k_joint`` with another number of independent latents imposed, of so many."""
     origin = _origin("fixed_k_joint", shared, "quick", "mpi3d_sim", 0, f"model.independent={count}")
     metrics = run_tables("fixed_k_joint", shared, 0)["metrics"].assign(expected_count=float(count), joint_bound=bound)
+    if latents != 7:
+        origin["changes"] += f" model.num_latents={latents}"
+        metrics = metrics.assign(latents=latents)
+    _append(folder, "weak_supervision_metrics", origin, metrics)
+
+
+def write_fixed_set(folder: Path, cells: dict[tuple[int, str], float]) -> None:
+    """Adds HGVAE with the first s factors shared, with these accuracies by s and part."""
+    for shared in {shared for shared, _ in cells}:
+        origin = _origin("hgvae", shared, "quick", "mpi3d_sim", 0, "data.pairing=fixed_set")
+        columns = {f"{part}_accuracy": value for (one, part), value in cells.items() if one == shared}
+        _append(folder, "weak_supervision_metrics", origin, run_tables("hgvae", shared, 0)["metrics"].assign(**columns))
+
+
+def write_random(folder: Path, method: str, seed: int, estimates: dict[int, list[int]]) -> None:
+    """Adds a run on pairs that share random numbers of factors: its rounded estimates by k."""
+    origin = _origin(method, 0, "quick", "mpi3d_sim", seed) | {"shared": "random"}
+    lines = [
+        {"true_count": true, "estimated_count": one, "pairs": found.count(one), "mean": float(np.mean(found))}
+        for true, found in estimates.items()
+        for one in sorted(set(found))
+    ]
+    metrics = run_tables(method, 0, seed)["metrics"].assign(
+        rank_correlation=0.5 + 0.2 * seed, shared_set_accuracy=0.6, assigned_factors=3
+    )
+    _append(folder, "weak_supervision_counts", origin, pd.DataFrame(lines))
     _append(folder, "weak_supervision_metrics", origin, metrics)
 
 
