@@ -103,6 +103,7 @@ def _weak_supervision(inputs: Inputs) -> Section:
             "weak_supervision_bounds": "What the bounds of trained models know of the number of independent latents.",
             "weak_supervision_counts": "The number of factors that differ, what the bound prefers, and the estimates.",
             "weak_supervision_confusion": "Estimates pair by pair where each pair shares another number of factors.",
+            "weak_supervision_drift": "How HGVAE's number of independent latents moves in training.",
             "weak_supervision_reconstructions": "Pairs and what the decoders make of their posterior means.",
             "weak_supervision_traversals": "One image, decoded with one latent at a time moved.",
         }

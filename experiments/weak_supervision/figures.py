@@ -1,4 +1,4 @@
-"""The room's figures: Figure 2, and the bound of trained models over the number of independent latents, are made here."""
+"""The room's figures; Figure 2 and the bounds of trained models over the number of independent latents are made here."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from experiments.figures import COLOURS, add_caption, draw_means, legend_above, 
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.ablation import figure_13
 from experiments.weak_supervision.blocks import Block, label, read_blocks, with_scaled_error
+from experiments.weak_supervision.drift import figure_drift
 from experiments.weak_supervision.imposed import figure_counts
 from experiments.weak_supervision.methods import REFERENCES
 from experiments.weak_supervision.pictures import CAPTIONS, figure_pictures
@@ -46,6 +47,7 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
         "weak_supervision_bounds": figure_profile,
         "weak_supervision_counts": figure_counts,
         "weak_supervision_confusion": figure_confusion,
+        "weak_supervision_drift": figure_drift,
         **{f"weak_supervision_{kind}": partial(figure_pictures, kind=kind) for kind in CAPTIONS},
     }
     blocks = read_blocks(metrics)

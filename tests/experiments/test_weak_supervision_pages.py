@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,6 +22,7 @@ from experiments.settings import ExperimentError
 from experiments.tables import Table
 from experiments.weak_supervision.ablation import ablation_runs, ablation_table, figure_13
 from experiments.weak_supervision.blocks import Block, read_blocks, with_scaled_error
+from experiments.weak_supervision.drift import figure_drift
 from experiments.weak_supervision.figures import (
     ERRORS,
     figure_2,
@@ -356,6 +358,23 @@ def test_figure_13_changes_one_setting_at_a_time(quick: Block) -> None:
     # The last epoch's: less its bound.
     np.testing.assert_allclose(loss, [[0.01, 1500.5], [0.1, 1510.5], [1.0, 1500.5]])
     plt.close(figure)
+
+
+def test_drift_is_shown_beside_hgvae_as_defined(metrics: Path, quick: Block, tmp_path: Path) -> None:
+    path = tmp_path / "weak_supervision_history.csv"
+    history = pd.read_csv(metrics / path.name, dtype={"changes": str}).assign(log_weight_difference=0.25)
+    history.to_csv(path, index=False)
+    write_block(tmp_path, methods=["ada_vae"])
+    figure = figure_drift(replace(quick, folder=tmp_path))
+    above, below = figure.axes
+    assert above.get_title() == "s = 3, k = 4"
+    _, *lines = sorted(above.lines, key=lambda line: str(line.get_label()))
+    assert {line.get_label() for line in lines} == {"as defined", "joint bound", "model.sort_noise=0.5"}
+    assert [np.asarray(line.get_ydata()).tolist() for line in lines[:2]] == [[5.0, 8.1], [5.0, 7.9]]
+    assert all(set(np.asarray(line.get_ydata())) == {0.25} for line in below.lines)
+    plt.close(figure)
+    with pytest.raises(ExperimentError, match="no history of HGVAE with a changed setting"):
+        figure_drift(quick)  # whose history has no log weights
 
 
 def test_a_block_without_pictures_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
