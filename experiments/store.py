@@ -266,6 +266,19 @@ def readable_checkpoint(path: Path) -> Path | None:
     return path
 
 
+def is_claimed(results: Path, run_id: str) -> bool:
+    """Whether a process works on a run."""
+    import filelock
+
+    for path in (results / "runs").glob(f"*/*/{run_id}/.lock"):
+        try:
+            with filelock.FileLock(path, timeout=0):
+                pass
+        except filelock.Timeout:
+            return True
+    return False
+
+
 def find_runs(results: Path) -> Iterator[tuple[str, RunDirectory]]:
     """Yields (folder of the row, run) of every run that was ever started, by name; nothing is checked."""
     runs = results / "runs"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from experiments.settings import ExperimentError
+from experiments.store import is_claimed
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
@@ -190,6 +191,13 @@ def logged_in() -> bool:
         return bool(wandb.login(prompt=False, verify=False))
     except (wandb.errors.Error, TypeError):  # TypeError: an older wandb without `prompt`
         return False
+
+
+def runs_to_sync(results: Path) -> list[Path]:
+    """Returns the folders of offline runs that are neither uploaded nor still written to, in order of their start."""
+    logs = sorted((results / "wandb").glob("offline-run-*/run-*.wandb"))
+    waiting = [log for log in logs if not log.with_suffix(".wandb.synced").exists()]
+    return [log.parent for log in waiting if not is_claimed(results, log.stem.removeprefix("run-"))]
 
 
 def require_server() -> None:

@@ -90,11 +90,10 @@ def survey(installed: Sequence[Row], environ: Mapping[str, str] = os.environ) ->
     free = shutil.disk_usage(results if results.is_dir() else ROOT).free / 2**30
     key, waiting = NONE, NONE
     if "experiments" not in lacking:
-        from experiments.offline_runs import find_offline_runs
-        from experiments.tracking import logged_in
+        from experiments.tracking import logged_in, runs_to_sync
 
         key = "a key is there" if logged_in() else NONE
-        waiting = str(len(find_offline_runs(results).waiting))
+        waiting = str(len(runs_to_sync(results)))
     return {
         "Python": platform.python_version() + ("" if (3, 10) <= sys.version_info[:2] <= (3, 13) else " (not tested)"),
         "processors": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),

@@ -1,7 +1,6 @@
-"""Uploads the offline runs that W&B doesn't have yet by `wandb sync`, oldest first.
+"""Uploads the offline runs that W&B doesn't have yet by `wandb sync`, oldest first; parts of a run become one run.
 
-Left out: runs that were uploaded before, that were started over since (force=true, say), or that still run. Parts of an
-interrupted run share its id and become one run.
+Left out: runs that were uploaded before, that were started over since (force=true, say), or that still run.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments.offline_runs import cut_unreadable_ends, find_offline_runs
 from experiments.settings import ExperimentError, one_line_errors, typed_path
-from experiments.tracking import logged_in, require_server
+from experiments.tracking import logged_in, require_server, runs_to_sync
 
 
 def sync(results: Path, dry_run: bool = False) -> None:
@@ -27,26 +25,29 @@ def sync(results: Path, dry_run: bool = False) -> None:
     Raises:
         ExperimentError: there is no login or no network, or a run could not be uploaded.
     """
-    runs = find_offline_runs(results)
-    print(
-        f"{results / 'wandb'}: {len(runs.waiting)} to sync, {len(runs.synced)} synced before, "
-        f"{len(runs.superseded)} started over since, {len(runs.running)} still running"
-    )
+    waiting = runs_to_sync(results)
+    print(f"{results / 'wandb'}: {len(waiting)} to sync", flush=True)
     if dry_run:
-        print("\n".join(str(folder) for folder in runs.waiting))
-    if dry_run or not runs.waiting:
+        print("\n".join(str(folder) for folder in waiting))
+    if dry_run or not waiting:
         return
     os.environ.setdefault("WANDB_DIR", str(results))  # of the client's own notes
     if not logged_in():
         raise ExperimentError("W&B has no key: run `wandb login` (an account is free), then this again")
     require_server()
-    for line in cut_unreadable_ends(runs.waiting):
-        print(line, flush=True)
-    waiting = find_offline_runs(results).waiting
-    if waiting:
-        subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, waiting)], check=False)
-    if left := find_offline_runs(results).waiting:
-        raise ExperimentError(f"{len(left)} of {len(waiting)} runs not uploaded; the same command tries again")
+    _upload(waiting)
+    for folder in runs_to_sync(results):  # one that W&B can't read ends its command for all others
+        _upload([folder])
+    if left := runs_to_sync(results):
+        names = "".join(f"\n  {folder}" for folder in left)
+        raise ExperimentError(
+            f"{len(left)} of {len(waiting)} runs not uploaded; W&B says why above, and the same command tries again. "
+            f"Of a run that was killed, the end of a part can be unreadable: move such a folder away{names}"
+        )
+
+
+def _upload(folders: list[Path]) -> None:
+    subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, folders)], check=False)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,9 +10,8 @@ from typing import Any, get_args
 import pytest
 
 from experiments.configuration import JobType, axes_of, experiments
-from experiments.offline_runs import find_offline_runs
 from experiments.settings import ExperimentError
-from experiments.tracking import track, tracked_config
+from experiments.tracking import runs_to_sync, track, tracked_config
 from tests.experiments.helpers import CHECKOUT, KS, cell, launch
 from tests.experiments.wandb_files import history, inspect, records, the_file
 
@@ -154,12 +153,11 @@ def test_a_run_that_starts_over_supersedes_what_was_logged_and_one_that_goes_on_
 
     log(False)
     log(True)
-    assert len(find_offline_runs(tmp_path).waiting) == 2
+    assert len(runs_to_sync(tmp_path)) == 2
     log(False)
-    runs = find_offline_runs(tmp_path)
-    assert (len(runs.waiting), len(runs.superseded)) == (1, 2)
-    last = runs.waiting[0].name.removeprefix("offline-run")
-    assert last > max(folder.name.removeprefix("superseded-run") for folder in runs.superseded)
+    [waiting], superseded = runs_to_sync(tmp_path), list((tmp_path / "wandb").glob("superseded-run-*"))
+    assert len(superseded) == 2
+    assert waiting.name.removeprefix("offline-run") > max(one.name.removeprefix("superseded-run") for one in superseded)
 
 
 def test_only_one_module_imports_wandb() -> None:
