@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.downloads import Download, download, part_of
+from experiments.downloads import Download, download
 from experiments.settings import ExperimentError
 
 
@@ -93,8 +93,6 @@ def _find(directory: Path) -> dict[str, Path]:
             if path.exists()
         }
         missing = [file.name for file in FILES if file.name not in found]
-        if found and missing and all(part_of(folder / f"{name}.gz").exists() for name in missing):
-            return {}  # a download that was stopped while its files took their names
         if found and missing:
             raise ExperimentError(
                 f"{folder} holds {len(found)} of MNIST's 4 files; {', '.join(missing)} is missing, plain or .gz: "

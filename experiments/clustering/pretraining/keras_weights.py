@@ -25,7 +25,6 @@ ORIGINAL = Download(
     urls=("https://raw.githubusercontent.com/slim1017/VaDE/master/pretrain_weights/ae_mnist_weights.h5",),
     checksum="git-blob:a67cc69c8e60922e31bcf3932ba7b54436eeff39",
     size=13_300_000,  # the parameters in float32
-    exact_size=False,
 )
 
 

@@ -137,7 +137,7 @@ def _grid(shape: tuple[int, ...], side: int) -> FactorGrid:
 
 def _download(path: Path) -> None:
     mirrors = tuple(f"{mirror}{path.name}" for mirror in MIRRORS)
-    file = Download(path.name, mirrors, None, DOWNLOAD_SIZE, exact_size=False, fault=fault)
+    file = Download(path.name, mirrors, None, DOWNLOAD_SIZE, fault)
     alternative = "take the data mpi3d_sim, which need no download"
     download([file], path.parent, title=path.stem, alternative=alternative)
 
