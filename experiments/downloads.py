@@ -113,7 +113,7 @@ def _from_mirrors(file: Download, directory: Path, title: str, alternative: str)
             fetch(url, str(part), None)
             reason = _fault(part, file)
         except requests.HTTPError as error:
-            reason = f"HTTP status {error.response.status_code}"
+            reason = f"HTTP status {error.response.status_code if error.response is not None else None}"
         except requests.RequestException as error:
             reason = "no connection" if type(error) is requests.ConnectionError else type(error).__name__
         if reason is None:

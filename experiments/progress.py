@@ -28,9 +28,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.cell import cell_of
-from experiments.estimate import Work, committed_seconds, expected_seconds, in_words, seconds_left
 from experiments.settings import ExperimentError
-from experiments.watched import Watched, read_reports, say_finished
+from experiments.watched import Watched, in_words, read_reports, say_finished, seconds_left
 
 POLL_SECONDS, SAY_SECONDS = 1.0, 30.0  # from one look at the store to the next; from one line to the next
 AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
@@ -75,7 +74,6 @@ class Progress(Callback):
                 sys.exit(0)
             _launch_only(left)
         self._processes = _processes(config, self.total)
-        self._known = committed_seconds()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -112,24 +110,14 @@ class Progress(Callback):
     def line(self) -> str:
         """Returns the state, say ``12 of 58 cells finished, 1 failed, about 9 minutes left``."""
         read_reports(self._folder, self.cells)
-        expected = expected_seconds([cell.kind for cell in self.cells], self._known)
-        expected += [expected[-1] if expected else 1.0] * (self.total - len(self.cells))
-        finished, failed, work = 0, 0, [Work(seconds) for seconds in expected[len(self.cells) :]]
-        for cell, seconds in zip(self.cells, expected):
-            if cell.finished:
-                finished += 1
-                if not cell.finished_before:
-                    work.append(Work(seconds, cell.seconds, finished=True))
-            elif cell.reason:
-                failed += 1
-            else:
-                work.append(Work(seconds, time.time() - cell.started if cell.started else None, needed=cell.needed))
+        finished, failed = sum(cell.finished for cell in self.cells), sum(bool(cell.reason) for cell in self.cells)
         parts = [f"{finished} of {self.total} cells finished"]
         if failed:
             parts.append(f"{failed} failed")
         if finished + failed < self.total:
-            self._most = max(self._most, sum(not one.finished and one.elapsed is not None for one in work))
-            parts.append(f"about {in_words(seconds_left(work, self._most or self._processes))} left")
+            self._most = max(self._most, sum(cell.at_work for cell in self.cells))
+            seconds = seconds_left(self.cells, self.total, self._most or self._processes)
+            parts += [] if seconds is None else [f"about {in_words(seconds)} left"]
         return ", ".join(parts)
 
     def _watch(self) -> None:
@@ -200,7 +188,7 @@ def _cells(config: DictConfig) -> Iterator[tuple[list[str], Watched]]:
             continue
         if cell.run.path not in seen:
             seen.add(cell.run.path)
-            yield overrides, Watched(cell.name, cell.kind, cell.run, cell.plain["force"])
+            yield overrides, Watched(cell.name, cell.run, cell.plain["force"])
 
 
 def _processes(config: DictConfig, cells: int) -> int:

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from experiments.cell import Cell
 from experiments.environment import FIRST_VERSION, project_version
-from experiments.estimate import NO_KIND, Kind
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory, write_atomically
 
@@ -33,7 +33,7 @@ def report(multirun: Path, job: int, cell: Cell | str, reason: str | None = None
     """
     content: dict[str, Any] = {"reason": reason, "name": cell if isinstance(cell, str) else cell.name}
     if isinstance(cell, Cell):
-        content |= {"kind": cell.kind, "run": [str(cell.run.results), cell.run.row, cell.run.path.name]}
+        content["run"] = [str(cell.run.results), cell.run.row, cell.run.path.name]
     multirun.mkdir(parents=True, exist_ok=True)
     write_atomically(multirun / f"{job}.json", json.dumps(content))
 
@@ -44,7 +44,6 @@ class Watched:
 
     Attributes:
         name: For messages.
-        kind: What decides how long it takes.
         run: Its folder; None if its settings are refused.
         force: Whether it is run though it is finished.
         reason: Why it failed; None as long as it did not.
@@ -53,7 +52,6 @@ class Watched:
     """
 
     name: str
-    kind: Kind = NO_KIND
     run: RunDirectory | None = None
     force: bool = False
     reason: str | None = None
@@ -81,6 +79,11 @@ class Watched:
         return self.reason is None and self._finished_at not in (None, self._before)
 
     @property
+    def at_work(self) -> bool:
+        """Whether it was begun, and neither finished nor failed."""
+        return self.started is not None and self.reason is None and not self.finished
+
+    @property
     def needed(self) -> float:
         """Seconds that a cell at work still needs for its training, by its own rate; 0 where it has not said so."""
         end = self.run.trained_at(self.started) if self.run and self.started else None
@@ -103,11 +106,43 @@ def read_reports(multirun: Path, cells: list[Watched]) -> None:
         run = RunDirectory(Path(content["run"][0]), *content["run"][1:]) if "run" in content else None
         cell = by_run.get(run.path) if run else next((one for one in cells if one.name == content["name"]), None)
         if cell is None:
-            cell = Watched(content["name"], Kind(*content.get("kind", NO_KIND)), run)
+            cell = Watched(content["name"], run)
             cells.append(cell)
         cell.started = began
         if not cell.finished:
             cell.reason = content["reason"]
+
+
+def seconds_left(cells: Sequence[Watched], total: int, processes: int) -> float | None:
+    """Returns the seconds until all cells are done, by those that this multirun has finished and those at work.
+
+    It is never shorter than what the longest of those at work still needs by its own rate. None as long as none says
+    anything.
+
+    Args:
+        cells: Those that are known.
+        total: How many there will be; fewer may be known, of a search.
+        processes: Cells at a time.
+    """
+    now, at_work = time.time(), [(cell, cell.needed) for cell in cells if cell.at_work]
+    taken = [cell.seconds for cell in cells if cell.finished and not cell.finished_before]
+    taken += [now - cell.started + needed for cell, needed in at_work if cell.started and needed]
+    if not taken:
+        return None
+    one = fmean(taken)
+    ended = sum(cell.finished or cell.reason is not None for cell in cells)
+    left = [max(needed, one - (now - (cell.started or now))) for cell, needed in at_work]
+    left += [one] * (total - ended - len(at_work))
+    return max([sum(left) / processes, *left], default=0.0)
+
+
+def in_words(seconds: float) -> str:
+    """Returns a duration as people say it: 40 seconds, 9 minutes, 2.5 hours."""
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} seconds"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
 
 
 def say_finished(cells: Sequence[Watched]) -> None:
