@@ -13,16 +13,13 @@ import torch
 from experiments.authors import load_sampler
 from experiments.settings import one_line_errors, typed_path
 from experiments.speed import report
-from experiments.speed.device_view import measure_device_view
 from experiments.speed.grid import Grid, measure_grid
-from experiments.speed.limits import Limits, measure_limits
 from experiments.speed.peers import Peers, measure_peers, precision
 from experiments.speed.steps import TINY, Steps, measure_steps
 from experiments.speed.tables import as_text
 
 QUICK = (
     Grid(urns=(((10, 10), 10), ((3, 5, 4), 5)), batches=(1, 8), temperatures=(0.5, 2.0), rounds=2),
-    Limits(rounds=1, many_groups=60, large_batch=4),
     Peers(draws=10_000, batch=100, authors_batch=20, rounds=1, threads=1),
 )
 TITLES = {
@@ -34,9 +31,6 @@ STEPS = """Sides
 Every side is the training of a run, with its Lightning trainer and checkpoints; they take turns in one process, and the
 first chunk of steps of a turn warms up. Seconds are medians over the rounds; ratios, to the first side, are medians of
 the ratios within a round, with the lowest and the highest."""
-DEVICE = """What a GPU would be asked
-Kernels (ATen calls that are no views) and synchronisations of one call on torch's meta device, sizes given as numbers,
-validation off; whether it compiles whole."""
 
 
 def said(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -49,22 +43,16 @@ def said(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def sampler_sections(official: Path | None, quick: bool, left_out: list[str]) -> report.Sections:
     """Measures the sampler."""
     sampler = load_sampler(official) if official else None
-    grid_sizes, limit_sizes, peer_sizes = QUICK if quick else (Grid(), Limits(), Peers())
+    grid_sizes, peer_sizes = QUICK if quick else (Grid(), Peers())
     grid = pd.DataFrame(said(measure_grid(grid_sizes, sampler)))
-    limits = list(said(measure_limits(limit_sizes)))
-    device = pd.DataFrame(said(measure_device_view()))
-    lines = [*report.grid_lines(grid), *said(measure_peers(peer_sizes, sampler, left_out)), *limits]
+    lines = [*report.grid_lines(grid), *said(measure_peers(peer_sizes, sampler, left_out))]
     distances = ", ".join(f"{str(dtype)[6:]} {precision(dtype):.1e}" for dtype in (torch.float32, torch.float64))
     worst = report.grid_in_words(grid)
     text = (
-        f"Beside others, and beside what was wanted\n{worst}\nOne thread for what is below a second. Largest "
-        f"total-variation distance of a conditional law from a float64 convolution: {distances}."
+        f"Beside others\n{worst}\nLargest total-variation distance of a conditional law from a float64 convolution: "
+        f"{distances}."
     )
-    return {
-        "benchmark": (text, pd.DataFrame(lines)),
-        "grid": (f"Urns, batches, temperatures\n{worst}", grid),
-        "device_view": (DEVICE, device),
-    }
+    return {"benchmark": (text, pd.DataFrame(lines)), "grid": (f"Urns, batches, temperatures\n{worst}", grid)}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,6 @@ import torch
 
 from experiments.speed import report
 from experiments.speed.calls import Urn
-from experiments.speed.device_view import count
 from experiments.speed.grid import Cell, Grid, cells, measure_grid
 from experiments.speed.measure import comparison, in_turns, memory_growth_mib
 from experiments.speed.peers import conditional_laws, precision
@@ -78,31 +76,6 @@ def test_the_reference_of_the_precision_sums_to_one_and_the_library_is_near_it()
     assert precision(torch.float64) < 1e-12 < precision(torch.float32) < 1e-6
 
 
-@pytest.mark.parametrize(
-    ("work", "kernels", "synchronisations"),
-    [
-        (lambda on: on.unsqueeze(0) * 2, 1, 0),  # a view costs nothing
-        (lambda on: torch.full((2,), 3.0, device=on.device).sum(), 2, 0),
-        (lambda on: torch.ones(2) + torch.ones(2), 0, 0),  # of the host
-        (lambda on: float(on.sum()), 2, 1),
-        (lambda on: on[on > 1], 2, 1),
-        (lambda on: on.tolist(), 1, 1),
-        (lambda on: torch.tensor([1.0], device=on.device), 0, 1),
-        (lambda on: on + torch.ones(3).to(on.device), 2, 1),
-    ],
-)
-def test_the_device_view_sees_kernels_and_reads(
-    work: Callable[[torch.Tensor], object], kernels: int, synchronisations: int
-) -> None:
-    seen = count(lambda: work(torch.empty(3, device="meta")))
-    assert (seen.kernels, seen.synchronisations) == (kernels, synchronisations)
-
-
-def test_what_a_gpu_would_refuse_is_not_counted() -> None:
-    with pytest.raises(RuntimeError, match="meta"):
-        count(lambda: torch.empty(3, device="meta") + torch.ones(3))
-
-
 def test_the_sampler_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     benchmark.main(["sampler", "--quick", "--output", str(tmp_path)])
     page = (tmp_path / "benchmark.md").read_text()
@@ -110,7 +83,6 @@ def test_the_sampler_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     table = pd.read_csv(tmp_path / "benchmark.csv")
     assert {"work", "ours", "other_side", "other", "unit", "ratio", "target", "reached", "note"} <= set(table)
     assert json.loads((tmp_path / "benchmark.json").read_text())["environment"]["cores"] >= 1
-    assert not (pd.read_csv(tmp_path / "device_view.csv")["synchronisations"] > 0).any()
     made = committed_table(tmp_path, "benchmark", "The distribution")
     assert len(made.rows) == len(table) and made.provenance[0] is not None
     assert "wrote" in capsys.readouterr().out
