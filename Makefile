@@ -137,7 +137,7 @@ test: $(READY); $(PY) -m pytest -n 2 --dist worksteal ## Tests (10 to 25 minutes
 lint: $(READY); $(PY) -m ruff check . ## Style (seconds)
 typecheck: $(READY); $(PY) -m mypy ## Types (seconds)
 docs: $(READY); $(PY) -m mkdocs build ## The documentation as pages, in results/local/site (seconds)
-benchmark: $(READY); $(PY) -m scripts.benchmark sampler $(addprefix --official ,$(OFFICIAL)) ## Speed, memory and precision beside the authors' code (OFFICIAL=FOLDER) and BiasedUrn (R)
+benchmark: $(READY); $(PY) -m scripts.benchmark sampler $(addprefix --official ,$(OFFICIAL)) ## Speed and memory beside the authors' code (OFFICIAL=FOLDER) and BiasedUrn (R)
 benchmark-clustering: $(READY); $(PY) -m scripts.benchmark clustering $(ARGS) ## Steps per second of the VaDE's training
 benchmark-weak-supervision: $(READY); $(PY) -m scripts.benchmark weak_supervision --output $(LOCAL)/benchmark $(ARGS) ## Seconds per step of the VAEs of image pairs beside each other
 gradient-study: $(READY) ## Bias and variance of the straight-through gradient over the temperature

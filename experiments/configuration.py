@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -14,10 +16,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 
-from experiments.credentials import refuse_credentials
 from experiments.settings import ExperimentError, PositiveInt, check, settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+# What looks like a credential: a name, or a value such as a W&B key of either kind or the user part of a URL.
+_SECRET_NAME = re.compile(
+    r"(?:^|[_.-])(?:api_?key|token|password|passwd|secret|credentials?)(?:$|[_.-])", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])|wandb_v\d+_\w{20,}|://[^/\s:@]+:[^/\s@]+@")
+_SHORTEST_SECRET = 8  # characters of a variable's value that is looked for; shorter ones occur by chance
 JobType = Literal["sample", "pretrain", "train", "evaluate"]
 
 
@@ -115,3 +122,37 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
             "give trainer.devices=1 or one index in brackets, trainer.devices=[1]; "
             "several devices take a run each: docs/many_machines.md"
         )
+
+
+def refuse_credentials(config: Mapping[str, Any]) -> None:
+    """Refuses a configuration in which a key or a value looks like a credential.
+
+    Args:
+        config: the resolved configuration.
+
+    Raises:
+        ExperimentError: it does; the message names the key and not the value.
+    """
+    known = {
+        value for name, value in os.environ.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
+    }
+    for name, value in _leaves(config):
+        if value is None:
+            continue
+        text = str(value)
+        if _SECRET_NAME.search(name) or _SECRET_VALUE.search(text) or any(secret in text for secret in known):
+            raise ExperimentError(
+                f"{name} looks like a credential, and the configuration is stored and logged: leave it out. W&B takes "
+                "its key from `wandb login` or the environment variable WANDB_API_KEY"
+            )
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{name}[{index}]")
+    else:
+        yield name, value

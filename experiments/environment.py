@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from experiments.store import file_digest
+
+ROOT = Path(__file__).resolve().parents[1]
 FIRST_VERSION = "0.1.0"  # runs of before the version was recorded
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "numpy", "scipy", "pandas", "scikit-learn")
+_SOURCES = ("experiments", "scripts", "mvhg", "results/paper.yaml", "results/benchmark")  # of what is drawn
+_DRAWING = ("matplotlib", "pandas", "numpy", "scipy")
 
 
 # Variables of a surrounding job (Slurm's, MPI's, LSF's, torchrun's) by which Lightning would take this process for one
@@ -31,9 +38,8 @@ def leave_process_group() -> None:
 
 
 def _git(*arguments: str) -> str | None:
-    root = Path(__file__).resolve().parents[1]
     try:
-        answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=30)
+        answer = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
@@ -46,7 +52,7 @@ def commit() -> str:
 
 def project_version() -> str:
     """Returns ``mvhg.__version__``, read from the source: importing it takes torch, and seconds."""
-    source = (Path(__file__).resolve().parents[1] / "mvhg" / "__init__.py").read_text()
+    source = (ROOT / "mvhg" / "__init__.py").read_text()
     found = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
     assert found, "mvhg/__init__.py has no line __version__"
     return found[1]
@@ -98,3 +104,18 @@ def environment_facts(accelerator: str) -> dict[str, Any]:
     if on_gpu:
         facts["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return facts
+
+
+def digest_of(paths: Iterable[Path], words: str = "") -> str:
+    """Returns the hash of some folders, files and words, of the code and of the packages that draw.
+
+    As long as it is the same, what is made from them need not be made again.
+    """
+    total = hashlib.sha256(words.encode())
+    for package in _DRAWING:
+        total.update(f"{package} {version(package)}\n".encode())
+    for folder in [*paths, *(ROOT / source for source in _SOURCES)]:
+        for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                total.update(f"{path.name} {file_digest(path)}\n".encode())
+    return total.hexdigest()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from experiments.aggregation.runs import select_runs
 from experiments.aggregation.tables import collect_tables, write_left_out, write_tables
-from experiments.digest import digest_of
+from experiments.environment import digest_of
 from experiments.settings import ExperimentError, one_line_errors, typed_path
 from experiments.store import FINISHED, write_atomically
 

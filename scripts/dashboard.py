@@ -1,6 +1,6 @@
 """Writes the W&B dashboards as JSON, without a login; --push makes them in W&B.
 
-Dashboards are workspaces, one per experiment, declared in experiments/dashboards.
+Dashboards are workspaces, one per experiment, declared in experiments/dashboards.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from experiments.dashboards.declared import DASHBOARDS
+from experiments.dashboards import DASHBOARDS
 from experiments.settings import one_line_errors, typed_path
 from experiments.store import write_atomically
 

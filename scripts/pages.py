@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from experiments.digest import digest_of
+from experiments.environment import digest_of
 from experiments.settings import ExperimentError, named_problems, one_line_errors, typed_path
 from experiments.store import write_atomically
 

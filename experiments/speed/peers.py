@@ -1,8 +1,7 @@
-"""The paper's urn beside BiasedUrn and the authors' code, and the precision of its conditional laws."""
+"""The paper's urn beside BiasedUrn and the authors' code."""
 
 from __future__ import annotations
 
-import math
 import shutil
 import statistics
 import subprocess
@@ -10,8 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 import mvhg
@@ -20,7 +17,6 @@ from experiments.speed.measure import comparison, in_turns, median_ratio, memory
 
 SIZES, TOTAL, WEIGHTS = (200, 200, 200), 180, (1.0, 2.0, 1.0)  # the paper's urn
 COEFFICIENTS = torch.tensor([1.0, -2.0, 0.5])  # of the loss, a linear function of the counts
-Floats = npt.NDArray[np.float64]
 
 
 @settings
@@ -124,28 +120,3 @@ def measure_peers(sizes: Peers, sampler: Callable[..., Any] | None, left_out: li
         ours, theirs = memory_growth_mib(sides["ours"]), scale * memory_growth_mib(theirs_call)
         ratio = ours / max(theirs, 1e-9)
         yield comparison(f"peak memory, {work}", ours, "MiB", "authors' code, scaled", theirs, ratio, "<= 1")
-
-
-def precision(dtype: torch.dtype) -> float:
-    """Largest total-variation distance of p(x_1) and every p(x_2 | x_1) of the paper's urn from a convolution."""
-    first, second = conditional_laws()
-    weights = torch.tensor(WEIGHTS, dtype=dtype)
-    law = mvhg.MultivariateHypergeometric(TOTAL, list(SIZES), weights)
-    marginal = law.marginal_log_probs()[0].double().exp().numpy()[: len(first)]
-    rest = mvhg.MultivariateHypergeometric(TOTAL - torch.arange(len(first)), list(SIZES[1:]), weights[1:])
-    conditional = rest.marginal_log_probs()[:, 0].double().exp().numpy()[:, : len(first)]
-    return float(max(np.abs(marginal - first).sum(), np.abs(conditional - second).sum(1).max())) / 2
-
-
-def conditional_laws() -> tuple[Floats, Floats]:
-    """p(x_1) [n + 1] and p(x_2 | x_1) [x_1, x_2] of the paper's urn, by direct convolution of exact terms."""
-    counts = range(TOTAL + 1)
-    one, two, three = (
-        np.array([math.comb(size, x) * weight**x for x in counts]) for size, weight in zip(SIZES, WEIGHTS, strict=True)
-    )
-    joint = np.zeros((len(counts), len(counts)))
-    for x in counts:
-        left = TOTAL - x
-        joint[x, : left + 1] = one[x] * two[: left + 1] * three[left::-1]
-    first = joint.sum(1)
-    return first / first.sum(), joint / first[:, None]

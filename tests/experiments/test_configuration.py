@@ -1,11 +1,11 @@
-"""Axes, changes and run ids: where a run stands, and what decides its numbers."""
+"""Axes, changes and run ids: where a run stands, and what decides its numbers. Credentials are refused."""
 
 from __future__ import annotations
 
 import pytest
 
 from experiments.axes import Row, run_id
-from experiments.configuration import CONFIGS, axes_of, choices, experiments
+from experiments.configuration import CONFIGS, axes_of, choices, experiments, refuse_credentials, resolve
 from experiments.settings import ExperimentError
 from tests.experiments.helpers import KS, cell, compose
 
@@ -112,9 +112,6 @@ def test_changes_are_the_settings_given_that_are_not_the_runs_own(overrides: lis
     assert made.row.folder == "weak_supervision/method=hgvae,shared=3"
 
 
-RATE = "training.learning_rate"
-
-
 def test_an_axis_has_one_value() -> None:
     with pytest.raises(ExperimentError, match=r"sampler must be one name or integer, got \['a', 'b'\]"):
         cell("kolmogorov_smirnov sampler=[a,b]")
@@ -127,3 +124,40 @@ def test_a_trained_run_is_that_of_the_same_command() -> None:
     for more in ([], ["seed=2"], ["profile=smoke"], settings):
         trained = cell(HGVAE, *more).run.path.name
         assert cell("disentanglement method=hgvae shared=3", *more).plain["experiment"]["trained_run"] == trained
+
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"logger.project={KEY}",
+        f"tags=[figure-1,{KEY}]",
+        "+trainer.api_key=short",
+        "+trainer.access-token=x",
+        "'data_directory=https://jane:hunter2@example.org/data'",
+        "logger.project=wandb_v1_" + 30 * "A",
+        "results=/home/jane/from-the-environment/results",
+    ],
+)
+def test_what_looks_like_a_credential_is_refused_by_its_name(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "from-the-environment")
+    name = override.strip("'").partition("=")[0]
+    with pytest.raises(ExperimentError, match="looks like a credential") as caught:
+        resolve(compose(KS, override.strip("'")))
+    assert name.lstrip("+") in str(caught.value)
+    for secret in (KEY, "hunter2", "from-the-environment", 30 * "A"):
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"tokens": 3, "keyboard": "qwerty", "data": {"path": "https://example.org/a:b@c"}},
+        {"password": None},
+        {"commit": 41 * "a", "id": "0123456789ab", "values": [1, 2.5, True, None]},
+    ],
+)
+def test_what_only_resembles_one_is_not(config: dict[str, object]) -> None:
+    refuse_credentials(config)

@@ -8,8 +8,7 @@ from collections import defaultdict
 import pandas as pd
 import pytest
 
-from experiments.dashboards.declared import DASHBOARDS
-from experiments.dashboards.workspace import Dashboard
+from experiments.dashboards import DASHBOARDS, Dashboard
 from experiments.settings import build
 from experiments.tracking import STEP
 from tests.experiments.helpers import CHECKOUT, cell, launch

@@ -14,7 +14,6 @@ from experiments.speed import report
 from experiments.speed.calls import Urn
 from experiments.speed.grid import Cell, Grid, cells, measure_grid
 from experiments.speed.measure import comparison, in_turns, memory_growth_mib
-from experiments.speed.peers import conditional_laws, precision
 from experiments.speed.steps import METHODS, PRIORS
 from experiments.speed.tables import committed_table
 from scripts import benchmark
@@ -67,13 +66,6 @@ def test_the_grid_leaves_out_what_takes_gigabytes_on_the_authors_side() -> None:
     one = Grid(urns=(((3, 5, 4), 5),), batches=(1,), temperatures=(2.0,), rounds=1)
     (line,) = measure_grid(one, None)
     assert line["urn"] == "m = 3, 5, 4, n = 5" and "ratio" not in line
-
-
-def test_the_reference_of_the_precision_sums_to_one_and_the_library_is_near_it() -> None:
-    first, second = conditional_laws()
-    assert first.sum() == pytest.approx(1, abs=1e-12)
-    assert second.sum(1) == pytest.approx(1, abs=1e-12)
-    assert precision(torch.float64) < 1e-12 < precision(torch.float32) < 1e-6
 
 
 def test_the_sampler_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,1 +1,0 @@
-"""W&B dashboards as code: a workspace per experiment, declared in a file of its own."""
