@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from mvhg import _fisher, _moments
+from mvhg._given import TensorLike, as_integers
 from mvhg._urn import Urn
-from mvhg._validation import TensorLike, as_integers, broadcast_parameters, describe
+from mvhg._validation import broadcast_parameters, describe
 
 _MAX_ITERATIONS = 200
 # Below this information in some direction, the likelihood has no finite maximum.

@@ -5,17 +5,21 @@ better served by ``MultivariateHypergeometricStraightThrough``, whose results ar
 """
 
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mvhg._fisher import log_partition
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
 
 _ROUNDING = torch.finfo(torch.float32).eps  # what vectors of float32 weigh by mistake
+# Laws of so few count vectors, of so few groups, are summed one by one; measured, where that is the faster way.
+_FEW_VECTORS, _FEW_GROUPS = 256, 16
 
 
 class MVHG(nn.Module):
@@ -84,7 +88,7 @@ class MVHG(nn.Module):
         mask = torch.cat([torch.ones_like(counts).unsqueeze(-1), prefix_mask], -1)
         y, y_mask = _by_group(one_hot, sizes), _by_group(mask, sizes)
         x = list(counts.unsqueeze(-1).split(1, dim=1))
-        return y, x, y_mask, self._log_probability(sizes, total, x, y, log_w_all, order)
+        return y, x, y_mask, self._log_probability(law, sizes, total, x, y, order)
 
     def get_log_probs(
         self,
@@ -127,7 +131,8 @@ class MVHG(nn.Module):
         x, y = ([values[i] for i in range(len(sizes))] for values in (x_all, y_all))
         if log_w_all.device.type == "cpu":
             _check_counts(x, y, total)
-        value = self._log_probability(sizes, total, x, y, log_w_all, None)
+        law = MultivariateHypergeometric(total, sizes, log_weights=log_w_all, validate_args=False)
+        value = self._log_probability(law, sizes, total, x, y, None)
         if value.device.type == "cpu" and bool((value.detach() == -math.inf).any()):
             row = int((value.detach() == -math.inf).nonzero()[0])
             raise ValueError(
@@ -138,20 +143,25 @@ class MVHG(nn.Module):
 
     def _log_probability(
         self,
+        law: MultivariateHypergeometric,
         sizes: list[int],
         total: int | Tensor,
         x: list[Tensor],
         y: list[Tensor],
-        log_weights: Tensor,
         order: list[int] | None,
     ) -> Tensor:
         if self.conditionals == "merged":
-            return _merged(sizes, total, y, log_weights, order or list(range(len(sizes))))
+            return _merged(sizes, total, y, law.log_weights, order or list(range(len(sizes))))
         # In double: large terms cancel. Of whole counts, sum_i log (m_i choose x_i) omega_i^x_i - log P_0 (Eq. 1).
-        law = MultivariateHypergeometric(total, sizes, log_weights=log_weights.double(), validate_args=False)
+        log_weights = law.log_weights.double()
         counts, vectors = torch.cat(x, -1).squeeze(1).double(), torch.cat(y, -1).squeeze(1).double()
-        value = vectors @ _log_binomials(tuple(sizes), log_weights.device) + (counts * law.log_weights).sum(-1)
-        return (value - law.log_partition).to(log_weights.dtype)
+        value = vectors @ _log_binomials(tuple(sizes), log_weights.device) + (counts * log_weights).sum(-1)
+        every = _every_vector(tuple(sizes), total, log_weights.device) if isinstance(total, int) else None
+        if every is None:
+            normaliser = log_partition(law._urn())  # by the tilt that the draw was made with
+        else:
+            normaliser = torch.addmm(every[1], log_weights, every[0]).logsumexp(1)
+        return (value - normaliser).to(law.log_weights.dtype)
 
 
 def _urn(m_all: Tensor | Sequence[int], n: Tensor | int, log_w_all: Tensor) -> tuple[list[int], int | Tensor]:
@@ -224,6 +234,29 @@ def _log_binomials(sizes: tuple[int, ...], device: torch.device) -> Tensor:
     """log (m_i choose k) for k = 0..m_i, one group after another; they depend on the sizes alone."""
     with torch.inference_mode(False):
         return torch.cat([_log_binomial(_counts(size, device), size) for size in sizes])
+
+
+@functools.lru_cache(maxsize=8)
+def _every_vector(sizes: tuple[int, ...], total: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """All count vectors [c, K] and sum_i log (m_i choose x_i) of each [K]; None of laws that have many."""
+    if len(sizes) > _FEW_GROUPS:
+        return None
+    found = list(itertools.islice(_vectors(sizes, total), _FEW_VECTORS + 1))
+    if len(found) > _FEW_VECTORS:
+        return None
+    with torch.inference_mode(False):
+        counts = torch.tensor(found, dtype=torch.float64).T.contiguous()
+        each = [_log_binomial(row, size) for row, size in zip(counts, sizes, strict=True)]
+        return counts.to(device), torch.stack(each).sum(0).to(device)
+
+
+def _vectors(sizes: tuple[int, ...], total: int) -> Iterator[tuple[int, ...]]:
+    if len(sizes) == 1:
+        yield (total,)
+        return
+    for count in range(max(0, total - sum(sizes[1:])), min(sizes[0], total) + 1):
+        for later in _vectors(sizes[1:], total - count):
+            yield (count, *later)
 
 
 def _log_binomial(counts: Tensor, size: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch.distributions import constraints
 
 from mvhg import _conditionals, _single_draws
 from mvhg._derived import Kept
+from mvhg._given import TensorLike
 from mvhg._relaxation import (
     URNS_AT_ONCE,
     Relaxation,
@@ -21,7 +22,7 @@ from mvhg._relaxation import (
 )
 from mvhg._single_plan import Plan, plan
 from mvhg._urn import Urn
-from mvhg._validation import TensorLike, as_temperature, broadcast_shapes, can_look
+from mvhg._validation import as_temperature, broadcast_shapes, can_look
 from mvhg._windows import widths
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric

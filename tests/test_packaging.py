@@ -90,6 +90,9 @@ def test_the_source_distribution_holds_what_a_build_needs(distributions: Path) -
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "LICENSE", "README.md", "mvhg/__init__.py", "mvhg/py.typed"} <= names
+    tests = {f"tests/mvhg/{path.name}" for path in (CHECKOUT / "tests" / "mvhg").glob("*.py")}
+    shared = {"tests/__init__.py", "tests/conftest.py", "tests/oracle.py", "tests/urns.py"}
+    assert {name for name in names if name.startswith("tests/") and name.endswith(".py")} == tests | shared
 
 
 ALONE = """

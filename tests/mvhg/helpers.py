@@ -34,6 +34,12 @@ def make(urn: Urn, dtype: torch.dtype = torch.float64, kind: type | None = None,
     )
 
 
+def given(urn: Urn, **kwargs: Any) -> Any:
+    """The law with its sizes and total as Python numbers."""
+    kwargs.setdefault("log_weights", log_weights(urn))
+    return mvhg.MultivariateHypergeometric(urn.total_count, list(urn.group_sizes), **kwargs)
+
+
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 

@@ -13,7 +13,6 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from scipy.special import digamma, polygamma
 from scipy.stats import nchypergeom_fisher
 from torch.distributions import kl_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,8 +21,8 @@ import mvhg
 from mvhg import _urn
 from mvhg._bernoulli_sum import solve_tilt
 from tests import oracle
-from tests.mvhg.helpers import assert_accurate, compiles_whole, generator, log_weights, make
-from tests.urns import ALL, BY_NAME, MEDIUM, SMALL, Urn
+from tests.mvhg.helpers import assert_accurate, compiles_whole, generator, given
+from tests.urns import ALL, MEDIUM, SMALL, Urn
 
 EXACT = mvhg.MultivariateHypergeometric
 
@@ -54,12 +53,6 @@ class Reads(TorchDispatchMode):
         if name in self.NAMES or masks:
             self.found[name] += 1
         return func(*args, **(kwargs or {}))
-
-
-def given(urn: Urn, **kwargs: Any) -> Any:
-    """The law with its sizes and total as Python numbers."""
-    kwargs.setdefault("log_weights", log_weights(urn))
-    return EXACT(urn.total_count, list(urn.group_sizes), **kwargs)
 
 
 @pytest.mark.parametrize("urn", ALL, ids=str)
@@ -199,95 +192,6 @@ def test_validation_on_an_accelerator_finds_what_it_finds_on_a_host(blind: None)
     ):
         with pytest.raises(ValueError, match=f"(?s){message}"):
             EXACT(**{"total_count": 5, "group_sizes": torch.tensor([3, 5, 4])} | arguments)
-
-
-@pytest.mark.parametrize("name", ["equal", "middle-heavy", "two-groups", "five-groups", "twenty-each"])
-def test_gradient_in_the_counts_is_that_of_the_binomials_and_the_weights(name: str) -> None:
-    """The derivative of sum_i log (m_i choose x_i) + x_i log omega_i, in every direction, not only of constant sum."""
-    urn = BY_NAME[name]
-    support = oracle.enumerate_law(*urn.arguments).support
-    for law in (given(urn), make(urn), given(urn, weights=log_weights(urn).exp(), log_weights=None)):
-        x = torch.tensor(support, dtype=torch.float64, requires_grad=True)
-        (gradient,) = torch.autograd.grad(law.log_prob(x).sum(), x)
-        sizes = np.array(urn.group_sizes)
-        assert_accurate(gradient, digamma(sizes - support + 1.0) - digamma(support + 1.0) + np.array(urn.log_weights))
-    point = torch.tensor([1.0, 2.0, 2.0], dtype=torch.float64, requires_grad=True)
-    law = EXACT(5, [3, 5, 4], log_weights=torch.zeros(3, dtype=torch.float64))
-    assert_accurate(torch.autograd.grad(law.log_prob(point), point)[0], [0.5, 1 / 3, 0.0])
-
-
-def test_gradient_in_large_counts() -> None:
-    urn = Urn("large", 100_000, (100_000, 70_000, 90_000), (0.0, 2.0, -3.0))
-    x = torch.tensor([30_000.0, 60_000.0, 10_000.0], dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(given(urn).log_prob(x), x)
-    counts, sizes = x.detach().numpy(), np.array(urn.group_sizes)
-    assert_accurate(gradient, digamma(sizes - counts + 1) - digamma(counts + 1) + np.array(urn.log_weights))
-
-
-@pytest.mark.parametrize("name", ["middle-heavy", "two-groups", "five-groups", "one-left", "plateau", "all-drawn"])
-def test_second_derivatives_of_closed_forms(name: str) -> None:
-    """Third and fourth cumulants by enumeration: of log P_0, of the mean, and of log_prob in weights and counts."""
-    urn, law = BY_NAME[name], oracle.enumerate_law(*BY_NAME[name].arguments)
-    x, point = torch.tensor(law.support[0], dtype=torch.float64), log_weights(urn)
-    hessian = torch.autograd.functional.hessian
-    assert_accurate(hessian(lambda w: given(urn, log_weights=w).log_prob(x), point), -law.covariance)
-    assert_accurate(hessian(lambda w: given(urn, log_weights=w).log_partition, point), law.covariance)
-    centred = law.support - law.mean
-    third = np.einsum("p,pi,pj,pk->ijk", law.pmf, centred, centred, centred)
-    fourth = np.einsum("p,pi,pj,pk,pl->ijkl", law.pmf, centred, centred, centred, centred)
-    pairs = [np.einsum("ij,kl->" + order, law.covariance, law.covariance) for order in ("ijkl", "ikjl", "iljk")]
-    fourth = (
-        fourth
-        - pairs[0]
-        - np.einsum("ik,jl->ijkl", law.covariance, law.covariance)
-        - np.einsum("il,jk->ijkl", law.covariance, law.covariance)
-    )
-    for group in range(urn.groups):
-        assert_accurate(hessian(lambda w, i=group: given(urn, log_weights=w).mean[i], point), third[group], 1e-8)
-        assert_accurate(
-            hessian(lambda w, i=group: given(urn, log_weights=w).variance[i], point), fourth[group, group], 1e-7
-        )
-    if name in ("middle-heavy", "two-groups", "five-groups"):
-        sizes, inner = np.array(urn.group_sizes), law.support[len(law.support) // 2]
-        expected = -polygamma(1, sizes - inner + 1.0) - polygamma(1, inner + 1.0)
-        counts = torch.tensor(inner, dtype=torch.float64)
-        assert_accurate(hessian(lambda c: given(urn).log_prob(c), counts), np.diag(expected))
-
-
-@pytest.mark.parametrize("name", ["entropy", "kl", "marginal_log_probs"])
-@pytest.mark.parametrize("groups", [2, 3])
-def test_second_derivatives_of_the_rest_are_those_of_enumeration(name: str, groups: int) -> None:
-    sizes, total = [3, 5, 4][:groups], 5
-    support = torch.tensor(list(oracle.enumerate_counts(total, sizes)), dtype=torch.float64)
-    logs = [sum(math.log(math.comb(m, int(k))) for m, k in zip(sizes, x)) for x in support.tolist()]
-    coefficients = torch.tensor(logs, dtype=torch.float64)
-    other = torch.linspace(-1, 1, groups, dtype=torch.float64)
-
-    def log_pmf(w: torch.Tensor) -> torch.Tensor:
-        return torch.log_softmax(coefficients + support @ w, 0)
-
-    def enumerated(w: torch.Tensor) -> torch.Tensor:
-        p = log_pmf(w).exp()
-        if name == "entropy":
-            return -(p * log_pmf(w)).sum()
-        if name == "kl":
-            return (p * (log_pmf(w) - log_pmf(other))).sum()
-        return p[support[:, 0] == 2].sum().log()
-
-    def ours(w: torch.Tensor) -> torch.Tensor:
-        law = EXACT(total, sizes, log_weights=w)
-        if name == "entropy":
-            return law.entropy()
-        return (
-            kl_divergence(law, EXACT(total, sizes, log_weights=other))
-            if name == "kl"
-            else law.marginal_log_probs()[0, 2]
-        )
-
-    point = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64)[:groups]
-    assert_accurate(ours(point), enumerated(point))
-    hessian = torch.autograd.functional.hessian
-    assert_accurate(hessian(ours, point), hessian(enumerated, point), 1e-8)
 
 
 def test_variance_of_a_large_group_beside_small_ones() -> None:
