@@ -73,7 +73,6 @@ class Progress(Callback):
             if not left:
                 sys.exit(0)
             _launch_only(left)
-        self._processes = _processes(config, self.total)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -116,7 +115,7 @@ class Progress(Callback):
             parts.append(f"{failed} failed")
         if finished + failed < self.total:
             self._most = max(self._most, sum(cell.at_work for cell in self.cells))
-            seconds = seconds_left(self.cells, self.total, self._most or self._processes)
+            seconds = seconds_left(self.cells, self.total, max(1, self._most))
             parts += [] if seconds is None else [f"about {in_words(seconds)} left"]
         return ", ".join(parts)
 
@@ -189,15 +188,6 @@ def _cells(config: DictConfig) -> Iterator[tuple[list[str], Watched]]:
         if cell.run.path not in seen:
             seen.add(cell.run.path)
             yield overrides, Watched(cell.name, cell.run, cell.plain["force"])
-
-
-def _processes(config: DictConfig, cells: int) -> int:
-    """How many cells will run at a time, as far as the configuration says."""
-    keys = ("n_jobs", "array_parallelism")
-    limits = [OmegaConf.select(config, f"hydra.launcher.{key}") for key in keys]
-    everything = cells if "submitit" in str(config.hydra.launcher._target_) else 1
-    limit = next((int(value) for value in limits if value), everything)
-    return max(1, min(limit if limit > 0 else os.cpu_count() or 1, cells))
 
 
 def _in_one_line(error: Exception) -> str:

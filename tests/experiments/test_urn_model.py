@@ -95,21 +95,7 @@ def test_the_loss_is_the_sum_over_groups_and_the_mean_over_the_batch() -> None:
     assert model.squared_loss(observed, torch.Generator()).tolist() == [(2 + 18) / 2] * 3
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("temperature", -0.5),
-        ("temperature", 0.0),
-        ("temperature", float("nan")),
-        ("learning_rate", 0.0),
-        ("learning_rate_decay", 1.5),
-        ("conditionals", "approximate"),
-        ("group_order", [0, 1, 1]),
-        ("group_order", "sorted"),
-        ("batch_size", 0),
-        ("max_epochs", 0),
-    ],
-)
-def test_bad_settings_are_named(setting: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=setting):
-        make_settings(**{setting: value})
+@pytest.mark.parametrize("order", [[0, 1, 1], [0, 1], "sorted"])
+def test_an_order_that_is_none_is_refused(order: Any) -> None:
+    with pytest.raises(ValueError, match="group_order"):
+        make_settings(group_order=order)

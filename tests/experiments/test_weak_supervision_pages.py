@@ -37,7 +37,6 @@ from experiments.weak_supervision.random_pairs import figure_confusion
 from experiments.weak_supervision.runtimes import read_benchmark, table_3
 from experiments.weak_supervision.table_1 import figure_2_table, notes, table_1
 from experiments.weak_supervision.tables import tables
-from tests.experiments.latex_files import read_tables, special, unbalanced
 from tests.experiments.weak_supervision_metrics import (
     write_ablations,
     write_block,
@@ -191,8 +190,8 @@ def test_all_tables_are_written(metrics: Path, capsys: pytest.CaptureFixture[str
     headings = ["Profile paper, mpi3d (toy)", "Profile quick, mpi3d_sim, a rendered stand-in"]
     assert re.findall("^## (.*)$", text, re.MULTILINE) == headings
     assert "Section 5.2, Table 1" in text
-    assert (unbalanced(latex), special(latex)) == ([], [])
-    assert [{table.columns, *map(len, table.rows)} for table in read_tables(latex)] == [{9}] * 2
+    assert latex.count(r"\begin{tabular}") == 2
+    assert {line.count(" & ") for line in latex.splitlines() if " & " in line} == {8}
     for name in ("figure_11", "weak_supervision_ablation"):  # made of one block alone
         assert re.findall("^## (.*)$", files[f"{name}.md"], re.MULTILINE) == headings[1:]
 
