@@ -147,7 +147,7 @@ update-results: $(READY) ## Rewrites the committed results/ from the finished ru
 	$(AGGREGATE) --keep --output results/metrics
 	$(PY) -m scripts.pages --metrics results/metrics --output results --no-report --readme README.md --claims docs/reproduction.md
 gpu: $(READY); $(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps $(WHEELS)/*.whl &&) $(PY) -m scripts.gpu $(ARGS) ## Values, rates and the paper's runs on a GPU that is there for ten minutes (WHEELS=FOLDER: packages without a network)
-report: $(READY); $(PY) -m scripts.report --metrics $(REPORT)/metrics --output $(LOCAL)/report.html ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
+report: $(READY); $(PY) -m scripts.pages --metrics $(REPORT)/metrics --report $(LOCAL)/report.html ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
 wandb-sync: ## Uploads the offline runs that Weights & Biases does not have yet (needs `wandb login`)
 wandb-publish: ## Logs the tables and figures of results/ to Weights & Biases as one run, offline (5 s)
 dashboard: ## Weights & Biases dashboards as JSON (ARGS='--push --entity NAME' makes them there; 5 s)

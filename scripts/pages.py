@@ -64,6 +64,16 @@ def _matches(name: str, only: Sequence[str]) -> bool:
     return any(stem == one or stem.startswith(f"{one}_") for one in only)
 
 
+def write_report(metrics: Path, figures: Path, output: Path) -> None:
+    """Writes the page of a folder of metrics and one of figures; it needs no network and no other file."""
+    from experiments.report.page import render
+    from experiments.report.section import Inputs
+
+    page = render(Inputs(metrics, figures))
+    write_atomically(output, page)
+    print(f"wrote {output} ({len(page.encode()) / 1e6:.1f} MB)")
+
+
 def show_claims(metrics: Path, output: Path, documentation: Path | None, readme: Path | None) -> None:
     """Writes the claims, and prints them in short, a line per rule."""
     from rich import box
@@ -95,6 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=typed_path, default="results/local", help="folder (%(default)s)")
     parser.add_argument("--only", nargs="+", default=[], help="some tables and figures only, by name")
     parser.add_argument("--no-report", action="store_true", help="leave the report page out")
+    parser.add_argument("--report", type=typed_path, help="write the report page alone, of figures beside the metrics")
     parser.add_argument(
         "--claims", type=typed_path, help="Markdown file whose summary is rewritten between its markers"
     )
@@ -106,6 +117,10 @@ def main(arguments: list[str] | None = None) -> None:
             raise ExperimentError(
                 f"{metrics} holds no metrics: run the experiments and `python -m scripts.aggregate` first"
             )
+        if options.report:
+            options.report.parent.mkdir(parents=True, exist_ok=True)
+            write_report(metrics, metrics.parent / "figures", options.report)
+            return
         output.mkdir(parents=True, exist_ok=True)
         if options.only:
             write_pages(metrics, output, options.only)
@@ -123,8 +138,6 @@ def main(arguments: list[str] | None = None) -> None:
             for line in write_pages(metrics, output):
                 print(f"not made: {line}")
             if not options.no_report:
-                from scripts.report import write_report
-
                 write_report(metrics, output / "figures", report)
             write_atomically(stamp, state())
         show_claims(metrics, output / "tables", options.claims, options.readme)

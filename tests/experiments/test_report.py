@@ -17,10 +17,10 @@ from PIL import Image
 from experiments.claims.summary import judge_all
 from experiments.report.charts import BOTTOM, HEIGHT, TOP, Chart, Point, Series
 from experiments.results import read_metrics
-from scripts import report
+from scripts import pages
 from tests.experiments.helpers import CHECKOUT
 
-METRICS, FIGURES = CHECKOUT / "results" / "metrics", CHECKOUT / "results" / "figures"
+METRICS = CHECKOUT / "results" / "metrics"
 LARGEST = 5_000_000  # bytes
 
 
@@ -59,14 +59,14 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def write(output: Path, metrics: Path, figures: Path) -> str:
-    report.main(["--metrics", str(metrics), "--figures", str(figures), "--output", str(output)])
+def write(output: Path, metrics: Path) -> str:
+    pages.main(["--metrics", str(metrics), "--report", str(output)])
     return output.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write(tmp_path_factory.mktemp("report") / "report.html", METRICS, FIGURES)
+    return write(tmp_path_factory.mktemp("report") / "report.html", METRICS)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 def small_page(folder: Path) -> str:
-    return write(folder / "report.html", folder / "metrics", folder / "figures")
+    return write(folder / "report.html", folder / "metrics")
 
 
 def test_every_row_says_where_it_comes_from(committed: str) -> None:
@@ -166,8 +166,8 @@ def test_runs_that_were_left_out_are_shown(small: Path) -> None:
 
 
 def test_bad_input_is_one_line(tmp_path: Path, small: Path) -> None:
-    with pytest.raises(SystemExit, match=r"error: .* holds no metrics: run `make reproduce` first"):
-        report.main(["--metrics", str(tmp_path / "none"), "--output", str(tmp_path / "report.html")])
+    with pytest.raises(SystemExit, match=r"error: .* holds no metrics: run the experiments"):
+        write(tmp_path / "report.html", tmp_path / "none")
     (small / "figures" / "figure_7.png").write_bytes(b"no image")
     with pytest.raises(SystemExit, match=r"error: .*figure_7.png can't be read as an image"):
         small_page(small)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import report
+from scripts import pages
 from tests.experiments.chromium import Chromium, find_chromium
 from tests.experiments.helpers import CHECKOUT
 
@@ -19,7 +19,7 @@ SOURCES = "document.querySelectorAll('.claims .source')"
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    report.main(["--metrics", str(CHECKOUT / "results" / "metrics"), "--output", str(path)])
+    pages.main(["--metrics", str(CHECKOUT / "results" / "metrics"), "--report", str(path)])
     return path
 
 
