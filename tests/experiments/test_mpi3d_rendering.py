@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from experiments.settings import ExperimentError
-from experiments.weak_supervision.data import image_writer, mpi3d_sim, scene
+from experiments.weak_supervision.data import mpi3d_sim, scene
 from experiments.weak_supervision.data import renderer as renderer_module
 from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.mpi3d_factors import thinned
@@ -94,7 +94,7 @@ def test_another_grid_is_rendered_once_into_the_data_folder(
         "mpi3d_sim_1x1_64.npy", "mpi3d_sim_1x1_64.npy.json"
     }  # fmt: skip
     assert [message.split(" images")[0] for message in caplog.messages] == [
-        "rendering mpi3d_sim at 1x1 positions: 36 of 36", "colouring mpi3d_sim at 1x1 positions: 648 of 648",
+        "rendering mpi3d_sim at 1x1 positions: 36", "colouring mpi3d_sim at 1x1 positions: 648",
     ]  # fmt: skip
     for number in (0, 250, 647):
         colour, shape, size, camera, background, _, _ = rendered.grid.factors_of(torch.tensor(number)).tolist()
@@ -110,29 +110,29 @@ def test_another_grid_is_rendered_once_into_the_data_folder(
     np.testing.assert_array_equal(halves.images.numpy(), np.floor(means + 0.5))
 
 
-@pytest.mark.parametrize("blocks", [2, 30])  # while planes are rendered, while images are coloured
-def test_an_interrupted_rendering_is_resumed_and_never_half_used(
-    renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, blocks: int
+@pytest.mark.parametrize("work", ["render", "compose"])  # of planes, and their colouring
+def test_an_interrupted_rendering_is_never_half_used(
+    renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, work: str
 ) -> None:
     expected = load(tmp_path / "whole").images
     monkeypatch.setattr(mpi3d_sim, "BLOCK", 9)
-    note, left = image_writer._note, blocks
+    made, left = getattr(mpi3d_sim, work), 2
 
-    def interrupt(*arguments: object) -> None:
+    def interrupted(*arguments: object) -> object:
         nonlocal left
         left -= 1
         if left < 0:
             raise KeyboardInterrupt
-        note(*arguments)  # type: ignore[arg-type]
+        return made(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_writer, "_note", interrupt)
+        patch.setattr(mpi3d_sim, work, interrupted)
         with pytest.raises(KeyboardInterrupt):
             load(tmp_path)
     assert not (tmp_path / "mpi3d_sim" / "mpi3d_sim_1x1_64.npy").exists()
     caplog.set_level(logging.INFO)
     assert torch.equal(load(tmp_path).images, expected)
-    assert ("18 of 36" if blocks == 2 else f"{648 - 9 * (30 - 4)} of 648") in caplog.text
+    assert ("rendering mpi3d_sim" in caplog.text) == (work == "render")  # planes that are whole are not made again
 
 
 def test_rendered_images_of_another_version_or_shape_are_refused(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import struct
 import warnings
 import zipfile
@@ -214,9 +213,3 @@ def halve(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     total += 2
     total >>= 2
     return total.astype(np.uint8)
-
-
-def flush(stream: IO[bytes]) -> None:
-    """Brings what was written to the disk."""
-    stream.flush()
-    os.fsync(stream.fileno())

@@ -1,15 +1,11 @@
-"""Writes a large array of images block by block: resumed after an interruption, never half used.
-
-The array grows as ``<name>.part``; ``<name>.part.json`` says from what, and how much of it is on the disk. It takes its
-name when it is whole.
-"""
+"""Writes a large array of images block by block: it grows as ``<name>.part`` and takes its name when it is whole."""
 
 from __future__ import annotations
 
 import io
-import json
 import logging
 import math
+import os
 import shutil
 import sys
 import zlib
@@ -17,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import filelock
 import numpy as np
@@ -27,8 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.downloads import part_of, readable_size
 from experiments.settings import ExperimentError
-from experiments.store import write_atomically
-from experiments.weak_supervision.data.image_file import CHUNK, Record, flush, record_of, write_record
+from experiments.weak_supervision.data.image_file import Record, write_record
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +33,7 @@ class Plan:
 
     Args:
         title: what happens, for messages: "rendering mpi3d_sim".
-        origin: what the array is made from; a part of another origin is not continued.
+        origin: what the array is made from.
         shape: of the array, uint8.
         block: rows made at a time.
         rate: rows per second to expect; only for the time that is stated before.
@@ -54,11 +48,6 @@ class Plan:
     rate: float
     memory: float
     later: int = 0
-
-    @property
-    def row_size(self) -> int:
-        """Bytes of a row."""
-        return math.prod(self.shape[1:])
 
 
 def write_images(path: Path, plan: Plan, make: Callable[[int, int], NDArray[np.uint8]]) -> None:
@@ -94,67 +83,40 @@ def exclusive(path: Path) -> Iterator[None]:
 
 def _write(path: Path, plan: Plan, make: Callable[[int, int], NDArray[np.uint8]]) -> None:
     part, header, rows = part_of(path), _header(plan.shape), plan.shape[0]
-    with part.open("a+b") as stream:
-        done, checksum = _resume(stream, part, plan, len(header))
-        _announce(path, plan, rows - done)
-        stream.truncate(len(header) + done * plan.row_size if done else 0)
-        if not done:
-            stream.write(header)
-            checksum = zlib.crc32(header)
+    _announce(path, plan)
+    with part.open("wb") as stream:
+        stream.write(header)
+        checksum = zlib.crc32(header)
         terminal = Console(stderr=True)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, console=terminal, disable=not sys.stderr.isatty()) as progress:
-            task = progress.add_task(plan.title, total=rows, completed=done)
-            for start in range(done, rows, plan.block):
+            task = progress.add_task(plan.title, total=rows)
+            for start in range(0, rows, plan.block):
                 stop = min(start + plan.block, rows)
                 block = np.ascontiguousarray(make(start, stop))
                 if block.shape != (stop - start, *plan.shape[1:]) or block.dtype != np.uint8:
                     raise ValueError(f"rows {start} to {stop} came as {block.dtype} {block.shape}")
                 stream.write(block.data)
                 checksum = zlib.crc32(block.data, checksum)
-                flush(stream)
-                _note(part, plan, stop, checksum)
                 progress.update(task, completed=stop)
+        stream.flush()
+        os.fsync(stream.fileno())
     state = part.stat()
     write_record(path, Record(plan.origin, state.st_size, state.st_mtime_ns, checksum))
     part.replace(path)
-    record_of(part).unlink()
 
 
-def _resume(stream: IO[bytes], part: Path, plan: Plan, header: int) -> tuple[int, int]:
-    """Returns how many rows of an earlier attempt are whole, and the checksum so far; 0 rows for a fresh start."""
-    try:
-        note = json.loads(record_of(part).read_text())
-        rows, expected = int(note["rows"]), int(note["crc32"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return 0, 0
-    length = header + rows * plan.row_size
-    if note.get("origin") != plan.origin or note.get("shape") != list(plan.shape) or part.stat().st_size < length:
-        return 0, 0
-    stream.seek(0)
-    checksum, left = 0, length
-    while left:
-        chunk = stream.read(min(CHUNK, left))
-        checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
-    return (rows, checksum) if checksum == expected else (0, 0)
-
-
-def _note(part: Path, plan: Plan, rows: int, checksum: int) -> None:
-    note = {"origin": plan.origin, "shape": list(plan.shape), "rows": rows, "crc32": checksum}
-    write_atomically(record_of(part), json.dumps(note) + "\n")
-
-
-def _announce(path: Path, plan: Plan, rows: int) -> None:
-    size, free = rows * plan.row_size, shutil.disk_usage(path.parent).free
+def _announce(path: Path, plan: Plan) -> None:
+    size, free = math.prod(plan.shape), shutil.disk_usage(path.parent).free
     if size + plan.later > free:
         needed = readable_size(size + plan.later)
         raise ExperimentError(
             f"{plan.title} needs {needed} in {path.parent}, but {readable_size(free)} are free; "
             "make room, or name another data folder with MVHG_DATA_DIR"
         )
-    seconds = max(1, round(rows / plan.rate))
+    seconds = max(1, round(plan.shape[0] / plan.rate))
     logger.info(
-        "%s: %d of %d images to %s (about %s, %s on the disk, %s of memory)", plan.title, rows, plan.shape[0], path,
+        "%s: %d images to %s (about %s, %s on the disk, %s of memory)", plan.title, plan.shape[0], path,
         f"{seconds} s" if seconds < 120 else f"{seconds / 60:.0f} min", readable_size(size),
         readable_size(plan.memory),
     )  # fmt: skip

@@ -27,7 +27,6 @@ from experiments.weak_supervision.data.image_file import (
     inspect_archive,
     open_map,
     read_record,
-    record_of,
     verify,
 )
 from experiments.weak_supervision.data.image_writer import Plan, write_images
@@ -160,10 +159,9 @@ def _unpack(path: Path, layout: Layout, unpacked: Path) -> None:
     plan = Plan(f"unpacking {path.name}", _origin(path), layout.shape, BLOCK, UNPACKING_RATE, 2e8)
     row = int(np.prod(layout.shape[1:]))
     with _entry(path, unpacked) as stream:
+        stream.seek(layout.offset)
 
         def make(start: int, stop: int) -> NDArray[np.uint8]:
-            if stream.tell() != layout.offset + start * row:  # an interrupted conversion goes on
-                stream.seek(layout.offset + start * row)
             data = stream.read((stop - start) * row)  # at the last byte, the archive's checksum is compared
             return np.frombuffer(data, np.uint8).reshape(stop - start, *layout.shape[1:])
 
@@ -176,8 +174,7 @@ def _entry(path: Path, unpacked: Path) -> Iterator[zipfile.ZipExtFile]:
         with zipfile.ZipFile(path) as archive, archive.open(f"{KEY}.npy") as stream:
             yield stream  # type: ignore[misc]
     except DAMAGE as error:
-        for useless in (part_of(unpacked), record_of(part_of(unpacked))):
-            useless.unlink(missing_ok=True)
+        part_of(unpacked).unlink(missing_ok=True)
         raise ExperimentError(f"{path} was altered or damaged ({error}); {AWAY}") from None
 
 
