@@ -21,4 +21,4 @@ __all__ = [
     "WeightsFit",
     "fit_weights",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -60,7 +60,7 @@ def finish(
     """A finished run as the entry point leaves it."""
     config = configuration(folder, "medium", seed, data, changes)
     environment = {"commit": "a", "dirty": False, "device": "b", "seconds": 5.0, "resumed": False}
-    environment |= {"packages": {"torch": "2"}} | facts
+    environment |= {"packages": {"torch": "2"}, "version": mvhg.__version__} | facts
     environment = {fact: value for fact, value in environment.items() if value is not LACKING}
     tables = {
         "metrics": pd.DataFrame({"accuracy": [0.5]}),
@@ -199,6 +199,7 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     finish(tmp_path, "odd", 7, folder="clustering/prior=odd,version=60", more={"metrics": pd.DataFrame({"x": [1]})})
     (folder / "whole" / "extra.csv").write_text("a\n1\n")  # not a table of the run
     finish(tmp_path, "provenance", 8, device=LACKING)
+    finish(tmp_path, "first", 11, version=LACKING)
     begin(tmp_path, "yaml", "medium", 9)
     RunDirectory(tmp_path, FOLDER, "yaml").new_config.write_text("axes: [")
     begin(tmp_path, "blank", "medium", 9)
@@ -206,7 +207,7 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     tables = collect(tmp_path)
     assert tables[METRICS]["seed"].tolist() == [0, 5]
     printed = capsys.readouterr().out
-    assert "warning: 12 runs are left out" in printed
+    assert "warning: 13 runs are left out" in printed
     assert "clustering_extra.csv" not in tables
     left_out = dict(tables["left_out.csv"].to_numpy().tolist())
     odd = left_out.pop("runs/clustering/prior=odd,version=60/odd")
@@ -225,6 +226,7 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
         f"runs/{FOLDER}/marker": "finished.json is damaged; force=true runs it again",
         f"runs/{FOLDER}/facts": "environment.json is missing; force=true runs it again",
         f"runs/{FOLDER}/newer": f"made by version 99.0, and this is {mvhg.__version__}; force=true runs it again",
+        f"runs/{FOLDER}/first": f"made by version 0.1.0, and this is {mvhg.__version__}; force=true runs it again",
         f"runs/{FOLDER}/stopped": "a=1: not finished: it failed, was stopped, or is still running",
         f"runs/{FOLDER}/empty": "not finished: it was stopped before it began",
     }
@@ -237,6 +239,7 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
         "marker",
         "facts",
         "newer",
+        "first",
         "empty",
         "stopped",
         "partial",
