@@ -22,7 +22,7 @@ from experiments.settings import ExperimentError
 
 _RUN = ("experiment", "profile", "seed")  # choose a run and change no setting of it
 # How, where and under which words a run is made: keys that decide no number.
-_PLACES = ("results", "data_directory", "threads", "logger", "trainer")
+_PLACES = ("results", "data_directory", "threads", "runs_at_once", "logger", "trainer")
 _WORDS = ("force", "job_type", "tags", "launcher", "objective", "sweep")
 # Settings of an experiment that decide what is kept and when it pauses, not what comes out.
 _BOOKKEEPING = ("checkpoint_every", "keep_model", "max_minutes")

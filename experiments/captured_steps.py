@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from experiments import cell_process
+
 log = logging.getLogger("experiments")
+_CAPTURING = threading.Lock()
 WARM_UP = 3  # steps before the capture, in which libraries choose their algorithms and the optimizer makes its state
 
 Inputs = tuple[Any, ...]  # tensors, and tuples of them
@@ -28,7 +33,8 @@ def capture(step: Callable[[], Tensor], generator: torch.Generator) -> Callable[
     """
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
+    # The other runs of this process go on meanwhile; two captures at once would share a stream.
+    with _CAPTURING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
         result = step()
 
     def replay() -> Tensor:
@@ -36,6 +42,14 @@ def capture(step: Callable[[], Tensor], generator: torch.Generator) -> Callable[
         return result
 
     return replay
+
+
+def own_stream(accelerator: str, devices: Any) -> AbstractContextManager[Any]:
+    """A stream for what a run does on its GPU, where runs share the process: theirs does not wait for it."""
+    if cell_process.calls_at_once == 1 or accelerator == "cpu" or not torch.cuda.is_available():
+        return nullcontext()
+    index = devices[0] if isinstance(devices, list) else 0
+    return torch.cuda.stream(torch.cuda.Stream(index))
 
 
 class CapturedSteps:

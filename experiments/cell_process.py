@@ -1,13 +1,16 @@
 """Runs the cells of a multirun in a process of their own, so that one that is killed takes no others with it.
 
 Joblib and Ray give up all cells when one of their workers is killed, for memory say. The worker therefore has a child
-that does the work, imports what is heavy once, and serves until it is killed or the worker ends.
+that does the work, imports what is heavy once, and serves until it is killed or the worker ends. A child may serve
+several calls at once, each in a thread of it: runs that share a GPU. What of them is the host's work alone goes on
+in children of that child, beside the others.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -16,43 +19,83 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
 from experiments.settings import ExperimentError
 
 log = logging.getLogger("experiments")
 
+calls_at_once = 1  # of this process
+stopping = threading.Event()  # set where the runs that share this process are to end at their next chunk
+STOP_SECONDS = 20.0  # they have for it
+
 
 class _Child:
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "experiments.cell_process", str(theirs.fileno())]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        theirs.close()  # so that the child's end is the only one
-        self.connection = Connection(ours.detach())
+    """A process with a connection for each of the calls that it takes at once."""
+
+    def __init__(self, at_once: int) -> None:
+        pairs = [socket.socketpair() for _ in range(at_once)]
+        theirs = [their.fileno() for _, their in pairs]
+        command = [sys.executable, "-m", "experiments.cell_process", *map(str, theirs)]
+        self.process = subprocess.Popen(command, pass_fds=theirs)
+        self.connections = [Connection(ours.detach()) for ours, _ in pairs]
+        for _, their in pairs:
+            their.close()  # so that the child's end is the only one
 
 
-_child: _Child | None = None
+_idle: list[tuple[_Child, Connection]] = []
+_idle_lock = threading.Lock()
 
 
-def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function of a module in the child.
+def run_apart(function: Callable[..., Any], *arguments: Any, at_once: int = 1) -> Any:
+    """Calls a function of a module in a child that is idle, or in a new one.
+
+    Args:
+        function: The function.
+        arguments: Its arguments.
+        at_once: Calls that a new child takes at once, each in a thread.
 
     Raises:
         ExperimentError: the function raised it, or another exception (its stack trace is logged), or the child was
             killed.
     """
-    global _child
-    child = _child = _child or _Child()
+    with _idle_lock:
+        if not _idle:
+            new = _Child(at_once)
+            _idle.extend((new, one) for one in new.connections)
+        child, connection = _idle.pop()
     try:
-        child.connection.send((function, arguments))
-        value, reason = child.connection.recv()
+        connection.send_bytes(pickle.dumps((function, arguments)))  # `send` would share memory of tensors
+        value, reason = pickle.loads(connection.recv_bytes())
     except (EOFError, ConnectionError):
-        _child = None
+        with _idle_lock:
+            _idle[:] = [one for one in _idle if one[0] is not child]
         raise ExperimentError(_describe_end(child.process.wait())) from None
+    with _idle_lock:
+        _idle.append((child, connection))
     if reason is not None:
         raise ExperimentError(reason)
     return value
+
+
+def run_beside(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function that needs the host alone: in a child where runs share this process, to leave it to the others.
+
+    The value is the same. Such functions may change what is the process's, as UMAP and ``warnings`` do.
+    """
+    if calls_at_once == 1:
+        return function(*arguments)
+    import torch
+
+    return run_apart(_as_here, torch.get_num_threads(), threading.current_thread().name, function, *arguments)
+
+
+def _as_here(threads: int, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    import torch
+
+    torch.set_num_threads(threads)
+    threading.current_thread().name = name
+    return function(*arguments)
 
 
 def _describe_end(status: int) -> str:
@@ -62,16 +105,57 @@ def _describe_end(status: int) -> str:
     return f"its process was killed by {signal.Signals(-status).name}{hint}"
 
 
-def serve(connection: Connection) -> None:
+class _Named(logging.Formatter):
+    """Puts the id of a run that is not alone in its process before its lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.threadName == "MainThread" else f"[{record.threadName}] {text}"
+
+
+def serve(connections: list[Connection]) -> None:
     """In the child: answers until the parent ends, or both are interrupted."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    global calls_at_once
+    calls_at_once = len(connections)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Named())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    while True:
+    if calls_at_once == 1:
+        return _serve(connections[0])
+
+    def end(*_: object) -> NoReturn:
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    threads = [threading.Thread(target=_serve, args=(one,), daemon=True) for one in connections]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        stopping.set()
+        latest = time.monotonic() + STOP_SECONDS
+        while _at_work and time.monotonic() < latest:
+            time.sleep(0.05)
+
+
+_at_work: set[Connection] = set()
+
+
+def _serve(connection: Connection) -> None:
+    while not stopping.is_set():
         try:
-            function, arguments = connection.recv()
-            connection.send(_answer(function, arguments))
+            function, arguments = pickle.loads(connection.recv_bytes())
+            _at_work.add(connection)
+            connection.send_bytes(pickle.dumps(_answer(function, arguments)))
         except (EOFError, ConnectionError, KeyboardInterrupt):
             return
+        finally:
+            _at_work.discard(connection)
 
 
 def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
@@ -92,4 +176,6 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))
+    from experiments.cell_process import serve  # by this name the functions find what it sets
+
+    serve([Connection(int(one)) for one in sys.argv[1:]])

@@ -34,6 +34,7 @@ class Common:
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and Lightning take
     threads: PositiveInt | None
+    runs_at_once: Literal["auto"] | PositiveInt
     force: bool
     job_type: JobType
     objective: str | None

@@ -18,7 +18,7 @@ from pytorch_lightning.trainer.states import TrainerStatus
 
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory, write_atomically
-from experiments.training import CaptureSteps, derive_seed
+from experiments.training import CaptureSteps, EndWithProcess, derive_seed
 
 if TYPE_CHECKING:
     from experiments.tracking import Tracker
@@ -150,6 +150,7 @@ class RunContext:
             )
         tf32 = self._trainer.get("precision") == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        callbacks.append(EndWithProcess())
         if self._trainer.get("graph"):
             callbacks.append(CaptureSteps())
         settings = {

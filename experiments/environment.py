@@ -34,7 +34,7 @@ _GROUP = re.compile(
 def leave_process_group() -> None:
     """Forgets the variables of a surrounding job; to be called before Lightning is imported."""
     for name in [name for name in os.environ if _GROUP.fullmatch(name)]:
-        del os.environ[name]
+        os.environ.pop(name, None)  # another thread may be at it
 
 
 def _git(*arguments: str) -> str | None:

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from experiments import at_once, cell_process
 from experiments.cell import Cell, cell_of
 from experiments.cell_process import run_apart
 from experiments.command_line import FOLDERS, check_command_line
@@ -58,9 +60,10 @@ def main(config: DictConfig) -> float | None:
     context = HydraConfig.get()
     experiment, overrides = str(context.runtime.choices["experiment"]), list(context.overrides.task)
     if context.mode == RunMode.MULTIRUN:
-        return run_one_of_many(config, experiment, overrides, Path(context.sweep.dir), int(context.job.num))
+        serial = context.runtime.choices["launcher"] == "serial"
+        return run_one_of_many(config, experiment, overrides, Path(context.sweep.dir), int(context.job.num), serial)
     try:
-        return run_cell(config, experiment, overrides)
+        return run_cell(cell_of(config, experiment, overrides))
     except ExperimentError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -69,35 +72,58 @@ def main(config: DictConfig) -> float | None:
 
 
 def run_one_of_many(
-    config: DictConfig, experiment: str, overrides: list[str], multirun: Path, job: int
+    config: DictConfig, experiment: str, overrides: list[str], multirun: Path, job: int, serial: bool
 ) -> float | None:
-    """Runs a cell of a multirun, whose failure must not end the others: it is logged and reported."""
-    cell: Cell | str = " ".join(overrides)
+    """Runs a cell of a multirun, or starts it where ``runs_at_once`` lets several run; see ``_run_and_report``."""
+    words = " ".join(overrides)
     try:
         cell = cell_of(config, experiment, overrides)
+    except Exception as error:
+        _report_failure(error, multirun, job, words, words)
+        return None
+    most = at_once.most_at_once(cell.plain) if serial else 1
+    if most == 1:
+        return _run_and_report(cell, multirun, job, words)
+    at_once.start(cell.plain, _run_and_report, cell, multirun, job, words, most)
+    return None
+
+
+def _run_and_report(cell: Cell, multirun: Path, job: int, words: str, most: int = 1) -> float | None:
+    """Runs a cell of a multirun, whose failure must not end the others: it is logged and reported.
+
+    Args:
+        cell: The cell.
+        multirun: Folder of the multirun.
+        job: Number of the job.
+        words: Its overrides.
+        most: How many share a process.
+    """
+    try:
         report(multirun, job, cell)
-        if not config.force and cell.run.finished() is not None:
-            return run_cell(config, experiment, overrides)
-        value: float | None = run_apart(run_cell, config, experiment, overrides, True)
+        if not cell.plain["force"] and cell.run.finished() is not None:
+            return run_cell(cell)
+        value: float | None = run_apart(run_cell, cell, True, at_once=most)
         return value
     except Exception as error:
-        reason = str(error)
-        if not isinstance(error, ExperimentError):
-            log.exception("%s", " ".join(overrides))
-            reason = f"{type(error).__name__}: {error}"
-        reason = " ".join(reason.split())
-        log.error("failed: %s: %s", " ".join(overrides), reason)
-        report(multirun, job, cell, reason)
+        _report_failure(error, multirun, job, cell, words)
         return None
 
 
-def run_cell(config: DictConfig, experiment: str, overrides: Sequence[str] = (), wait: bool = False) -> float | None:
+def _report_failure(error: Exception, multirun: Path, job: int, cell: Cell | str, words: str) -> None:
+    reason = str(error)
+    if not isinstance(error, ExperimentError):
+        log.exception("%s", words)
+        reason = f"{type(error).__name__}: {error}"
+    reason = " ".join(reason.split())
+    log.error("failed: %s: %s", words, reason)
+    report(multirun, job, cell, reason)
+
+
+def run_cell(cell: Cell, wait: bool = False) -> float | None:
     """Runs one cell unless it is finished.
 
     Args:
-        config: As Hydra composes it.
-        experiment: Name of the experiment.
-        overrides: The command line's.
+        cell: The cell.
         wait: Whether to wait for another process that is at the same cell.
 
     Returns:
@@ -106,7 +132,6 @@ def run_cell(config: DictConfig, experiment: str, overrides: Sequence[str] = (),
     Raises:
         ExperimentError: something the user can put right; no finished result is touched.
     """
-    cell = cell_of(config, experiment, overrides)
     if cell.plain["force"] or cell.run.finished() is None:
         execute(cell, wait)
     else:
@@ -130,6 +155,8 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
         SystemExit: SIGTERM came; the checkpoint is kept.
     """
     leave_process_group()
+    if cell_process.calls_at_once > 1:
+        threading.current_thread().name = cell.run.path.name  # which stands before its lines in the log
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
     experiment: Experiment = build(cell.plain["experiment"])
@@ -166,8 +193,10 @@ def _run(experiment: Experiment, cell: Cell) -> None:
     import pytorch_lightning as pl
     import torch
 
+    from experiments.captured_steps import own_stream
     from experiments.context import RunContext
     from experiments.tracking import track, tracked_config
+    from experiments.training import default_generator_lock
 
     run, plain = cell.run, cell.plain
     resumed = run.last_checkpoint() is not None
@@ -177,25 +206,32 @@ def _run(experiment: Experiment, cell: Cell) -> None:
     write_atomically(run.new_config, config)  # says of a run that never ends what it was to be
     if plain["threads"] is not None:
         torch.set_num_threads(plain["threads"])
-    pl.seed_everything(plain["seed"], workers=True, verbose=False)
-    with track(
-        **plain["logger"],
-        row=cell.row.label,
-        run_id=run.path.name,
-        seed=plain["seed"],
-        job_type=plain["job_type"],
-        tags=plain["tags"],
-        config=tracked_config(plain, cell.row),
-        results=run.results,
-        resumed=resumed,
-    ) as tracker:
+    with default_generator_lock:
+        pl.seed_everything(plain["seed"], workers=True, verbose=False)
+    trainer = plain["trainer"]
+    with (
+        own_stream(trainer["accelerator"], trainer["devices"]),
+        track(
+            **plain["logger"],
+            row=cell.row.label,
+            run_id=run.path.name,
+            seed=plain["seed"],
+            job_type=plain["job_type"],
+            tags=plain["tags"],
+            config=tracked_config(plain, cell.row),
+            results=run.results,
+            resumed=resumed,
+        ) as tracker,
+    ):
         tracker.define_metrics(getattr(experiment, "headline_metrics", {}))
         data = Path(plain["data_directory"])
-        context = RunContext(plain["seed"], run, tracker, plain["trainer"], data, cell.row.axes)
+        context = RunContext(plain["seed"], run, tracker, trainer, data, cell.row.axes)
         tables = _tables(experiment, context)
         seconds = round(time.perf_counter() - started, 2)
         measured = {"seconds": seconds, "resumed": resumed}
-        facts = environment_facts(plain["trainer"]["accelerator"]) | code | measured
+        if cell_process.calls_at_once > 1:
+            measured["runs_at_once"] = cell_process.calls_at_once
+        facts = environment_facts(trainer["accelerator"]) | code | measured
         run.finish(tables, facts, config)
         tracker.log_facts(facts)
         tracker.log_files(f"tables-{run.path.name}", "results", [run.path / f"{name}.csv" for name in tables])
@@ -213,7 +249,8 @@ def _tables(experiment: Experiment, context: RunContext) -> Mapping[str, pd.Data
         if not context.is_training:  # Lightning stops a training at the end of a batch
             raise SIGTERMException
 
-    before = signal.signal(signal.SIGTERM, stop)
+    alone = cell_process.calls_at_once == 1
+    before = signal.signal(signal.SIGTERM, stop) if alone else None
     try:
         tables = experiment.run(context)
     except SIGTERMException:
@@ -223,7 +260,8 @@ def _tables(experiment: Experiment, context: RunContext) -> Mapping[str, pd.Data
             raise KeyboardInterrupt from None
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if alone:
+            signal.signal(signal.SIGTERM, before)
     if context.interrupted:
         raise KeyboardInterrupt
     if "metrics" not in tables:

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,9 +54,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+_umask_lock = threading.Lock()  # a second thread would read, and put back, the first one's 0
+
+
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _umask_lock:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

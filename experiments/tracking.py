@@ -8,6 +8,7 @@ continues the same W&B run. Host, user, command line, environment and git remote
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from experiments.axes import Row
 
 _ANSWER_SECONDS = 10
+_STARTING = threading.Lock()
 STEP = "trainer/global_step"  # Lightning's name of the step metric
 SUPERSEDED = "superseded-run"  # how the folder of an offline run begins whose numbers were made anew
-_NOT_LOGGED = ("axes", "data_directory", "force", "logger", "objective", "results")  # places, and how it was launched
+# Places, and how it was launched.
+_NOT_LOGGED = ("axes", "data_directory", "force", "logger", "objective", "results", "runs_at_once")
 
 
 class Tracker:
@@ -140,31 +143,33 @@ def track(
 
     earlier = [] if resumed else sorted((results / "wandb").glob(f"offline-run-*-{run_id}"))
     try:
-        run = wandb.init(
-            project=project,
-            name=row if seed is None else f"{row} seed={seed}",
-            group=row,
-            id=None if "WANDB_SWEEP_ID" in os.environ else run_id,  # an agent of W&B has given an id
-            job_type=job_type,
-            tags=list(tags),
-            config=dict(config),
-            dir=results,
-            mode=cast(Literal["offline", "online"], mode),
-            resume="allow" if mode == "online" and resumed else None,  # without it a run of this id is replaced
-            settings=wandb.Settings(  # which keep the machine and its user out of what is logged
-                silent=True,
-                console="off",
-                disable_git=True,
-                save_code=False,
-                disable_job_creation=True,
-                init_timeout=30,
-                host="",
-                username="",
-                x_disable_meta=True,
-                x_disable_machine_info=True,
-                x_save_requirements=False,
-            ),
-        )
+        with _STARTING:
+            run = wandb.init(
+                project=project,
+                name=row if seed is None else f"{row} seed={seed}",
+                group=row,
+                id=None if "WANDB_SWEEP_ID" in os.environ else run_id,  # an agent of W&B has given an id
+                job_type=job_type,
+                tags=list(tags),
+                config=dict(config),
+                dir=results,
+                mode=cast(Literal["offline", "online"], mode),
+                resume="allow" if mode == "online" and resumed else None,  # without it a run of this id is replaced
+                reinit="create_new",  # other runs of this process go on
+                settings=wandb.Settings(  # which keep the machine and its user out of what is logged
+                    silent=True,
+                    console="off",
+                    disable_git=True,
+                    save_code=False,
+                    disable_job_creation=True,
+                    init_timeout=30,
+                    host="",
+                    username="",
+                    x_disable_meta=True,
+                    x_disable_machine_info=True,
+                    x_save_requirements=False,
+                ),
+            )
     except wandb.errors.Error as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ExperimentError(
@@ -180,7 +185,7 @@ def track(
         yield Tracker(WandbLogger(experiment=run, save_dir=results), artifacts)
         exit_code = 0
     finally:
-        wandb.finish(exit_code=exit_code)
+        run.finish(exit_code=exit_code)
 
 
 def logged_in() -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterable, Sequence
@@ -15,18 +17,26 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from experiments import cell_process
 from experiments.captured_steps import CapturedSteps
 from experiments.settings import ExperimentError
 from experiments.store import TRAINED_AT, write_atomically
 
 log = logging.getLogger("experiments")
+default_generator_lock = threading.RLock()  # of torch's own, which runs that share a process have in common
 SECONDS_BETWEEN = 10.0  # two estimates of when a training will end
 
 
 def derive_seed(seed: int, offset: int = 0) -> int:
     """Returns a 63-bit seed; different (seed, offset) pairs give unrelated streams."""
     return int(np.random.SeedSequence((seed, offset)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def numbers_loader(count: int) -> DataLoader[int]:
+    """Loader of 0, 1, ..., count - 1, one by one; it leaves torch's own generator alone, as other loaders do not."""
+    return DataLoader(range(count), batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 
 
 def require_same_device(started_on: str, trainer: pl.Trainer) -> None:
@@ -252,6 +262,14 @@ class CaptureSteps(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if isinstance(pl_module, ChunkedTraining) and pl_module.capturable and pl_module.device.type == "cuda":
             pl_module.capture_steps()
+
+
+class EndWithProcess(pl.Callback):
+    """Ends a training after a chunk, as an interrupt does, where the runs that share the process are to end."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if cell_process.stopping.is_set():
+            sys.exit(1)
 
 
 class RateEstimate(pl.Callback):

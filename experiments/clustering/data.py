@@ -14,6 +14,7 @@ from torch import Tensor
 
 from experiments.clustering import blobs, digits_5000, mnist
 from experiments.settings import ExperimentError, settings
+from experiments.shared import Shared
 
 SOURCES = {"mnist": mnist.load, "digits_5000": digits_5000.load}
 BLOBS = "blobs"  # drawn, not read
@@ -42,6 +43,9 @@ class Splits:
     def fingerprint(self) -> str:
         """Hash of the training images."""
         return hashlib.sha256(self.train_images.numpy().tobytes()).hexdigest()
+
+
+_SPLITS: Shared[Splits] = Shared()
 
 
 @settings
@@ -88,6 +92,9 @@ class ClusteringData:
             ExperimentError: files are missing, damaged or can't be downloaded; a split has fewer digits than clusters,
                 or a class is left without one.
         """
+        return _SPLITS.get((repr(self), directory, num_clusters), lambda: self._load(directory, num_clusters))
+
+    def _load(self, directory: Path, num_clusters: int) -> Splits:
         digits = SOURCES[self.source](directory) if self.overlap is None else blobs.draw(self.overlap / 100)
         train_images, train_labels, test_images, test_labels = digits
         generator = torch.Generator().manual_seed(CUT_SEED)

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from experiments.context import RunContext
+from experiments.shared import on_device
 from experiments.store import readable_checkpoint
-from experiments.training import ChunkedTraining, fit_from
+from experiments.training import ChunkedTraining, fit_from, numbers_loader
 
 STEPS_PER_CHUNK = 50
 
@@ -24,25 +25,27 @@ class DigitTraining(ChunkedTraining):
     """Base of the models here; a step takes ``batch_size`` digits of its chunk.
 
     Args:
-        images: [digits, pixels] uint8; they move to the device with the module.
+        images: [digits, pixels] uint8; in training on the device, where runs that share a process share them.
         batch_size: digits per step.
         noise_seed: seed of everything drawn in training.
         term_names: names of the terms.
     """
 
-    images: Tensor
-
     def __init__(self, *, images: Tensor, batch_size: int, noise_seed: int, term_names: Sequence[str]) -> None:
         steps = math.ceil(len(images) / batch_size)
         super().__init__(steps_per_epoch=steps, noise_seed=noise_seed, term_names=term_names)
         self.batch_size = batch_size
-        self.register_buffer("images", images, persistent=False)
+        self.images = images
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.images = on_device(self.images, self.device)
 
     def chunks(self, seed: int, steps_per_chunk: int = STEPS_PER_CHUNK) -> DataLoader[Any]:
         """Loader of the chunks' numbers; the order that ``seed`` gives is drawn anew in every epoch."""
         self.order_seed = seed
         self.chunk_size = steps_per_chunk * self.batch_size
-        return DataLoader(range(math.ceil(len(self.images) / self.chunk_size)), batch_size=None)  # type: ignore[arg-type]
+        return numbers_loader(math.ceil(len(self.images) / self.chunk_size))
 
     def on_train_epoch_start(self) -> None:
         # Seeds of neighbouring runs are far apart, see derive_seed.

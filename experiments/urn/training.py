@@ -97,7 +97,7 @@ def data_loader(train: Tensor, batch_size: int, order_seed: int) -> Loader:
     # Used with a single replica: its order is a function of (seed, epoch) alone, so that a resumed run sees the same
     # order as an uninterrupted one. Lightning tells it the epoch.
     order: DistributedSampler[Any] = DistributedSampler(samples, num_replicas=1, rank=0, shuffle=True, seed=order_seed)
-    return DataLoader(samples, batch_size=batch_size, sampler=order)
+    return DataLoader(samples, batch_size=batch_size, sampler=order, generator=torch.Generator())
 
 
 @torch.no_grad()

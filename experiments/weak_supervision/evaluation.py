@@ -70,7 +70,7 @@ def evaluate(
     temperature: float,
     generator: torch.Generator,
 ) -> Evaluated:
-    """Draws pairs and passes them through a model on the CPU; choices are whole decisions.
+    """Draws pairs and passes them through a model; choices are whole decisions.
 
     Args:
         model: what was trained.
@@ -78,37 +78,41 @@ def evaluate(
         sampler: of the split.
         pairs: how many.
         temperature: of the relaxations, which draw whole counts here.
-        generator: source of all randomness.
+        generator: source of all randomness, on the device of model and sampler.
+
+    Returns:
+        Everything on the CPU.
     """
+    device = generator.device
     drawn = sampler.sample(pairs, generator)
     parts: list[tuple[Tensor, ...]] = []
     terms: list[Tensor] = []
     selection = 0.0
     for start in range(0, pairs, _BATCH):
         batch = slice(start, min(start + _BATCH, pairs))
-        views = load_batch(images, drawn.index[:, batch], torch.device("cpu"))
+        views = load_batch(images, drawn.index[:, batch], device)
         mean, log_variance = model.encode_pairs(views)
-        context = Context(drawn.label[batch], torch.tensor(temperature), generator, views, hard=True)
+        context = Context(drawn.label[batch], torch.tensor(temperature, device=device), generator, views, hard=True)
         choice = model.choose(mean, log_variance, context)
         selection += float(choice.diagnostics.get("selection_divergence", math.nan)) * mean.shape[1] / (2 * pairs)
-        noise = torch.randn(mean.shape, generator=generator)
+        noise = torch.randn(mean.shape, generator=generator, device=device)
         bounds = [model.bound(views, mean, log_variance, noise, choice.independent, name) for name in OBJECTIVES]
-        terms.append(torch.stack([torch.stack(one) for one in bounds]).double().sum(-1))  # [objectives, terms]
+        terms.append(torch.stack([torch.stack(one) for one in bounds]).double().sum(-1).cpu())  # [objectives, terms]
         aggregated, _ = model.aggregate(mean, log_variance, choice.independent)
         kl = kl_to_prior(mean, log_variance)
         parts.append(tuple(
-            values.float()
+            values.float().cpu()
             for values in (
                 aggregated.movedim(0, 1), choice.independent, choice.count, choice.expected_count,
                 mean.movedim(0, 1), kl.movedim(0, 1),
             )
         ))  # fmt: skip
     aggregated, independent, count, expected, means, kl = (torch.cat(values) for values in zip(*parts))
-    factors = images.grid.factors_of(drawn.index).movedim(0, 1)  # [pairs, 2, factors]
-    encoded = EncodedPairs(images.grid.names, aggregated, independent > 0.5, factors, ~drawn.changed)
+    factors, differ = images.grid.factors_of(drawn.index).movedim(0, 1).cpu(), drawn.changed.cpu()
+    encoded = EncodedPairs(images.grid.names, aggregated, independent > 0.5, factors, ~differ)
     averages = torch.stack(terms).sum(0) / pairs
     mean_bounds = tuple(Terms(*values) for values in averages)
-    changed = drawn.changed.sum(-1).float()
+    changed = differ.sum(-1).float()
     return Evaluated(encoded, count, expected, changed, mean_bounds, means, kl.mean((0, 1)), selection)
 
 
@@ -127,15 +131,15 @@ def bound_profile(
     sums = torch.zeros(model.num_latents + 1, len(OBJECTIVES), dtype=torch.float64)
     for start in range(0, pairs, _BATCH):
         batch = slice(start, min(start + _BATCH, pairs))
-        views = load_batch(images, drawn.index[:, batch], torch.device("cpu"))
+        views = load_batch(images, drawn.index[:, batch], generator.device)
         mean, log_variance = model.encode_pairs(views)
         divergences = divergence(mean, log_variance, "symmetric")
-        noise = torch.randn(mean.shape, generator=generator)  # the same for every k
+        noise = torch.randn(mean.shape, generator=generator, device=generator.device)  # the same for every k
         for count in range(model.num_latents + 1):
             independent = largest_latents(divergences, count)
             for position, name in enumerate(OBJECTIVES):
                 terms = model.bound(views, mean, log_variance, noise, independent, name)
-                sums[count, position] += (terms.reconstruction - terms.divergence).sum()
+                sums[count, position] += (terms.reconstruction - terms.divergence).sum().cpu()
     table = pd.DataFrame((sums / pairs).numpy(), columns=list(OBJECTIVES))
     table.insert(0, "independent", range(model.num_latents + 1))
     return table

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from experiments.axes import Row
+from experiments.cell_process import run_beside
 from experiments.context import RunContext
 from experiments.settings import ExperimentError, Positive, PositiveInt, settings
-from experiments.training import RateEstimate, fit_from
+from experiments.training import RateEstimate, default_generator_lock, fit_from
 from experiments.weak_supervision.classification import average_accuracies, subset_accuracies
 from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.pair_data import PairData, PairSplits
@@ -74,7 +75,7 @@ class WeakSupervision:
     def __post_init__(self) -> None:
         """Tries the model, so that a setting that it refuses is known before anything starts."""
         try:
-            model = self.model()
+            model = self._untrained(0)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"model.{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
@@ -84,6 +85,12 @@ class WeakSupervision:
             raise ValueError(
                 f"model.num_latents is {model.num_latents}; {name} needs one for each of the {factors} factors"
             )
+
+    def _untrained(self, seed: int) -> GroupVAE:
+        """A model whose weights torch's own generator gives."""
+        with default_generator_lock, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.model()
 
     @staticmethod
     def keep_lines(table: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame | None:
@@ -100,18 +107,15 @@ class WeakSupervision:
                 f"training.batch_size is {batch} pairs, but {splits.images.name} has {images} training images; take a "
                 "smaller batch or more positions"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(context.generator(MODEL_STREAM).initial_seed())
-            model = self.model()
         training = PairTraining(
-            model=model,
+            model=self._untrained(context.generator(MODEL_STREAM).initial_seed()),
             images=splits.images,
             sampler=splits.train,
             settings=self.training,
             noise_seed=context.generator(NOISE_STREAM).initial_seed(),
         )
         self._fit(context, training)
-        model = training.model.cpu().eval()
+        model = training.model.to(training.generator.device).eval()
         if self.keep_model:
             context.save_model(model.state_dict())
         return self._tables(context, splits, model, training)
@@ -142,16 +146,23 @@ class WeakSupervision:
     def _tables(
         self, context: RunContext, splits: PairSplits, model: GroupVAE, training: PairTraining
     ) -> dict[str, pd.DataFrame]:
-        temperature = training.annealing(training.steps_taken)
+        temperature, images, device = (
+            training.annealing(training.steps_taken),
+            training.images,
+            training.generator.device,
+        )
         train, test = (
-            evaluate(model, splits.images, sampler, pairs, temperature, context.generator(stream))
+            evaluate(model, images, sampler.to(device), pairs, temperature, context.generator(stream, device))
             for sampler, pairs, stream in (
                 (splits.train, self.evaluation_train_pairs, TRAIN_STREAM),
                 (splits.test, self.evaluation_test_pairs, TEST_STREAM),
             )
         )
+        profile = bound_profile(
+            model, images, splits.test.to(device), self.profile_pairs, context.generator(PROFILE_STREAM, device)
+        )
         started = time.perf_counter()
-        accuracies = subset_accuracies(train.encoded, test.encoded)
+        accuracies: pd.DataFrame = run_beside(subset_accuracies, train.encoded, test.encoded)
         shared_accuracy, independent_accuracy = average_accuracies(accuracies)
         log.info("  classifiers: %.0f s", time.perf_counter() - started)
         assigned = assigned_latents(train)
@@ -174,15 +185,14 @@ class WeakSupervision:
         if not math.isnan(shared_accuracy):
             summary["test/shared_accuracy"] = shared_accuracy
         context.log_summary(summary)
-        generator = context.generator(PROFILE_STREAM)
         counts = {"counts": confusion(test)} if self.data.shared == "random" else {}
         return {
             **counts,
             "metrics": pd.DataFrame([metrics]),
             "accuracies": accuracies,
-            "profile": bound_profile(model, splits.images, splits.test, self.profile_pairs, generator),
+            "profile": profile,
             "history": pd.DataFrame(training.history),
-            TABLE: _pictures(splits.images, model, test),
+            TABLE: _pictures(splits.images, model.cpu(), test),
         }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from experiments.settings import Positive, PositiveInt, settings
-from experiments.training import ChunkedTraining, adam
+from experiments.training import ChunkedTraining, adam, numbers_loader
 from experiments.weak_supervision.data.images import FactorImages, load_batch
 from experiments.weak_supervision.data.pairs import PairSampler
 from experiments.weak_supervision.group_vae import Context, GroupVAE, Terms
@@ -101,7 +101,7 @@ class PairTraining(ChunkedTraining):
     def loader(self) -> DataLoader[int]:
         """Loader of one epoch: the numbers of its chunks."""
         chunks = self.settings.epoch_steps // self.settings.chunk_steps
-        return DataLoader(range(chunks), batch_size=None)  # type: ignore[arg-type]
+        return numbers_loader(chunks)
 
     def steps(self, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.settings.batch_size

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from experiments.clustering.pretraining import mixture as mixture_module
 from experiments.clustering.pretraining.mixture import component_moments, fit_mixture
-from experiments.clustering.pretraining.starts import N2DStart
+from experiments.clustering.pretraining.starts import manifold
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -107,13 +107,10 @@ def test_the_manifold_separates_clusters_that_a_mixture_in_the_embedding_does_no
     moons = moons + 0.03 * torch.randn(600, 2, generator=source)
     order = torch.randperm(600, generator=source)
     moons, truth = moons[order], (order >= 300).long()
-    start = N2DStart(
-        mixture_starts=1, mixture_digits=1, neighbours=10, dimensions=2, guided_epochs=0, guidance_weight=0.0
-    )
     threads = torch.get_num_threads()
-    places = start.manifold(moons, seed=0)
+    places = manifold(moons, 10, 2, seed=0)
     assert torch.get_num_threads() == threads  # numba would set it for the process, and sums depend on it
-    assert torch.equal(places, start.manifold(moons, seed=0))
+    assert torch.equal(places, manifold(moons, 10, 2, seed=0))
 
     def agreement(values: Tensor) -> float:
         found = fit_mixture(values, 2, covariance="full", starts=3, max_digits=600, seed=0)

@@ -106,10 +106,12 @@ def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
 
 
 @contextmanager
-def multirun(results: Path, *arguments: str, path: str = "") -> Iterator[subprocess.Popen[str]]:
+def multirun(
+    results: Path, *arguments: str, cell: tuple[str, ...] = LONG, path: str = ""
+) -> Iterator[subprocess.Popen[str]]:
     environ = environment() | {"PATH": path + os.environ["PATH"]}
     process = subprocess.Popen(
-        command("-m", *LONG, f"results={results}", *arguments), cwd=CHECKOUT, env=environ, text=True,
+        command("-m", *cell, f"results={results}", *arguments), cwd=CHECKOUT, env=environ, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         # Tests in the background of a shell would hand on that interrupts are ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),

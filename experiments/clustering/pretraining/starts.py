@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from experiments.cell_process import run_beside
 from experiments.clustering.data import Splits
 from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.pretraining.guided import GuidedTraining
@@ -56,14 +58,15 @@ class Start:
         raise NotImplementedError
 
     def _mixture(self, context: RunContext, places: Tensor, num_clusters: int, *, full: bool) -> FittedMixture:
-        return fit_mixture(
-            places,
-            num_clusters,
+        fit = partial(
+            fit_mixture,
             covariance="full" if full else "diag",
             starts=self.mixture_starts,
             max_digits=self.mixture_digits,
             seed=context.generator(MIXTURE_STREAM).initial_seed(),
         )
+        mixture: FittedMixture = run_beside(fit, places, num_clusters)
+        return mixture
 
 
 @settings
@@ -121,7 +124,8 @@ class N2DStart(Start):
         self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
     ) -> Tensor:
         num_clusters = vade.prior.num_clusters
-        places = self.manifold(embedding, context.generator(MANIFOLD_STREAM).initial_seed())
+        seed = context.generator(MANIFOLD_STREAM).initial_seed()
+        places: Tensor = run_beside(manifold, embedding, self.neighbours, self.dimensions, seed)
         assignments = self._mixture(context, places, num_clusters, full=True).assignments
         vade.mixture.initialise(*component_moments(embedding, assignments, num_clusters))
         if self.guided_epochs:
@@ -138,25 +142,26 @@ class N2DStart(Start):
             fit(training, self.guided_epochs)
         return assignments
 
-    def manifold(self, embedding: Tensor, seed: int) -> Tensor:
-        """Coordinates of embedded digits [digits, latent] on the manifold, float32 [digits, dimensions].
 
-        The same seed gives the same coordinates on the same machine: UMAP (McInnes et al. 2018) runs on one thread.
-        """
-        threads = torch.get_num_threads()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # third-party: parts that are not used here, spectral start not converged
-            from umap import UMAP  # compiles for some seconds: not before it is needed
+def manifold(embedding: Tensor, neighbours: int, dimensions: int, seed: int) -> Tensor:
+    """Coordinates of embedded digits [digits, latent] on the manifold, float32 [digits, dimensions].
 
-            model = UMAP(
-                n_neighbors=min(self.neighbours, len(embedding) - 1),
-                n_components=self.dimensions,
-                min_dist=0.0,
-                random_state=np.random.RandomState(np.random.MT19937(seed)),
-                n_jobs=1,
-            )
-            places = torch.from_numpy(np.asarray(model.fit_transform(embedding.cpu().numpy()), dtype=np.float32))
-        # Numba's first parallel function sets the OpenMP threads of the whole process, torch's included: sums would
-        # then differ between the first run of a process and the next.
-        torch.set_num_threads(threads)
-        return places
+    The same seed gives the same coordinates on the same machine: UMAP (McInnes et al. 2018) runs on one thread.
+    """
+    threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # third-party: parts that are not used here, spectral start not converged
+        from umap import UMAP  # compiles for some seconds: not before it is needed
+
+        model = UMAP(
+            n_neighbors=min(neighbours, len(embedding) - 1),
+            n_components=dimensions,
+            min_dist=0.0,
+            random_state=np.random.RandomState(np.random.MT19937(seed)),
+            n_jobs=1,
+        )
+        places = torch.from_numpy(np.asarray(model.fit_transform(embedding.cpu().numpy()), dtype=np.float32))
+    # Numba's first parallel function sets the OpenMP threads of the whole process, torch's included: sums would
+    # then differ between the first run of a process and the next.
+    torch.set_num_threads(threads)
+    return places

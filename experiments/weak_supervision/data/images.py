@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from experiments.shared import Same, Shared
+
+log = logging.getLogger("experiments")
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,28 @@ class FactorImages:
         return self.images.index_select(0, index if self.rows is None else self.rows[index])
 
     def placed(self, device: torch.device) -> FactorImages:
-        """Returns all images on a GPU where they take at most half of its free memory; else as they are."""
-        if device.type == "cpu":
-            return self
-        size = math.prod(self.images.shape[1:]) * self.grid.num_images
-        if 2 * size > torch.cuda.mem_get_info(device)[0]:
-            return self
+        """Returns all images on a GPU where they take at most half of its free memory; else where they are.
+
+        Runs that share a process share them.
+        """
+        return self if device.type == "cpu" else _PLACED.get((Same(self), device), lambda: self._copied(device))
+
+    def _copied(self, device: torch.device) -> FactorImages:
+        size, free = math.prod(self.images.shape[1:]) * self.grid.num_images, torch.cuda.mem_get_info(device)[0]
+        if 2 * size > free:
+            log.warning(
+                "  %s: images of %.1f GB, more than half of the %.1f GB that are free on the GPU; they stay on the "
+                "host, and every batch is copied",
+                self.name,
+                size / 1e9,
+                free / 1e9,
+            )
+            return FactorImages(self.name, self.grid, self.images, self.rows)
         images = self.images if self.rows is None else self.images.index_select(0, self.rows)
         return FactorImages(self.name, self.grid, images.to(device))
+
+
+_PLACED: Shared[FactorImages] = Shared()
 
 
 def load_batch(images: FactorImages, index: Tensor, device: torch.device) -> Tensor:

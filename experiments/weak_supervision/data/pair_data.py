@@ -9,9 +9,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from experiments.settings import ExperimentError, NonNegativeInt, PositiveInt, settings
+from experiments.shared import Shared
 from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.pairs import Pairing, PairSampler, Random, require_pairing, split_images
 from experiments.weak_supervision.data.sources import SOURCES
+
+_IMAGES: Shared[FactorImages] = Shared()
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class PairData:
         Raises:
             ExperimentError: they are missing, truncated, altered or of another shape; no network, no disk space.
         """
-        return SOURCES[self.source].load(self.image_size, self.levels, self.positions, directory)
+        key = self.source, self.image_size, self.levels, self.positions, directory
+        return _IMAGES.get(key, lambda: SOURCES[self.source].load(*key[1:]))
 
     def load(self, directory: Path) -> PairSplits:
         """Reads the images and divides them.

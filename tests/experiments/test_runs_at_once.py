@@ -1,0 +1,193 @@
+"""Several cells in one process: the results of single runs, also where one diverges, dies or is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments import at_once, cell_process
+from experiments.cell_process import run_apart, run_beside
+from experiments.settings import ExperimentError
+from experiments.shared import Shared, on_device
+from experiments.store import RunDirectory
+from experiments.training import ChunkedTraining
+from experiments.urn.model import UrnModel
+from tests.experiments.helpers import csv_bytes, finished_runs, launch, run_command
+from tests.experiments.test_launching import AGAIN, multirun, wait_for
+from tests.load import descendants
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SMOKE = ("profile=smoke", "logger=disabled", "runs_at_once=2")
+PAIRS = (
+    "experiment.evaluation_train_pairs=40", "experiment.evaluation_test_pairs=30", "experiment.profile_pairs=20",
+    "experiment.training.batch_size=2",
+)  # fmt: skip
+DIGITS = ("recipe=vade", "version=60")  # without UMAP, which compiles for half a minute
+
+
+def alone(run: RunDirectory, results: Path, axis: str, *overrides: str) -> RunDirectory:
+    """The same run, by itself in this process."""
+    experiment, _, axes = run.row.partition("/")
+    return launch(f"{experiment} {axes.replace(',', ' ')}", results, *overrides)
+
+
+def at_work(results: Path) -> list[Path]:
+    return list(results.rglob("last.ckpt"))
+
+
+def test_pairs_trained_beside_each_other_give_the_results_of_single_runs_and_one_that_diverges_ends_alone(
+    tmp_path: Path,
+) -> None:
+    rates = ("experiment.training.learning_rate=0.001,1.0e+30",)
+    done = run_command(
+        "-m", "experiment=weak_supervision", "method=label_vae,ada_vae", "shared=3", *SMOKE, *PAIRS, *rates,
+        f"results={tmp_path / 'many'}",
+    )  # fmt: skip
+    assert done.returncode == 1
+    lines = done.stderr[done.stderr.index("error:") :].splitlines()
+    assert lines[0] == "error: 2 of 4 cells failed:"
+    for line in lines[1:3]:
+        assert "learning_rate=1000" in line and "not finite; stopped, and the last checkpoint is kept" in line
+    runs = finished_runs(tmp_path / "many")
+    assert len(runs) == 2
+    for run in runs:
+        single = alone(run, tmp_path / "alone", "method", *PAIRS)
+        assert csv_bytes(run) == csv_bytes(single)
+        assert run.path.name == single.path.name
+        assert run.environment()["runs_at_once"] == 2
+        assert f"[{run.path.name}]   classifiers: " in done.stdout
+
+
+@pytest.mark.parametrize("ended_by", ["SIGINT", "SIGKILL"])
+def test_digits_beside_each_other_give_the_results_of_single_runs_also_when_they_are_ended_and_go_on(
+    ended_by: str, tmp_path: Path
+) -> None:
+    chosen = ("experiment=clustering", "prior=uniform,hypergeometric", *DIGITS, "experiment.training.max_epochs=10")
+    with multirun(tmp_path / "many", *SMOKE, cell=chosen) as process:
+        wait_for(lambda: len([path for path in at_work(tmp_path) if "pretraining" not in str(path)]) == 2, seconds=240)
+        below = descendants(process.pid)
+        if ended_by == "SIGINT":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            [shared] = [pid for pid, line in below if "cell_process" in line and len(line.split("\0")) > 5]
+            os.kill(shared, signal.SIGKILL)
+        output, errors = process.communicate(timeout=120)
+        wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid, _ in below))
+    if ended_by == "SIGINT":
+        assert process.returncode == 130, errors
+        assert output.splitlines()[-1] == f"interrupted; {AGAIN}"
+    else:
+        assert process.returncode == 1
+        assert errors.count("its process was killed by SIGKILL (out of memory?)") >= 2
+    again = run_command("-m", *chosen, *SMOKE, f"results={tmp_path / 'many'}")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count(" continues (") == 2
+    for run in finished_runs(tmp_path / "many"):
+        single = alone(run, tmp_path / "alone", "prior", *DIGITS, "experiment.training.max_epochs=10")
+        assert csv_bytes(run) == csv_bytes(single)
+
+
+def test_a_stage_of_the_host_runs_in_a_process_of_its_own_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_beside(os.getpid) == os.getpid()
+    monkeypatch.setattr(cell_process, "calls_at_once", 2)
+    here = os.getpid()
+    assert run_beside(os.getpid) == run_beside(os.getpid) != here  # kept
+    assert run_beside(torch.get_num_threads) == torch.get_num_threads()
+    tensor = torch.arange(6.0).reshape(2, 3)
+    assert torch.equal(run_beside(torch.t, tensor), tensor.T)
+
+
+def test_a_child_takes_several_calls_at_once_and_its_death_ends_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+
+    def call(function: Any, *arguments: Any) -> None:
+        try:
+            found.append(run_apart(function, *arguments, at_once=3))
+        except ExperimentError as error:
+            found.append(str(error))
+
+    threads = [threading.Thread(target=call, args=(time.sleep, 60)) for _ in range(2)]
+    monkeypatch.setattr(cell_process, "_idle", [])  # without children of other tests
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(cell_process._idle) == 1)
+    call(os.getpid)
+    call(os._exit, 3)
+    for thread in threads:
+        thread.join()
+    assert found[0] != os.getpid()
+    assert found[1:] == ["its process ended with status 3"] * 3
+    assert not cell_process._idle
+
+
+def test_runs_that_share_a_process_share_their_data_and_images_as_long_as_one_holds_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared: Shared[torch.Tensor] = Shared()
+    one = shared.get("key", lambda: torch.zeros(2))
+    assert shared.get("key", lambda: torch.ones(2)) is not one  # alone
+    monkeypatch.setattr(cell_process, "calls_at_once", 2)
+    first = shared.get("key", lambda: torch.zeros(2))
+    assert shared.get("key", lambda: torch.ones(2)) is first
+    del first
+    assert shared.get("key", lambda: torch.ones(2)).sum() == 2
+    images, meta = torch.zeros(3), torch.device("meta")
+    placed = on_device(images, meta)
+    assert on_device(images, meta) is placed
+    assert on_device(torch.zeros(3), meta) is not placed
+    assert on_device(images, torch.device("cpu")) is images
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [({}, 1), ({"runs_at_once": 3}, 3), ({"accelerator": "gpu"}, 4), ({"runs_at_once": 3, "objective": "x"}, 1)],
+)
+def test_how_many_runs_share_a_process(changes: dict[str, Any], most: int) -> None:
+    settings = {"runs_at_once": "auto", "objective": None, "accelerator": "cpu"} | changes
+    assert at_once.most_at_once(settings | {"trainer": {"accelerator": settings["accelerator"]}}) == most
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["-m", "launcher=local", "runs_at_once=2"],
+            "runs_at_once=2 shares one process, and launcher=local gives each",
+        ),
+        (["runs_at_once=2"], "runs_at_once=2 is about the cells of a multirun: give -m, too"),
+    ],
+)
+def test_runs_at_once_where_it_means_nothing_is_refused(arguments: list[str], message: str) -> None:
+    done = run_command(*arguments, "experiment=urn")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {message}")
+
+
+def test_a_training_leaves_torchs_own_generator_alone_which_runs_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[torch.Tensor] = []
+    for kind in (ChunkedTraining, UrnModel):
+        for name in ("on_fit_start", "on_train_end"):
+            monkeypatch.setattr(kind, name, _noting(states, getattr(kind, name)))
+    launch("weak_supervision method=hgvae shared=3", tmp_path, *PAIRS)
+    launch("clustering prior=hypergeometric version=60", tmp_path, "recipe=vade")
+    launch("urn estimator=exact", tmp_path)
+    assert len(states) >= 8
+    for before, after in zip(states[::2], states[1::2], strict=True):
+        assert torch.equal(before, after)
+
+
+def _noting(states: list[torch.Tensor], method: Any) -> Any:
+    def noting(self: Any) -> None:
+        states.append(torch.get_rng_state())
+        method(self)
+
+    return noting
