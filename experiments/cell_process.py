@@ -17,7 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
@@ -28,6 +29,17 @@ log = logging.getLogger("experiments")
 calls_at_once = 1  # of this process
 stopping = threading.Event()  # set where the runs that share this process are to end at their next chunk
 STOP_SECONDS = 20.0  # they have for it
+
+
+@contextmanager
+def sharing(number: int) -> Iterator[None]:
+    """Lets this process take itself for one that so many runs share."""
+    global calls_at_once
+    before, calls_at_once = calls_at_once, number
+    try:
+        yield
+    finally:
+        calls_at_once = before
 
 
 class _Child:

@@ -199,6 +199,9 @@ def _run(experiment: Experiment, cell: Cell) -> None:
     from experiments.training import default_generator_lock
 
     run, plain = cell.run, cell.plain
+    there = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if plain["trainer"]["accelerator"] in ("gpu", "cuda") and not there:
+        raise ExperimentError("trainer=gpu: torch finds no GPU here, `make doctor` says more; trainer=cpu needs none")
     resumed = run.last_checkpoint() is not None
     log.info("%s %s (%s)", cell.name, "continues" if resumed else "starts", run.path)
     started, code = time.perf_counter(), code_facts()

@@ -15,7 +15,7 @@ import torch
 from experiments.environment import environment_facts
 from experiments.gpu import library, runs
 from experiments.speed.measure import seconds_of
-from experiments.speed.steps import ROOMS, TINY, Steps, measure_steps
+from experiments.speed.steps import ROOMS, TINY, Steps, measure_steps, rates_at_once
 from experiments.speed.tables import benchmark_table
 from experiments.store import write_atomically
 
@@ -87,7 +87,7 @@ def cells(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def rates(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Steps per second, launched kernel by kernel and captured, and the hours of the whole paper from them."""
+    """Steps launched kernel by kernel, captured, and of several runs at once, and the paper's hours from them."""
     small: dict[str, Any] = TINY if plan.smoke else {"rounds": 3}
     for room in ROOMS[-1:] if plan.smoke else ROOMS:
         for graph in (False, True) if plan.accelerator == "gpu" else (False,):
@@ -98,6 +98,13 @@ def rates(plan: Plan) -> Iterator[dict[str, Any]]:
                 figure = f"{1000 * line['seconds_per_step']:.2f} ms a step, {line['ratio']:.2f} of the first's"
                 figure += f", {hours:.1f} hours for the paper's runs one after the other"
                 yield {"work": f"{room}, {line['side']}, {launched}", "passed": True, "figure": figure}
+    for room in ROOMS[-1:] if plan.smoke else ROOMS:
+        sizes = Steps(accelerator=plan.accelerator, graph=plan.accelerator == "gpu", **small | {"rounds": 1})
+        for line in rates_at_once(room, sizes, (1, 2) if plan.smoke else (1, 2, 4, 8)):
+            rate = line["steps_per_second"]
+            hours = PAPER_STEPS[room] / rate / 3600
+            figure = f"{rate:.0f} steps a second in all, {hours:.1f} hours for the paper's runs"
+            yield {"work": f"{room}, {line['side']}, {line['at_once']} at once", "passed": True, "figure": figure}
 
 
 def paper(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -111,7 +118,7 @@ PARTS: dict[str, tuple[Callable[[Plan], Iterable[dict[str, Any]]], float]] = {
     "facts": (facts, 30),
     "library": (library_checks, 100),
     "cells": (cells, 150),
-    "rates": (rates, 140),
+    "rates": (rates, 160),
     "paper": (paper, float("inf")),
 }
 

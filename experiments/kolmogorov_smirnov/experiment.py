@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+import pytorch_lightning as pl
 import torch
 from pydantic import Field
 from scipy.stats import false_discovery_control
@@ -20,6 +21,7 @@ from experiments.kolmogorov_smirnov.reference import draw_merged, exact_marginal
 from experiments.kolmogorov_smirnov.sampling import histogram, sampler
 from experiments.kolmogorov_smirnov.series import Series, Urn
 from experiments.settings import PositiveInt, settings
+from experiments.training import require_same_device
 
 STREAMS = 1024  # between the random streams of two urns
 
@@ -72,7 +74,7 @@ class KolmogorovSmirnov:
         metrics: list[pd.DataFrame] = []
         histograms: list[pd.DataFrame] = []
         trainer = context.trainer()  # of which only device and loggers are used
-        for index, (urn, counts) in enumerate(self._draw(context, trainer.strategy.root_device)):
+        for index, (urn, counts) in enumerate(self._draw(context, trainer)):
             lines, drawn = self._test(urn, counts, np.random.default_rng((context.seed, index)))
             for logger in trainer.loggers:
                 logger.log_metrics(_logged(lines), step=index)
@@ -84,17 +86,20 @@ class KolmogorovSmirnov:
             tables = {name: table.drop(columns="series") for name, table in tables.items()}
         return tables
 
-    def _draw(self, context: RunContext, device: torch.device) -> Iterator[tuple[Urn, Integers]]:
+    def _draw(self, context: RunContext, trainer: pl.Trainer) -> Iterator[tuple[Urn, Integers]]:
         """Yields every urn with its histogram [groups, values]; after each a checkpoint holds those so far."""
         done: list[Tensor] = []
+        device = trainer.strategy.root_device
         if context.checkpoint_path is not None:
-            done = torch.load(context.checkpoint_path, weights_only=True).get("histograms", [])
+            state = torch.load(context.checkpoint_path, weights_only=True)
+            require_same_device(state.get("device", device.type), trainer)
+            done = state.get("histograms", [])
         for index, urn in enumerate(self.urns):
             if index == len(done):
                 generator = context.generator(index * STREAMS, device)
                 draw = sampler(urn, self.conditionals, self.sampler, generator)
                 done.append(histogram(urn, draw, self.draws, self.batch_size))
-                context.save_checkpoint({"histograms": done})
+                context.save_checkpoint({"histograms": done, "device": device.type})
             yield urn, done[index].numpy()
 
     def _test(self, urn: Urn, counts: Integers, numbers: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:

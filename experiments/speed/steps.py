@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,8 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 
+from experiments import cell_process
+from experiments.captured_steps import own_stream
 from experiments.configuration import compose, resolve
 from experiments.context import RunContext
 from experiments.settings import PositiveInt, build, settings
@@ -27,6 +31,8 @@ from experiments.training import ChunkedTraining
 METHODS = ("label_vae", "ada_vae", "hgvae", "posterior_hgvae")
 PRIORS = ("uniform", "categorical", "hypergeometric")
 ROOMS = ("weak_supervision", "clustering")
+AT_ONCE = {"weak_supervision": "hgvae", "clustering": "hypergeometric"}  # what is measured several times at once
+SECONDS_APART = 60.0  # trainings beside each other wait so long for one that is late
 
 
 @settings
@@ -65,14 +71,22 @@ class Side(NamedTuple):
 
 
 class Clock(pl.Callback):
-    """Steps taken and time at the start of the last epoch and after each of its chunks."""
+    """Steps taken and time at the start of the last epoch and after each of its chunks.
 
-    def __init__(self) -> None:
+    Args:
+        together: Where trainings beside this one wait for each other: at the start of an epoch and after its first
+            chunk, in which a step may be captured.
+    """
+
+    def __init__(self, together: threading.Barrier | None = None) -> None:
         self.marks: list[tuple[int, float]] = []
+        self.together = together
 
     def _mark(self, module: pl.LightningModule) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if module.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()  # not the streams of trainings beside this one
+        if self.together and len(self.marks) < 2:
+            self.together.wait()
         assert isinstance(module, ChunkedTraining)
         self.marks.append((module.steps_taken, time.perf_counter()))
 
@@ -138,15 +152,14 @@ def _context(folder: Path, trainer: Mapping[str, Any]) -> RunContext:
     return RunContext(0, run, Tracker(None), trainer)
 
 
-def turn(side: Side, folder: Path) -> float:
-    """Seconds per step of the last epoch of a side, whose checkpoints go to a folder."""
-    clock = Clock()
+def turn(side: Side, folder: Path, together: threading.Barrier | None = None) -> float:
+    """Seconds per step of the last epoch of a side, whose checkpoints go to a folder; see ``Clock``."""
+    clock = Clock(together)
     side.training.steps_taken = 0
     trainer = _context(folder, side.trainer).trainer(max_epochs=side.epochs, callbacks=[clock])
     trainer.fit(side.training, side.loader())
     if trainer.interrupted:
         raise KeyboardInterrupt
-    torch.use_deterministic_algorithms(False)  # Lightning's trainer sets it for the process
     return clock.seconds_per_step()
 
 
@@ -169,9 +182,52 @@ def measure_steps(room: str, sizes: Steps) -> Iterator[dict[str, Any]]:
         else:
             sides, size, batch = {one: digit_side(one, sizes, folder) for one in PRIORS}, 28, sizes.digits
         seconds = alternate({one: partial(turn, side, folder) for one, side in sides.items()}, sizes.rounds)
+    torch.use_deterministic_algorithms(False)  # Lightning's trainer sets it for the process
     first = next(iter(seconds.values()))
     for name, values in seconds.items():
         ratios = [value / other for value, other in zip(values, first, strict=True)]
         line: dict[str, Any] = {"side": name, "size": size, "batch": batch}
         line |= {"seconds_per_step": statistics.median(values), "ratio": statistics.median(ratios)}
         yield line | {"lowest_ratio": min(ratios), "highest_ratio": max(ratios)}
+
+
+def rates_at_once(room: str, sizes: Steps, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Measures a training several times at once, in threads of this process as runs that share one.
+
+    Args:
+        room: One of ``ROOMS``.
+        sizes: What is measured.
+        numbers: How many at once.
+
+    Yields:
+        A line per number with ``side``, ``at_once`` and ``steps_per_second``, of all together, the
+        median of the rounds.
+    """
+    torch.set_num_threads(1)
+    name = AT_ONCE[room]
+    for number in numbers:
+        with tempfile.TemporaryDirectory() as place, cell_process.sharing(number):
+            folders = [Path(place) / str(one) for one in range(number)]
+            sides = [
+                pair_side(name, sizes) if room == "weak_supervision" else digit_side(name, sizes, folder)
+                for folder in folders
+            ]
+            rates = [sum(_train_together(sides, folders, sizes)) for _ in range(sizes.rounds)]
+        yield {"side": name, "at_once": number, "steps_per_second": statistics.median(rates)}
+    torch.use_deterministic_algorithms(False)  # Lightning's trainer sets it for the process
+
+
+def _train_together(sides: Sequence[Side], folders: Sequence[Path], sizes: Steps) -> list[float]:
+    """Steps per second of every side."""
+    together = threading.Barrier(len(sides), timeout=SECONDS_APART)
+
+    def train(side: Side, folder: Path) -> float:
+        try:
+            with own_stream(sizes.accelerator, 1):
+                return 1 / turn(side, folder, together)
+        except BaseException:
+            together.abort()
+            raise
+
+    with ThreadPoolExecutor(len(sides)) as threads:
+        return list(threads.map(train, sides, folders))

@@ -23,6 +23,9 @@ def test_every_part_runs_and_complete_ones_are_left_out(tmp_path: Path, capfd: p
         table = pd.read_csv(tmp_path / f"{name}.csv")
         assert len(table) and table["passed"].all(), table
     assert "interrupted at its first checkpoint" in pd.read_csv(tmp_path / "cells.csv")["figure"][0]
+    rates = pd.read_csv(tmp_path / "rates.csv")[-2:]
+    assert rates["work"].tolist() == [f"clustering, hypergeometric, {number} at once" for number in (1, 2)]
+    assert rates["figure"].str.match(r"[1-9]\d* steps a second in all, \d+\.\d hours for the paper's runs").all()
     assert pd.read_csv(tmp_path / "paper.csv")["figure"].tolist() == ["finished"]
     gpu.main([*SMALL, "--output", str(tmp_path)])
     said = capfd.readouterr().out
