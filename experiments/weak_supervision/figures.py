@@ -1,4 +1,4 @@
-"""The room's figures; Figure 2 and the bounds of trained models over the number of independent latents are made here."""
+"""The room's figures; Figure 2 and the bounds of trained models by the number of latents are made here."""
 
 from __future__ import annotations
 
