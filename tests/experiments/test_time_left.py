@@ -28,7 +28,7 @@ def make_cell(tmp_path: Path) -> MakeCell:
             (run.checkpoints / TRAINED_AT).write_text(str(time.time() + says))
         if took is not None:
             (run.path / "environment.json").write_text(json.dumps({"seconds": took}))
-            (run.path / FINISHED).touch()
+            (run.path / FINISHED).write_text('{"files": {}}')
         return cell
 
     return make
@@ -46,7 +46,7 @@ def test_the_time_left_is_that_of_the_finished_cells(make_cell: MakeCell) -> Non
     begun = make_cell(150)
     assert seconds_left([*done, begun], 3, 2) == pytest.approx(50, abs=1)
     before = Watched("urn", done[0].run)
-    assert before.finished_before
+    assert before.finished and before.finished_before
     assert seconds_left([before, *waiting], 11, 2) is None  # which says nothing of this machine now
 
 
