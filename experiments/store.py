@@ -14,12 +14,11 @@ import json
 import logging
 import os
 import shutil
-import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from experiments.settings import ExperimentError
 
@@ -41,27 +40,16 @@ LOCK_SECONDS = 2.0  # those who only ask whether a run is at work hold its lock 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file so that a reader sees the old content or the new one, never a part of it."""
     data = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-_umask_lock = threading.Lock()  # a second thread would read, and put back, the first one's 0
-
-
-def _umask() -> int:
-    with _umask_lock:
-        mask = os.umask(0)
-        os.umask(mask)
-    return mask
 
 
 def file_digest(path: Path) -> str:

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from experiments.blocks import MetricsBlock
-from experiments.results import blocks, ordered, read_metrics
+from experiments.results import MetricsBlock, blocks, ordered, read_metrics
 
 PAPER_PRIORS = ("uniform", "categorical", "hypergeometric")
 WEIGHTED = {  # learned weights of Figure 3

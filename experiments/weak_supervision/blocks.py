@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from experiments import results
-from experiments.blocks import MetricsBlock
 from experiments.figures import look
-from experiments.results import describe_seeds, ordered, read_metrics
+from experiments.results import MetricsBlock, describe_seeds, ordered, read_metrics
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS, PAPER_METHODS, REFERENCES
