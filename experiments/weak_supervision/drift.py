@@ -45,6 +45,7 @@ def figure_drift(block: Block) -> Figure:
         ax.axhline(block.num_factors - shared, color="0.4", linewidth=0.8, linestyle=":", zorder=0)
         ax.set_title(f"s = {shared}, k = {block.num_factors - shared}")
     for ax in below:
+        ax.set_yscale("symlog", linthresh=1)  # in one training it reaches thousands
         ax.set_xlabel("share of the training")
     above[0].set_ylabel(r"$E[\hat{k}]$")
     below[0].set_ylabel("log weight, independent less shared")

@@ -89,7 +89,7 @@ def figure_counts(block: Block) -> Figure:
         preferred = _scaled(block, best, "best")
         style: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 11, "color": "black"}
         ax.plot(preferred["true"], preferred["scaled"], label="largest joint bound among the k imposed", **style)
-        counts = {shared: ", ".join(f"{one:g}" for one in line.dropna().index) for shared, line in bounds.iterrows()}
+        counts = {shared: _in_words(line.dropna().index.astype(int).tolist()) for shared, line in bounds.iterrows()}
         each = "; ".join(f"s = {shared}: {of_pairs}" for shared, of_pairs in counts.items())
         tried = f"of {best['latents'].iloc[0]} latents, {each}; seeds {listed(runs['seed'])}"
     ax.set_xlabel("factors that differ, k")
@@ -102,6 +102,11 @@ def figure_counts(block: Block) -> Figure:
     )
     add_caption(figure, caption)
     return figure
+
+
+def _in_words(counts: list[int]) -> str:
+    whole = len(counts) > 2 and counts == list(range(counts[0], counts[-1] + 1))
+    return f"{counts[0]} to {counts[-1]}" if whole else ", ".join(map(str, counts))
 
 
 def _scaled(block: Block, runs: pd.DataFrame, column: str) -> pd.DataFrame:
