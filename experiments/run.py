@@ -30,16 +30,14 @@ from experiments.cell_process import run_apart
 from experiments.command_line import FOLDERS, check_command_line
 from experiments.configuration import CONFIGS
 from experiments.environment import (
-    FIRST_VERSION,
     code_facts,
     environment_facts,
     leave_process_group,
-    project_version,
 )
 from experiments.progress import reported
 from experiments.settings import ExperimentError, build, typed_path
 from experiments.store import RunDirectory, write_atomically
-from experiments.watched import report
+from experiments.watched import report, skipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +133,7 @@ def run_cell(cell: Cell, wait: bool = False) -> float | None:
     if cell.plain["force"] or cell.run.finished() is None:
         execute(cell, wait)
     else:
-        log_skipped(cell)
+        log.info("%s", skipped(cell.name, cell.run))
     objective = cell.plain["objective"]
     return None if objective is None else cell.run.mean_of(objective)
 
@@ -163,7 +161,7 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
     force, before = cell.plain["force"], cell.run.finished_at
     with cell.run.claim(wait):
         if (not force or cell.run.finished_at != before) and cell.run.finished() is not None:
-            log_skipped(cell)
+            log.info("%s", skipped(cell.name, cell.run))
             return cell.run
         try:
             if force:
@@ -176,17 +174,6 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
             log.warning("stopped by SIGTERM; the same command continues from the last checkpoint")
             sys.exit(128 + signal.SIGTERM)
     return cell.run
-
-
-def log_skipped(cell: Cell) -> None:
-    """Says that a finished run is not run again: which commit made it, and which version if it was not this one."""
-    facts, version = cell.run.environment(), project_version()
-    made_by = facts.get("version", FIRST_VERSION)
-    if made_by == version:
-        log.info("%s: finished at commit %.10s, skipped (%s)", cell.name, facts["commit"], cell.run.path)
-    else:
-        words = f"finished by version {made_by} (this is {version}), skipped; force=true runs it again"
-        log.info("%s: %s (%s)", cell.name, words, cell.run.path)
 
 
 def _run(experiment: Experiment, cell: Cell) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,17 +144,25 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
+def skipped(name: str, run: RunDirectory) -> str:
+    """Says that a finished run is not run again: which commit made it, and which version if it was not this one."""
+    facts, version = run.environment(), project_version()
+    made_by = facts.get("version", FIRST_VERSION)
+    if made_by == version:
+        return f"{name}: finished at commit {facts['commit']:.10}, skipped ({run.path})"
+    return f"{name}: finished by version {made_by} (this is {version}), skipped; force=true runs it again ({run.path})"
+
+
 def say_finished(cells: Sequence[Watched]) -> None:
-    """Says how many cells are finished already, and by which version if it was not this one."""
+    """Says how many cells are finished already; names a few, and says of more how many another version made."""
     finished = [(cell, cell.run) for cell in cells if cell.finished and cell.run]
     if not finished:
         return
-    facts = [run.environment() for _, run in finished]
-    version = project_version()
-    others = Counter(str(one.get("version", FIRST_VERSION)) for one in facts)
-    del others[version]
     print(f"{len(finished)} of {len(cells)} cells are finished already, skipped", flush=True)
-    for other, count in sorted(others.items()):
-        print(f"  {count} of them by version {other} (this is {version}); force=true runs them again", flush=True)
-    for (cell, run), one in zip(finished, facts) if len(finished) <= FEW else ():
-        print(f"  {cell.name}: finished at commit {one['commit']:.10}, skipped ({run.path})", flush=True)
+    lines = [skipped(cell.name, run) for cell, run in finished]
+    if len(lines) > FEW:
+        others = sum("finished by version" in line for line in lines)
+        words = f"{others} of them by another version than this ({project_version()}); force=true runs them again"
+        lines = [words] if others else []
+    for line in lines:
+        print(f"  {line}", flush=True)

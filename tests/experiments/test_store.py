@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -19,9 +18,9 @@ import torch
 
 import mvhg
 from experiments.environment import project_version
-from experiments.run import log_skipped
 from experiments.settings import ExperimentError
 from experiments.store import LOCK_SECONDS, RunDirectory, write_atomically
+from experiments.watched import Watched, say_finished, skipped
 from tests.experiments.helpers import KS, cell, csv_bytes, finished_runs, launch
 
 TABLE = pd.DataFrame({"value": [0.1, 2.0]})
@@ -58,15 +57,18 @@ def test_a_run_says_where_its_numbers_come_from(tmp_path: Path) -> None:
     assert {"commit", "dirty", "device", "python", "platform", "threads"} <= set(facts)
 
 
-@pytest.mark.parametrize(("made_by", "named"), [({"version": "0.0.9"}, "0.0.9"), ({"version": mvhg.__version__}, None)])
-def test_a_run_of_another_version_is_skipped_and_named(
-    made_by: dict[str, str], named: str | None, run: RunDirectory, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    run.finish({"metrics": TABLE}, {"commit": "0123456789abcdef", **made_by}, "")
-    log_skipped(dataclasses.replace(cell(KS, "seed=3"), run=run))
-    words = f"finished by version {named} (this is {mvhg.__version__}), skipped; force=true runs it again"
-    assert (words if named else f"{KS} seed=3: finished at commit 0123456789, skipped") in caplog.text
+def test_a_run_of_another_version_is_skipped_and_named(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    run.finish({"metrics": TABLE}, {"commit": "0123456789abcdef", "version": mvhg.__version__}, "")
+    assert skipped("urn seed=3", run) == f"urn seed=3: finished at commit 0123456789, skipped ({run.path})"
+    run.finish({"metrics": TABLE}, {"commit": "0123456789abcdef", "version": "0.0.9"}, "")
+    words = f"urn seed=3: finished by version 0.0.9 (this is {mvhg.__version__}), skipped; force=true runs it again"
+    assert skipped("urn seed=3", run) == f"{words} ({run.path})"
+    say_finished([Watched("urn", run), Watched("waits")])
+    assert "1 of 2 cells are finished already, skipped\n  urn: finished by version" in capsys.readouterr().out
+    say_finished([Watched("urn", run)] * 9)
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["9 of 9 cells are finished already, skipped", f"  9 of them by another version than this "
+                    f"({mvhg.__version__}); force=true runs them again"]  # fmt: skip
 
 
 def test_the_version_is_read_without_importing_the_library() -> None:
