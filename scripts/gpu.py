@@ -15,6 +15,8 @@ from experiments.gpu.parts import PARTS, Plan, page, run_part
 from experiments.settings import ExperimentError, one_line_errors, typed_path
 from experiments.store import write_atomically
 
+INTERRUPTED = "interrupted; the same command goes on"
+
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -31,9 +33,18 @@ def main(arguments: list[str] | None = None) -> None:
         plan.output.mkdir(parents=True, exist_ok=True)
         if options.part:
             return run_part(options.part, plan)
-        ended = {name: reason for name in PARTS if (reason := _run_apart(name, plan))}
+        ended: dict[str, str] = {}
+        for name in PARTS:
+            try:
+                reason = "not begun" if INTERRUPTED in ended.values() else _run_apart(name, plan)
+            except KeyboardInterrupt:
+                reason = INTERRUPTED
+            if reason:
+                ended[name] = reason
         write_atomically(plan.output / "gpu.md", page(plan, ended))
         print(f"wrote {plan.output / 'gpu.md'}" + "".join(f"\n{name}: {reason}" for name, reason in ended.items()))
+        if INTERRUPTED in ended.values():
+            sys.exit(128 + signal.SIGINT)
 
 
 def _run_apart(name: str, plan: Plan) -> str | None:

@@ -64,11 +64,15 @@ def split_metrics(
 def mean_terms(
     vade: VaDE, images: Tensor, batch_size: int, temperature: float, generator: torch.Generator
 ) -> dict[str, float]:
-    """Mean of the bound and its terms over uint8 images [digits, pixels], in batches of training's size."""
+    """Mean of the bound and its terms over uint8 images [digits, pixels], in batches of training's size.
+
+    The generator is on the model's device.
+    """
     total = torch.zeros(len(Terms._fields), dtype=torch.float64)
-    scalar = torch.full((), temperature, device=images.device)
+    device = generator.device
+    scalar = torch.full((), temperature, device=device)
     for part in images.split(batch_size):
-        terms, _ = vade.terms(part.float() / 255, vade.draw_noise(len(part), generator), scalar)
+        terms, _ = vade.terms(part.to(device).float() / 255, vade.draw_noise(len(part), generator), scalar)
         total += torch.stack(terms).double().cpu() * len(part)
     means = total / len(images)
     return {"elbo": float(means.sum()), **dict(zip(Terms._fields, means.tolist()))}

@@ -69,7 +69,7 @@ class ClusteringExperiment:
         fit(context, model, self.training.max_epochs, context.directory, order_seed, every, [RateEstimate()])
         if self.keep_model:
             context.save_model(model.vade.state_dict())
-        return self._tables(context, splits, model.cpu(), pretrained.assignments, at_start)
+        return self._tables(context, splits, model, pretrained.assignments, at_start)
 
     @staticmethod
     def keep_lines(name: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame | None:
@@ -82,7 +82,8 @@ class ClusteringExperiment:
     def _tables(
         self, context: RunContext, splits: Splits, model: VaDETraining, found: Tensor, at_start: dict[str, Tensor]
     ) -> dict[str, pd.DataFrame]:
-        vade, num_clusters, batch_size = model.vade, self.prior.num_clusters, self.training.batch_size
+        device, num_clusters, batch_size = model.generator.device, self.prior.num_clusters, self.training.batch_size
+        vade = model.vade.to(device)
         test_clusters = assign_all(vade, splits.test_images, batch_size)
         train_clusters = assign_all(vade, splits.train_images, batch_size)
         trained = evaluation.split_metrics(
@@ -94,7 +95,7 @@ class ClusteringExperiment:
             "train": splits.train_images,
         }
         for record in trained:
-            generator = context.generator(EVALUATION_STREAM)
+            generator = context.generator(EVALUATION_STREAM, device)
             record |= evaluation.mean_terms(
                 vade, images[record["split"]], batch_size, model.next_temperature(), generator
             )
@@ -112,5 +113,5 @@ class ClusteringExperiment:
             "weights": evaluation.weight_table(vade, splits, train_clusters, scores, batch_size),
             "confusion": evaluation.confusion_table(test_clusters, splits.test_labels, num_clusters),
             "history": pd.DataFrame(model.history),
-            "generated": evaluation.generated_table(vade, scores.matching, context.generator(GENERATED_STREAM)),
+            "generated": evaluation.generated_table(vade, scores.matching, context.generator(GENERATED_STREAM, device)),
         }

@@ -152,4 +152,6 @@ def assign_all(vade: VaDE, images: Tensor, batch_size: int, part_size: int = 500
 
     ``batch_size`` is that of training, which the hypergeometric prior's probabilities depend on.
     """
-    return torch.cat([vade.assign(part.float() / 255, batch_size) for part in images.split(part_size)]).cpu()
+    device = vade.mixture.means.device
+    parts = (part.to(device).float() / 255 for part in images.split(part_size))
+    return torch.cat([vade.assign(part, batch_size) for part in parts]).cpu()

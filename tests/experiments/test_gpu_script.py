@@ -45,6 +45,46 @@ def test_a_part_that_fails_or_takes_too_long_stops_no_other(tmp_path: Path, monk
     assert page.count("done") == 3
 
 
+def test_an_interrupted_call_writes_the_page_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def run_apart(name: str, plan: parts.Plan) -> None:
+        begun.append(name)
+        if name == "cells" and len(begun) == 3:
+            pd.DataFrame([{"work": "a cell", "passed": True, "figure": "half done"}]).to_csv(
+                tmp_path / "cells.partial.csv"
+            )
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu, "_run_apart", run_apart)
+    with pytest.raises(SystemExit) as ended:
+        gpu.main([*SMALL, "--output", str(tmp_path)])
+    assert ended.value.code == 130
+    page = (tmp_path / "gpu.md").read_text()
+    assert "Not complete: interrupted; the same command goes on." in page and "half done" in page
+    assert page.count("Not complete: not begun.") == 2
+    gpu.main([*SMALL, "--output", str(tmp_path)])
+    assert begun == ["facts", "library", "cells", *PARTS]
+
+
+def test_commands_of_the_paper_that_fail_together_are_tried_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def run_cell(cell: tuple[str, ...], settings: list[str], log: Path, seconds: float) -> int:
+        asked.append(settings[-2:])
+        log.write_text(f"error: 1 of 3 cells failed:\n  a cell: why\n{runs.AGAIN}\n")
+        return 0 if "runs_at_once=1" in settings else 1
+
+    monkeypatch.setattr(runs, "run_cell", run_cell)
+    [line] = runs.paper_cells("cpu", tmp_path, runs.PAPER_CELLS[:1], 60)
+    assert (line["passed"], line["figure"]) == (True, "failed: a cell: why; one by one: finished")
+    assert [settings[-1] for settings in asked] == ["-m", "runs_at_once=1"]
+
+
 def test_a_wrong_value_and_a_wrong_law_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cpu")
     values = library._values
