@@ -103,7 +103,7 @@ def rates(plan: Plan) -> Iterator[dict[str, Any]]:
         for line in rates_at_once(room, sizes, (1, 2) if plan.smoke else (1, 2, 4, 8)):
             rate = line["steps_per_second"]
             hours = PAPER_STEPS[room] / rate / 3600
-            figure = f"{rate:.0f} steps a second in all, {hours:.1f} hours for the paper's runs"
+            figure = f"{rate:.3g} steps a second in all, {hours:.1f} hours for the paper's runs"
             yield {"work": f"{room}, {line['side']}, {line['at_once']} at once", "passed": True, "figure": figure}
 
 

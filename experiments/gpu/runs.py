@@ -96,12 +96,12 @@ def paper_cells(
     results.mkdir(parents=True, exist_ok=True)
     log = results / "paper_cells.txt"
     for cell in cells:
-        settings = [f"trainer={accelerator}", f"profile={profile}", f"results={results}", "-m"]
+        settings = [f"trainer={accelerator}", f"profile={profile}", f"results={results}"]
         figure = ""
         for more in ([], ["runs_at_once=1"]):
             if end - time.monotonic() < 5:
                 return
-            status = run_cell(cell, settings + more, log, end - time.monotonic())
+            status = run_cell(("-m", *cell), settings + more, log, end - time.monotonic())
             words = "interrupted; the same command goes on" if status is None else "finished"
             figure += words if status in (0, None) else f"failed: {last_line(log)}; one by one: "
             if status in (0, None):

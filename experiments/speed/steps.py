@@ -58,7 +58,7 @@ class Steps:
     graph: bool = False
 
 
-TINY: dict[str, Any] = {"image_size": 32, "pairs": 4, "digits": 64, "steps": 4, "rounds": 1}  # to see that it runs
+TINY: dict[str, Any] = {"image_size": 32, "pairs": 4, "digits": 500, "steps": 4, "rounds": 1}  # to see that it runs
 
 
 class Side(NamedTuple):
