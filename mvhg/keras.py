@@ -24,7 +24,8 @@ from mvhg import _keras_input
 
 __all__ = ["MultivariateHypergeometric", "MultivariateHypergeometricStraightThrough", "Selection"]
 
-_BISECTIONS = 40
+# Of the range of the log weights; any tilt gives the same laws, one that expects about n draws loses least to rounding.
+_BISECTIONS = 16
 # Instead of minus infinity, whose differences are not numbers.
 _IMPOSSIBLE = -1e30
 
@@ -123,7 +124,7 @@ class MultivariateHypergeometric:
         left = ops.full_like(uniform[:, :, 0], self.total_count)  # [B, S]
         counts = []
         for i in range(groups - 1):
-            masses = ops.exp(ops.expand_dims(terms[:, i], 1)) * _at(later[i], left, self._width)[0]
+            masses = ops.exp(ops.expand_dims(terms[:, i], 1)) * _at(later[i], left, self._width)
             cumulative = ops.cumsum(masses, -1)
             below = cumulative <= ops.expand_dims(uniform[:, :, i], -1) * cumulative[:, :, -1:]
             # Rounding may not take a draw beyond the last count that is possible.
@@ -134,14 +135,14 @@ class MultivariateHypergeometric:
         return ops.cast(self._drawn(drawn, sample_shape, (groups,)), self.dtype)
 
     def _tilted(self) -> "_Tilted":
-        """The terms of each group's binomial, at a tilt that expects n draws."""
+        """The terms of each group's binomial, at a tilt that expects about n draws."""
         groups = len(self.group_sizes)
         log_weights = ops.cast(ops.reshape(self.log_weights, (-1, groups)), self._working)
         sizes = ops.convert_to_tensor(np.array(self.group_sizes, self._working))
         most = ops.convert_to_tensor(np.minimum(self.group_sizes, self._width - 1).astype(self._working))
         fixed = ops.stop_gradient(log_weights)
-        low = -ops.max(fixed, -1, keepdims=True) - 60.0
-        high = -ops.min(fixed, -1, keepdims=True) + 60.0
+        of_equal = math.log((self.total_count + 0.5) / (sum(self.group_sizes) - self.total_count + 0.5))
+        low, high = (of_equal - edge(fixed, -1, keepdims=True) for edge in (ops.max, ops.min))
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)
             less = ops.sum(sizes * ops.sigmoid(fixed + middle), -1, keepdims=True) < self.total_count
@@ -169,7 +170,11 @@ class MultivariateHypergeometric:
         table, tables, scale = self._one(log_terms), [], 0.0
         for i in reversed(range(log_terms.shape[1])):
             tables.append(table)
-            table, factor = _scaled(_convolved(ops.exp(log_terms[:, i]), table, self.total_count + 1))
+            terms = ops.exp(log_terms[:, i])
+            if len(tables) == 1:  # after nothing, the group's own law
+                table = ops.pad(terms, ((0, 0), (0, self.total_count + 1 - self._width)))
+                continue
+            table, factor = _scaled(_convolved(terms, table, self.total_count + 1))
             scale = scale + factor
         return _Sums(tables[::-1], ops.log(table[:, self.total_count]) + scale)
 
@@ -253,12 +258,11 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
         left = ops.full_like(uniform[:, :, 0], self.total_count)  # [B, S]
         numbers, vectors = self._numbers(width), []
         for i in range(groups - 1):
-            log_sums, slopes = _logarithm(later[i])
             whole = ops.stop_gradient(left)
-            values, possible = _at(log_sums, whole, width)
-            rise = ops.stop_gradient(_at(slopes, whole, width)[0])
-            logits = ops.expand_dims(terms[:, i], 1) + values + ops.expand_dims(left - whole, -1) * rise
-            logits = ops.where(ops.logical_and(possible, logits > 0.5 * _IMPOSSIBLE), logits, _IMPOSSIBLE)
+            # With a neighbour on either side, whose difference says how the logarithm rises with what is left.
+            log_sums, rise = _logarithm(_at(later[i], whole + 1, width + 2))
+            logits = ops.expand_dims(terms[:, i], 1) + log_sums + ops.expand_dims(left - whole, -1) * rise
+            logits = ops.where(logits > 0.5 * _IMPOSSIBLE, logits, _IMPOSSIBLE)
             noisy = logits + gumbel[:, :, i * width : (i + 1) * width]
             noisy_scaled = noisy / ops.cast(self.temperature, self._working)
             soft = ops.softmax(noisy_scaled, -1) if width > 1 else ops.ones_like(noisy)
@@ -307,11 +311,35 @@ class _Sums(NamedTuple):
 
 
 def _convolved(a: Any, b: Any, length: int) -> Any:
-    """sum_x a_x b_(k - x) for k < length, [B, length]: rows of the outer product, each moved on by reshaping."""
-    width, columns = a.shape[-1], b.shape[-1] + a.shape[-1]
-    outer = ops.expand_dims(a, -1) * ops.pad(ops.expand_dims(b, -2), ((0, 0), (0, 0), (0, width)))
-    flat = ops.reshape(outer, (-1, width * columns))[:, : width * (columns - 1)]
-    return ops.sum(ops.reshape(flat, (-1, width, columns - 1)), 1)[:, :length]
+    """sum_x a_x b_(k - x) for k < length, [B, length], of b [B, length].
+
+    Of x = row * block + place, sums over places are a matrix product, whose rows then add up along diagonals.
+    """
+    terms = a.shape[-1]
+    rows = max(1, math.isqrt(terms) * 2 // 3)
+    block = -(-terms // rows)
+    a = ops.reshape(ops.pad(a, ((0, 0), (0, rows * block - terms))), (-1, rows, block))
+    moved = _staircase(ops.tile(ops.expand_dims(b, 1), (1, block, 1)), 1)
+    return ops.sum(_staircase(_products(a, moved), block), 1)
+
+
+def _staircase(rows: Any, step: int) -> Any:
+    """Row r of [B, R, T] moved on by r step places, of which the first T are kept: by padding and reshaping."""
+    count, width = rows.shape[1:]
+    padded = ops.pad(rows, ((0, 0), (0, 0), (0, step * count)))
+    length = width + step * (count - 1)
+    flat = ops.reshape(padded, (-1, count * (length + step)))[:, : count * length]
+    return ops.reshape(flat, (-1, count, length))[:, :, :width]
+
+
+def _products(a: Any, b: Any) -> Any:
+    """Matrix products to full precision, which JAX gives in float32 on a CPU only unless it is told."""
+    if keras.backend.backend() != "jax":
+        return ops.matmul(a, b)
+    import jax
+
+    with jax.default_matmul_precision("highest"):
+        return ops.matmul(a, b)
 
 
 def _scaled(table: Any) -> tuple[Any, Any]:
@@ -321,25 +349,27 @@ def _scaled(table: Any) -> tuple[Any, Any]:
 
 
 def _logarithm(table: Any) -> tuple[Any, Any]:
-    """Logarithms of a table [B, K], and how they rise with the sum: central differences, one-sided at the edges."""
+    """Logarithms of entries [..., K + 2] but the first and the last, and how they rise with the sum, [..., K].
+
+    The rise is the central difference, one-sided at the edges of what is possible. Sums fall along the entries.
+    """
     positive = table > 0
     values = ops.where(positive, ops.log(ops.where(positive, table, 1.0)), _IMPOSSIBLE)
-    if table.shape[-1] == 1:
-        return values, ops.zeros_like(values)
-    rises = ops.where(ops.logical_and(positive[:, 1:], positive[:, :-1]), values[:, 1:] - values[:, :-1], 0.0)
-    known = ops.cast(ops.logical_and(positive[:, 1:], positive[:, :-1]), values.dtype)
-    both = ops.pad(rises, ((0, 0), (1, 0))) + ops.pad(rises, ((0, 0), (0, 1)))
-    number = ops.pad(known, ((0, 0), (1, 0))) + ops.pad(known, ((0, 0), (0, 1)))
-    return values, both / ops.maximum(number, 1.0)
+    both = ops.logical_and(positive[..., 1:], positive[..., :-1])
+    rises = ops.where(both, values[..., :-1] - values[..., 1:], 0.0)
+    known = ops.cast(both, values.dtype)
+    rise = (rises[..., 1:] + rises[..., :-1]) / ops.maximum(known[..., 1:] + known[..., :-1], 1.0)
+    return values[..., 1:-1], ops.stop_gradient(rise)
 
 
-def _at(table: Any, left: Any, width: int) -> tuple[Any, Any]:
-    """Entries at left - x for x = 0..width - 1 of a table [B, K] for left [B, S], 0 outside it; and where inside."""
+def _at(table: Any, left: Any, width: int) -> Any:
+    """Entries at left - x for x = 0..width - 1 of a table [B, K] for left [B, S], 0 outside it."""
     index = ops.expand_dims(ops.cast(left, "int32"), -1) - ops.convert_to_tensor(np.arange(width, dtype="int32"))
-    inside = index >= 0
-    flat = ops.reshape(ops.maximum(index, 0), (-1, index.shape[1] * width))
+    last = table.shape[-1] - 1
+    inside = ops.logical_and(index >= 0, index <= last)
+    flat = ops.reshape(ops.minimum(ops.maximum(index, 0), last), (-1, index.shape[1] * width))
     found = ops.reshape(ops.take_along_axis(table, flat, 1), (-1, index.shape[1], width))
-    return ops.where(inside, found, 0.0), inside
+    return ops.where(inside, found, 0.0)
 
 
 def _log_binomials(sizes: tuple[int, ...], width: int) -> np.ndarray[Any, Any]:

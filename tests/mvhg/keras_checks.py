@@ -31,6 +31,15 @@ def array(value: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(value))
 
 
+def compiled(function: Any) -> Any:
+    """On JAX as one program: by itself each operation is compiled for each shape, hundreds of them."""
+    if BACKEND != "jax":
+        return function
+    import jax
+
+    return jax.jit(function)
+
+
 def gradient(function: Any, at: np.ndarray) -> np.ndarray:
     """Of a scalar in the log weights, by the backend's own differentiation."""
     if BACKEND == "torch":
@@ -52,18 +61,20 @@ def closed_forms(dtype: str) -> dict[str, float]:
     worst = dict.fromkeys(("log_prob", "log_partition", "mean", "gradient"), 0.0)
     for urn in URNS:
         law = oracle.enumerate_law(*urn.arguments)
-        weights = np.array(urn.log_weights, dtype)
-        ours = mk.MultivariateHypergeometric(urn.total_count, urn.group_sizes, weights)
+        weights, support = np.array(urn.log_weights, dtype), law.support.astype(dtype)
+
+        def forms(weights: Any, urn: Any = urn, support: Any = support) -> tuple[Any, Any, Any]:
+            ours = mk.MultivariateHypergeometric(urn.total_count, urn.group_sizes, weights)
+            return ours.log_prob(support), ours.log_partition, ours.mean
+
+        log_prob, log_partition, mean = (array(part) for part in compiled(forms)(weights))
         found = {
-            "log_prob": (array(ours.log_prob(law.support.astype(dtype))), law.log_pmf),
-            "log_partition": (array(ours.log_partition), np.array(law.log_partition)),
-            "mean": (array(ours.mean), law.mean),
+            "log_prob": (log_prob, law.log_pmf),
+            "log_partition": (log_partition, np.array(law.log_partition)),
+            "mean": (mean, law.mean),
         }
         if urn.name in DIFFERENTIATED:
-            found["gradient"] = (
-                gradient(lambda w, law=ours: type(law)(law.total_count, law.group_sizes, w).log_partition, weights),
-                law.mean,
-            )
+            found["gradient"] = (gradient(lambda w, forms=forms: forms(w)[1], weights), law.mean)
         worst |= {name: max(worst[name], error(a, b)) for name, (a, b) in found.items()}
     return worst
 
@@ -71,14 +82,20 @@ def closed_forms(dtype: str) -> dict[str, float]:
 def draws(dtype: str) -> dict[str, float]:
     urn = BY_NAME["rising"]
     law, weights = oracle.enumerate_law(*urn.arguments), np.array(urn.log_weights, dtype)
-    exact = mk.MultivariateHypergeometric(urn.total_count, urn.group_sizes, weights)
     batch = np.tile(weights, (50_000, 1))
-    hard = mk.MultivariateHypergeometricStraightThrough(0.5, urn.total_count, urn.group_sizes, batch)
-    counts, one_hot, mask = (array(part) for part in hard.rsample_selection(seed=3))
+
+    def exact(weights: Any) -> Any:
+        return mk.MultivariateHypergeometric(urn.total_count, urn.group_sizes, weights).sample((50_000,), seed=1)
+
+    def hard(weights: Any) -> Any:
+        drawn = mk.MultivariateHypergeometricStraightThrough(0.5, urn.total_count, urn.group_sizes, weights)
+        return tuple(drawn.rsample_selection(seed=3))
+
+    counts, one_hot, mask = (array(part) for part in compiled(hard)(batch))
     off = np.abs(counts.sum(-1) - urn.total_count).max() + np.abs(one_hot @ np.arange(6) - counts).max()
     off += np.abs(mask - (np.arange(5) < counts[..., None])).max()
     return {
-        "sample": chi_square_p_value(array(exact.sample((50_000,), seed=1)), law.support, law.pmf),
+        "sample": chi_square_p_value(array(compiled(exact)(weights)), law.support, law.pmf),
         "rsample": chi_square_p_value(counts, law.support, law.pmf),
         "disagreement": float(off),
     }
@@ -89,10 +106,15 @@ def edges() -> int:
     wrong = 0
     for total, sizes, counts in ((0, (3, 5), [0, 0]), (8, (3, 5), [3, 5]), (4, (9,), [4]), (3, (0, 3), [0, 3])):
         weights = np.zeros((2, len(sizes)), "float32")
-        hard = mk.MultivariateHypergeometricStraightThrough(0.5, total, sizes, weights)
-        for noise in (None, np.ones(hard.noise_shape(), "float32"), np.zeros(hard.noise_shape(), "float32")):
-            wrong += not (array(hard.rsample(seed=1, noise=noise)) == counts).all()
-        wrong += not (array(hard.sample(seed=1)) == counts).all() or abs(array(hard.log_prob(counts))).max() > 1e-6
+        shape = mk.MultivariateHypergeometricStraightThrough(0.5, total, sizes, weights).noise_shape()
+
+        def drawn(weights: Any, noise: Any, total: int = total, sizes: Any = sizes, counts: Any = counts) -> Any:
+            hard = mk.MultivariateHypergeometricStraightThrough(0.5, total, sizes, weights)
+            return hard.rsample(noise=noise), hard.sample(seed=1), hard.log_prob(np.array(counts, "float32"))
+
+        for noise in (np.random.default_rng(0).random(shape), np.ones(shape), np.zeros(shape)):
+            hard, exact, log_prob = (array(part) for part in compiled(drawn)(weights, noise.astype("float32")))
+            wrong += not (hard == counts).all() or not (exact == counts).all() or abs(log_prob).max() > 1e-6
     outside = np.array([[np.nan, 4.0], [-1.0, 4.0], [0.5, 2.5], [4.0, -1.0]])
     law = mk.MultivariateHypergeometric(3, (3, 5), np.zeros(2, "float32"))
     return int(wrong + (array(law.log_prob(outside)) != -np.inf).sum())

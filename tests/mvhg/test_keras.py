@@ -23,8 +23,8 @@ def run(backend: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"KERAS_BACKEND": name, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
     environment |= {"JAX_ENABLE_X64": "1"} if backend == "jax64" else {}
     command = [sys.executable, *arguments]
-    # JAX compiles every operation of every shape: minutes, and several times that on a machine that has other work.
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
+    # JAX takes a minute of one thread, most of it compiling, and several times that beside other work.
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
 
 
 def need(backend: str) -> None:
