@@ -316,7 +316,7 @@ def _convolved(a: Any, b: Any, length: int) -> Any:
     Of x = row * block + place, sums over places are a matrix product, whose rows then add up along diagonals.
     """
     terms = a.shape[-1]
-    rows = max(1, math.isqrt(terms) * 2 // 3)
+    rows = math.isqrt(terms)
     block = -(-terms // rows)
     a = ops.reshape(ops.pad(a, ((0, 0), (0, rows * block - terms))), (-1, rows, block))
     moved = _staircase(ops.tile(ops.expand_dims(b, 1), (1, block, 1)), 1)
@@ -333,13 +333,13 @@ def _staircase(rows: Any, step: int) -> Any:
 
 
 def _products(a: Any, b: Any) -> Any:
-    """Matrix products to full precision, which JAX gives in float32 on a CPU only unless it is told."""
+    """Matrix products by the backend's operator: that of Keras makes float32 of float64 on torch."""
     if keras.backend.backend() != "jax":
-        return ops.matmul(a, b)
+        return a @ b
     import jax
 
-    with jax.default_matmul_precision("highest"):
-        return ops.matmul(a, b)
+    with jax.default_matmul_precision("highest"):  # which it has in float32 on a CPU only, unless told
+        return a @ b
 
 
 def _scaled(table: Any) -> tuple[Any, Any]:

@@ -182,10 +182,11 @@ class RandomPartition(Distribution):
         groups, elements = self.event_shape
         sizes, of_sizes, uniform = self._sizes_drawn(), None, None
         if noise is not None:
-            if noise.shape != self.noise_shape(sample_shape):
+            if not isinstance(noise, Tensor) or noise.shape != self.noise_shape(sample_shape):
+                got = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
                 raise ValueError(
-                    f"noise must have shape noise_shape(sample_shape) = {tuple(self.noise_shape(sample_shape))}, got "
-                    f"{tuple(noise.shape)}"
+                    "noise must be a tensor and have shape noise_shape(sample_shape) = "
+                    f"{tuple(self.noise_shape(sample_shape))}, got {got}"
                 )
             of_sizes, uniform = noise[..., :-elements], noise[..., -elements:].double().reshape(-1, elements)
         drawn = sizes.rsample_selection(torch.Size(sample_shape), generator=generator, noise=of_sizes)
@@ -268,9 +269,12 @@ def _log_order(log_scores: Tensor, group: Tensor, descending: bool) -> Tensor:
 
 def _numbers(group_sizes: Any) -> list[Any]:
     try:
-        return group_sizes.tolist() if isinstance(group_sizes, Tensor) else list(group_sizes)
+        sizes = group_sizes.tolist() if isinstance(group_sizes, Tensor) else list(group_sizes)
     except TypeError:
-        raise ValueError(f"group_sizes must be a sequence of whole numbers, got {group_sizes!r}") from None
+        sizes = None
+    if not isinstance(sizes, list) or any(isinstance(size, (list, tuple)) for size in sizes):
+        raise ValueError(f"group_sizes must be a sequence of whole numbers, got {group_sizes!r}")
+    return sizes
 
 
 def _check_values(name: str, value: Tensor, finite: bool) -> None:

@@ -326,6 +326,13 @@ S, W = torch.zeros(4), torch.zeros(2)
         (lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=[1, 2]), "total_count must not exceed"),
         (lambda: mvhg.RandomPartition(0.5, S, W, relaxation="soft"), "relaxation must be one of normalised, paper"),
         (lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=4), "group_sizes must be a sequence of whole numbers"),
+        (
+            lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=torch.full((2, 2), 4)),
+            "group_sizes must be a sequence of whole numbers",
+        ),
+        (lambda: mvhg.RandomPartition(0.5, S, W).rsample(noise=[0.5] * 9), "noise must be a tensor .*, got list"),
+        (lambda: mvhg.RandomPartition(0.5, S, W).log_prob([[1] * 4, [0] * 4]), "value must be a tensor .*, got list"),
+        (lambda: mvhg.RandomPartition(0.5, S, W).log_prob(torch.zeros(3, 4)), r"assignments .*2, 4\], got .*3, 4"),
         (lambda: mvhg.RandomPartition(0.0, S, W), "temperature must be positive"),
         (lambda: mvhg.RandomPartition(torch.ones(2), S.expand(2, 4), W), r"must be one number, got .* shape \(2,\)"),
         (
