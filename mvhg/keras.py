@@ -316,7 +316,7 @@ def _convolved(a: Any, b: Any, length: int) -> Any:
     Of x = row * block + place, sums over places are a matrix product, whose rows then add up along diagonals.
     """
     terms = a.shape[-1]
-    rows = math.isqrt(terms)
+    rows = max(1, math.isqrt(terms) * 2 // 3)
     block = -(-terms // rows)
     a = ops.reshape(ops.pad(a, ((0, 0), (0, rows * block - terms))), (-1, rows, block))
     moved = _staircase(ops.tile(ops.expand_dims(b, 1), (1, block, 1)), 1)
