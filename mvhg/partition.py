@@ -1,5 +1,6 @@
 """Random partitions in two stages: sizes by the hypergeometric law, members by a Plackett-Luce order."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -268,10 +269,9 @@ def _log_order(log_scores: Tensor, group: Tensor, descending: bool) -> Tensor:
 
 
 def _numbers(group_sizes: Any) -> list[Any]:
-    try:
+    sizes: Any = None
+    with contextlib.suppress(TypeError):
         sizes = group_sizes.tolist() if isinstance(group_sizes, Tensor) else list(group_sizes)
-    except TypeError:
-        sizes = None
     if not isinstance(sizes, list) or any(isinstance(size, (list, tuple)) for size in sizes):
         raise ValueError(f"group_sizes must be a sequence of whole numbers, got {group_sizes!r}")
     return sizes
