@@ -136,10 +136,11 @@ class GroupVAE(nn.Module):
         return mean.unflatten(0, (2, -1)), log_variance.unflatten(0, (2, -1))
 
     def aggregate(self, mean: Tensor, log_variance: Tensor, independent: Tensor) -> tuple[Tensor, Tensor]:
-        """Posteriors [2, pairs, latents] after shared latents were replaced by their average (paper Eqs. 50, 51)."""
-        shared_mean, shared_log_variance = average(mean, log_variance, self.averaging)
-        variance = torch.lerp(shared_log_variance.exp(), log_variance.exp(), independent)
-        return torch.lerp(shared_mean, mean, independent), variance.log()
+        """Means and variances [2, pairs, latents] after shared latents took their average's (paper Eqs. 50, 51)."""
+        own = torch.stack([mean, log_variance.exp()])
+        shared = average(own, log_variance, self.averaging)
+        aggregated_mean, variance = torch.lerp(shared.unsqueeze(1), own, independent).unbind(0)
+        return aggregated_mean, variance
 
     def forward(self, images: Tensor, noise: Tensor, context: Context) -> tuple[Terms, Choice]:
         """The terms of the bound.
@@ -173,23 +174,24 @@ class GroupVAE(nn.Module):
             independent: [pairs, latents] weights in [0, 1].
             objective: ``per_view`` or ``joint``; the model's own if None.
         """
-        mean, log_variance = self.aggregate(mean, log_variance, independent)
-        latents = torch.addcmul(mean, noise, (0.5 * log_variance).exp())
+        mean, variance = self.aggregate(mean, log_variance, independent)
+        latents = torch.addcmul(mean, noise, variance.sqrt())
         logits = self.decode(latents.flatten(0, 1))
-        losses = binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(-1)
-        divergence = kl_to_prior(mean, log_variance)
+        losses = binary_cross_entropy_with_logits(logits, images, reduction="none")
+        divergence = kl_to_prior(mean, variance)
         if (objective or self.objective) == "joint":
-            divergence = divergence * (0.5 + 0.5 * independent)
-        return Terms(-losses.unflatten(0, (2, -1)).mean(0), divergence.sum(-1).mean(0))
+            divergence = torch.addcmul(divergence, divergence, independent) / 2
+        # The mean of both views.
+        return Terms(losses.unflatten(0, (2, -1)).sum((0, 2, 3, 4)) / -2, divergence.sum((0, 2)) / 2)
 
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         """What training minimises."""
         return (self.beta * terms.divergence - terms.reconstruction).mean()
 
 
-def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
+def kl_to_prior(mean: Tensor, variance: Tensor) -> Tensor:
     """KL(N(mean, variance) || N(0, 1)) of every latent, in nats; same shape as the arguments."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    return 0.5 * torch.addcmul(variance - variance.log() - 1, mean, mean)
 
 
 def divergence(mean: Tensor, log_variance: Tensor, kind: Divergence) -> Tensor:
@@ -204,32 +206,31 @@ def divergence(mean: Tensor, log_variance: Tensor, kind: Divergence) -> Tensor:
     Returns:
         [pairs, latents], at least 0.
     """
-    difference = log_variance[0] - log_variance[1]
-    squared = (mean[0] - mean[1]).square()
-    one_sided = 0.5 * (difference.exp() + squared * (-log_variance[1]).exp() - 1 - difference)
+    first, second = log_variance.unbind(0)
+    difference = first - second
+    squared = torch.sub(*mean.unbind(0)).square()
     if kind == "one_sided":
-        return one_sided.clamp(min=0)
-    other = 0.5 * ((-difference).exp() + squared * (-log_variance[0]).exp() - 1 + difference)
-    return (0.5 * (one_sided + other)).clamp(min=0)
+        return (0.5 * (difference.expm1() - difference + squared * (-second).exp())).clamp(min=0)
+    # cosh(x) - 1 = 2 sinh(x / 2)^2.
+    return torch.addcmul((0.5 * difference).sinh().square(), squared, (-log_variance).exp().sum(0), value=0.25)
 
 
-def average(mean: Tensor, log_variance: Tensor, kind: Average) -> tuple[Tensor, Tensor]:
+def average(own: Tensor, log_variance: Tensor, kind: Average) -> Tensor:
     """One posterior for both views.
 
     Args:
-        mean: [2, pairs, latents].
-        log_variance: the same shape.
+        own: means and variances of the views' posteriors, [2, views, pairs, latents].
+        log_variance: the logarithms of the latter, [views, pairs, latents].
         kind: ``arithmetic``, the means of the means and of the variances (GroupVAE, Hosoya 2018), or
             ``product_of_experts``, the normalised product of the densities (ML-VAE, Bouchacourt et al. 2018).
 
     Returns:
-        Mean and log variance, each [pairs, latents].
+        Mean and variance, [2, pairs, latents].
     """
     if kind == "arithmetic":
-        return mean.mean(0), torch.logsumexp(log_variance, 0) - math.log(2)
-    log_precision = torch.logsumexp(-log_variance, 0)
-    weights = torch.softmax(-log_variance, 0)
-    return (weights * mean).sum(0), -log_precision
+        return own.mean(1)
+    variance = (-torch.logsumexp(-log_variance, 0)).exp()
+    return torch.stack([(torch.softmax(-log_variance, 0) * own[0]).sum(0), variance])
 
 
 def largest_latents(divergences: Tensor, count: Tensor | int) -> Tensor:
@@ -247,8 +248,6 @@ def largest_latents(divergences: Tensor, count: Tensor | int) -> Tensor:
     return (rank < limit).to(divergences.dtype)
 
 
-def log_binomials(number: int, like: Tensor) -> Tensor:
-    """Log of (number choose k) for k = 0, ..., number, in the dtype and on the device of ``like``; [number + 1]."""
-    size = like.new_tensor(float(number))
-    counts = torch.arange(number + 1, device=like.device, dtype=like.dtype)
-    return torch.lgamma(size + 1) - torch.lgamma(counts + 1) - torch.lgamma(size - counts + 1)
+def log_binomials(number: int) -> Tensor:
+    """Log of (number choose k) for k = 0, ..., number, float32 [number + 1]."""
+    return torch.tensor([math.log(math.comb(number, k)) for k in range(number + 1)])

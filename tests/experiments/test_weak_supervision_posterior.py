@@ -15,6 +15,8 @@ from experiments.settings import ExperimentError
 from experiments.weak_supervision.group_vae import Context
 from experiments.weak_supervision.methods.posterior_hgvae import (
     PosteriorHGVAE,
+    SubsetPosterior,
+    all_sets,
     log_different,
     sharing,
     subset_posterior,
@@ -44,6 +46,15 @@ def posteriors(pairs: int = PAIRS) -> tuple[Tensor, Tensor]:
     return mean, torch.rand(2, pairs, 5, generator=generator).sub(2.5)
 
 
+def posterior_of(log_odds: Tensor, log_prior: Tensor) -> SubsetPosterior:
+    return subset_posterior(log_odds, log_prior, all_sets(log_odds.shape[-1]).double())
+
+
+def with_average(mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor]:
+    own = torch.stack([mean, log_variance.exp()])
+    return own, own.mean(1)
+
+
 def enumerated(log_odds: np.ndarray, log_weight: float) -> dict[tuple[int, ...], float]:
     """Prior times likelihood of every set: p(k) ~ C(d, k) C(d, d - k) w^k, sets of a size equally likely."""
     size = len(log_odds)
@@ -62,23 +73,32 @@ def test_posterior_is_that_of_enumeration(log_weight: float) -> None:
     joint = enumerated(log_odds, log_weight)
     evidence = sum(joint.values())
     model = model_with(log_weight)
-    posterior = subset_posterior(torch.tensor(log_odds, dtype=torch.float32)[None], model.log_prior(model.law()))
+    posterior = posterior_of(torch.tensor(log_odds, dtype=torch.float32)[None], model.log_prior())
     assert posterior.log_evidence.item() == pytest.approx(math.log(evidence), abs=1e-4)
     by_count = np.zeros(6)
     for chosen, probability in joint.items():
         by_count[sum(chosen)] += probability / evidence
-    np.testing.assert_allclose(posterior.log_counts.exp()[0].detach().numpy(), by_count, atol=1e-5)
+    np.testing.assert_allclose(posterior.of_counts[0].detach().numpy(), by_count, atol=1e-5)
+
+
+@pytest.mark.parametrize("log_weight", [-9.0, 0.0, 2.5])
+def test_numbers_of_latents_follow_mvhgs_law(log_weight: float) -> None:
+    model, counts = model_with(log_weight), torch.arange(6.0)
+    law = MultivariateHypergeometric(5, [5, 5], log_weights=torch.tensor([log_weight, 0.0]))
+    torch.testing.assert_close(model.log_law(), law.log_prob(torch.stack([counts, 5 - counts], -1)))
 
 
 def test_sets_of_one_size_follow_mvhgs_law_of_single_marbles() -> None:
     """The conditional Bernoulli law is the urn with one marble a group: its constant by the library's log_prob."""
     log_odds = torch.tensor([[3.0, -2.0, 0.0, -0.5, 1.0]], dtype=torch.float64)
-    posterior = subset_posterior(log_odds, torch.zeros(6, dtype=torch.float64))
+    posterior = posterior_of(log_odds, torch.zeros(6, dtype=torch.float64))
     for size in range(6):
         chosen = (torch.arange(5) < size).double()
         law = MultivariateHypergeometric(size, [1] * 5, log_weights=log_odds[0])
         constant = (chosen * log_odds[0]).sum() - law.log_prob(chosen)
-        assert posterior.log_counts[0, size] + posterior.log_evidence[0] == pytest.approx(constant.item(), abs=1e-9)
+        assert posterior.of_counts[0, size].log() + posterior.log_evidence[0] == pytest.approx(
+            constant.item(), abs=1e-9
+        )
 
 
 def test_latents_that_say_nothing_are_summed_out() -> None:
@@ -92,7 +112,7 @@ def test_latents_that_say_nothing_are_summed_out() -> None:
     for chosen, value in marginal.items():
         assert value == pytest.approx(alone[chosen] * math.exp(float(np.dot(chosen, log_odds))), rel=1e-9)
     model = model_with(0.7)
-    posterior = subset_posterior(torch.tensor([[2.0, -1.0, 0.5, 0.0, 0.0]]), model.log_prior(model.law()))
+    posterior = posterior_of(torch.tensor([[2.0, -1.0, 0.5, 0.0, 0.0]]), model.log_prior())
     assert posterior.log_evidence.item() == pytest.approx(math.log(sum(marginal.values())), abs=1e-5)
 
 
@@ -102,8 +122,10 @@ def test_draws_follow_the_posterior() -> None:
     joint = enumerated(log_odds, 0.7)
     model = model_with(0.7)
     repeated = torch.tensor(log_odds, dtype=torch.float32).expand(draws, 5)
-    posterior = subset_posterior(repeated, model.log_prior(model.law()).detach())
-    drawn = posterior.draw(torch.rand(draws, 6, generator=torch.Generator().manual_seed(0)))
+    posterior = posterior_of(repeated, model.log_prior().detach())
+    drawn = all_sets(5)[
+        posterior.draw(torch.rand(draws, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    ]
     codes = (drawn.long() * 2 ** torch.arange(4, -1, -1)).sum(-1)
     observed = torch.bincount(codes, minlength=32).numpy()
     expected = np.array(list(joint.values())) / sum(joint.values()) * draws
@@ -138,7 +160,7 @@ def test_without_candidates_the_odds_are_those_of_the_balance() -> None:
         away = at - mean
         return (mean * away - 0.5 * (precision - 1) * (away.square() + variance)).sum(0)
 
-    cost, gain = sharing(mean, log_variance, "arithmetic")
+    cost, gain = sharing(*with_average(mean, log_variance))
     own = reconstruction(mean, log_variance.exp())
     shared = reconstruction(mean.mean(0).expand_as(mean), log_variance.exp().mean(0).expand_as(mean))
     torch.testing.assert_close(cost, own - shared)
@@ -146,7 +168,7 @@ def test_without_candidates_the_odds_are_those_of_the_balance() -> None:
     model = model_with(candidates=0)
     torch.testing.assert_close(model.log_odds(mean, log_variance, context()), cost - gain)
     same = torch.zeros(2, 1, 5)  # both views are the prior: nothing is lost or gained
-    assert [value.abs().max().item() for value in sharing(same, same, "arithmetic")] == [0, 0]
+    assert [value.abs().max().item() for value in sharing(*with_average(same, same))] == [0, 0]
 
 
 @pytest.mark.parametrize("width", [0.05, 0.4, 3.0])
@@ -154,7 +176,9 @@ def test_being_different_is_that_of_quadrature(width: float) -> None:
     """E[1 - exp(-(z1 - z2)^2 / (2 width^2))] under the posteriors and under the prior, on a grid of z1 and z2."""
     mean = torch.tensor([[0.3, -1.2, 0.0], [0.35, 0.9, 0.0]], dtype=torch.float64)
     deviations = torch.tensor([[0.2, 0.3, 1.0], [0.1, 0.5, 1.0]], dtype=torch.float64)
-    found = log_different(mean[:, None], 2 * deviations.log()[:, None], torch.full((3,), width, dtype=torch.float64))
+    found = log_different(
+        mean[:, None], 2 * deviations.log()[:, None], torch.full((3,), math.log(width), dtype=torch.float64)
+    )
     grid = np.linspace(-8, 8, 2401)
     bracket = -np.expm1(-0.5 * (grid[:, None] - grid) ** 2 / width**2)
 
@@ -167,8 +191,20 @@ def test_being_different_is_that_of_quadrature(width: float) -> None:
         wanted = expected(mean[:, latent], deviations[:, latent]) - prior
         assert found[0, latent].item() == pytest.approx(wanted, abs=1e-5)
     assert found[0, 0] < found[0, 2] == 0 < found[0, 1]  # the same value, nothing, different values
-    point = log_different(torch.zeros(2, 1, 1), torch.full((2, 1, 1), -200.0), torch.tensor([width]))
+    point = log_different(torch.zeros(2, 1, 1), torch.full((2, 1, 1), -200.0), torch.tensor([math.log(width)]))
     assert -100 < point.item() < -80  # equal beyond doubt, and a number
+
+
+def test_the_slope_in_the_widths_is_the_finite_difference() -> None:
+    mean, log_variance = (values.double() for values in posteriors())
+    widths = torch.tensor([0.05, 0.4, 1.0, 3.0, 20.0], dtype=torch.float64).log().requires_grad_()
+    step = 1e-6
+
+    def at(move: float) -> Tensor:
+        return log_different(mean, log_variance, widths.detach() + move)
+
+    (slope,) = torch.autograd.grad(log_different(mean, log_variance, widths).sum(), widths)
+    torch.testing.assert_close(slope, ((at(step) - at(-step)) / (2 * step)).sum(0), rtol=1e-6, atol=1e-6)
 
 
 def test_the_widths_follow_the_bound() -> None:
@@ -176,7 +212,7 @@ def test_the_widths_follow_the_bound() -> None:
     model, (mean, log_variance) = model_with(0.4), posteriors()
     choice = model.choose(mean.requires_grad_(), log_variance, context())
     assert choice.loss is not None
-    wanted = -(choice.independent * log_different(mean, log_variance, model.log_widths.exp())).sum(-1).mean()
+    wanted = -(choice.independent * log_different(mean, log_variance, model.log_widths)).sum(-1).mean()
     torch.testing.assert_close(*(torch.autograd.grad(loss, model.log_widths)[0] for loss in (choice.loss, wanted)))
     assert torch.autograd.grad(choice.loss, mean, allow_unused=True)[0] is None  # the networks don't see it
 
@@ -200,7 +236,7 @@ def test_the_fixed_point_of_the_weight_counts_coincidences(gain: float, wanted: 
     model = model_with(num_latents=1, candidates=0)
     log_odds = torch.tensor([[50.0], [-gain]])
     for _ in range(100):  # posterior, then the weight whose law has its mean
-        count = subset_posterior(log_odds, model.log_prior(model.law()).detach()).log_counts.exp()[:, 1].mean()
+        count = posterior_of(log_odds, model.log_prior().detach()).of_counts[:, 1].mean()
         torch.nn.init.constant_(model.log_weight, float(torch.logit(count.double(), eps=1e-6)))
     assert count.item() == pytest.approx(wanted, abs=2e-3)
 
@@ -224,12 +260,12 @@ def test_an_impossible_pair_and_a_wrong_urn_are_named() -> None:
     log_odds = torch.zeros(3, 5)
     log_odds[1, 2] = math.nan
     with pytest.raises(ExperimentError, match=r"pair 1 of the batch.*nan"):
-        subset_posterior(log_odds, torch.zeros(6)).require_possible()
+        posterior_of(log_odds, torch.zeros(6)).require_possible()
     with pytest.raises(ExperimentError, match="pair 0 of the batch"):
-        subset_posterior(torch.zeros(1, 5), torch.full((6,), -math.inf)).require_possible()
-    subset_posterior(torch.zeros(1, 5), torch.zeros(6)).require_possible()
+        posterior_of(torch.zeros(1, 5), torch.full((6,), -math.inf)).require_possible()
+    posterior_of(torch.zeros(1, 5), torch.zeros(6)).require_possible()
     with pytest.raises(ValueError, match="log_prior is of 4 latents, the odds are of 5"):
-        subset_posterior(torch.zeros(1, 5), torch.zeros(5))
+        posterior_of(torch.zeros(1, 5), torch.zeros(5))
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class HGVAE(GroupVAE):
         counts = torch.arange(self.num_latents + 1, dtype=torch.float32)
         self.register_buffer("counts", counts, persistent=False)
         # Of two groups of d marbles, from which d are drawn: log of (d choose k)^2.
-        self.register_buffer("log_choices", 2 * log_binomials(self.num_latents, counts), persistent=False)
+        self.register_buffer("log_choices", 2 * log_binomials(self.num_latents), persistent=False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         networks = [*self.encoder.parameters(), *self.decoder.parameters()]
@@ -96,7 +96,8 @@ class HGVAE(GroupVAE):
         log_weights = self.weights(divergences.detach() if self.detach_divergences or unbiased else divergences)
         with torch.no_grad():  # the law's exact mean: p(k) is proportional to (d choose k)^2 exp(k (w_0 - w_1))
             difference = log_weights[:, 0] - log_weights[:, 1]
-            expected = torch.softmax(self.log_choices + self.counts * difference.unsqueeze(-1), -1) @ self.counts
+            log_law = torch.addcmul(self.log_choices, self.counts, difference.unsqueeze(-1))
+            expected = torch.softmax(log_law, -1) @ self.counts
         diagnostics = {"log_weight_difference": difference.mean()}
         size = self.num_latents
         urn = MultivariateHypergeometricStraightThrough(
@@ -114,7 +115,7 @@ class HGVAE(GroupVAE):
             )
             independent = partition.rsample(generator=context.generator, noise=uniform)[:, 0]
             return Choice(independent, independent.detach().sum(-1), expected, diagnostics)
-        scores = scores + self.sort_noise * gumbel_like(divergences, context.generator, of_sort)
+        scores = torch.add(scores, gumbel_like(divergences, context.generator, of_sort), alpha=self.sort_noise)
         if unbiased:
             counts = urn.sample(generator=context.generator) if of_urn is None else urn.rsample(noise=of_urn).detach()
             count, log_probability = counts[:, 0], urn.log_prob(counts)
@@ -146,7 +147,7 @@ def neural_sort(scores: Tensor, temperature: Tensor | float) -> Tensor:
     """
     n = scores.shape[-1]
     distances = (scores.unsqueeze(-1) - scores.unsqueeze(-2)).abs().sum(-1)  # [..., n]
-    scaling = n + 1 - 2 * torch.arange(1, n + 1, device=scores.device, dtype=scores.dtype)
+    scaling = torch.arange(n - 1, -n, -2, device=scores.device, dtype=scores.dtype)  # n + 1 - 2 i
     logits = scaling.unsqueeze(-1) * scores.unsqueeze(-2) - distances.unsqueeze(-2)  # [..., rank, element]
     return torch.softmax(logits / temperature, dim=-1)
 

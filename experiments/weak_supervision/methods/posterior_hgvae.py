@@ -19,7 +19,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from experiments.settings import ExperimentError, NonNegativeInt, Positive
 from experiments.weak_supervision.group_vae import (
-    Average,
     Choice,
     Context,
     GroupVAE,
@@ -29,9 +28,9 @@ from experiments.weak_supervision.group_vae import (
     kl_to_prior,
     log_binomials,
 )
-from mvhg import MultivariateHypergeometric
 
 _IMPOSSIBLE = -1e30  # a log weight whose exponential is 0 and whose sums stay finite
+_MOST_LATENTS = 16  # 65,536 sets of a pair
 _LEAST = 1e-6  # nats, of a score by which candidates are ranked
 _EVALUATED = 2  # times as many candidates where whole decisions are asked for
 _WIDTH = 0.1  # of the repulsion before training: below every distance that counts
@@ -49,7 +48,11 @@ class PosteriorHGVAE(GroupVAE):
         settings: of ``GroupVAE``; only the joint bound prices a shared latent once.
     """
 
+    uniform_columns = 1
     diagnostic_names = ("log_weight", "law_count", "selection_divergence")
+    sizes: Tensor  # [latents + 1]
+    log_choices: Tensor  # [latents + 1], log (d choose k)
+    sets: Tensor  # [2^latents, latents]
 
     @checked
     def __init__(
@@ -62,7 +65,11 @@ class PosteriorHGVAE(GroupVAE):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.uniform_columns = self.num_latents + 1
+        if self.num_latents > _MOST_LATENTS:
+            raise ValueError(
+                f"num_latents is {self.num_latents}, but the posterior enumerates all sets of latents: at most "
+                f"{_MOST_LATENTS}"
+            )
         if candidates > self.num_latents:
             raise ValueError(f"candidates is {candidates}, but there are {self.num_latents} latents")
         self.decoded_share = decoded_share
@@ -71,17 +78,20 @@ class PosteriorHGVAE(GroupVAE):
         self.width_learning_rate_factor = width_learning_rate_factor
         self.log_weight = nn.Parameter(torch.zeros(()))  # of independent marbles; shared ones have 0
         self.log_widths = nn.Parameter(torch.full((self.num_latents,), math.log(_WIDTH)))
+        self.register_buffer("sizes", torch.arange(self.num_latents + 1, dtype=torch.float32), persistent=False)
+        self.register_buffer("log_choices", log_binomials(self.num_latents), persistent=False)
+        self.register_buffer("sets", all_sets(self.num_latents).double(), persistent=False)
 
-    def law(self) -> MultivariateHypergeometric:
-        """The law of the numbers (independent, shared) with the learned log weight."""
-        size, log_weights = self.num_latents, torch.stack([self.log_weight, torch.zeros_like(self.log_weight)])
-        return MultivariateHypergeometric(size, [size, size], log_weights=log_weights, validate_args=False)
+    def log_law(self) -> Tensor:
+        """Log probability HG(k; omega) of each number of independent latents, [latents + 1].
 
-    def log_prior(self, law: MultivariateHypergeometric) -> Tensor:
+        Of an urn with d marbles of each kind, from which d are drawn, it is proportional to (d choose k)^2 omega^k.
+        """
+        return torch.log_softmax(torch.addcmul(2 * self.log_choices, self.sizes, self.log_weight), -1)
+
+    def log_prior(self) -> Tensor:
         """Log probability of each single set of independent latents by its size, [latents + 1]."""
-        sizes = torch.arange(self.num_latents + 1, device=self.log_weight.device, dtype=self.log_weight.dtype)
-        counts = torch.stack([sizes, self.num_latents - sizes], -1)
-        return law.log_prob(counts) - log_binomials(self.num_latents, self.log_weight)
+        return self.log_law() - self.log_choices
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [
@@ -96,7 +106,9 @@ class PosteriorHGVAE(GroupVAE):
 
         That they differ is not in them, see :func:`log_different`.
         """
-        cost, gain = sharing(mean, log_variance, self.averaging)
+        own = torch.stack([mean, log_variance.exp()])
+        shared = average(own, log_variance, self.averaging)
+        cost, gain = sharing(own, shared)
         pairs, width = cost.shape
         tried = min(width, _EVALUATED * self.candidates) if context.hard else self.candidates
         if not tried:
@@ -107,11 +119,10 @@ class PosteriorHGVAE(GroupVAE):
         chosen = pairs if context.hard else math.ceil(self.decoded_share * pairs)
         places = scores.sum(-1).topk(chosen).indices
         latents = latents[places]
-        own = mean[:, places]  # [2, chosen, latents]
-        shared, _ = average(mean, log_variance, self.averaging)
-        averaged = torch.zeros(chosen, tried, width, device=mean.device).scatter_(-1, latents.unsqueeze(-1), 1.0)
-        moved = torch.lerp(own.unsqueeze(2), shared[places].unsqueeze(1), averaged)  # [2, chosen, tried, latents]
-        latent_means = torch.cat([own.unsqueeze(2), moved], 2)
+        # Nothing is shared, or one of the latents: [chosen, tried + 1, latents].
+        averaged = torch.zeros(chosen, tried + 1, width, device=mean.device)
+        averaged[:, 1:].scatter_(-1, latents.unsqueeze(-1), 1.0)
+        latent_means = torch.lerp(mean[:, places].unsqueeze(2), shared[0, places].unsqueeze(1), averaged)
         images = context.images.unflatten(0, (2, -1))[:, places]  # [2, chosen, channels, height, width]
         logits = self.decode(latent_means.flatten(0, 2))
         repeated = images.unsqueeze(2).expand(-1, -1, tried + 1, -1, -1, -1).flatten(0, 2)
@@ -121,57 +132,55 @@ class PosteriorHGVAE(GroupVAE):
         return cost.index_copy(0, places, rows) - gain
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
-        law = self.law()
-        log_prior = self.log_prior(law)
+        log_law = self.log_law()
+        log_prior = log_law - self.log_choices  # of each single set, by its size
         mean, log_variance = mean.detach(), log_variance.detach()
-        different = log_different(mean, log_variance, self.log_widths.exp())
+        different = log_different(mean, log_variance, self.log_widths)
         log_odds = self.log_odds(mean, log_variance, context) + different.detach()
-        posterior = subset_posterior(log_odds, log_prior.detach())
+        posterior = subset_posterior(log_odds, log_prior.detach(), self.sets)
         if context.hard:
             posterior.require_possible()
         uniform = context.uniform
         if uniform is None:
-            uniform = torch.rand(len(log_odds), self.uniform_columns, generator=context.generator, device=mean.device)
-        independent = posterior.draw(uniform.to(mean.dtype))
-        of_counts = posterior.log_counts.exp()
-        sizes = torch.arange(self.num_latents + 1, device=mean.device, dtype=mean.dtype)
+            uniform = torch.rand(len(mean[0]), 1, generator=context.generator, device=mean.device, dtype=torch.float64)
+        independent = self.sets.index_select(0, posterior.draw(uniform)).to(mean.dtype)
+        of_counts = posterior.of_counts.to(mean.dtype)
         diagnostics = {
             "log_weight": self.log_weight.detach(),
-            "law_count": law.mean[0].detach(),
+            "law_count": log_law.detach().exp() @ self.sizes,
             # KL(q(S) || p(S)) = E_q[sum of the odds over S] - log evidence; the first term by one draw.
             "selection_divergence": ((independent * log_odds).sum(-1) - posterior.log_evidence).mean(),
         }
-        of_prior = of_counts @ log_prior + (independent * different).sum(-1)
-        return Choice(independent, independent.sum(-1), of_counts @ sizes, diagnostics, -of_prior.mean())
+        of_prior = of_counts.mean(0) @ log_prior + (independent * different).sum() / len(independent)
+        return Choice(independent, independent.sum(-1), of_counts @ self.sizes, diagnostics, -of_prior)
 
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         assert choice.loss is not None
         return super().loss(terms, choice) + choice.loss
 
 
-def sharing(mean: Tensor, log_variance: Tensor, averaging: Average) -> tuple[Tensor, Tensor]:
+def sharing(own: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
     """What sharing a latent costs in reconstruction, to second order, and what it gains in divergence; in nats a pair.
 
     Where an encoder is at its bound's maximum, reconstruction has the slope ``mean`` there and, in each view, the
     curvature ``1 - 1 / variance``: the derivatives of the divergence, with which it is in balance.
 
     Args:
-        mean: [2, pairs, latents].
-        log_variance: the same shape.
-        averaging: of shared posteriors.
+        own: means and variances of the views' posteriors, [2, views, pairs, latents].
+        shared: of their average, [2, pairs, latents].
 
     Returns:
         Cost and gain, each [pairs, latents]; cost less gain are the log odds of being independent.
     """
-    shared_mean, shared_log_variance = average(mean, log_variance, averaging)
-    precision, moved = (-log_variance).exp(), shared_mean - mean
-    spread = shared_log_variance.exp() - log_variance.exp()
-    cost = (0.5 * (precision - 1) * (moved.square() + spread) - mean * moved).sum(0)
-    gain = kl_to_prior(mean, log_variance).sum(0) - kl_to_prior(shared_mean, shared_log_variance)
-    return cost, gain
+    moved, spread = (shared.unsqueeze(1) - own).unbind(0)
+    mean, variance = own.unbind(0)
+    second = torch.addcmul(spread, moved, moved)  # of each view's cost, twice the negative curvature's factor
+    cost = (0.5 * (second / variance - second) - mean * moved).sum(0)
+    divergences = kl_to_prior(*torch.cat([own, shared.unsqueeze(1)], 1).unbind(0))
+    return cost, divergences[0] + divergences[1] - divergences[2]
 
 
-def log_different(mean: Tensor, log_variance: Tensor, widths: Tensor) -> Tensor:
+def log_different(mean: Tensor, log_variance: Tensor, log_widths: Tensor) -> Tensor:
     """What being different adds to the log odds of a latent's being independent, [pairs, latents].
 
     An independent latent has the prior N(z1; 0, 1) N(z2; 0, 1) [1 - exp(-(z1 - z2)^2 / (2 width^2))] / Z in the two
@@ -179,32 +188,40 @@ def log_different(mean: Tensor, log_variance: Tensor, widths: Tensor) -> Tensor:
     under the prior (log Z). 0 for a latent that carries nothing, and for every latent at width 0.
 
     Args:
-        mean: [2, pairs, latents].
-        log_variance: the same shape.
-        widths: [latents], positive.
+        mean: [2, pairs, latents], not differentiated.
+        log_variance: the same shape, not differentiated.
+        log_widths: [latents], differentiable once.
     """
-    squares = widths.square()
-    variance = log_variance.exp().sum(0)  # of the difference
-    exponent = 0.5 * (torch.log1p(variance / squares) + (mean[0] - mean[1]).square() / (squares + variance))
-    exponent = exponent.clamp(min=torch.finfo(exponent.dtype).tiny)  # equal views without a variance: finite odds
-    of_prior = 0.5 * torch.log1p(2 / squares)
-    return torch.log(-torch.expm1(-exponent)) - torch.log(-torch.expm1(-of_prior))
+    with torch.no_grad():
+        squares = (2 * log_widths).exp()
+        # Of the differences of the views, and in a last row under the prior.
+        variance = torch.nn.functional.pad(log_variance.exp().sum(0), (0, 0, 0, 1), value=2.0)
+        distance = torch.nn.functional.pad((mean[0] - mean[1]).square(), (0, 0, 0, 1))
+        sum_of_both = squares + variance
+        share = variance / squares
+        scaled = distance / sum_of_both
+        exponent = 0.5 * (torch.log1p(share) + scaled)
+        exponent = exponent.clamp(min=torch.finfo(exponent.dtype).tiny)  # equal views without a variance: finite odds
+        value = (-torch.expm1(-exponent)).log()
+        slope = -torch.addcmul(variance, scaled, squares) / sum_of_both / torch.expm1(exponent)  # in the log width
+        value, slope = (each[:-1] - each[-1] for each in (value, slope))
+    return torch.addcmul(value, slope, log_widths - log_widths.detach())
 
 
 class SubsetPosterior(NamedTuple):
-    """Posterior over the number and the set of independent latents.
+    """Posterior over the set of independent latents, float64.
 
     Attributes:
         log_evidence: [pairs], log of the sum over all sets of prior times likelihood, relative to the likelihood of all
             latents being shared.
-        log_counts: [pairs, latents + 1], log posterior of the number of independent latents.
-        partial: [latents + 1, pairs, latents + 1], log elementary symmetric polynomials of the first latents' odds.
+        of_sets: [pairs, 2^latents], probability of each of ``all_sets``.
+        of_counts: [pairs, latents + 1], probability of each number of independent latents.
         log_odds: [pairs, latents].
     """
 
     log_evidence: Tensor
-    log_counts: Tensor
-    partial: Tensor
+    of_sets: Tensor
+    of_counts: Tensor
     log_odds: Tensor
 
     def require_possible(self) -> None:
@@ -222,46 +239,37 @@ class SubsetPosterior(NamedTuple):
             )
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Sets drawn from the posterior, [pairs, latents] of 0 and 1.
+        """Places among ``all_sets`` of sets drawn from the posterior, int64 [pairs].
 
         Args:
-            uniform: [pairs, latents + 1] in [0, 1).
+            uniform: float64 [pairs, 1] in [0, 1).
         """
-        cumulative = self.log_counts.exp().cumsum(-1)
-        last = cumulative[:, -1:]
-        left = torch.searchsorted(cumulative, uniform[:, -1:] * last, right=True).clamp(max=self.log_odds.shape[-1])
-        chosen = torch.zeros_like(self.log_odds)
-        for latent in reversed(range(self.log_odds.shape[-1])):
-            without = self.partial[latent].gather(1, (left - 1).clamp(min=0))
-            log_probability = self.log_odds[:, latent : latent + 1] + without - self.partial[latent + 1].gather(1, left)
-            take = (uniform[:, latent : latent + 1] < log_probability.exp()) & (left > 0)
-            chosen[:, latent : latent + 1] = take.to(chosen.dtype)
-            left = left - take.long()
-        return chosen
+        cumulative = self.of_sets.cumsum(-1)
+        place = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+        return place.squeeze(-1).clamp(max=cumulative.shape[-1] - 1)
 
 
-def subset_posterior(log_odds: Tensor, log_prior: Tensor) -> SubsetPosterior:
-    """The exact posterior when all sets of one size are equally likely beforehand.
+def all_sets(latents: int) -> Tensor:
+    """Every set of latents, [2^latents, latents] of 0 and 1."""
+    return torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * latents).reshape(-1, latents)
 
-    Given its size, a set follows the conditional Bernoulli law, whose constants are elementary symmetric polynomials.
+
+def subset_posterior(log_odds: Tensor, log_prior: Tensor, sets: Tensor) -> SubsetPosterior:
+    """The exact posterior when all sets of one size are equally likely beforehand, by enumeration.
 
     Args:
         log_odds: [pairs, latents], log likelihood ratio of each latent being independent to being shared.
         log_prior: [latents + 1], log probability of each single set by its size: log p(k) - log (d choose k).
+        sets: ``all_sets`` of the latents, float64.
 
     Raises:
         ValueError: the prior is of another number of latents.
     """
-    pairs, latents = log_odds.shape
+    latents = log_odds.shape[-1]
     if len(log_prior) != latents + 1:
         raise ValueError(f"log_prior is of {len(log_prior) - 1} latents, the odds are of {latents}")
-    row = log_odds.new_full((pairs, latents + 1), _IMPOSSIBLE)
-    row = torch.cat([torch.zeros_like(row[:, :1]), row[:, 1:]], dim=1)
-    rows = [row]
-    for latent in range(latents):
-        shifted = torch.cat([row.new_full((pairs, 1), _IMPOSSIBLE), row[:, :-1]], dim=1)
-        row = torch.logaddexp(row, shifted + log_odds[:, latent : latent + 1])
-        rows.append(row)
-    joint = row + log_prior
-    total = torch.logsumexp(joint, -1)
-    return SubsetPosterior(total, joint - total.unsqueeze(-1), torch.stack(rows), log_odds)
+    sizes = sets.sum(-1).long()
+    joint = torch.addmm(log_prior.double().index_select(0, sizes), log_odds.double(), sets.t())
+    of_sets = joint.softmax(-1)
+    of_counts = of_sets.new_zeros(len(joint), latents + 1).index_add(1, sizes, of_sets)
+    return SubsetPosterior(torch.logsumexp(joint, -1), of_sets, of_counts, log_odds)
