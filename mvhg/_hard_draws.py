@@ -131,7 +131,6 @@ class _StraightThrough(torch.autograd.Function):
         tables = Tables(own, sums, low, base, later, total, origin, spans, from_zero)
         remaining = total.expand(len(gumbel)) if instance is None else total.index_select(0, instance)
         left, counts, noisy = [remaining], [], []
-        steps = torch.arange(gumbel.shape[2], dtype=gumbel.dtype, device=gumbel.device)
         for i, noise in enumerate(gumbel.unbind(1)):
             if row_values is not None and starts is not None and instance is not None:
                 row = _narrow_row(i, tables, remaining, instance)
@@ -142,8 +141,7 @@ class _StraightThrough(torch.autograd.Function):
             else:
                 values, first = _relative_log_weights(i, tables, remaining, instance, noise.dtype)
             perturbed = values + noise
-            # As argmax would, which is slow along short rows.
-            count = torch.where(perturbed == perturbed.amax(1, keepdim=True), steps, 0).amax(1).long()
+            count = perturbed.max(1)[1]  # along short rows faster than argmax
             if not from_zero or starts is not None:
                 count = count + first
             remaining = remaining - count
@@ -151,7 +149,10 @@ class _StraightThrough(torch.autograd.Function):
             counts.append(count)
             left.append(remaining)
         drawn = torch.stack([*counts, remaining], 1).gather(1, back)
-        perturbed = torch.stack(noisy, 1) if noisy else torch.zeros_like(gumbel)
+        if len(noisy) == 1:
+            perturbed = noisy[0].unsqueeze(1)
+        else:
+            perturbed = torch.stack(noisy, 1) if noisy else torch.zeros_like(gumbel)
         soft = torch.softmax((perturbed * inverse_temperature.to(perturbed.dtype).reshape(-1, 1, 1)).to(dtype), 2)
         saved = (torch.stack(left, 1), soft, perturbed)
         counts_out = drawn.to(dtype)
@@ -206,43 +207,38 @@ def _gradients(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) ->
     values = values_of_counts(one_hot_grad, mask_grad)
     along: Any = None if slopes is None else slopes[:, -1]
     gains: Any = None
+    steps = torch.arange(soft.shape[2], device=device)
     if values is not None:
         values = values.gather(1, permutation.unsqueeze(2).expand(-1, -1, values.shape[2]))
         gains = _windows_of(values, tables, left, instance, starts, soft.shape[2])
-        steps = torch.arange(soft.shape[2], device=device)
         if groups == 2:
             # Of two groups the second takes what the first leaves, which is a softmax as well.
             rest = left[:, 0] - _first_counts(tables, left, instance, starts)[:, 0]
             places = (rest.unsqueeze(1) - steps).clamp(0, values.shape[2] - 1)
             gains = gains + values[:, 1].gather(1, places).unsqueeze(1)
-            along = values.new_zeros(len(values)) if along is None else along
         else:
             size = later[:, -2] if groups > 1 else total
             size = size if instance is None else size.index_select(0, instance)
             rise = slope_at(values[:, -1], left[:, -1], size)
             along = rise if along is None else along + rise
     places, rises = _places_and_rises(tables, left, instance, row_rises, soft)
-    steps = torch.arange(soft.shape[2], device=device)
     ramp, scale = steps.to(dtype), inverse.to(dtype).unsqueeze(1)
-    # Derivatives of the soft counts in the log-weights, times the temperature.
-    spread = soft * (ramp - (soft * ramp).sum(2, keepdim=True))  # no product of matrices, which autocast rounds
     # How a soft count, and what the values gain by it, depend on what is left to draw.
     by_count: Any = None
     by_value: Any = None
     if positions > 1:
-        by_count = (spread[:, 1:] * rises).sum(2) * scale
+        around = soft[:, 1:] * rises
+        around = torch.addcmul(around, soft[:, 1:], around.sum(2, keepdim=True), value=-1)
+        by_count = (around * ramp).sum(2) * scale  # no product of matrices, which autocast rounds
         if values is not None:
-            around = soft[:, 1:] * rises
-            around = torch.addcmul(around, soft[:, 1:], around.sum(2, keepdim=True), value=-1)
             by_value = (around * gains[:, 1:]).sum(2) * scale
-    if positions:
-        slope = slopes_with_what_follows(along, slopes, by_count, by_value, dim=1)
-        weighted = spread * slope.unsqueeze(2)
-    else:
-        weighted = spread
-    if gains is not None:
-        gained = soft * gains
-        weighted = weighted + torch.addcmul(gained, soft, gained.sum(2, keepdim=True), value=-1)
+    # What a count's log-weight gains, up to a constant a group.
+    gained: Any = gains
+    if along is not None and positions:
+        slope = slopes_with_what_follows(along, slopes, by_count, by_value, dim=1).unsqueeze(2)
+        gained = ramp * slope if gains is None else torch.addcmul(gains, ramp, slope)
+    gained = torch.zeros_like(soft) if gained is None else soft * gained
+    weighted = torch.addcmul(gained, soft, gained.sum(2, keepdim=True), value=-1)
     inverse_grad = None
     if perturbed is not None:
         below = perturbed - perturbed.amax(2, keepdim=True).clamp(min=-1e30)

@@ -8,8 +8,9 @@ def gumbel(
     shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: torch.Generator | None
 ) -> Tensor:
     """Gumbel noise [..., X], minus the logarithm of exponential noise."""
-    if dtype == torch.float64:
-        return torch.rand(shape, dtype=dtype, device=device, generator=generator).log_().neg_().log_().neg_()
+    if dtype == torch.float64 or device.type != "cpu":  # on an accelerator the fewer operations win
+        uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+        return uniform.log_().neg_().log_().neg_().to(dtype)
     # A float32 uniform has 24 bits, too few for rare counts, which are those of small exponential noise. It says which
     # of 2^24 cells a number is in; where in it only matters in the first, so one finer number serves a whole row.
     cell = torch.rand(shape, dtype=dtype, device=device, generator=generator).mul_(1 << 24).floor_()

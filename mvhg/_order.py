@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mvhg._bounds import Bounds
+from mvhg._validation import constant
 
 # A random order costs one set of tables. Up to three groups all orders are used, else this many random ones a call.
 _MOST_ORDERS = 8
@@ -33,6 +34,8 @@ def drawing_orders(
         bounds: of the urns.
     """
     batch, groups = size.shape
+    if order is not None and (known := _as_given(order, bounds, size.device)) is not None:
+        return known.expand(num_orders, batch, groups)
     if order is not None or uniform is None:
         given = tuple(range(groups)) if order is None else order
         rank = torch.stack([torch.full((), given.index(g), device=size.device) for g in range(groups)])
@@ -48,3 +51,20 @@ def drawing_orders(
     if bounds.sizes is None or 0 in bounds.sizes:
         rank = torch.where(size == 0, -1.0, rank)
     return rank.argsort(dim=-1, stable=True)
+
+
+def places_of_groups(permutation: Tensor, order: tuple[int, ...] | None, bounds: Bounds) -> Tensor:
+    """Inverse of permutations [..., c] that ``drawing_orders`` made of ``order``."""
+    if order is not None:
+        inverse = tuple(order.index(g) for g in range(len(order)))
+        known = _as_given(inverse, bounds, permutation.device)
+        if known is not None:
+            return known.expand_as(permutation)
+    return permutation.argsort(-1)
+
+
+def _as_given(order: tuple[int, ...], bounds: Bounds, device: torch.device) -> Tensor | None:
+    """The order [c] where the host knows that no group is empty."""
+    if bounds.sizes is None or 0 in bounds.sizes:
+        return None
+    return constant(order, device, torch.int64)

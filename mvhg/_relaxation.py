@@ -12,7 +12,7 @@ from mvhg._bounds import Bounds
 from mvhg._hard_draws import draw_hard, narrowed
 from mvhg._noise import gumbel as gumbel_noise
 from mvhg._once import once_only
-from mvhg._order import drawing_orders, number_of_orders
+from mvhg._order import drawing_orders, number_of_orders, places_of_groups
 from mvhg._soft_draws import draw_soft
 from mvhg._validation import can_look
 
@@ -184,7 +184,7 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
         narrow = narrowed(tables, instance, relaxation.depth, working)
         width = width if narrow is None else narrow[0].shape[1]
     inverse_temperature = temperature.reciprocal().expand(num_draws, batch).flatten()
-    back = permutation.argsort(-1)
+    back = places_of_groups(permutation, order, relaxation.bounds)
     if narrow is not None and instance is not None:
         parts = []
         for k in range(0, rows, _DRAWS_AT_ONCE):

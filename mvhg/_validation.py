@@ -25,7 +25,7 @@ _MOST_CONSTANTS = 256
 class Parameters(NamedTuple):
     """Broadcast parameters; integers are int64."""
 
-    total_count: Tensor | None  # [...]; None for a CPU's plain urn, to be made of the bounds when it is asked for
+    total_count: Tensor | None  # [...]; None for a plain urn, to be made of the bounds when it is asked for
     group_sizes: Tensor | None  # [..., c]; likewise
     importance: Tensor  # [..., c]: weights or log weights as given; float64 if not given as a tensor
     dtype: torch.dtype  # of results
@@ -98,7 +98,7 @@ def broadcast_parameters(
     name, given = ("weights", weights) if weights is not None else ("log_weights", log_weights)
     bounds = _plain_urn(group_sizes, total_count)
     if bounds is not None and isinstance(given, Tensor):
-        plain = _plain_parameters(name, given, bounds)
+        plain = _plain_parameters(name, given, bounds, check_values)
         if plain is not None:
             return plain
     if bounds is None or bounds.sizes is None or bounds.totals is None:
@@ -161,15 +161,17 @@ def broadcast_parameters(
     return Parameters(count.expand(batch), sizes.expand(shape), importance, dtype, bounds)
 
 
-def _plain_parameters(name: str, given: Tensor, bounds: Bounds) -> Parameters | None:
+def _plain_parameters(name: str, given: Tensor, bounds: Bounds, check_values: bool) -> Parameters | None:
     """Of one plain urn and weights of the batch's own shape, the common case; None if there is more to it."""
     shape, sizes = given.shape, bounds.sizes
     if sizes is None or bounds.totals is None or not shape or shape[-1] != len(sizes):
         return None
-    if given.dtype not in (torch.float32, torch.float64) or not can_look(given):
+    if given.dtype not in (torch.float32, torch.float64):
         return None
-    if given.numel():
+    if can_look(given):
         _check_importance(name, given)
+    elif check_values and not torch.compiler.is_compiling():
+        return None
     return Parameters(None, None, given, given.dtype, bounds)
 
 

@@ -175,7 +175,7 @@ class MultivariateHypergeometric(Distribution):
         if bounds is None or bounds.sizes is None or bounds.totals is None:
             return self.group_sizes.double(), log_weights, self.total_count.double()
         sizes = constant(bounds.sizes, log_weights.device, torch.float64).expand(log_weights.shape)
-        total = torch.full((), bounds.totals, dtype=torch.float64, device=log_weights.device)
+        total = constant((bounds.totals,), log_weights.device, torch.float64)[0]
         return sizes, log_weights, total.expand(self.batch_shape)
 
     def _urn(self) -> Urn:
