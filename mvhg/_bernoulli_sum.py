@@ -11,13 +11,15 @@ formulas hold for any theta: one that is off by a fraction of the standard devia
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from mvhg._binomial import log_sigmoid
-from mvhg._validation import can_look
+from mvhg._validation import can_look, constant, may_be_kept
+
+PlainUrn: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # sizes, and totals
 
 # exp(-39) is about 1e-17: what is cut off, in frequency and by aliasing, is below double precision.
 _LOG_PRECISION = 39.0
@@ -27,11 +29,15 @@ _CHUNK_ELEMENTS = 1 << 22
 # Stands for nothing drawn or nothing left, where the tilt is infinite: what it leaves in the tail is below 1e-20.
 _NOTHING = 1e-25
 _MOST_STEPS = 60
-# Where convergence cannot be looked at: the bracket shrinks 65-fold a round, then Newton's steps.
-_GRID, _GRID_ROUNDS, _BLIND_STEPS = 64, 2, 3
+# Where convergence cannot be looked at: the bracket shrinks 65-fold a round, then one of Newton's steps.
+_GRID, _GRID_ROUNDS = 64, 3
+_FACTS: dict[tuple[tuple[int, ...], tuple[int, ...], torch.device], "_Facts"] = {}
+_MOST_KEPT = 64
 
 
-def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: float = 1e-7) -> Tensor:
+def solve_tilt(
+    size: Tensor, log_weights: Tensor, total: Tensor, tolerance: float = 1e-7, urn: PlainUrn | None = None
+) -> Tensor:
     """The theta at which sum_j size_j sigmoid(theta + log_weights_j) = total (not differentiable).
 
     In closed form for one and two groups. For more, Newton's method on the logarithm of what is drawn or of what is
@@ -44,6 +50,7 @@ def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: floa
         total: 0 <= total <= sum of sizes, float64 [...]. At the two ends the tilt is infinite: a finite value beyond
             which the tail is below 1e-20 is returned.
         tolerance: of the sum, in standard deviations.
+        urn: what the host knows of sizes and totals, which are then the same in the whole batch.
 
     Returns:
         Tensor [...].
@@ -54,7 +61,7 @@ def solve_tilt(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: floa
             size, log_weights = (torch.cat([a, torch.zeros_like(a)], -1) for a in (size, log_weights))
         if size.shape[-1] == 2:
             return _tilt_of_two(size, log_weights, total)
-        return _tilt_of_many(size, log_weights, total, tolerance)
+        return _tilt_of_many(size, log_weights, total, tolerance, urn)
 
 
 def _tilt_of_two(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
@@ -73,57 +80,116 @@ def _tilt_of_two(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     return torch.where(b >= 0, at_heavy, at_light)
 
 
-def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: float) -> Tensor:
-    population = size.sum(-1)
-    # What is left is what is drawn, for weights 1 / omega.
-    sign = torch.where(2 * total > population, -1.0, 1.0).to(size.dtype)
-    less = torch.minimum(total, population - total).clamp(min=_NOTHING)
-    log_weights = log_weights * sign.unsqueeze(-1)
-    present = size > 0
-    odds = less.log() - (population - less).clamp(min=_NOTHING).log()
-    low = odds - torch.where(present, log_weights, -math.inf).amax(-1)
-    high = odds - torch.where(present, log_weights, math.inf).amin(-1)
-    low, high = (torch.where(population == 0, 0.0, a) for a in (low, high))
+class _Facts(NamedTuple):
+    """What the solver needs of sizes and totals. What is left is what is drawn, for weights 1 / omega."""
 
-    def step(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Error and variance of the sum at theta, and Newton's next theta."""
-        chance = torch.sigmoid(theta.unsqueeze(-1) + log_weights)
-        expected = size * chance
-        mean, variance = expected.sum(-1), (expected * (1 - chance)).sum(-1)
-        floored = mean.clamp(min=1e-300)
-        return mean - less, variance, theta - (floored / less).log() * (floored / variance.clamp(min=1e-300))
+    sign: Tensor | None  # [..., 1], -1 where more is drawn than left; None if nowhere
+    less: Tensor  # [...], the lesser of drawn and left
+    odds: Tensor  # [...], logarithm of its odds
+    absent: Tensor | None  # [..., c], empty groups; None if there are none
+    nothing: Tensor | None  # [...], urns without elements; None if there are none
+
+    @classmethod
+    def of(cls, size: Tensor, total: Tensor) -> "_Facts":
+        """Of sizes [..., c] and totals [...]."""
+        population = size.sum(-1)
+        sign = torch.where(2 * total > population, -1.0, 1.0).to(size.dtype).unsqueeze(-1)
+        less = torch.minimum(total, population - total).clamp(min=_NOTHING)
+        odds = less.log() - (population - less).clamp(min=_NOTHING).log()
+        return cls(sign, less, odds, size == 0, population == 0)
+
+
+def _facts(size: Tensor, total: Tensor, urn: PlainUrn | None) -> _Facts:
+    """As ``_Facts.of``; kept for plain urns."""
+    if urn is None or not may_be_kept(total):
+        return _Facts.of(size, total)
+    key = (*urn, total.device)
+    found = _FACTS.get(key)
+    if found is None:
+        sizes, totals = urn
+        shape = (len(totals),) if len(totals) > 1 else ()
+        size, total = constant(sizes, total.device, size.dtype), constant(totals, total.device, size.dtype)
+        found = _Facts.of(size, total.reshape(shape))
+        population = sum(sizes)
+        found = found._replace(
+            sign=None if 2 * max(totals) <= population else found.sign,
+            absent=found.absent if 0 in sizes else None,
+            nothing=None if population else found.nothing,
+        )
+        while len(_FACTS) >= _MOST_KEPT:
+            _FACTS.pop(next(iter(_FACTS)))
+        _FACTS[key] = found
+    return found
+
+
+def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: float, urn: PlainUrn | None) -> Tensor:
+    facts = _facts(size, total, urn)
+    if total.dim() > facts.less.dim():  # totals along the first dimension, of a batch
+        rest = (1,) * (total.dim() - 1)
+        sign = None if facts.sign is None else facts.sign.reshape(-1, *rest, 1)
+        facts = facts._replace(sign=sign, less=facts.less.reshape(-1, *rest), odds=facts.odds.reshape(-1, *rest))
+    sign, less, odds, absent, nothing = facts
+    log_weights = log_weights if sign is None else log_weights * sign
+    if absent is None:
+        low, high = (odds - end for end in log_weights.aminmax(dim=-1)[::-1])
+    else:
+        low = odds - log_weights.masked_fill(absent, -math.inf).amax(-1)
+        high = odds - log_weights.masked_fill(absent, math.inf).amin(-1)
+    if nothing is not None:
+        low, high = (a.masked_fill(nothing, 0.0) for a in (low, high))
 
     if not can_look(size, log_weights, total):
-        places = torch.arange(1, _GRID + 1, dtype=size.dtype, device=size.device)
-        for _ in range(_GRID_ROUNDS):
-            width = (high - low) / (_GRID + 1)
-            points = low.unsqueeze(-1) + width.unsqueeze(-1) * places  # [..., grid]
-            mean = (size.unsqueeze(-2) * torch.sigmoid(points.unsqueeze(-1) + log_weights.unsqueeze(-2))).sum(-1)
-            low = low + width * (mean < less.unsqueeze(-1)).sum(-1)
-            high = low + width
-        theta = 0.5 * (low + high)
-        for _ in range(_BLIND_STEPS):
-            theta = torch.maximum(low, torch.minimum(high, step(theta)[2]))
-        return theta * sign
+        theta = _tilt_unseen(size, log_weights, less, low, high)
+    else:
+        theta = _tilt_seen(size, log_weights, less, odds, low, high, tolerance)
+    return theta if sign is None else theta * sign.squeeze(-1)
+
+
+def _tilt_unseen(size: Tensor, log_weights: Tensor, less: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    size = size.unsqueeze(-1)
+    places = torch.arange(1, _GRID + 1, dtype=low.dtype, device=low.device)
+    width = high - low
+    for _ in range(_GRID_ROUNDS):
+        width = width / (_GRID + 1)
+        points = torch.addcmul(low.unsqueeze(-1), width.unsqueeze(-1), places)  # [..., grid]
+        mean = (torch.sigmoid(points.unsqueeze(-1) + log_weights.unsqueeze(-2)) @ size).squeeze(-1)
+        low = torch.addcmul(low, width, (mean < less.unsqueeze(-1)).sum(-1, dtype=low.dtype))
+    theta = torch.add(low, width, alpha=0.5)
+    chance = torch.sigmoid(theta.unsqueeze(-1) + log_weights)
+    moments = torch.stack([chance, torch.addcmul(chance, chance, chance, value=-1)], -2) @ size  # [..., 2, 1]
+    mean, variance = moments.squeeze(-1).unbind(-1)
+    newton = torch.addcdiv(theta, less - mean, variance.clamp(min=1e-300))
+    return torch.clamp(newton, low, low + width)
+
+
+def _tilt_seen(
+    size: Tensor, log_weights: Tensor, less: Tensor, odds: Tensor, low: Tensor, high: Tensor, tolerance: float
+) -> Tensor:
+    """Newton's method on the logarithm of the sum, kept inside a shrinking bracket."""
+    population = size.sum(-1)
     merged = torch.logsumexp(log_weights + size.log(), -1) - population.log()
     theta = torch.maximum(low, torch.minimum(high, odds - merged.nan_to_num(0.0)))
     for _ in range(_MOST_STEPS):
-        error, variance, newton = step(theta)
+        chance = torch.sigmoid(theta.unsqueeze(-1) + log_weights)
+        expected = size * chance
+        mean, variance = expected.sum(-1), (expected * (1 - chance)).sum(-1)
+        error = mean - less
         if bool((error.abs() <= tolerance * variance.sqrt() + 1e-9 * less).all()):
             break
+        floored = mean.clamp(min=1e-300)
+        newton = theta - (floored / less).log() * (floored / variance.clamp(min=1e-300))
         low, high = torch.where(error < 0, theta, low), torch.where(error > 0, theta, high)
         # A step that leaves the bracket by more than rounding is a plateau: bisect there.
         slack = 1e-12 * (1 + theta.abs())
         outside = ~((newton >= low - slack) & (newton <= high + slack))
         theta = torch.where(outside, 0.5 * (low + high), newton)
-    return theta * sign
+    return theta
 
 
-def aliasing_period(variance: Tensor, log_precision: float = _LOG_PRECISION) -> Tensor:
-    """An odd period L with P(|S - E[S]| >= L) <= exp(-log_precision), by Bernstein's inequality; float64 [...]."""
-    a = log_precision / 3
-    bound = a + torch.sqrt(a * a + 2 * log_precision * variance)
-    return 2 * torch.ceil(bound / 2) + 1
+def half_of_period(variance: Tensor, log_precision: float = _LOG_PRECISION) -> Tensor:
+    """h with P(|S - E[S]| >= L) <= exp(-log_precision) for L = 2 h + 1, by Bernstein's inequality; float64 [...]."""
+    a = log_precision / 6
+    return torch.ceil((a * a + (0.5 * log_precision) * variance).sqrt() + a)
 
 
 def frequencies_for(population: int | None) -> int:
@@ -150,27 +216,48 @@ class Spectrum(NamedTuple):
     spread: Tensor  # [..., c]: m p (1 - p)
 
 
-def spectrum(size: Tensor, logits: Tensor, total: Tensor, frequencies: int = _MOST_FREQUENCIES) -> Spectrum:
-    """See ``Spectrum``; sizes and log odds float64 [..., c], total [...], near E[S]; differentiable in the log odds."""
+def spectrum(
+    size: Tensor, logits: Tensor, total: Tensor, frequencies: int = _MOST_FREQUENCIES, population: int | None = None
+) -> Spectrum:
+    """See ``Spectrum``; sizes and log odds float64 [..., c], total [...], near E[S]; differentiable in the log odds.
+
+    ``population`` is that of all the urns, where the host knows it.
+    """
     chance, opposite = torch.sigmoid(logits), torch.sigmoid(-logits)
     product = chance * opposite
     spread = size * product
-    period = aliasing_period(spread.detach().sum(-1))
+    half_period = half_of_period(spread.detach().sum(-1))
     # All residues of 0..population are told apart by this one.
-    period = torch.minimum(period, 2 * torch.floor((size.sum(-1) + 1) / 2) + 1)
+    if population is None:
+        half_period = torch.minimum(half_period, torch.floor((size.sum(-1) + 1) / 2))
+    else:
+        half_period = half_period.clamp(max=(population + 1) // 2)
+    period = 2 * half_period + 1
     index = torch.arange(1, frequencies + 1, dtype=period.dtype, device=period.device)
     frequency = (2 * math.pi * index) / period.unsqueeze(-1)  # [..., K]
     half, sine = torch.sin(frequency / 2).square(), torch.sin(frequency)
     lost = (product.unsqueeze(-1) * (-4 * half).unsqueeze(-2)).clamp(min=-1 + 1e-16)  # [..., c, K]
-    angle = torch.atan2(chance.unsqueeze(-1) * sine.unsqueeze(-2), 1 - chance.unsqueeze(-1) * (2 * half).unsqueeze(-2))
+    # 1 - p + p z is 1 - p + p cos(f) + i p sin(f).
+    across = torch.addcmul(opposite.unsqueeze(-1), chance.unsqueeze(-1), torch.cos(frequency).unsqueeze(-2))
+    angle = torch.atan2(chance.unsqueeze(-1) * sine.unsqueeze(-2), across)
     log_modulus = 0.5 * _weighted(size, torch.log1p(lost))
-    phase = _weighted(size, angle) - total.unsqueeze(-1) * frequency
-    modulus = torch.where(2 * index < period.unsqueeze(-1), log_modulus, -math.inf).exp()
+    phase = torch.addcmul(_weighted(size, angle), total.unsqueeze(-1), frequency, value=-1)
+    modulus = log_modulus.masked_fill(index > half_period.unsqueeze(-1), -math.inf).exp()
     real, imaginary = modulus * torch.cos(phase), modulus * torch.sin(phase)
     scale = 1 + 2 * real.sum(-1)
-    twice = (2 / scale).unsqueeze(-1)
+    inverse_scale = scale.reciprocal()
+    twice = (2 * inverse_scale).unsqueeze(-1)
     return Spectrum(
-        scale / period, 1 / scale, real * twice, imaginary * twice, half, sine, 1 / (1 + lost), chance, opposite, spread
+        scale / period,
+        inverse_scale,
+        real * twice,
+        imaginary * twice,
+        half,
+        sine,
+        (1 + lost).reciprocal(),
+        chance,
+        opposite,
+        spread,
     )
 
 

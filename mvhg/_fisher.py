@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mvhg._binomial import log_binomial, log_sigmoid
-from mvhg._moments import expected_counts
+from mvhg._mean import mean as mean_of_many
+from mvhg._normaliser import log_normaliser
 from mvhg._urn import MOST_BY_GAMMA, Pair, Urn, not_negative
 from mvhg._validation import can_look
 
@@ -37,7 +38,7 @@ def log_partition(urn: Urn) -> Tensor:
     rounded = urn.log_weights.detach().float().double()
     scale = scale + (counts * rounded).sum(-1) + (counts * (urn.log_weights - rounded)).sum(-1)
     scale = scale + urn.tilt * (counts.sum(-1) - urn.total)
-    return torch.log(urn.spectrum().probability) + scale
+    return log_normaliser(urn) + scale
 
 
 def _log_mass(counts: Tensor, size: Tensor, logits: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ def log_probability(counts: Tensor, urn: Urn, checked: bool = False) -> Tensor:
         value = value + _log_mass(counts, urn.size, logits)
     else:
         value = log_binomial(counts, urn.size, logits).sum(-1)
-    value = value - torch.log(urn.spectrum().probability) - urn.tilt * (counts.sum(-1) - urn.total)
+    value = value - log_normaliser(urn) - urn.tilt * (counts.sum(-1) - urn.total)
     return value if checked else torch.where(inside, value, -math.inf)
 
 
@@ -103,11 +104,11 @@ def divergence(p: Urn, q: Urn) -> Tensor:
         first, second = Pair(p), Pair(q)
         return not_negative(first.expect(first.log_pmf - second.log_pmf))
     p, q = p.with_tilt(), q.with_tilt()
-    spectrum_p, at_p, at_q = p.spectrum(), p.logits, q.logits
-    drawn = expected_counts(p, spectrum_p)
+    at_p, at_q = p.logits, q.logits
+    drawn = mean_of_many(p)
     value = drawn * (log_sigmoid(at_p) - log_sigmoid(at_q))
     value = (value + (p.size - drawn) * (log_sigmoid(-at_p) - log_sigmoid(-at_q))).sum(-1)
-    return not_negative(value + (q.spectrum().probability / spectrum_p.probability).log())
+    return not_negative(value + log_normaliser(q) - log_normaliser(p))
 
 
 def mode(urn: Urn) -> Tensor:

@@ -3,28 +3,26 @@
 import torch
 from torch import Tensor
 
-from mvhg._bernoulli_sum import Moments, Spectrum, first_moment, moments, solve_tilt
+from mvhg._bernoulli_sum import Moments, Spectrum, moments, solve_tilt
 from mvhg._bernoulli_sum import covariance as sum_covariance
 from mvhg._binomial import log_sigmoid
+from mvhg._mean import RARE
+from mvhg._mean import mean as mean_of_many
 from mvhg._urn import Pair, Urn, not_negative
 from mvhg._validation import can_look
-
-# Where a mean is less than this part of that of the tilted binomial, it is too small beside the terms it is a sum of.
-_RARE = 1e-4
 
 
 def _rare(urn: Urn, at: Spectrum, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
     """Where means are rare, E[X_j] and E[X_j (X_j - 1)] there; None if no group is.
 
-    On a plateau, where S hardly varies, E[X_j] = m_j omega_j P_0(m - e_j, n - 1) / P_0(m, n) is a product of small
-    factors. They are accurate relative to themselves at the tilt for n - 1 draws, where all rare groups can share one
-    spectrum: a group is taken out of it by a division.
+    By the spectrum of n - 1 draws, see ``_mean``.
     """
-    rare = (ratio.detach() < _RARE) & (urn.size > 0) & (urn.total > 0).unsqueeze(-1)
+    rare = (ratio.detach() < RARE) & (urn.size > 0) & (urn.total > 0).unsqueeze(-1)
     if can_look(rare) and not bool(rare.any()):
         return None
     total = (urn.total - 1).clamp(min=0)
-    less = urn._replace(total=total, tilt=solve_tilt(urn.size, urn.log_weights, total))
+    tilt = solve_tilt(urn.size, urn.log_weights, total) if urn.tilts is None else urn.tilts[1]
+    less = Urn(urn.size, urn.log_weights, total, tilt, urn.bounds)
     s, logits = less.spectrum(), less.logits
     change = (urn.size * (log_sigmoid(-urn.logits) - log_sigmoid(-logits))).sum(-1)
     change = change + urn.total * (urn.tilt - less.tilt)
@@ -42,16 +40,7 @@ def _rare(urn: Urn, at: Spectrum, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 def mean(urn: Urn) -> Tensor:
     """Mean [..., c]; that of a rarely drawn group is accurate relative to its size."""
-    return Pair(urn).mean() if urn.is_pair else expected_counts(urn, urn.spectrum())
-
-
-def expected_counts(urn: Urn, s: Spectrum) -> Tensor:
-    """As ``mean``, of an urn whose spectrum is at hand."""
-    ratio, shift = first_moment(s)
-    # The first form is accurate relative to itself, the second to the mean's change by conditioning.
-    value = torch.where(ratio.detach() < 0.5, urn.size * s.chance * ratio, urn.size * s.chance + shift)
-    few = _rare(urn, s, ratio)
-    return value if few is None else torch.where(few[0], few[1], value)
+    return Pair(urn).mean() if urn.is_pair else mean_of_many(urn)
 
 
 def variance(urn: Urn) -> Tensor:

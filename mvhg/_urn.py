@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from mvhg._bernoulli_sum import Spectrum, frequencies_for, solve_tilt, spectrum
+from mvhg._bernoulli_sum import PlainUrn, Spectrum, frequencies_for, solve_tilt, spectrum
 from mvhg._binomial import log_binomial
 from mvhg._bounds import Bounds
-from mvhg._validation import may_be_kept
+from mvhg._validation import constant, may_be_kept
 
 # Up to here lgamma, whose error goes with its value, is as good as the series for large counts, and cheaper.
 MOST_BY_GAMMA = 10_000
@@ -28,6 +29,8 @@ class Urn(NamedTuple):
     total: Tensor  # [...]
     tilt: Any  # [...], see ``solve_tilt``; None where nothing needs it
     bounds: Bounds | None  # None where the host does not know the urn
+    tilts: Any = None  # [2, ...], of the total and of one element less, where both were solved for at once
+    found: Any = None  # a dict of what was worked out for the law without a gradient, for as long as its weights stay
 
     @classmethod
     def of(cls, size: Tensor, log_weights: Tensor, total: Tensor, bounds: Bounds | None = None) -> "Urn":
@@ -36,7 +39,7 @@ class Urn(NamedTuple):
     def with_tilt(self) -> "Urn":
         if self.tilt is not None or self.is_pair:
             return self
-        return self._replace(tilt=solve_tilt(self.size, self.log_weights, self.total))
+        return self._replace(tilt=solve_tilt(self.size, self.log_weights, self.total, urn=self.plain(1)))
 
     @property
     def is_pair(self) -> bool:
@@ -49,6 +52,23 @@ class Urn(NamedTuple):
             and min(b.group, b.total) < _LONGEST_TABLE
         )
 
+    def plain(self, count: int) -> PlainUrn | None:
+        """Sizes and ``count`` totals where the host knows them."""
+        return plain_urn(self.bounds, count)
+
+    def with_one_less(self) -> "Urn":
+        """The laws of ``total`` draws and of one less, [2, ...]; that of no draw stands in for less than none."""
+        plain = self.plain(2)
+        if plain is None:
+            total = torch.stack([self.total, (self.total - 1).clamp(min=0)])
+        else:
+            total = constant(plain[1], self.total.device, self.total.dtype)
+            total = total.reshape(2, *(1,) * self.total.dim()).expand(2, *self.total.shape)
+        tilts = self.tilts
+        if tilts is None:
+            tilts = solve_tilt(self.size, self.log_weights, total, urn=plain)
+        return self._replace(total=total, tilt=tilts, tilts=None, found=None)
+
     @property
     def logits(self) -> Tensor:
         return self.log_weights + self.tilt.unsqueeze(-1)
@@ -59,8 +79,23 @@ class Urn(NamedTuple):
         return min(self.bounds.group, self.bounds.total) + 1  # type: ignore[union-attr]
 
     def spectrum(self) -> Spectrum:
+        population = None if self.bounds is None or self.bounds.sizes is None else self.bounds.population
         most = frequencies_for(None if self.bounds is None else self.bounds.population)
-        return spectrum(self.size, self.logits, self.total, most)
+        return spectrum(self.size, self.logits, self.total, most, population)
+
+
+def plain_urn(bounds: Bounds | None, count: int) -> PlainUrn | None:
+    """Sizes, and the total and so many less, of a batch of one urn."""
+    if bounds is None or bounds.sizes is None or bounds.totals is None:
+        return None
+    return bounds.sizes, tuple(max(bounds.totals - i, 0) for i in range(count))
+
+
+def derives_once(urn: Urn) -> bool:
+    """Whether a gradient is that of ordinary autograd, which closed forms give; transforms differentiate as they go."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return torch.is_grad_enabled() and urn.log_weights.requires_grad and forward_ad._current_level < 0
 
 
 class Pair:

@@ -113,7 +113,8 @@ class MultivariateHypergeometric(Distribution):
     def _hold(self, name: str, importance: Tensor) -> None:
         """Keeps the importance as given, under its name in the dtype of results."""
         self._parameter, self._importance = name, importance
-        self._tilt_of: tuple[Tensor | None, int | None, Tensor] | None = None
+        self._tilt_of: tuple[Tensor | None, int | None, Tensor, dict[str, Tensor]] | None = None
+        self._made_in_capture = importance.is_cuda and torch.cuda.is_current_stream_capturing()
         self.__dict__[name] = importance.to(self._dtype)  # the same tensor where it was given as one
 
     @Kept
@@ -184,31 +185,42 @@ class MultivariateHypergeometric(Distribution):
         urn = Urn(size, log_weights, total, None, self._known_bounds)
         if urn.is_pair:
             return urn
-        return urn._replace(tilt=self._solved_tilt(size, log_weights, total))
+        tilts, found = self._solved(size, log_weights, total)
+        return urn._replace(tilt=tilts[0], tilts=tilts if len(tilts) > 1 else None, found=found)
 
     @property
     def _tilt(self) -> Tensor:
         """The tilt at which independent binomials expect ``total_count`` [...], see ``solve_tilt``."""
-        return self._solved_tilt(*self._law())
+        return self._solved(*self._law())[0][0]
 
-    def _solved_tilt(self, size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
-        """Solved once, and again after the weights were changed in place."""
-        given = self._importance
+    def _solved(self, size: Tensor, log_weights: Tensor, total: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Tilts [1, ...], or [2, ...] with that of one draw less where it can't be seen whether that will be needed.
+
+        Solved once, and again after the weights were changed in place; so is what the dict holds.
+        """
+        given, looking = self._importance, can_look(self._importance)
+        urn = Urn(size, log_weights, total, None, self._known_bounds)
+
+        def solved() -> Tensor:
+            if looking or self.event_shape[0] < 3:
+                return urn.with_tilt().tilt.unsqueeze(0) if not urn.is_pair else solve_tilt(*urn[:3]).unsqueeze(0)
+            return urn.with_one_less().tilt
+
         if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(given):
-            return solve_tilt(size, log_weights, total)
-        if given.is_cuda and torch.cuda.is_current_stream_capturing():  # a replay reads the weights anew
-            return solve_tilt(size, log_weights, total)
-        looking = can_look(given)
+            return solved(), {}
+        capturing = given.is_cuda and torch.cuda.is_current_stream_capturing()
+        if capturing and not self._made_in_capture:  # a replay reads the weights anew
+            return solved(), {}
         if self._tilt_of is not None:
-            seen, version, tilt = self._tilt_of
+            seen, version, tilts, found = self._tilt_of
             # Where the values can be compared, that also sees changes that do not count as versions.
             same = torch.equal(seen, log_weights) if seen is not None else version == _version(given) is not None
             if same:
-                return tilt
-        tilt = solve_tilt(size, log_weights, total)
-        if not tilt.is_inference():
-            self._tilt_of = (log_weights.detach().clone() if looking else None, _version(given), tilt)
-        return tilt
+                return tilts, found
+        tilts, found = solved(), {}
+        if not tilts.is_inference():
+            self._tilt_of = (log_weights.detach().clone() if looking else None, _version(given), tilts, found)
+        return tilts, found
 
     def _exact_law(self, quantity: str) -> Urn:
         if self.conditionals != "exact":
