@@ -233,8 +233,9 @@ def spectrum(
     else:
         half_period = half_period.clamp(max=(population + 1) // 2)
     period = 2 * half_period + 1
-    index = torch.arange(1, frequencies + 1, dtype=period.dtype, device=period.device)
-    frequency = (2 * math.pi * index) / period.unsqueeze(-1)  # [..., K]
+    turn = 2 * math.pi
+    turns = torch.arange(turn, (frequencies + 0.5) * turn, turn, dtype=period.dtype, device=period.device)
+    frequency = turns / period.unsqueeze(-1)  # [..., K]
     half, sine = torch.sin(frequency / 2).square(), torch.sin(frequency)
     lost = (product.unsqueeze(-1) * (-4 * half).unsqueeze(-2)).clamp(min=-1 + 1e-16)  # [..., c, K]
     # 1 - p + p z is 1 - p + p cos(f) + i p sin(f).
@@ -242,7 +243,7 @@ def spectrum(
     angle = torch.atan2(chance.unsqueeze(-1) * sine.unsqueeze(-2), across)
     log_modulus = 0.5 * _weighted(size, torch.log1p(lost))
     phase = torch.addcmul(_weighted(size, angle), total.unsqueeze(-1), frequency, value=-1)
-    modulus = log_modulus.masked_fill(index > half_period.unsqueeze(-1), -math.inf).exp()
+    modulus = log_modulus.masked_fill(frequency > math.pi, -math.inf).exp()
     real, imaginary = modulus * torch.cos(phase), modulus * torch.sin(phase)
     scale = 1 + 2 * real.sum(-1)
     inverse_scale = scale.reciprocal()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mvhg._binomial import log_binomial, log_sigmoid
 from mvhg._mean import mean as mean_of_many
-from mvhg._normaliser import log_normaliser
+from mvhg._normaliser import log_mass, log_normaliser, log_weighing
 from mvhg._urn import MOST_BY_GAMMA, Pair, Urn, not_negative
 from mvhg._validation import can_look
 
@@ -33,7 +33,7 @@ def log_partition(urn: Urn) -> Tensor:
     logits = urn.logits
     # About whole counts near the mean, so that nothing of the size of the tilt times the total has to cancel.
     counts = (urn.size * torch.sigmoid(logits.detach())).round()
-    scale = -_log_mass(counts, urn.size, logits)
+    scale = -log_mass(counts, urn.size, logits)
     # The products of whole counts and weights rounded to float32 are exact, and so are most of their sums.
     rounded = urn.log_weights.detach().float().double()
     scale = scale + (counts * rounded).sum(-1) + (counts * (urn.log_weights - rounded)).sum(-1)
@@ -41,9 +41,10 @@ def log_partition(urn: Urn) -> Tensor:
     return log_normaliser(urn) + scale
 
 
-def _log_mass(counts: Tensor, size: Tensor, logits: Tensor) -> Tensor:
-    """Log-probability, without binomial coefficients, of given successes and failures."""
-    return (counts * log_sigmoid(logits) + (size - counts) * log_sigmoid(-logits)).sum(-1)
+def _log_factorials(urn: Urn) -> Tensor | float:
+    """Of the sizes, their sum."""
+    plain = urn.plain(1)
+    return torch.lgamma(urn.size + 1).sum(-1) if plain is None else math.fsum(math.lgamma(m + 1) for m in plain[0])
 
 
 def log_probability(counts: Tensor, urn: Urn, checked: bool = False) -> Tensor:
@@ -53,21 +54,19 @@ def log_probability(counts: Tensor, urn: Urn, checked: bool = False) -> Tensor:
     the tilt is taken out.
     """
     if not checked:
-        inside = ((counts >= 0) & (counts <= urn.size)).all(-1)
-        counts = torch.where(inside.unsqueeze(-1), counts, 0.0)
+        outside = ~((counts >= 0) & (counts <= urn.size)).all(-1)
+        counts = counts.masked_fill(outside.unsqueeze(-1), 0.0)
     if urn.is_pair:
         pair = Pair(urn)
         mode = torch.cat([pair.mode, pair.total - pair.mode], -1)
         value = log_coefficients(counts, urn.size) + ((counts - mode) * urn.log_weights).sum(-1) - pair.normaliser
-        return value if checked else torch.where(inside, value, -math.inf)
-    logits = urn.logits
+        return value if checked else value.masked_fill(outside, -math.inf)
     if urn.bounds is not None and urn.bounds.population <= MOST_BY_GAMMA:
-        value = log_coefficients(counts, urn.size) + torch.lgamma(urn.size + 1).sum(-1)
-        value = value + _log_mass(counts, urn.size, logits)
+        value = log_coefficients(counts, urn.size) + _log_factorials(urn) + log_weighing(urn, counts)
     else:
-        value = log_binomial(counts, urn.size, logits).sum(-1)
-    value = value - log_normaliser(urn) - urn.tilt * (counts.sum(-1) - urn.total)
-    return value if checked else torch.where(inside, value, -math.inf)
+        value = log_binomial(counts, urn.size, urn.logits).sum(-1)
+        value = value - log_normaliser(urn) - urn.tilt * (counts.sum(-1) - urn.total)
+    return value if checked else value.masked_fill(outside, -math.inf)
 
 
 def merged_log_weight(size: Tensor, log_weights: Tensor) -> Tensor:

@@ -27,7 +27,10 @@ class _Parts(NamedTuple):
     skew: Tensor  # [k, ..., c]: 1 - 2 p
     fall: Tensor  # [k, ..., c]: what the mean falls short of m p
     mean: Tensor  # [..., c]
+    plain_mean: Tensor  # [..., c], where nothing is taken for rare
     common: Tensor | None  # [..., c], groups that are not rare; None if none is
+    of_binomials: Tensor  # [k, ..., c]: m p
+    few: Any  # [..., c]: the means of rare groups, 0 of others
     factor: Any  # [..., c]: of rare groups m omega P_0(m, n - 1) / P_0(m, n), of a group of 1 - p; 0 of others
 
 
@@ -44,10 +47,10 @@ class _Mean(torch.autograd.Function):
     def forward(ctx: Any, log_weights: Tensor, urn: Urn) -> Tensor:
         parts = _parts(urn._replace(log_weights=log_weights))
         if urn.found is not None and "log_normaliser" not in urn.found:
-            urn.found["log_normaliser"], urn.found["shift"] = parts.s.probability[0].log(), -parts.fall[0]
-        ctx.urn, ctx.parts = urn._replace(log_weights=None, found=None), parts
+            urn.found["log_normaliser"], urn.found["expected"] = parts.s.probability[0].log(), parts.plain_mean
+        ctx.urn, ctx.parts = urn._replace(found=None), parts
         ctx.save_for_backward(log_weights)
-        return parts.mean.clone()
+        return parts.mean.view_as(parts.mean)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -73,13 +76,16 @@ def _averaged(urns: Urn) -> _Parts:
     sums = s.inverse @ columns[..., 1:]
     skew = s.opposite - s.chance
     fall = s.spread * torch.addcmul(sums[..., 1], skew, sums[..., 0], value=2)
-    return _Parts(s, columns, skew, fall, urns.size * s.chance[0] - fall[0], None, None)
+    of_binomials = urns.size * s.chance
+    mean = of_binomials[0] - fall[0]
+    return _Parts(s, columns, skew, fall, mean, mean, None, of_binomials, None, None)
 
 
 def _common(urn: Urn, parts: _Parts) -> Tensor:
     """Where means are not rare, or those of a group that can't be drawn."""
-    common = parts.mean >= RARE * (urn.size * parts.s.chance[0])
-    if urn.plain(1) is None or not urn.bounds.totals or 0 in urn.bounds.sizes:  # type: ignore[union-attr]
+    common = parts.mean >= RARE * parts.of_binomials[0]
+    plain = urn.plain(1)
+    if plain is None or 0 in (*plain[0], *plain[1]):
         common = common | (urn.size == 0) | (urn.total == 0).unsqueeze(-1)
     return common
 
@@ -95,7 +101,7 @@ def _with_rare(urn: Urn) -> _Parts:
     exponent = change.unsqueeze(-1) + (logits[1] - positive[1])
     factor = exponent.masked_fill(common, -torch.inf).exp() * urn.size
     few = factor * _without_one(parts)
-    return parts._replace(mean=torch.where(common, parts.mean, few), common=common, factor=factor)
+    return parts._replace(mean=torch.where(common, parts.mean, few), common=common, few=few, factor=factor)
 
 
 def _without_one(parts: _Parts) -> Tensor:
@@ -129,18 +135,18 @@ def _covariance_times(urn: Urn, parts: _Parts, grad: Tensor) -> Tensor:
         taken = rare * s.chance[1]
         weights = torch.stack([common * s.spread[0], -taken])
     table = torch.stack([s.half, s.sine], -2)  # [k, ..., 2, K]
-    real, imaginary = ((torch.stack([weights * skew * -2, weights], -2) @ s.inverse) * table).unbind(
+    real, imaginary = ((torch.stack([weights * skew, weights], -2) @ s.inverse) * table).unbind(
         -2
-    )  # of F, but for a constant
-    along = torch.addcmul(s.real * real, s.imaginary, imaginary, value=-1)
-    across = torch.addcmul(s.real * imaginary, s.imaginary, real)
+    )  # of F, over -2 and 1
+    along = torch.addcmul(s.imaginary * imaginary, s.real, real, value=2)  # less the real part of the integrand
+    across = torch.addcmul(s.real * imaginary, s.imaginary, real, value=-2)
     sums = s.inverse @ (torch.stack([along, across], -2) * table).mT
-    product = s.spread * torch.addcmul(sums[..., 1], skew, sums[..., 0], value=2)  # less avg(A_i F)
+    product = s.spread * torch.addcmul(sums[..., 1], skew, sums[..., 0], value=-2)  # less avg(A_i F)
     result = torch.addcmul(-product.sum(0), common, s.spread[0] * bends[0])
     result = torch.addcmul(result, fall[0], (fall[0] * common).sum(-1, keepdim=True), value=-1)
     if parts.common is None:
         return result
-    wanted = grad * torch.where(parts.common, 0.0, parts.mean)
+    wanted = grad * parts.few
     result = result + torch.addcmul(wanted, taken, bends[1], value=-1)
-    result = torch.addcmul(result, wanted.sum(-1, keepdim=True), urn.size * s.chance[1] - parts.mean)
+    result = torch.addcmul(result, wanted.sum(-1, keepdim=True), parts.of_binomials[1] - parts.mean)
     return torch.addcmul(result, rare.sum(-1, keepdim=True), fall[1], value=-1)

@@ -294,9 +294,17 @@ class MultivariateHypergeometric(Distribution):
             result, total = _fisher.log_probability(counts, urn, checked), urn.total
         if checked:
             return result.to(self._dtype)
-        tolerance = torch.maximum((1e-5 * total).clamp(min=1e-5, max=0.5), rounding(value))
+        tolerance = self._tolerance(value, total)
         off_total = (counts.detach().sum(-1) - total).abs() > tolerance
-        return torch.where(off_total, -math.inf, result).to(self._dtype)
+        return result.masked_fill(off_total, -math.inf).to(self._dtype)
+
+    def _tolerance(self, value: Tensor, total: Tensor) -> Tensor | float:
+        """By how much the sum of counts may differ from the total: rounding, or what a user may have rounded."""
+        bounds = self._known_bounds
+        half_unit = 0.5 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
+        if bounds is not None and bounds.totals is not None and bounds.group * half_unit < 1:  # nothing was rounded
+            return min(max(1e-5 * bounds.totals, 1e-5), 0.5)
+        return torch.maximum((1e-5 * total).clamp(min=1e-5, max=0.5), rounding(value))
 
     def _check_counts(self, value: Tensor) -> bool:
         """Whether ``value`` is known to lie in the support; raises ValueError where it is known not to."""

@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from experiments.clustering.priors.base import BatchLaw, Prior, checked
 from experiments.settings import PositiveInt
@@ -17,7 +16,7 @@ from mvhg import MultivariateHypergeometric
 def draw_assignments(log_probabilities: Tensor, gumbel_noise: Tensor, temperature: Tensor) -> Tensor:
     """One-hot draws with the gradient of the Gumbel-softmax (Jang et al. 2017); arguments and result [n, clusters]."""
     soft = ((log_probabilities + gumbel_noise) / temperature).softmax(-1)
-    hard = one_hot(soft.argmax(-1), soft.shape[-1]).to(soft.dtype)
+    hard = torch.zeros_like(soft).scatter(-1, soft.argmax(-1, keepdim=True), 1.0)
     return hard + (soft - soft.detach())
 
 
