@@ -44,7 +44,9 @@ def log_partition(urn: Urn) -> Tensor:
 def _log_factorials(urn: Urn) -> Tensor | float:
     """Of the sizes, their sum."""
     plain = urn.plain(1)
-    return torch.lgamma(urn.size + 1).sum(-1) if plain is None else math.fsum(math.lgamma(m + 1) for m in plain[0])
+    if plain is None or torch.compiler.is_compiling():
+        return torch.lgamma(urn.size + 1).sum(-1)
+    return sum(math.lgamma(m + 1) for m in plain[0])
 
 
 def log_probability(counts: Tensor, urn: Urn, checked: bool = False) -> Tensor:

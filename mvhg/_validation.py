@@ -188,8 +188,7 @@ def constant(values: tuple[int, ...], device: torch.device, dtype: torch.dtype) 
             found = torch.full((len(values),), values[0], dtype=dtype, device=device)
         else:
             found = torch.stack([torch.full((), v, dtype=dtype, device=device) for v in values])
-        wrapped = isinstance(found, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(found)
-        if not wrapped and not found.is_inference():
+        if may_be_kept(found) and not found.is_inference():
             while len(_CONSTANTS) >= _MOST_CONSTANTS:
                 _CONSTANTS.pop(next(iter(_CONSTANTS)))
             _CONSTANTS[key] = found
