@@ -28,6 +28,7 @@ from experiments.weak_supervision.group_vae import (
     kl_to_prior,
     log_binomials,
 )
+from mvhg import MultivariateHypergeometric
 
 _IMPOSSIBLE = -1e30  # a log weight whose exponential is 0 and whose sums stay finite
 _MOST_LATENTS = 16  # 65,536 sets of a pair
@@ -51,6 +52,7 @@ class PosteriorHGVAE(GroupVAE):
     uniform_columns = 1
     diagnostic_names = ("log_weight", "law_count", "selection_divergence")
     sizes: Tensor  # [latents + 1]
+    log_central: Tensor  # [latents + 1], log HG(k; 1)
     log_choices: Tensor  # [latents + 1], log (d choose k)
     sets: Tensor  # [2^latents, latents]
 
@@ -79,15 +81,16 @@ class PosteriorHGVAE(GroupVAE):
         self.log_weight = nn.Parameter(torch.zeros(()))  # of independent marbles; shared ones have 0
         self.log_widths = nn.Parameter(torch.full((self.num_latents,), math.log(_WIDTH)))
         self.register_buffer("sizes", torch.arange(self.num_latents + 1, dtype=torch.float32), persistent=False)
+        self.register_buffer("log_central", central_law(self.num_latents), persistent=False)
         self.register_buffer("log_choices", log_binomials(self.num_latents), persistent=False)
         self.register_buffer("sets", all_sets(self.num_latents).double(), persistent=False)
 
     def log_law(self) -> Tensor:
         """Log probability HG(k; omega) of each number of independent latents, [latents + 1].
 
-        Of an urn with d marbles of each kind, from which d are drawn, it is proportional to (d choose k)^2 omega^k.
+        Fisher's law of weight omega is the central one tilted by omega^k.
         """
-        return torch.log_softmax(torch.addcmul(2 * self.log_choices, self.sizes, self.log_weight), -1)
+        return torch.log_softmax(torch.addcmul(self.log_central, self.sizes, self.log_weight), -1)
 
     def log_prior(self) -> Tensor:
         """Log probability of each single set of independent latents by its size, [latents + 1]."""
@@ -157,6 +160,13 @@ class PosteriorHGVAE(GroupVAE):
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         assert choice.loss is not None
         return super().loss(terms, choice) + choice.loss
+
+
+def central_law(latents: int) -> Tensor:
+    """Log probabilities of the numbers of independent latents in an urn of equal weights, [latents + 1]."""
+    counts = torch.arange(latents + 1, dtype=torch.float64)
+    law = MultivariateHypergeometric(latents, [latents, latents], weights=torch.ones(2, dtype=torch.float64))
+    return law.log_prob(torch.stack([counts, latents - counts], -1)).float()
 
 
 def sharing(own: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
