@@ -13,6 +13,7 @@ from experiments.figures import add_caption
 from experiments.results import blocks, ordered, provenance_of, read_metrics
 from experiments.settings import ExperimentError
 from experiments.tables import Table
+from experiments.weak_supervision.ablation import CHANGES
 from experiments.weak_supervision.blocks import RANDOM, ROOM, Block, label
 from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS
@@ -28,21 +29,25 @@ that one latent stands for (it explains at least half of that latent's variance;
 """
 
 
+def _random_lines(metrics: Path, profile: str | None, *, changes: bool = False) -> pd.DataFrame:
+    table = read_metrics(metrics, f"{ROOM}_metrics", profile=profile, changes=changes)
+    return table[table["shared"].astype(str) == RANDOM]
+
+
 def random_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
     """The blocks that have runs on such pairs.
 
     Raises:
         ExperimentError: there is none.
     """
-    table = read_metrics(metrics, f"{ROOM}_metrics", profile=profile)
-    table = table[table["shared"].astype(str) == RANDOM]
+    table = _random_lines(metrics, profile)
     if table.empty:
         raise ExperimentError(f"the metrics hold no run with shared={RANDOM}")
     return [Block(metrics, *part) for part in blocks(table, SOURCES)]
 
 
 def _counts(block: Block) -> pd.DataFrame:
-    counts = read_metrics(block.folder, f"{ROOM}_counts", profile=block.profile)
+    counts = read_metrics(block.folder, f"{ROOM}_counts", profile=block.profile, changes=True)
     return counts[counts["data"] == block.data]
 
 
@@ -58,14 +63,18 @@ def random_table(block: Block) -> Table:
     header = ["method", "rank correlation", *(f"k = {count}" for count in means), "shared set (factors)"]
     header += ["active latents", "bound, joint", "seeds"]
     rows, provenance = [], []
-    for method in ordered(block.metrics["method"], METHODS):
-        runs = block.runs(method)
-        of_runs = means.reindex(runs["run_id"])
-        cells = [with_error(runs["rank_correlation"], 3), *(with_error(of_runs[count], 2) for count in means)]
-        cells.append(f"{with_error(runs['shared_set_accuracy'].dropna(), 3)} ({runs['assigned_factors'].mean():.1f})")
-        cells += [with_error(runs["active_latents"], 1), with_error(runs["joint_bound"], 2)]
-        rows.append([label(method), *cells, str(runs["seed"].nunique())])
-        provenance.append(provenance_of(runs, METRICS_FILE))
+    lines = _random_lines(block.folder, block.profile, changes=True)
+    lines = lines[lines["data"] == block.data]
+    for method in ordered(lines["method"], METHODS):
+        for change, runs in lines[lines["method"] == method].groupby("changes"):
+            of_runs = means.reindex(runs["run_id"])
+            cells = [with_error(runs["rank_correlation"], 3), *(with_error(of_runs[count], 2) for count in means)]
+            accuracy = with_error(runs["shared_set_accuracy"].dropna(), 3)
+            cells.append(f"{accuracy} ({runs['assigned_factors'].mean():.1f})")
+            cells += [with_error(runs["active_latents"], 1), with_error(runs["joint_bound"], 2)]
+            name = f"{label(method)}: {CHANGES.get(change, change)}" if change else label(method)
+            rows.append([name, *cells, str(runs["seed"].nunique())])
+            provenance.append(provenance_of(runs, METRICS_FILE))
     return Table(f"Random numbers of shared factors on {block.source}: mean ± standard error", header, rows, provenance)
 
 
@@ -91,7 +100,7 @@ def figure_confusion(block: Block) -> Figure:
     for ax in axes.flat[len(methods) :]:
         ax.set_axis_off()
     for ax, method in zip(axes.flat, methods):
-        part = counts[counts["method"] == method]
+        part = counts[(counts["method"] == method) & (counts["changes"] == "")]
         pairs = part.pivot_table(index="estimated_count", columns="true_count", values="pairs", aggfunc="sum")
         pairs = pairs.reindex(estimates).fillna(0)
         edges = (pairs.columns[0] - 0.5, pairs.columns[-1] + 0.5, -0.5, estimates[-1] + 0.5)

@@ -11,7 +11,7 @@ import torch
 from experiments import configuration
 from experiments.clustering import data
 from experiments.clustering.mnist import Digits
-from experiments.clustering.pretraining.starts import N2DStart
+from experiments.clustering.pretraining import starts
 from experiments.clustering.priors import BatchLaw, CategoricalPrior
 from scripts import aggregate, pages
 from tests.experiments.helpers import launch
@@ -30,7 +30,7 @@ experiment:
 @pytest.fixture(autouse=True)
 def no_manifold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its library compiles for half a minute; the clusters are looked for in the embedding itself."""
-    monkeypatch.setattr(N2DStart, "manifold", lambda self, embedding, seed: embedding)
+    monkeypatch.setattr(starts, "manifold", lambda embedding, *_: embedding)
 
 
 class SmoothedPrior(CategoricalPrior):
