@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -27,6 +28,7 @@ ROOMS: dict[str, tuple[Callable[[Path], list[Measurement]], ...]] = {
 HEADER = ("claim", "paper", "ours", "difference", "seeds", "verdict", "data, profile, hardware, time")
 WIDTHS = (0.203, 0.118, 0.192, 0.114, 0.07, 0.163, 0.14)  # of these columns, shares of the line
 START, END = "<!-- results:start -->", "<!-- results:end -->"
+MOST_SHOWN = 8  # numbers of a line in the README
 MEANINGLESS = "Smoke runs: these numbers mean nothing."
 _INTRODUCTION = """\
 # Claims and verdicts
@@ -136,8 +138,12 @@ def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
         some = [one for one in claims if one.measurement.rule == key and one.measurement.short]
         some.sort(key=lambda one: [*PROFILES, ""].index(_block(one)[0]))  # stable: of one profile, the first data set
         best = [one for one in some if _block(one) == _block(some[0])]
-        if any(_says_something(one) for one in best) and (rule.get("headline") or not headlines):
-            rows.append(_line(str(rule.get("summary") or rule["claim"]), best, headlines))
+        words = str(rule.get("summary") or rule["claim"])
+        if headlines:
+            parts = [best] if rule.get("headline") else []
+        else:
+            parts = [[one for one in best if one.is_ours == ours] for ours in (False, True)]
+        rows += [_line(words, part, headlines) for part in parts if any(_says_something(one) for one in part)]
     return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
 
 
@@ -199,7 +205,7 @@ def _says_something(claim: Claim) -> bool:
 
 
 def _line(text: str, claims: Sequence[Claim], brief: bool) -> list[str]:
-    """Claims of one rule and block in a line; ``brief``: where all numbers are the same, once."""
+    """Claims of one rule and block in a line; ``brief``: equal numbers once, of many numbers the range."""
     measured = [one.measurement for one in claims]
     place = "; ".join(dict.fromkeys(one.place for one in claims))
     labels = [one.part for one in measured]
@@ -212,12 +218,22 @@ def _line(text: str, claims: Sequence[Claim], brief: bool) -> list[str]:
     for label, one in zip(labels, claims):
         words.setdefault(_short_verdict(one), []).append(label)
     verdicts = [f"{word}: {'; '.join(parts)}" if len(words) > 1 else word for word, parts in words.items()]
+    if brief and len(shown) > MOST_SHOWN and (numbers := _in_order(measured)):
+        shown = [f"{numbers[0]} to {numbers[-1]}, {len(numbers)} numbers"]
+        verdicts = [f"{word}: {len(parts)}" if len(words) > 1 else word for word, parts in words.items()]
     origin = claims[0].provenance
     found = {seed for one in claims if one.provenance for seed in one.provenance.seeds}
     seeds = ", ".join(str(seed) for seed in sorted(found))
     source = [part for part in (origin.data, origin.profile, seeds) if part] if origin else [NOTHING]
     claim = f"{place}: {text.format(**measured[0].fills)}"
     return [claim, "; ".join(shown), "; ".join(source), "<br>".join(verdicts)]
+
+
+def _in_order(measured: Sequence[Measurement]) -> list[str]:
+    """What was measured, from the lowest; nothing where it does not begin with numbers."""
+    with suppress(ValueError):
+        return sorted((one.short for one in measured if one.short), key=lambda short: float(short.split()[0]))
+    return []
 
 
 def _short_verdict(claim: Claim) -> str:

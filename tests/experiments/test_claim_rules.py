@@ -129,6 +129,17 @@ def test_headlines_are_few_and_name_equal_numbers_once() -> None:
     assert [line[1] for line in summary(claims).rows] == ["Figure 1: 0 of 30; Figure 9: 0 of 30", "p 0.1"]
 
 
+def test_a_headline_of_many_numbers_names_their_range() -> None:
+    block = Block("paper", "", pd.DataFrame())
+    fills = {"where": "Figure 1", "sampler": "sample"}
+    claims = [
+        judge(Measurement("ks_reference", "text", [(0, 6)], block, fills=fills, part=str(one), short=f"{one:+d} of 30"))
+        for one in range(-4, 6)
+    ]
+    assert [line[1] for line in summary(claims, headlines=True).rows] == ["-4 of 30 to +5 of 30, 10 numbers"]
+    assert summary(claims).rows[0][1].count(";") == 9
+
+
 def test_numbers_of_the_same_parts_are_told_apart_by_their_places() -> None:
     block, measured = Block("paper", "", pd.DataFrame()), []
     for where, number in (("Figure 1", "0 of 30"), ("Figure 9", "1 of 30")):
