@@ -13,7 +13,7 @@ from experiments.settings import ExperimentError
 from experiments.weak_supervision.ablation import CHANGES
 from experiments.weak_supervision.blocks import Block
 
-STUDIED = r"model\..*|training\.learning_rate=1e-06 .*"  # the paper's rate, for longer
+STUDIED = r"model\..*"
 
 
 def figure_drift(block: Block) -> Figure:
