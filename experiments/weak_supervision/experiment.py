@@ -35,12 +35,13 @@ from experiments.weak_supervision.evaluation import (
 )
 from experiments.weak_supervision.group_vae import GroupVAE
 from experiments.weak_supervision.pictures import PICTURED_SHARED, TABLE, VALUES, picture_table
+from experiments.weak_supervision.told_apart import told_apart_columns
 from experiments.weak_supervision.training import PairTraining, TrainingSettings
 
 log = logging.getLogger("experiments")
 PICTURED_PAIRS = 4
 # Streams of the run's seed; the methods share all of them.
-MODEL_STREAM, NOISE_STREAM, TRAIN_STREAM, TEST_STREAM, PROFILE_STREAM = range(5)
+MODEL_STREAM, NOISE_STREAM, TRAIN_STREAM, TEST_STREAM, PROFILE_STREAM, APART_STREAM = range(6)
 
 
 @settings
@@ -161,6 +162,9 @@ class WeakSupervision:
         profile = bound_profile(
             model, images, splits.test.to(device), self.profile_pairs, context.generator(PROFILE_STREAM, device)
         )
+        told_apart = told_apart_columns(
+            model, images, splits.test.to(device), self.evaluation_test_pairs, context.generator(APART_STREAM, device)
+        )
         started = time.perf_counter()
         accuracies: pd.DataFrame = run_beside(subset_accuracies, train.encoded, test.encoded)
         shared_accuracy, independent_accuracy = average_accuracies(accuracies)
@@ -174,6 +178,7 @@ class WeakSupervision:
             "learning_rate": self.training.learning_rate,
             "final_temperature": self.training.final_temperature,
             **count_columns(test, self.data.shared),
+            **told_apart,
             "rank_correlation": rank_correlation(test) if self.data.shared == "random" else math.nan,
             "assigned_factors": len(assigned),
             "shared_set_accuracy": shared_set_accuracy(test, assigned),

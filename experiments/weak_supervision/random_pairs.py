@@ -18,6 +18,7 @@ from experiments.weak_supervision.blocks import RANDOM, ROOM, Block, label
 from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS
 from experiments.weak_supervision.table_1 import METRICS_FILE, with_error
+from experiments.weak_supervision.told_apart import count_of_held
 
 TITLE = """\
 # Pairs that share a random number of factors
@@ -25,7 +26,8 @@ TITLE = """\
 k, the number of factors that differ, is uniform on 1..7, pair by pair. Rank correlation: Spearman's, of E[k-hat] with
 k over the test pairs; 0 for an estimate that is the same for all. "k = 1" and so on: mean of E[k-hat] over the pairs of
 that k. Shared set: balanced accuracy with which the latent of a factor is shared where the factor is, over the factors
-that one latent stands for (it explains at least half of that latent's variance; their number in brackets).
+that one latent stands for (it explains at least half of that latent's variance; their number in brackets). T: as with
+the numbers of Figure 2; k is 4 on average.
 """
 
 
@@ -61,7 +63,7 @@ def random_table(block: Block) -> Table:
     """Rank correlation, means by k, set accuracy and bounds, a line per method."""
     means = means_by_count(block)
     header = ["method", "rank correlation", *(f"k = {count}" for count in means), "shared set (factors)"]
-    header += ["active latents", "bound, joint", "seeds"]
+    header += ["T", "active latents", "bound, joint", "seeds"]
     rows, provenance = [], []
     lines = _random_lines(block.folder, block.profile, changes=True)
     lines = lines[lines["data"] == block.data]
@@ -71,6 +73,7 @@ def random_table(block: Block) -> Table:
             cells = [with_error(runs["rank_correlation"], 3), *(with_error(of_runs[count], 2) for count in means)]
             accuracy = with_error(runs["shared_set_accuracy"].dropna(), 3)
             cells.append(f"{accuracy} ({runs['assigned_factors'].mean():.1f})")
+            cells.append(with_error(count_of_held(runs, block.num_factors).dropna(), 2))
             cells += [with_error(runs["active_latents"], 1), with_error(runs["joint_bound"], 2)]
             name = f"{label(method)}: {CHANGES.get(change, change)}" if change else label(method)
             rows.append([name, *cells, str(runs["seed"].nunique())])

@@ -29,6 +29,7 @@ from experiments.weak_supervision.blocks import (
 )
 from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS, PAPER_METHODS
+from experiments.weak_supervision.told_apart import count_of_held
 
 METRICS_FILE = f"{ROOM}_metrics.csv"
 PARTS = {"shared": "S", "independent": "I"}
@@ -115,7 +116,7 @@ def apart(runs: pd.DataFrame) -> str:
 def figure_2_table(block: Block) -> Table:
     """The numbers of Figure 2, and the bounds, a line for every method and s with a run."""
     header = ["method", "s", "k", "latents", "E[k-hat]", *ERRORS.values(), "active latents"]
-    header += ["bound, per view", "bound, joint", "A: independent / shared / inactive", "seeds"]
+    header += ["bound, per view", "bound, joint", "A: independent / shared / inactive", "T", "seeds"]
     rows, provenance = [], []
     for method in block.methods:
         for shared in block.shared:
@@ -128,6 +129,7 @@ def figure_2_table(block: Block) -> Table:
                         *cells,
                         *count_cells(runs, list(ERRORS), block.num_factors),
                         apart(runs),
+                        with_error(count_of_held(runs, block.num_factors).dropna(), 2),
                         str(runs["seed"].nunique()),
                     ]
                 )

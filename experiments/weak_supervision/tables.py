@@ -32,7 +32,10 @@ the method's law and over the test pairs. "Scaled": of E[k-hat] times 7 / d, whi
 draw" has the law's own variance in it, whatever the estimator is. "Literal": the number of shared latents against s. An
 active latent's posterior mean varies over the images (variance above 0.01). The bound per view counts the divergence of
 a shared latent in both views, the joint bound once; both on test pairs. A: numbers of active independent, active shared
-and inactive latents; "-" in runs that did not count them.
+and inactive latents. T: of the latents whose two posteriors lie apart (means by two standard deviations of a draw's
+difference) where no factor is shared, the share that does in these pairs, times 7; no method chooses anything for it.
+Where each factor has latents of its own T is k; where latents hold parts of several factors it is larger. "-" in runs
+that did not count them.
 """
 FIXED_SET = """\
 # The same where the first s factors, in mpi3d's order, are the shared ones of all pairs

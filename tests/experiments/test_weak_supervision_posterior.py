@@ -46,6 +46,11 @@ def posteriors(pairs: int = PAIRS) -> tuple[Tensor, Tensor]:
     return mean, torch.rand(2, pairs, 5, generator=generator).sub(2.5)
 
 
+def log_prior_of(model: PosteriorHGVAE) -> Tensor:
+    """Log probability of each single set of independent latents by its size, [latents + 1]."""
+    return model.log_law() - model.log_choices
+
+
 def posterior_of(log_odds: Tensor, log_prior: Tensor) -> SubsetPosterior:
     return subset_posterior(log_odds, log_prior, all_sets(log_odds.shape[-1]).double())
 
@@ -73,7 +78,7 @@ def test_posterior_is_that_of_enumeration(log_weight: float) -> None:
     joint = enumerated(log_odds, log_weight)
     evidence = sum(joint.values())
     model = model_with(log_weight)
-    posterior = posterior_of(torch.tensor(log_odds, dtype=torch.float32)[None], model.log_prior())
+    posterior = posterior_of(torch.tensor(log_odds, dtype=torch.float32)[None], log_prior_of(model))
     assert posterior.log_evidence.item() == pytest.approx(math.log(evidence), abs=1e-4)
     by_count = np.zeros(6)
     for chosen, probability in joint.items():
@@ -112,7 +117,7 @@ def test_latents_that_say_nothing_are_summed_out() -> None:
     for chosen, value in marginal.items():
         assert value == pytest.approx(alone[chosen] * math.exp(float(np.dot(chosen, log_odds))), rel=1e-9)
     model = model_with(0.7)
-    posterior = posterior_of(torch.tensor([[2.0, -1.0, 0.5, 0.0, 0.0]]), model.log_prior())
+    posterior = posterior_of(torch.tensor([[2.0, -1.0, 0.5, 0.0, 0.0]]), log_prior_of(model))
     assert posterior.log_evidence.item() == pytest.approx(math.log(sum(marginal.values())), abs=1e-5)
 
 
@@ -122,7 +127,7 @@ def test_draws_follow_the_posterior() -> None:
     joint = enumerated(log_odds, 0.7)
     model = model_with(0.7)
     repeated = torch.tensor(log_odds, dtype=torch.float32).expand(draws, 5)
-    posterior = posterior_of(repeated, model.log_prior().detach())
+    posterior = posterior_of(repeated, log_prior_of(model).detach())
     drawn = all_sets(5)[
         posterior.draw(torch.rand(draws, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     ]
@@ -236,7 +241,7 @@ def test_the_fixed_point_of_the_weight_counts_coincidences(gain: float, wanted: 
     model = model_with(num_latents=1, candidates=0)
     log_odds = torch.tensor([[50.0], [-gain]])
     for _ in range(100):  # posterior, then the weight whose law has its mean
-        count = posterior_of(log_odds, model.log_prior().detach()).of_counts[:, 1].mean()
+        count = posterior_of(log_odds, log_prior_of(model).detach()).of_counts[:, 1].mean()
         torch.nn.init.constant_(model.log_weight, float(torch.logit(count.double(), eps=1e-6)))
     assert count.item() == pytest.approx(wanted, abs=2e-3)
 

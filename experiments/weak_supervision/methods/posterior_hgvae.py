@@ -92,10 +92,6 @@ class PosteriorHGVAE(GroupVAE):
         """
         return torch.log_softmax(torch.addcmul(self.log_central, self.sizes, self.log_weight), -1)
 
-    def log_prior(self) -> Tensor:
-        """Log probability of each single set of independent latents by its size, [latents + 1]."""
-        return self.log_law() - self.log_choices
-
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [
             {"params": [*self.encoder.parameters(), *self.decoder.parameters()]},
