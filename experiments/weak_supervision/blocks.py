@@ -117,6 +117,13 @@ def with_scaled_error(runs: pd.DataFrame, num_factors: int) -> pd.DataFrame:
     return runs.assign(scaled_count_error=(scaled - (num_factors - runs["shared"])).pow(2))
 
 
+def count_of_held(runs: pd.DataFrame, num_factors: int) -> pd.Series:
+    """The number of factors times the share of latents told apart; NaN in runs that did not count them."""
+    if "told_apart" not in runs:
+        return pd.Series(float("nan"), index=runs.index)
+    return num_factors * runs["told_apart"] / runs["told_apart_unshared"].where(runs["told_apart_unshared"] > 0)
+
+
 def label(method: str) -> str:
     """A method in words, with a mark where it is not the paper's."""
     kind = "reference: " if method in REFERENCES else "" if method in PAPER_METHODS else "ours: "

@@ -14,11 +14,10 @@ from experiments.results import blocks, ordered, provenance_of, read_metrics
 from experiments.settings import ExperimentError
 from experiments.tables import Table
 from experiments.weak_supervision.ablation import CHANGES
-from experiments.weak_supervision.blocks import RANDOM, ROOM, Block, label
+from experiments.weak_supervision.blocks import RANDOM, ROOM, Block, count_of_held, label
 from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS
 from experiments.weak_supervision.table_1 import METRICS_FILE, with_error
-from experiments.weak_supervision.told_apart import count_of_held
 
 TITLE = """\
 # Pairs that share a random number of factors

@@ -22,6 +22,7 @@ from experiments.weak_supervision.blocks import (
     ROOM,
     SHARED,
     Block,
+    count_of_held,
     label,
     listed,
     mean_and_error,
@@ -29,7 +30,6 @@ from experiments.weak_supervision.blocks import (
 )
 from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS, PAPER_METHODS
-from experiments.weak_supervision.told_apart import count_of_held
 
 METRICS_FILE = f"{ROOM}_metrics.csv"
 PARTS = {"shared": "S", "independent": "I"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import torch
 
 from experiments.weak_supervision.data.images import FactorImages, load_batch
@@ -50,10 +49,3 @@ def _told_apart(
         limit = DISTANCE * log_variance.exp().sum(0).sqrt()
         count += float(((mean[0] - mean[1]).abs() > limit).sum())
     return count / pairs
-
-
-def count_of_held(runs: pd.DataFrame, num_factors: int) -> pd.Series:
-    """The number of factors times the share of latents told apart; NaN in runs that did not count them."""
-    if "told_apart" not in runs:
-        return pd.Series(float("nan"), index=runs.index)
-    return num_factors * runs["told_apart"] / runs["told_apart_unshared"].where(runs["told_apart_unshared"] > 0)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.weak_supervision import told_apart
+from experiments.weak_supervision.blocks import count_of_held
 from experiments.weak_supervision.data.pairs import PairSampler
 from experiments.weak_supervision.group_vae import GroupVAE
 from tests.experiments.weak_supervision_fits import generator, make_images
@@ -40,11 +41,11 @@ def test_latents_are_counted_whose_factors_differ(monkeypatch: pytest.MonkeyPatc
     either = 1 - math.comb(5, shared - 2) / math.comb(7, shared) if shared > 1 else 1.0
     # Six standard deviations of a mean of numbers in 0..2: fails by chance with 2e-9, finds a twentieth of a latent.
     assert found["told_apart"] == pytest.approx(one + either, abs=6 / math.sqrt(PAIRS) / 2)
-    held = told_apart.count_of_held(pd.DataFrame([found]), 7)
+    held = count_of_held(pd.DataFrame([found]), 7)
     assert held.item() == pytest.approx(7 * found["told_apart"] / 2)
 
 
 def test_runs_of_before_have_no_such_number() -> None:
-    assert told_apart.count_of_held(pd.DataFrame({"seed": [0, 1]}), 7).isna().all()
+    assert count_of_held(pd.DataFrame({"seed": [0, 1]}), 7).isna().all()
     nothing_held = pd.DataFrame({"told_apart": [0.0], "told_apart_unshared": [0.0]})
-    assert told_apart.count_of_held(nothing_held, 7).isna().all()
+    assert count_of_held(nothing_held, 7).isna().all()
