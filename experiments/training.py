@@ -94,6 +94,7 @@ class ChunkedTraining(pl.LightningModule):
     term_sums: Tensor  # [terms], over the epoch so far
     temperature: Tensor  # scalar, of the relaxations in the step that is taken
     capturable = False  # whether a step depends on its inputs, the temperature and the generator alone
+    advice = "A lower learning rate often helps"  # where a value is no longer finite
 
     def __init__(self, *, steps_per_epoch: int, noise_seed: int, term_names: Sequence[str]) -> None:
         super().__init__()
@@ -246,10 +247,8 @@ class ChunkedTraining(pl.LightningModule):
         self._check_parameters()
 
     def _stopped(self, step: int, what: str) -> str:
-        return (
-            f"step {step} (epoch {self.current_epoch + 1}): {what}; stopped, and the last checkpoint is kept. A lower "
-            "learning rate often helps"
-        )
+        place = f"step {step} (epoch {self.current_epoch + 1})"
+        return f"{place}: {what}; stopped, and the last checkpoint is kept. {self.advice}"
 
     def _log(self, values: dict[str, float]) -> None:
         for logger in self.loggers:

@@ -87,6 +87,7 @@ class GroupVAE(nn.Module):
 
     uniform_columns = 0  # uniform numbers a pair that a choice draws by
     needs_every_factor = False  # whether there must be a latent for each factor
+    advice: str | None = None  # of its own, where a value is no longer finite
     diagnostic_names: tuple[str, ...] = ()  # of what ``choose`` says beside its choice
     gradient_names: tuple[str, ...] = ()  # of ``gradient_terms``
 

@@ -65,6 +65,11 @@ class HGVAE(GroupVAE):
         if selection == "random_partition" and sort_noise != 1:
             raise ValueError(f"a random partition's order has noise of scale 1: sort_noise must be 1, got {sort_noise}")
         self.selection = selection
+        if selection == "neural_sort":
+            self.advice = (
+                "The paper's weights can exceed 1, and a variance that a weight mixes can then fall below 0: "
+                "experiment.model.selection=random_partition has none above 1"
+            )
         self.sort_scores = sort_scores
         self.sort_noise = sort_noise
         self.weights_learning_rate_factor = weights_learning_rate_factor
