@@ -1,7 +1,7 @@
 """Prepares the images of the weak-supervision experiment. An experiment does the same by itself when it needs them.
 
 fetch          downloads mpi3d_toy, mpi3d_realistic or mpi3d_real (12.7 GB each) unless the file is there, checks it
-               whole, and unpacks or halves it once where that is needed
+               whole, and unpacks it once where that is needed
 render         renders mpi3d_sim at other positions than the 8 x 8 that come with the code (40: all 1,036,800 images,
                12.7 GB); needs the extra `renderer`
 package        renders the planes of the default grid into the file that is shipped (for a change of the scene)
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     fetch = commands.add_parser("fetch", help="download, check and convert published images")
     fetch.add_argument("source", choices=mpi3d.SOURCES, nargs="+")
-    fetch.set_defaults(positions=POSITIONS)
+    fetch.set_defaults(positions=POSITIONS, image_size=64)
     render = commands.add_parser("render", help="render mpi3d_sim at other positions")
     render.add_argument("--positions", type=int, default=POSITIONS, help="of each axis of the arm (%(default)s)")
     commands.add_parser("package", help="make the file of planes that is shipped")
@@ -71,8 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
     sheet.add_argument("--levels", type=int, choices=(4, 6), help="colours and shapes (default: all that there are)")
     sheet.add_argument("--positions", type=int, default=mpi3d_sim.DEFAULT_POSITIONS, help="of each axis (%(default)s)")
     sheet.add_argument("--output", type=typed_path, default="results/local/figures", help="folder (%(default)s)")
-    for command in (fetch, render, sheet):
-        command.add_argument("--image-size", type=int, choices=(64, 32), default=64, help="pixels (%(default)s)")
+    render.set_defaults(image_size=64)
+    sheet.add_argument("--image-size", type=int, choices=(64, 32), default=64, help="pixels (%(default)s)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with one_line_errors(options.data):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data import image_file, image_writer, mpi3d, mpi3d_factors
+from experiments.weak_supervision.data import images as images_module
 from experiments.weak_supervision.data.image_file import read_record
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
 from experiments.weak_supervision.data.mpi3d_factors import require_positions
@@ -106,11 +107,8 @@ def test_a_compressed_archive_is_unpacked_once(tmp_path: Path, caplog: pytest.Lo
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("image_size", [64, 32])
-def test_an_interrupted_conversion_is_begun_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_size: int
-) -> None:
-    save(tmp_path / "mpi3d_toy.npz", compressed=image_size == 64)
+def test_an_interrupted_unpacking_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "mpi3d_toy.npz", compressed=True)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -118,11 +116,18 @@ def test_an_interrupted_conversion_is_begun_again(
     with monkeypatch.context() as patch:
         patch.setattr(image_writer, "write_record", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            load(tmp_path, image_size=image_size)
-    assert not (tmp_path / "mpi3d" / f"mpi3d_toy_{image_size}.npy").exists()
-    loaded = load(tmp_path, image_size=image_size)
+            load(tmp_path)
+    assert not (tmp_path / "mpi3d" / "mpi3d_toy_64.npy").exists()
+    np.testing.assert_array_equal(full(load(tmp_path)), kept(IMAGES))
+
+
+def test_images_are_halved_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_module, "_PART", 50)
+    path = save(tmp_path / "mpi3d_toy.npz")
+    loaded = load(tmp_path, image_size=32)
     halved = np.floor(IMAGES.reshape(-1, 32, 2, 32, 2, 3).mean(axis=(2, 4)) + 0.5).astype(np.uint8)
-    np.testing.assert_array_equal(full(loaded), kept(IMAGES if image_size == 64 else halved))
+    np.testing.assert_array_equal(full(loaded), kept(halved))
+    assert {file.name for file in tmp_path.rglob("mpi3d_toy*")} == {path.name, f"{path.name}.json"}
 
 
 def test_four_levels_of_todays_file(tmp_path: Path) -> None:
@@ -167,14 +172,15 @@ def test_a_file_is_read_whole_once_and_again_after_a_change(tmp_path: Path, capl
     assert reading_is_stated(caplog)
 
 
-def test_a_converted_file_that_was_altered_is_refused(tmp_path: Path) -> None:
+def test_an_unpacked_file_that_was_altered_or_made_from_another_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "mpi3d_toy.npz", random_images(OLDER), compressed=True)
+    load(tmp_path)
+    flip(tmp_path / "mpi3d" / "mpi3d_toy_64.npy", 70_000)
+    with pytest.raises(ExperimentError, match=r"mpi3d_toy_64.npy was altered: its checksum is .*move it"):
+        load(tmp_path)
     save(tmp_path / "mpi3d_toy.npz", compressed=True)
-    load(tmp_path, image_size=32)
-    for size in (64, 32):
-        flip(tmp_path / "mpi3d" / f"mpi3d_toy_{size}.npy", 70_000)
-        with pytest.raises(ExperimentError, match=rf"mpi3d_toy_{size}.npy was altered: its checksum is .*move it"):
-            load(tmp_path, image_size=size)
-        flip(tmp_path / "mpi3d" / f"mpi3d_toy_{size}.npy", 70_000)
+    with pytest.raises(ExperimentError, match=r"mpi3d_toy_64.npy was made from mpi3d_toy.npz \w{8}, not .*move it"):
+        load(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_will_do(
@@ -188,16 +194,6 @@ def test_a_folder_that_cannot_be_written_will_do(
     monkeypatch.setattr(image_file, "write_atomically", refuse)
     np.testing.assert_array_equal(full(load(tmp_path)), kept(IMAGES))
     assert "no note can be left beside it (Permission denied): it is read again next time" in caplog.text
-
-
-def test_files_made_from_another_file_are_refused(tmp_path: Path) -> None:
-    for compressed, made in ((False, "mpi3d_toy_32.npy"), (True, "mpi3d_toy_64.npy")):
-        folder = tmp_path / made
-        save(folder / "mpi3d_toy.npz", random_images(OLDER), compressed=compressed)
-        load(folder, image_size=32)
-        save(folder / "mpi3d_toy.npz", compressed=compressed)
-        with pytest.raises(ExperimentError, match=rf"{made} was made from mpi3d_toy.npz \w{{8}}, not from .*move it"):
-            load(folder, image_size=int(made[-6:-4]))
 
 
 def cut(path: Path) -> None:
@@ -246,14 +242,13 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-@pytest.mark.parametrize("image_size", [64, 32])
-def test_a_wrong_file_is_refused_by_name(tmp_path: Path, case: str, image_size: int) -> None:
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, case: str) -> None:
     make, message = WRONG[case]
     make(tmp_path / "mpi3d_toy.npz")
     before = (tmp_path / "mpi3d_toy.npz").read_bytes()
     for _ in range(2):  # the first refusal leaves nothing behind that a second call would use
         with pytest.raises(ExperimentError, match=rf"/mpi3d_toy.npz {message}.*; move it away"):
-            load(tmp_path, image_size=image_size)
+            load(tmp_path)
     assert (tmp_path / "mpi3d_toy.npz").read_bytes() == before
     assert not list(tmp_path.glob("mpi3d/*.npy")) and not list(tmp_path.glob("mpi3d/*.part*"))
 

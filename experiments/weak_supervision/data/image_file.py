@@ -169,7 +169,7 @@ def verify(path: Path, layout: Layout) -> Record:
     if known is not None and (known.size, known.mtime_ns) == (state.st_size, state.st_mtime_ns):
         return known
     logger.info("%s: reading it once, to check it (%s)", path, readable_size(state.st_size))
-    found = _checksum(path, layout)
+    found = checksum(path, layout)
     expected = layout.crc32 if known is None or layout.crc32 is not None else known.crc32
     if expected is not None and found != expected:
         raise ExperimentError(f"{path} was altered: its checksum is {found:08x}, expected {expected:08x}; {AWAY}")
@@ -181,7 +181,8 @@ def verify(path: Path, layout: Layout) -> Record:
     return record
 
 
-def _checksum(path: Path, layout: Layout) -> int:
+def checksum(path: Path, layout: Layout) -> int:
+    """Reads a file's array, header and rows, and returns its checksum as archives have it."""
     found, left = 0, layout.offset - layout.start + math.prod(layout.shape)
     with path.open("rb") as stream:
         stream.seek(layout.start)
@@ -203,13 +204,3 @@ def as_tensor(images: NDArray[np.uint8]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(images)
-
-
-def halve(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns images [..., side / 2, side / 2, 3] of 2x2 means, rounded, halves up."""
-    rows = images[..., 0::2, :, :].astype(np.uint16)
-    rows += images[..., 1::2, :, :]
-    total = rows[..., 0::2, :] + rows[..., 1::2, :]
-    total += 2
-    total >>= 2
-    return total.astype(np.uint8)

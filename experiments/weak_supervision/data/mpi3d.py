@@ -5,9 +5,9 @@ Gondal et al., On the transfer of inductive bias from simulation to the real wor
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from experiments.weak_supervision.data.image_file import (
     GIVEN,
     KEY,
     Layout,
-    halve,
     inspect,
     inspect_archive,
     open_map,
@@ -39,43 +38,70 @@ SIDE = 64
 LAYOUTS = tuple(FactorGrid(FACTORS, (n, n, 2, 3, 3, 40, 40)) for n in (6, 4))  # today's files, the older ones
 MIRRORS = ("https://huggingface.co/datasets/waleedgondal/mpi3d/resolve/main/",)
 DOWNLOAD_SIZE = 12_740_198_762  # of one file that was saved without compression, as they were on an earlier server
-BLOCK = 2048  # images converted at a time, 25 MB
-UNPACKING_RATE, HALVING_RATE = 15_000.0, 25_000.0  # images per second on one core, for the time stated before
+BLOCK = 2048  # images unpacked at a time, 25 MB
+UNPACKING_RATE = 15_000.0  # images per second on one core, for the time stated before
 
 
 def load(source: str, image_size: int, levels: int | None, positions: int, directory: Path) -> FactorImages:
-    """Returns the images of one of the sources as a memory map.
+    """Returns the images of one of the sources: as a memory map, or halved, in memory.
 
     Args:
         source: one of :data:`SOURCES`.
         image_size: 64, or 32: means of 2x2 pixels, rounded.
         levels: colours and shapes that are kept: 6, or the 4 of the older files; None for all that there are.
         positions: of each axis of the arm, evenly thinned from 40.
-        directory: the data folder. ``<source>_64.npy``, ``<source>_32.npy`` and ``<source>.npz`` are looked for here,
-            in ``mpi3d/`` and in ``<source>/``; if there is none, the ``.npz`` file is downloaded into ``mpi3d/``.
+        directory: the data folder. ``<source>_64.npy`` and ``<source>.npz`` are looked for here, in ``mpi3d/`` and in
+            ``<source>/``; if there is neither, the ``.npz`` file is downloaded into ``mpi3d/``.
 
     Raises:
         ExperimentError: a file that is truncated, altered, or of another shape or number of levels; no network; no disk
             space.
     """
     require_positions(positions)
-    full = _find(directory, source, f"{source}_{SIDE}.npy") or _find(directory, source, f"{source}.npz")
-    if image_size == SIDE:
-        stored, grid = _map(_unpacked(full, source, directory), SIDE)
-    else:
-        small = _find(directory, source, f"{source}_{image_size}.npy")
-        if small is None:
-            small = directory / "mpi3d" / f"{source}_{image_size}.npy"
-            _halve(_unpacked(full, source, directory), small)
-        elif full is not None and not inspect(full).compressed:
-            _require_made_from(small, full)
-        stored, grid = _map(small, image_size)
+    path = _unpacked(source, directory)
+    layout = inspect(path)
+    grid = _grid_of(path, layout)
+    verify(path, layout)
     if levels is not None and levels > grid.sizes[0]:
         raise ExperimentError(
             f"levels={levels}, but {source} in {directory} is the older file of {grid.sizes[0]} colours and "
             f"shapes: set levels={grid.sizes[0]}, or move it away to download today's"
         )
-    return keep(source, stored, grid, levels, positions)
+    images = keep(source, open_map(path, layout), grid, levels, positions)
+    return images if image_size == SIDE else images.halved()
+
+
+def _unpacked(source: str, directory: Path) -> Path:
+    """Returns a file that can be mapped: one that is there, or unpacked once from the archive, which may be missing."""
+    array, archive = (_find(directory, source, name) for name in (f"{source}_{SIDE}.npy", f"{source}.npz"))
+    if array is not None:
+        if archive is not None:
+            _require_made_from(array, archive)
+        return array
+    if archive is None:
+        archive = directory / "mpi3d" / f"{source}.npz"
+        _download(archive)
+    layout = inspect(archive)
+    if not layout.compressed:
+        return archive
+    _grid_of(archive, layout)
+    array = directory / "mpi3d" / f"{source}_{SIDE}.npy"
+    plan = Plan(f"unpacking {archive.name}", _origin(archive), layout.shape, layout.shape[0] / UNPACKING_RATE, 2e8)
+    try:
+        write_images(array, plan, _packed(archive, layout))
+    except DAMAGE as error:
+        part_of(array).unlink(missing_ok=True)
+        raise ExperimentError(f"{archive} was altered or damaged ({error}); {AWAY}") from None
+    return array
+
+
+def _packed(archive: Path, layout: Layout) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    row = math.prod(layout.shape[1:])
+    with zipfile.ZipFile(archive) as opened, opened.open(f"{KEY}.npy") as stream:
+        stream.seek(layout.offset)
+        for start in range(0, layout.shape[0], BLOCK):
+            data = stream.read(BLOCK * row)  # at the last byte, the archive's checksum is compared
+            yield start, np.frombuffer(data, np.uint8).reshape(-1, *layout.shape[1:])
 
 
 def _find(directory: Path, source: str, name: str) -> Path | None:
@@ -83,54 +109,29 @@ def _find(directory: Path, source: str, name: str) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def _unpacked(path: Path | None, source: str, directory: Path) -> Path:
-    """Returns a file that can be mapped, made from the one that was found, or downloaded where none was."""
-    if path is None:
-        path = directory / "mpi3d" / f"{source}.npz"
-        _download(path)
-    layout = inspect(path)
-    if layout.compressed:
-        _grid_of(path, layout, SIDE)
-        unpacked = directory / "mpi3d" / f"{source}_{SIDE}.npy"
-        _unpack(path, layout, unpacked)
-        return unpacked
-    archive = _find(directory, source, f"{source}.npz")
-    if archive not in (None, path):
-        _require_made_from(path, archive)
-    return path
+def _origin(archive: Path) -> str:
+    """Names the content of an archive by its checksum."""
+    return f"{archive.name} {inspect(archive).crc32:08x}"
 
 
-def _map(path: Path, side: int) -> tuple[NDArray[np.uint8], FactorGrid]:
-    layout = inspect(path)
-    grid = _grid_of(path, layout, side)
-    verify(path, layout)
-    return open_map(path, layout), grid
+def _require_made_from(array: Path, archive: Path) -> None:
+    record = read_record(array)
+    if record is not None and record.origin not in (GIVEN, _origin(archive)):
+        raise ExperimentError(f"{array} was made from {record.origin}, not from {archive} as it is now; {AWAY}")
 
 
-def _origin(path: Path) -> str:
-    """Names the content of a file by its checksum, without reading it if that is known."""
-    layout = inspect(path)
-    return f"{path.name} {verify(path, layout).crc32 if layout.crc32 is None else layout.crc32:08x}"
-
-
-def _require_made_from(path: Path, parent: Path) -> None:
-    record = read_record(path)
-    if record is not None and record.origin not in (GIVEN, _origin(parent)):
-        raise ExperimentError(f"{path} was made from {record.origin}, not from {parent} as it is now; {AWAY}")
-
-
-def _grid_of(path: Path, layout: Layout, side: int) -> FactorGrid:
+def _grid_of(path: Path, layout: Layout) -> FactorGrid:
     try:
-        return _grid(layout.shape, side)
+        return _grid(layout.shape)
     except ValueError as error:
         raise ExperimentError(f"{path} {error}; {AWAY}") from None
 
 
-def _grid(shape: tuple[int, ...], side: int) -> FactorGrid:
+def _grid(shape: tuple[int, ...]) -> FactorGrid:
     for grid in LAYOUTS:
-        if shape == (grid.num_images, side, side, 3):
+        if shape == (grid.num_images, SIDE, SIDE, 3):
             return grid
-    today, older = (str((grid.num_images, side, side, 3)) for grid in LAYOUTS)
+    today, older = (str((grid.num_images, SIDE, SIDE, 3)) for grid in LAYOUTS)
     raise ValueError(f"holds images {shape}, expected {today}, or {older} of an older file")
 
 
@@ -144,7 +145,7 @@ def _download(path: Path) -> None:
 def fault(path: Path) -> str | None:
     """Says what is wrong with a downloaded file: reads all of it, and compares shape and checksum of its array."""
     try:
-        _grid(inspect_archive(path).shape, SIDE)
+        _grid(inspect_archive(path).shape)
         with zipfile.ZipFile(path) as archive, archive.open(f"{KEY}.npy") as stream:
             while stream.read(CHUNK):
                 pass
@@ -153,33 +154,3 @@ def fault(path: Path) -> str | None:
     except DAMAGE as error:
         return f"it is damaged: {error}"
     return None
-
-
-def _unpack(path: Path, layout: Layout, unpacked: Path) -> None:
-    plan = Plan(f"unpacking {path.name}", _origin(path), layout.shape, BLOCK, UNPACKING_RATE, 2e8)
-    row = int(np.prod(layout.shape[1:]))
-    with _entry(path, unpacked) as stream:
-        stream.seek(layout.offset)
-
-        def make(start: int, stop: int) -> NDArray[np.uint8]:
-            data = stream.read((stop - start) * row)  # at the last byte, the archive's checksum is compared
-            return np.frombuffer(data, np.uint8).reshape(stop - start, *layout.shape[1:])
-
-        write_images(unpacked, plan, make)
-
-
-@contextmanager
-def _entry(path: Path, unpacked: Path) -> Iterator[zipfile.ZipExtFile]:
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{KEY}.npy") as stream:
-            yield stream  # type: ignore[misc]
-    except DAMAGE as error:
-        part_of(unpacked).unlink(missing_ok=True)
-        raise ExperimentError(f"{path} was altered or damaged ({error}); {AWAY}") from None
-
-
-def _halve(full: Path, path: Path) -> None:
-    images, _ = _map(full, SIDE)
-    shape = (images.shape[0], images.shape[1] // 2, images.shape[2] // 2, images.shape[3])
-    plan = Plan(f"halving {full.name}", _origin(full), shape, BLOCK, HALVING_RATE, 2e8)
-    write_images(path, plan, lambda start, stop: halve(images[start:stop]))

@@ -2,17 +2,17 @@
 
 What a geometry looks like are three planes, how bright object, background and arm are in each pixel; an image is
 (object plane x object colour + background plane x background colour + arm plane x arm colour) / 255, rounded. The
-planes of the default grid lie beside this file, made by the renderer and checked when loaded; those of other grids are
-rendered once, and their images written into the data folder.
+planes of the default grid lie beside this file, made by the renderer and checked when loaded; the images of other grids
+are rendered once and written into the data folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data import scene
-from experiments.weak_supervision.data.image_file import AWAY, halve, inspect, open_map, record_of, verify
-from experiments.weak_supervision.data.image_writer import Plan, exclusive, write_images
-from experiments.weak_supervision.data.images import FactorGrid, FactorImages
+from experiments.weak_supervision.data.image_file import AWAY, inspect, open_map, verify
+from experiments.weak_supervision.data.image_writer import Plan, write_images
+from experiments.weak_supervision.data.images import FactorGrid, FactorImages, halve
 from experiments.weak_supervision.data.mpi3d_factors import POSITIONS, keep, require_positions, thinned
 from experiments.weak_supervision.data.renderer import PLANES, SIZE, Renderer
 from experiments.weak_supervision.data.sources import FACTORS
@@ -38,7 +38,6 @@ BACKGROUNDS = np.array(list(scene.BACKGROUNDS.values()), np.uint16)  # [3, 3]
 ARM = np.array(scene.ARM_COLOUR, np.uint16)  # [3]
 
 RENDERING_RATE, COLOURING_RATE = 450.0, 10_000.0  # per second on one core, for the time that is stated before
-BLOCK = 2048  # images written at a time, 25 MB; a multiple of the positions of both axes
 MEMORY = 2e8  # bytes that Python, NumPy and the renderer take
 
 
@@ -70,23 +69,38 @@ def load(image_size: int, levels: int | None, positions: int, directory: Path) -
             renderer, no disk space.
     """
     require_positions(positions)
-    grid = grid_of(positions)
-    stored = _default(image_size) if positions == DEFAULT_POSITIONS else _rendered(image_size, positions, directory)
-    return keep("mpi3d_sim", stored, grid, levels, positions)
+    if positions == DEFAULT_POSITIONS:
+        return keep("mpi3d_sim", _default(image_size), grid_of(positions), levels, positions)
+    images = keep("mpi3d_sim", _rendered(positions, directory), grid_of(positions), levels, positions)
+    return images if image_size == SIZE else images.halved()
 
 
-def _rendered(image_size: int, positions: int, directory: Path) -> NDArray[np.uint8]:
-    path = directory / "mpi3d_sim" / f"mpi3d_sim_{positions}x{positions}_{image_size}.npy"
+def _rendered(positions: int, directory: Path) -> NDArray[np.uint8]:
+    grid, origin = grid_of(positions), definition()
+    shape = (grid.num_images, SIZE, SIZE, 3)
+    path = directory / "mpi3d_sim" / f"mpi3d_sim_{positions}x{positions}_{SIZE}.npy"
     if not path.exists():
-        with exclusive(path.with_name(f"rendering_{positions}x{positions}")):
-            if not path.exists():
-                _render(path, image_size, positions)
-    layout, shape = inspect(path), (grid_of(positions).num_images, image_size, image_size, 3)
+        geometries = grid.num_images / (len(COLOURS) * len(BACKGROUNDS))
+        seconds = geometries / RENDERING_RATE + grid.num_images / COLOURING_RATE
+        memory = MEMORY + 8 * positions**2 * PLANES * SIZE**2
+        plan = Plan(f"rendering mpi3d_sim at {positions}x{positions} positions", origin, shape, seconds, memory)
+        with Renderer() as renderer:
+            write_images(path, plan, _blocks(renderer, grid))
+    layout = inspect(path)
     if layout.shape != shape:
         raise ExperimentError(f"{path} holds images {layout.shape}, expected {shape}; {AWAY}")
-    if verify(path, layout).origin != definition():
+    if verify(path, layout).origin != origin:
         raise ExperimentError(f"{path} was not rendered by this version of mpi3d_sim; {AWAY} to render it again")
     return open_map(path, layout)
+
+
+def _blocks(renderer: Renderer, grid: FactorGrid) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yields the images of all positions in one look, and the number of their first; each geometry is rendered once."""
+    for place in np.ndindex(SIZES):
+        planes = render(renderer, place, grid.sizes[-1])
+        for colour, background in np.ndindex(len(COLOURS), len(BACKGROUNDS)):
+            first = np.ravel_multi_index((colour, *place, background, 0, 0), grid.sizes)
+            yield int(first), compose(planes, colour, background)
 
 
 def _default(image_size: int) -> NDArray[np.uint8]:
@@ -98,41 +112,6 @@ def _default(image_size: int) -> NDArray[np.uint8]:
         block = compose(shipped[shape, size, camera, horizontal], colour, background)
         images[colour, shape, size, camera, background, horizontal] = block if image_size == SIZE else halve(block)
     return images.reshape(-1, image_size, image_size, 3)
-
-
-def _render(path: Path, image_size: int, positions: int) -> None:
-    sizes, origin, side = grid_of(positions).sizes, definition(), positions * positions
-    name = f"mpi3d_sim at {positions}x{positions} positions"
-    block, row = max(BLOCK // side, 1) * side, PLANES * SIZE * SIZE
-    images = Plan(
-        f"colouring {name}", origin, (math.prod(sizes), image_size, image_size, 3), block, COLOURING_RATE,
-        MEMORY + 8 * block * row,
-    )  # fmt: skip
-    plane_path = path.with_name(f"planes_{positions}x{positions}.npy")
-    if not plane_path.exists():
-        geometries = (math.prod(sizes[1:4]) * side, PLANES, SIZE, SIZE)
-        later = math.prod(images.shape)
-        plan = Plan(f"rendering {name}", origin, geometries, block, RENDERING_RATE, MEMORY + block * row, later)
-        axis = thinned(POSITIONS, positions)
-        with Renderer() as renderer:
-            write_images(plane_path, plan, lambda start, stop: render(renderer, axis, start, stop))
-    layout = inspect(plane_path)
-    if verify(plane_path, layout).origin != origin:
-        raise ExperimentError(f"{plane_path} was not rendered by this version of mpi3d_sim; {AWAY}")
-    rendered = open_map(plane_path, layout).reshape(*sizes[1:4], side, PLANES, SIZE, SIZE)
-
-    def colour_block(start: int) -> NDArray[np.uint8]:
-        place = map(int, np.unravel_index(start // side, sizes[:5]))
-        colour, shape, size, camera, background = place
-        coloured = compose(rendered[shape, size, camera], colour, background)
-        return coloured if image_size == SIZE else halve(coloured)
-
-    def make(start: int, stop: int) -> NDArray[np.uint8]:
-        return np.concatenate([colour_block(one) for one in range(start, stop, side)])
-
-    write_images(path, images, make)
-    for useless in (plane_path, record_of(plane_path)):
-        useless.unlink(missing_ok=True)
 
 
 def compose(planes: NDArray[np.uint8], colour: int, background: int) -> NDArray[np.uint8]:
@@ -187,26 +166,20 @@ def save(planes: NDArray[np.uint8], path: Path) -> None:
 
 def render_default(renderer: Renderer) -> NDArray[np.uint8]:
     """Renders the planes of the default grid, as :func:`load_planes` returns them."""
-    count = int(np.prod(SHAPE[:5]))
-    return render(renderer, thinned(POSITIONS, DEFAULT_POSITIONS), 0, count).reshape(SHAPE)
+    return np.stack([render(renderer, place, DEFAULT_POSITIONS) for place in np.ndindex(SIZES)]).reshape(SHAPE)
 
 
-def render(renderer: Renderer, axis: Sequence[int], start: int, stop: int) -> NDArray[np.uint8]:
-    """Renders the geometries of a grid from a first up to a last, exclusive.
+def render(renderer: Renderer, place: tuple[int, ...], positions: int) -> NDArray[np.uint8]:
+    """Renders one object at all positions of the arm.
 
     Args:
         renderer: the renderer.
-        axis: the positions of both axes.
-        start: number of the first geometry, row-major over shape, size, camera height and both axes.
-        stop: number after the last.
+        place: indices of shape, size and camera height.
+        positions: of each axis.
 
     Returns:
-        uint8 [stop - start, 3, 64, 64].
+        Planes, uint8 [positions * positions, 3, 64, 64]; the vertical axis varies fastest.
     """
-    planes = np.empty((stop - start, PLANES, SIZE, SIZE), np.uint8)
-    for number in range(start, stop):
-        place = map(int, np.unravel_index(number, (*SIZES, len(axis), len(axis))))
-        shape, size, camera, horizontal, vertical = place
-        geometry = scene.Geometry(shape, size, camera, axis[horizontal], axis[vertical])
-        planes[number - start] = renderer.planes(geometry)
-    return planes
+    axis, (shape, size, camera) = thinned(POSITIONS, positions), place
+    geometries = (scene.Geometry(shape, size, camera, *both) for both in product(axis, axis))
+    return np.stack([renderer.planes(geometry) for geometry in geometries])
