@@ -40,8 +40,11 @@ class FixedK(GroupVAE):
                 raise ValueError("shared is random: of each pair another number; give model.independent, or a method")
             independent = num_factors - shared
         self.num_independent = independent
-        if not 0 <= self.num_independent <= self.num_latents:
-            raise ValueError(f"num_independent is {self.num_independent}, but there are {self.num_latents} latents")
+        if independent > self.num_latents:
+            raise ValueError(
+                f"{independent} latents should be independent (model.independent, or else the factors that differ), but "
+                f"model.num_latents is {self.num_latents}"
+            )
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         divergences = divergence(mean.detach(), log_variance.detach(), "symmetric")
