@@ -42,7 +42,7 @@ class FixedK(GroupVAE):
         self.num_independent = independent
         if independent > self.num_latents:
             raise ValueError(
-                f"{independent} latents should be independent (model.independent, or else the factors that differ), but "
+                f"{independent} latents should be independent (model.independent, or the factors that differ), but "
                 f"model.num_latents is {self.num_latents}"
             )
 
