@@ -1,5 +1,6 @@
 """What ``mvhg.keras`` is given: numbers, tensors and shapes, checked where a backend knows them."""
 
+import operator
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -109,14 +110,38 @@ def check_counts(shape: _Shape, batch_and_groups: _Shape) -> None:
         raise ValueError(f"value of shape {shape} does not broadcast with log_weights of shape {batch_and_groups}")
 
 
-def check_noise(shape: _Shape, sample_shape: Sequence[int], batch_and_groups: _Shape, columns: int) -> None:
-    """Raises ValueError unless noise has the shape that is wanted."""
-    expected = (*sample_shape, *batch_and_groups[:-1], columns)
+def sample_size(sample_shape: Sequence[int]) -> tuple[int, ...]:
+    """``sample_shape`` as a tuple.
+
+    Raises:
+        ValueError: it is no sequence of positive numbers.
+    """
+    try:
+        shape = tuple(operator.index(number) for number in sample_shape)
+    except TypeError:
+        raise ValueError(f"sample_shape must be a sequence of numbers, such as (3,), got {sample_shape!r}") from None
+    if any(number < 1 for number in shape):
+        raise ValueError(f"sample_shape must have positive numbers, got {shape}")
+    return shape
+
+
+def noise(given: Any, sample_shape: Sequence[int], batch_and_groups: _Shape, columns: int) -> Any:
+    """Noise as a tensor, if it has the shape that is wanted and, where they are at hand, values within [0, 1).
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    tensor = ops.convert_to_tensor(given)
+    shape, expected = tuple(tensor.shape), (*sample_shape, *batch_and_groups[:-1], columns)
     fits = len(shape) == len(expected) and all(
         None in pair or pair[0] == pair[1] for pair in zip(shape, expected, strict=True)
     )
     if not fits:
         raise ValueError(f"noise must have shape [sample_shape, batch, {columns}] = {expected}, got {shape}")
+    known = _known(given)
+    if known is not None and not ((known >= 0) & (known < 1)).all():
+        raise ValueError(f"noise must be within [0, 1), got {known.tolist()!r:.200}")
+    return tensor
 
 
 def _known(values: Any) -> Any:

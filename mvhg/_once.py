@@ -51,4 +51,4 @@ class _Constant(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        raise RuntimeError("draws of a hypergeometric distribution can be differentiated only once")
+        raise RuntimeError("draws, and log-probabilities of random partitions, can be differentiated only once")

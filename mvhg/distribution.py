@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from mvhg import _entropy, _fisher, _marginals, _moments
+from mvhg._asked import sample_size
 from mvhg._bernoulli_sum import solve_tilt
 from mvhg._bounds import Bounds
 from mvhg._derived import Derived, Kept
@@ -251,7 +252,7 @@ class MultivariateHypergeometric(Distribution):
         """
         with torch.no_grad():
             size, log_weights, total = self._law()
-            shape = self._extended_shape(torch.Size(sample_shape))
+            shape = self._extended_shape(sample_size(sample_shape))
             counts = draw_counts(
                 size.reshape(-1, size.shape[-1]),
                 log_weights.reshape(-1, size.shape[-1]),

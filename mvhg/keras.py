@@ -189,14 +189,13 @@ class MultivariateHypergeometric:
 
     def _noise(self, sample_shape: Sequence[int], columns: int, seed: Any, noise: Any) -> Any:
         """Uniform numbers [B, S, columns]."""
-        if 0 in sample_shape:
-            raise ValueError(f"sample_shape must have positive numbers, got {tuple(sample_shape)}")
+        sample_shape = _keras_input.sample_size(sample_shape)
         if noise is None:
             shape = (*sample_shape, *tuple(ops.shape(self.log_weights))[:-1], columns)
             noise = keras.random.uniform(shape, dtype=self._working, seed=seed)
         else:
-            noise = ops.cast(ops.convert_to_tensor(noise), self._working)
-            _keras_input.check_noise(tuple(noise.shape), sample_shape, tuple(self.log_weights.shape), columns)
+            noise = _keras_input.noise(noise, sample_shape, tuple(self.log_weights.shape), columns)
+            noise = ops.cast(noise, self._working)
         return ops.transpose(ops.reshape(noise, (math.prod(sample_shape), -1, columns)), (1, 0, 2))
 
     def _reshaped(self, values: Any, *last: int) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from mvhg._asked import given_noise, sample_size
 from mvhg._assignment import RELAXATIONS, assign
 from mvhg._once import once_only
 from mvhg._plackett_luce import log_order_probability, log_partition_probability
@@ -177,20 +178,17 @@ class RandomPartition(Distribution):
                 scores' device.
 
         Raises:
-            ValueError: for noise of another shape.
+            TypeError: for a sample shape that is no sequence of numbers.
+            ValueError: for noise of another shape or type or, with ``validate_args``, outside [0, 1).
         """
-        shape = self._extended_shape(torch.Size(sample_shape))
+        sample_shape = sample_size(sample_shape)
+        shape = self._extended_shape(sample_shape)
         groups, elements = self.event_shape
         sizes, of_sizes, uniform = self._sizes_drawn(), None, None
         if noise is not None:
-            if not isinstance(noise, Tensor) or noise.shape != self.noise_shape(sample_shape):
-                got = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
-                raise ValueError(
-                    "noise must be a tensor and have shape noise_shape(sample_shape) = "
-                    f"{tuple(self.noise_shape(sample_shape))}, got {got}"
-                )
-            of_sizes, uniform = noise[..., :-elements], noise[..., -elements:].double().reshape(-1, elements)
-        drawn = sizes.rsample_selection(torch.Size(sample_shape), generator=generator, noise=of_sizes)
+            noise = given_noise(noise, lambda: self.noise_shape(sample_shape), self._validate_args)
+            of_sizes, uniform = noise[..., :-elements], noise[..., -elements:].reshape(-1, elements)
+        drawn = sizes.rsample_selection(sample_shape, generator=generator, noise=of_sizes)
         scores = once_only(self.log_scores).double().expand(*shape[:-2], elements).reshape(-1, elements)
         if uniform is None:  # in double, so that no two are alike
             uniform = torch.rand(scores.shape, dtype=torch.float64, device=scores.device, generator=generator)
@@ -201,7 +199,7 @@ class RandomPartition(Distribution):
 
     def noise_shape(self, sample_shape: Sequence[int] = torch.Size()) -> torch.Size:
         """Shape of the ``noise`` that ``rsample`` takes: [sample, batch, numbers a draw]."""
-        of_sizes = self._sizes_drawn().noise_shape(torch.Size(sample_shape))
+        of_sizes = self._sizes_drawn().noise_shape(sample_shape)
         return of_sizes[:-1] + (of_sizes[-1] + self.event_shape[1],)
 
     def log_prob(self, value: Tensor) -> Tensor:

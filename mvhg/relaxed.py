@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from mvhg import _conditionals, _single_draws
+from mvhg._asked import given_noise, sample_size
 from mvhg._derived import Kept
 from mvhg._given import TensorLike
 from mvhg._relaxation import (
@@ -171,7 +172,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             noise: what to draw by instead, uniform on [0, 1) and of shape ``noise_shape(sample_shape)``, float64 on
                 the weights' device; for torch.compile, which cannot trace a generator, or to draw twice alike.
         """
-        return self._draw(torch.Size(sample_shape), generator, noise, selection=False).counts
+        return self._draw(sample_size(sample_shape), generator, noise, selection=False).counts
 
     def rsample_selection(
         self,
@@ -191,11 +192,11 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             ``Selection`` of counts [sample, batch, c], one_hot [sample, batch, c, M + 1] and prefix_mask
             [sample, batch, c, M], groups in the order of ``group_sizes``.
         """
-        return self._draw(torch.Size(sample_shape), generator, noise, selection=True)
+        return self._draw(sample_size(sample_shape), generator, noise, selection=True)
 
     def noise_shape(self, sample_shape: Sequence[int] = torch.Size()) -> torch.Size:
         """Shape of the ``noise`` that ``rsample`` and ``rsample_selection`` take: [sample, batch, numbers a draw]."""
-        return torch.Size(sample_shape) + self.batch_shape + (noise_columns(self._relaxation(False)),)
+        return sample_size(sample_shape) + self.batch_shape + (noise_columns(self._relaxation(False)),)
 
     def _relaxation(self, selection: bool) -> Relaxation:
         size, log_weights, total = self._law()
@@ -220,12 +221,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     ) -> Selection:
         num_draws, batch = math.prod(sample_shape), math.prod(self.batch_shape)
         if noise is not None:
-            expected = self.noise_shape(sample_shape)
-            if noise.shape != expected:
-                raise ValueError(
-                    f"noise must have shape noise_shape(sample_shape) = {tuple(expected)}, got {tuple(noise.shape)}"
-                )
-            noise = noise.double().reshape(num_draws, batch, expected[-1])
+            noise = given_noise(noise, lambda: self.noise_shape(sample_shape), self._validate_args)
+            noise = noise.reshape(num_draws, batch, noise.shape[-1])
         urn = self._single_urn(noise) if num_draws == 1 else None
         if urn is not None:
             selected = self._draw_single(urn, generator, noise, selection)
