@@ -65,9 +65,9 @@ class MultivariateHypergeometric(Distribution):
         validate_args: whether to check arguments on an accelerator, by one read, and values given to ``log_prob``. What
             is on the host is checked in any case, and nothing but numbers within ``torch.compile``. Without it, weights
             on an accelerator are not read: NaN, infinite or non-positive ones there are not refused, and results are
-            NaN or wrong. None is the default
-            of ``set_default_validate_args``, else on, also after ``torch.compile`` has switched torch's own default
-            off; a user's ``Distribution.set_default_validate_args(False)`` counts until then.
+            NaN or wrong. None is the default of ``set_default_validate_args``, else on, also after ``torch.compile`` has
+            switched torch's own default off; a user's ``Distribution.set_default_validate_args(False)`` counts until
+            then.
 
     Raises:
         ValueError: naming the argument, its shape and the bad values.
@@ -266,6 +266,17 @@ class MultivariateHypergeometric(Distribution):
                 tilt=lambda: self._tilt.reshape(-1),
             )
             return counts.reshape(shape)
+
+    def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        """There is none.
+
+        Raises:
+            NotImplementedError: names the classes that have one.
+        """
+        raise NotImplementedError(
+            "whole counts of the exact law have no gradient: draw by MultivariateHypergeometricStraightThrough or "
+            "RelaxedMultivariateHypergeometric, or without a gradient by sample"
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of counts [..., c], differentiable in the weights and (lgamma's extension) in the counts.

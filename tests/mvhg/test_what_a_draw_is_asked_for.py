@@ -65,3 +65,10 @@ def test_noise_is_a_tensor_of_its_shape(name: str) -> None:
         draws.rsample((3,), noise=torch.zeros(3, *expected))
     with pytest.raises(ValueError, match="^noise must be a tensor of shape .*, got list$"):
         draws.rsample((3,), noise=[0.5])
+
+
+def test_the_law_itself_says_which_classes_have_a_gradient() -> None:
+    law = ALL["law"]()
+    assert not law.has_rsample
+    with pytest.raises(NotImplementedError, match="MultivariateHypergeometricStraightThrough"):
+        law.rsample((2,))
