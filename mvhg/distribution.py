@@ -65,9 +65,9 @@ class MultivariateHypergeometric(Distribution):
         validate_args: whether to check arguments on an accelerator, by one read, and values given to ``log_prob``. What
             is on the host is checked in any case, and nothing but numbers within ``torch.compile``. Without it, weights
             on an accelerator are not read: NaN, infinite or non-positive ones there are not refused, and results are
-            NaN or wrong. None is the default of ``set_default_validate_args``, else on, also after ``torch.compile`` has
-            switched torch's own default off; a user's ``Distribution.set_default_validate_args(False)`` counts until
-            then.
+            NaN or wrong. None is the default of ``set_default_validate_args``, else on, also after ``torch.compile``
+            has switched torch's own default off; a user's ``Distribution.set_default_validate_args(False)`` counts
+            until then.
 
     Raises:
         ValueError: naming the argument, its shape and the bad values.
