@@ -38,7 +38,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         arguments: The command line without the program's name.
 
     Returns:
-        The arguments for Hydra, with the home folder in place of a "~" at the beginning of a value.
+        The arguments for Hydra, -m first, with the home folder in place of a "~" at the beginning of a value.
 
     Raises:
         ExperimentError: an unknown option; a setting that can't be read, is given twice, is none, or has several values
@@ -67,7 +67,8 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     elif "sweep" not in given and "experiment" not in given and not _ASKING & set(options):
         raise ExperimentError(f"choose an experiment with experiment=NAME, one of: {', '.join(experiments())}")
     _check_folders(given, several)
-    return [expanded.get(argument, argument) for argument in arguments]
+    ordered = sorted(arguments, key=lambda argument: argument not in _MULTIRUN)  # Hydra wants its settings in one piece
+    return [expanded.get(argument, argument) for argument in ordered]
 
 
 def _options_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

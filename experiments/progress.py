@@ -206,7 +206,10 @@ def _asks_for_several(config: DictConfig) -> bool:
 
 def _in_one_line(error: Exception) -> str:
     causes = (error, error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else (error,)
-    return ": ".join(str(cause).splitlines()[0].rstrip(".") for cause in causes)
+    text = ": ".join(str(cause).splitlines()[0].rstrip(".") for cause in causes)
+    if "is not in struct" in text:  # a setting that there isn't
+        text += "; the command without it, and with -c job, shows all that there are"
+    return text
 
 
 @contextmanager

@@ -86,8 +86,9 @@ def check(made: type, values: Mapping[str, Any], name: str = "") -> None:
 
 
 def _problems(error: ValidationError, place: str, made: type) -> Iterator[str]:
-    """Yields what is wrong, in words; of the members of a union only what the first says."""
-    seen = set()
+    """Yields what is wrong, in words, a line per key; of a union what each of its members says."""
+    refused: dict[str, list[str]] = {}
+    values = {}
     for one in error.errors():
         key = ".".join(str(part) for part in one["loc"] if not isinstance(part, str) or part.isidentifier())
         name = ".".join(filter(None, [place, key]))
@@ -99,9 +100,12 @@ def _problems(error: ValidationError, place: str, made: type) -> Iterator[str]:
             yield f"{name} is missing"
         elif one["type"] == "value_error":  # raised by a check of the class itself, which has named the key
             yield f"{name}: {message.removeprefix('value error, ')}"
-        elif name not in seen:
-            yield f"{name}: {message}, got {one['input']!r}"
-        seen.add(name)
+        else:
+            before = refused.setdefault(name, [])
+            before.append(message.removeprefix("input should be ") if before else message)
+            values[name] = one["input"]
+    for name, messages in refused.items():
+        yield f"{name}: {' or '.join(messages)}, got {values[name]!r}"
 
 
 def typed_path(text: str) -> Path:

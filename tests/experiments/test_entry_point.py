@@ -30,7 +30,7 @@ from tests.experiments.helpers import CHECKOUT, KS, cell, command, csv_bytes, en
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("experiment=urn no_such_key=1", "Could not override 'no_such_key'"),
+        ("experiment=urn no_such_key=1", "'no_such_key' is not in struct; the command without it, and with -c job, shows all"),
         ("experiment=urn shared=3", "error: shared=3: experiment=urn has no axis shared; its axes: estimator"),
         ("experiment=weak_supervision/hgvae_s3", "is now: experiment=weak_supervision method=hgvae shared=3"),
         ("", "error: choose an experiment with experiment=NAME, one of: accuracy, clustering"),
@@ -142,6 +142,16 @@ def test_the_commands_of_the_makefile_are_accepted(tmp_path: Path) -> None:
     assert len(commands) > 20, done.stderr
     for line in sorted(commands):
         check_command_line([*shlex.split(re.sub(r"results=\S+", "", line)), f"results={tmp_path}"])
+
+
+def test_the_sign_of_several_runs_may_stand_anywhere() -> None:
+    assert check_command_line(["experiment=urn", "-m", "seed=0,1"]) == ["-m", "experiment=urn", "seed=0,1"]
+    assert check_command_line(["experiment=urn", "-c", "job", "--multirun"]) == [
+        "--multirun",
+        "experiment=urn",
+        "-c",
+        "job",
+    ]
 
 
 @pytest.mark.parametrize("several", ["seed=0,1", "seed=range(3)", "experiment=urn,accuracy", "estimator=glob(*)"])

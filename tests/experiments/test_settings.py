@@ -38,6 +38,7 @@ class Inner:
 class Outer:
     inner: Inner
     kind: Literal["a", "b"] = "a"
+    number: PositiveInt | Literal["all"] = "all"
     share: Share = 0.5
     more: Mapping[str, Inner] | None = None
 
@@ -72,6 +73,7 @@ def test_sections_become_the_objects_they_name() -> None:
         ({"sizes": [1, "a"]}, {}, "experiment.inner.sizes.1: input should be a valid integer, got 'a'"),
         ({"stepz": 1}, {}, "experiment.inner: unknown key stepz; allowed: steps, rate, sizes"),
         ({}, {"kind": "c"}, "experiment.kind: input should be 'a' or 'b', got 'c'"),
+        ({}, {"number": 0}, "experiment.number: input should be greater than 0 or 'all', got 0"),
         ({}, {"share": 2}, "experiment.share: input should be less than or equal to 1, got 2"),
         ({}, {"kind": "c", "share": 2}, "experiment.kind: input should be 'a' or 'b', got 'c'; experiment.share: "),
         ({}, {"inner": {"_target_": f"{HERE}.Inner"}}, "experiment.inner.steps is missing"),
