@@ -1,24 +1,27 @@
-"""Where a run stands among those of its experiment: a point in the experiment's axes, and settings changed beside them.
+"""Where a run stands: a point in the axes of its experiment, settings changed beside them, its profile and seed.
 
 ``experiment=weak_supervision method=hgvae shared=3 experiment.training.final_temperature=0.1`` is the row with the axes
 ``method`` and ``shared`` and the changes ``training.final_temperature=0.1``. Which axes an experiment has stands in its
-file under configs/experiment, as ``axes``.
+file under configs/experiment, as ``axes``. All of it is known before anything heavy is imported.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments.configuration import compose, resolve
+from experiments.configuration import axes_of, compose, resolve
 from experiments.settings import ExperimentError
+from experiments.store import RunDirectory
 
 _RUN = ("experiment", "profile", "seed")  # choose a run and change no setting of it
 # How, where and under which words a run is made: keys that decide no number.
@@ -26,10 +29,9 @@ _PLACES = ("results", "data_directory", "threads", "runs_at_once", "logger", "tr
 _WORDS = ("force", "job_type", "tags", "launcher", "objective", "sweep")
 # Settings of an experiment that decide what is kept and when it pauses, not what comes out.
 _BOOKKEEPING = ("checkpoint_every", "keep_model", "max_minutes")
+_DECISIVE_OF_TRAINER = ("trainer.deterministic", "trainer.precision")  # the others say where it runs
 # Which data an experiment takes is a choice like the profile, and a column of its tables.
 _DATA = re.compile(r"profile\.\w+\.data")
-# Where and how visibly a trainer runs; everything else in that section decides numbers.
-_HARDWARE = ("accelerator", "graph", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary")
 _AXIS_VALUE = re.compile(r"[\w.+-]+")  # it becomes part of a folder's name
 
 
@@ -63,32 +65,79 @@ class Row:
         return [f"{axis}={value}" for axis, value in self.axes.items()]
 
 
-def row_of(plain: Mapping[str, Any], experiment: str, overrides: Sequence[str] = ()) -> Row:
-    """Returns the row that a resolved configuration makes.
+@dataclass(frozen=True)
+class Cell:
+    """One run that a command asks for: a row with profile and seed.
+
+    Attributes:
+        row: Its row.
+        plain: Its resolved configuration.
+        run: Its folder.
+    """
+
+    row: Row
+    plain: dict[str, Any]
+    run: RunDirectory
+
+    @property
+    def name(self) -> str:
+        """For messages, for example ``urn estimator=exact seed=0``."""
+        return f"{self.row.label} seed={self.plain['seed']}"
+
+
+def cell_of(config: DictConfig, experiment: str, overrides: Sequence[str] = ()) -> Cell:
+    """Returns the cell of a composed configuration.
 
     Args:
-        plain: The resolved configuration.
-        experiment: Name of the experiment, the file under configs/experiment.
-        overrides: The command line's overrides, from which the changes are.
+        config: As Hydra composes it.
+        experiment: Name of the experiment; Hydra's ``runtime.choices["experiment"]``.
+        overrides: The command line's, from which the changes are.
 
     Raises:
-        ExperimentError: an axis has no single plain value.
+        ExperimentError: a setting is refused, or an axis has no single plain value.
     """
+    plain = resolve(config)
     axes = {axis: plain[axis] for axis in plain["axes"] if axis in plain}
     for axis, value in axes.items():
         if isinstance(value, bool) or not isinstance(value, str | int) or not _AXIS_VALUE.fullmatch(str(value)):
             raise ExperimentError(f"{axis} must be one name or integer, got {value!r}")
-    return Row(experiment, axes, changes_of(plain, overrides))
+    row = Row(experiment, axes, changes_of(plain, overrides))
+    return Cell(row, plain, RunDirectory(Path(plain["results"]), row.folder, run_id(plain, row)))
 
 
 def run_id(plain: Mapping[str, Any], row: Row) -> str:
     """Returns twelve hex digits of the hash of what decides the numbers.
 
     Paths, logger, launcher, ``force`` and hardware don't enter; experiment, axes, the profile's name, the seed, the
-    experiment's settings and the trainer's do.
+    experiment's settings and the trainer's precision do.
     """
     decisive = {"row": [row.experiment, dict(row.axes)], **_decisive(plain)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def trained_run_id(experiment: str, *, _root_: DictConfig) -> str:
+    """Returns the id of the run that this command makes of another experiment, whose trained model it starts from.
+
+    A configuration asks for it by ``${trained_run:EXPERIMENT}``. The other run has the same values of its axes, the
+    same settings where both have them, and the same profile, seed and trainer. So its id is part of the asking run's
+    settings, and of its own id: a model that is trained differently is scored again.
+
+    Args:
+        experiment: name of the other experiment.
+        _root_: the whole configuration, from OmegaConf.
+    """
+    axes = [axis for axis in axes_of(experiment) if axis in _root_]
+    config = copy.deepcopy(compose(f"experiment={experiment}", *(f"{axis}={_root_[axis]}" for axis in axes)))
+    with open_dict(config):
+        for section in ("profile", "seed", "trainer"):
+            config[section] = _root_[section]
+        for key in config.experiment:
+            if key != "_target_" and key in _root_.experiment:
+                config.experiment[key] = copy.deepcopy(_root_.experiment._get_node(key))
+    return cell_of(config, experiment).run.path.name
+
+
+OmegaConf.register_new_resolver("trained_run", trained_run_id, replace=True)
 
 
 def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> str:
@@ -118,29 +167,30 @@ def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> str:
     for key in sorted(changing):
         value = _canonical(OmegaConf.select(with_them, key))
         if value != _canonical(OmegaConf.select(without, key)):
-            words.append(f"{key.removeprefix('experiment.')}={_text(value)}")
+            text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+            words.append(f"{key.removeprefix('experiment.')}={text}")
     return " ".join(words)
 
 
 def decides_no_number(key: str) -> bool:
     """Whether a key of the command line says where, how or under which words a run is made, and not what comes out."""
-    if key in (*_PLACES, *_WORDS, *(f"trainer.{name}" for name in _HARDWARE)):
-        return True
-    return key.startswith("logger.") or key.split(".")[-1] in _BOOKKEEPING
+    section, _, last = key.rpartition(".")
+    if section == "trainer":
+        return key not in _DECISIVE_OF_TRAINER
+    return key in (*_PLACES, *_WORDS) or section == "logger" or last in _BOOKKEEPING
 
 
 def _decisive(plain: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the numbers of a run beside its row."""
+    trainer = {key: plain["trainer"][key] for key in ("deterministic", "precision")}
+    if trainer["precision"] == "float32":
+        del trainer["precision"]
     decisive = {
         "profile": plain["profile"]["name"],
         "seed": plain["seed"],
         "experiment": {key: value for key, value in plain["experiment"].items() if key not in _BOOKKEEPING},
-        "trainer": {
-            key: value for key, value in plain["trainer"].items() if key not in _HARDWARE and key != "precision"
-        },
+        "trainer": trainer,
     }
-    if plain["trainer"]["precision"] != "float32":
-        decisive["trainer"]["precision"] = plain["trainer"]["precision"]
     return {key: _canonical(value) for key, value in decisive.items()}
 
 
@@ -153,7 +203,3 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_canonical(inner) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -1,9 +1,10 @@
-"""Runs the cells of a multirun in a process of their own, so that one that is killed takes no others with it.
+"""The processes and threads in which the cells of a multirun run.
 
-Joblib and Ray give up all cells when one of their workers is killed, for memory say. The worker therefore has a child
-that does the work, imports what is heavy once, and serves until it is killed or the worker ends. A child may serve
-several calls at once, each in a thread of it: runs that share a GPU. What of them is the host's work alone goes on
-in children of that child, beside the others.
+Every cell has a process other than the launcher's worker, so that one that is killed takes no others with it: joblib
+and Ray give up all cells when one of their workers is killed, for memory say. The worker has a child that does the
+work, imports what is heavy once, and serves until it is killed or the worker ends. A child may serve several calls at
+once, each in a thread of it: runs that share a GPU. What of them is the host's work alone goes on in children of that
+child, beside the others.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import logging
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
@@ -46,11 +47,11 @@ class _Child:
     """A process with a connection for each of the calls that it takes at once."""
 
     def __init__(self, at_once: int) -> None:
-        pairs = [socket.socketpair() for _ in range(at_once)]
+        pairs = [Pipe() for _ in range(at_once)]
         theirs = [their.fileno() for _, their in pairs]
         command = [sys.executable, "-m", "experiments.cell_process", *map(str, theirs)]
         self.process = subprocess.Popen(command, pass_fds=theirs)
-        self.connections = [Connection(ours.detach()) for ours, _ in pairs]
+        self.connections = [ours for ours, _ in pairs]
         for _, their in pairs:
             their.close()  # so that the child's end is the only one
 
@@ -115,6 +116,32 @@ def _describe_end(status: int) -> str:
         return f"its process ended with status {status}"
     hint = " (out of memory?)" if status == -signal.SIGKILL else ""
     return f"its process was killed by {signal.Signals(-status).name}{hint}"
+
+
+_threads: list[threading.Thread] = []  # of the launching process, one for each cell that shares a child
+_settings: Hashable = None  # of those cells
+
+
+def start(function: Callable[[], Any], at_once: int, settings: Hashable) -> None:
+    """Calls a function in a thread, as soon as there is room for the cell that it runs.
+
+    Args:
+        function: The function.
+        at_once: Cells that may run at once.
+        settings: What of the cell's is the whole process's; cells with other settings wait for all others.
+    """
+    global _settings
+    wait(at_once - 1 if settings == _settings else 0)
+    _settings = settings
+    _threads.append(threading.Thread(target=function, daemon=True))  # an interrupt waits for none
+    _threads[-1].start()
+
+
+def wait(most: int = 0) -> None:
+    """Waits until at most so many cells of ``start`` are at work."""
+    while len(_threads) > most:
+        _threads[0].join(0.1)
+        _threads[:] = [thread for thread in _threads if thread.is_alive()]
 
 
 class _Named(logging.Formatter):

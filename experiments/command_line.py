@@ -66,6 +66,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         _check_owners([one for key, one in given.items() if not choices(key)], plain, chosen[0])
     elif "sweep" not in given and "experiment" not in given and not _ASKING & set(options):
         raise ExperimentError(f"choose an experiment with experiment=NAME, one of: {', '.join(experiments())}")
+    _check_launcher(given, several)
     _check_folders(given, several)
     ordered = sorted(arguments, key=lambda argument: argument not in _MULTIRUN)  # Hydra wants its settings in one piece
     return [expanded.get(argument, argument) for argument in ordered]
@@ -129,10 +130,10 @@ def _values(one: Override, known: Sequence[str]) -> list[str]:
 def _check_setting(key: str, one: Override) -> None:
     """Refuses what is no setting of a run, though Hydra would take it."""
     text = one.input_line
-    if (one.is_add() or one.is_force_add() or one.is_delete()) and not key.startswith("trainer."):
+    if one.is_add() or one.is_force_add() or one.is_delete():
         raise ExperimentError(
-            f"{text}: keys can't be added or removed, though Hydra may advise a +; only trainer.* takes further keys; "
-            "configs/config.yaml and the experiment's own file list what there is"
+            f"{text}: keys can't be added or removed, though Hydra may advise a +; configs/config.yaml and the "
+            "experiment's own file list what there is"
         )
     if key in _NOT_SET:
         raise ExperimentError(f"{text}: {key} is no setting; {_NOT_SET[key]}")
@@ -170,6 +171,23 @@ def _check_several(key: str, one: Override, several: bool) -> None:
         raise ExperimentError(f"{one.input_line}: several values make several runs: give -m, too")
     if decides_no_number(key):
         raise ExperimentError(f"{one.input_line}: {key} makes no other run; give each value a command of its own")
+
+
+def _check_launcher(given: Mapping[str, Override], several: bool) -> None:
+    """Refuses what launches cells where there is one, and two ways at once; Hydra would leave one out silently."""
+    typed = {key: given[key].get_value_string() for key in ("launcher", "runs_at_once") if key in given}
+    launcher, at_once = typed.get("launcher", "serial"), typed.get("runs_at_once", "auto")
+    if launcher != "serial" and not several:
+        raise ExperimentError(f"launcher={launcher} launches the cells of a multirun: give -m, too")
+    if at_once in ("auto", "1"):
+        return
+    if not several:
+        raise ExperimentError(f"runs_at_once={at_once} is about the cells of a multirun: give -m, too")
+    if launcher != "serial":
+        raise ExperimentError(
+            f"runs_at_once={at_once} shares one process, and launcher={launcher} gives each cell its own: leave one of "
+            "them out"
+        )
 
 
 def _check_folders(given: Mapping[str, Override], several: bool) -> None:

@@ -59,15 +59,17 @@ class Trainer:
     accelerator: str
     devices: int | str | list[int]
     deterministic: bool | Literal["warn"]
+    precision: Literal["float32", "tf32", "bf16"]
+    graph: bool
     enable_progress_bar: bool
-    enable_model_summary: bool = False
-    num_nodes: int = 1
-    strategy: str = "auto"
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
-    graph: bool = False
-    benchmark: bool | None = None
-    detect_anomaly: bool = False
-    profiler: str | None = None
+
+    def __post_init__(self) -> None:
+        """One run is one process: Lightning would start the others from the command line, where they meet its lock."""
+        if self.devices != 1 and not (isinstance(self.devices, list) and len(self.devices) == 1):
+            raise ValueError(
+                f"a run takes one device of one machine, got trainer.devices={self.devices}; give trainer.devices=1 or "
+                "one index in brackets, trainer.devices=[1]; several devices take a run each: docs/many_machines.md"
+            )
 
 
 def experiments() -> list[str]:
@@ -109,20 +111,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     check(Logger, plain["logger"], "logger")
     refuse_credentials(plain)
     check(Trainer, plain["trainer"], "trainer")
-    _check_devices(plain["trainer"])
     return plain
-
-
-def _check_devices(trainer: Mapping[str, Any]) -> None:
-    """One run is one process: Lightning would start the others from the command line, where they meet its lock."""
-    devices, nodes = trainer["devices"], trainer.get("num_nodes", 1)
-    several = devices != 1 if not isinstance(devices, list) else len(devices) != 1
-    if several or nodes != 1:
-        raise ExperimentError(
-            f"a run takes one device of one machine, got trainer.devices={devices} and trainer.num_nodes={nodes}; "
-            "give trainer.devices=1 or one index in brackets, trainer.devices=[1]; "
-            "several devices take a run each: docs/many_machines.md"
-        )
 
 
 def refuse_credentials(config: Mapping[str, Any]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from experiments.disentanglement.tables import OTHER_SCORES, SCORES
 from experiments.settings import ExperimentError
 from experiments.tracking import STEP, logged_in
 
 
-@dataclass(frozen=True)
-class Chart:
+class Chart(NamedTuple):
     """Some metrics under a title, which has the unit.
 
     Attributes:
@@ -24,13 +24,15 @@ class Chart:
     metrics: tuple[str, ...]
     over_steps: bool
 
-    def panel(self) -> Any:
-        """Returns it as W&B's client wants it."""
-        from wandb_workspaces.reports.v2 import interface as reports
 
-        if self.over_steps:
-            return reports.LinePlot(title=self.title, x=STEP, y=list(self.metrics))
-        return reports.BarPlot(title=self.title, metrics=list(self.metrics))
+def curves(title: str, *metrics: str) -> Chart:
+    """Returns a chart of logged values over the steps."""
+    return Chart(title, metrics, over_steps=True)
+
+
+def bars(title: str, *metrics: str) -> Chart:
+    """Returns a chart of values of the summary."""
+    return Chart(title, metrics, over_steps=False)
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,19 @@ class Dashboard:
         """Of the workspace and its file."""
         return self.experiments[0]
 
-    def metrics(self) -> set[str]:
-        """The names that its charts show."""
-        return {name for charts in self.sections.values() for chart in charts for name in chart.metrics}
-
     def workspace(self, entity: str, project: str) -> Any:
         """Returns a ``wandb_workspaces.workspaces.Workspace``; nothing is sent."""
         from wandb_workspaces import workspaces as ws
         from wandb_workspaces.expr import And
+        from wandb_workspaces.reports.v2 import interface as reports
+
+        def panel(chart: Chart) -> Any:
+            if chart.over_steps:
+                return reports.LinePlot(title=chart.title, x=STEP, y=list(chart.metrics))
+            return reports.BarPlot(title=chart.title, metrics=list(chart.metrics))
 
         sections = [
-            ws.Section(name=title, panels=[chart.panel() for chart in charts], is_open=True)
+            ws.Section(name=title, panels=[panel(chart) for chart in charts], is_open=True)
             for title, charts in self.sections.items()
         ]
         runs = ws.RunsetSettings(
@@ -101,27 +105,6 @@ REFERENCES, GROUPS = ("exact", "merged"), (1, 2, 3)
 VARIED = {"weights": "weight of group 2", "draws": "number of draws n", "sizes": "size of group 2"}
 SECOND_WEIGHTS = range(1, 11)  # of the urns, one data set each
 CLUSTERS = range(10)
-SCORES = {
-    "beta_vae": "BetaVAE score",
-    "factor_vae": "FactorVAE score",
-    "mig": "MIG",
-    "dci_disentanglement": "DCI disentanglement",
-    "dci_completeness": "DCI completeness",
-    "dci_informativeness": "DCI informativeness",
-    "sap": "SAP",
-    "modularity": "modularity",
-    "downstream": "downstream accuracy",
-}
-
-
-def curves(title: str, *metrics: str) -> Chart:
-    """Returns a chart of logged values over the steps."""
-    return Chart(title, metrics, over_steps=True)
-
-
-def bars(title: str, *metrics: str) -> Chart:
-    """Returns a chart of values of the summary."""
-    return Chart(title, metrics, over_steps=False)
 
 
 def _of_references(quantity: str, title: str) -> Chart:
@@ -226,7 +209,7 @@ CLUSTERING = Dashboard(
 DISENTANGLEMENT = Dashboard(
     experiments=("disentanglement",),
     group_by=("method", "shared"),
-    sections={"Scores, 1 is best": [bars(title, f"scores/{score}") for score, title in SCORES.items()]},
+    sections={"Scores, 1 is best": [bars(title, f"scores/{name}") for name, title in (SCORES | OTHER_SCORES).items()]},
 )
 
 DASHBOARDS = (KOLMOGOROV_SMIRNOV, URN, WEAK_SUPERVISION, CLUSTERING, DISENTANGLEMENT)

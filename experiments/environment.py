@@ -75,35 +75,46 @@ def _processor() -> str:
 
 
 def code_facts() -> dict[str, Any]:
-    """Returns commit and dirty flag of the checkout; to be asked before a run, which may outlive it."""
+    """Returns commit and dirty flag of the checkout; to be asked before the work, which may outlive it."""
     status = _git("status", "--porcelain", "--untracked-files=no")
     return {"commit": commit(), "dirty": None if status is None else bool(status)}
 
 
 def environment_facts(accelerator: str) -> dict[str, Any]:
-    """Returns what a reader needs to judge a number: code, versions, device, memory.
+    """Returns what a reader needs to judge a number: code, versions, device.
 
     Args:
-        accelerator: The trainer's accelerator; the GPU is named only where it was used.
+        accelerator: The trainer's accelerator; the GPU is named only where it is used.
     """
     import torch
 
-    on_gpu = accelerator not in ("cpu",) and torch.cuda.is_available()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_bytes = peak if sys.platform == "darwin" else peak * 1024  # ru_maxrss is in KiB on Linux, bytes on macOS
-    facts: dict[str, Any] = {
+    return {
         **code_facts(),
         "version": project_version(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if on_gpu else _processor(),
+        "device": torch.cuda.get_device_name() if _on_gpu(accelerator) else _processor(),
         "threads": torch.get_num_threads(),
-        "peak_memory_mib": round(peak_bytes / 2**20, 1),
     }
-    if on_gpu:
+
+
+def peak_memory(accelerator: str) -> dict[str, float]:
+    """Returns the most memory that this process has taken so far, in MiB, and of the GPU where it is used."""
+    import torch
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_bytes = peak if sys.platform == "darwin" else peak * 1024  # ru_maxrss is in KiB on Linux, bytes on macOS
+    facts = {"peak_memory_mib": round(peak_bytes / 2**20, 1)}
+    if _on_gpu(accelerator):
         facts["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return facts
+
+
+def _on_gpu(accelerator: str) -> bool:
+    import torch
+
+    return accelerator != "cpu" and torch.cuda.is_available()
 
 
 def digest_of(paths: Iterable[Path], words: str = "") -> str:

@@ -27,8 +27,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import at_once
-from experiments.cell import cell_of
+from experiments import cell_process
+from experiments.axes import cell_of
 from experiments.settings import ExperimentError
 from experiments.watched import Watched, in_words, read_reports, say_finished, seconds_left
 
@@ -47,23 +47,9 @@ class Progress(Callback):
         self._most = 0  # cells that were seen at work at once
         self._search = False  # whether the cells come one by one, from a search
 
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuses a launcher where there is nothing to launch: it would be left out silently."""
-        launcher = config.hydra.runtime.choices.get("launcher")
-        if launcher != "serial":
-            sys.exit(f"error: launcher={launcher} launches the cells of a multirun: give -m, too")
-        if _asks_for_several(config):
-            sys.exit(f"error: runs_at_once={config.runs_at_once} is about the cells of a multirun: give -m, too")
-
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Finds the cells, says which are finished, and begins to watch."""
         Progress.current = self
-        launcher = config.hydra.runtime.choices.get("launcher")
-        if launcher != "serial" and _asks_for_several(config):
-            sys.exit(
-                f"error: runs_at_once={config.runs_at_once} shares one process, and launcher={launcher} gives each "
-                "cell its own: leave one of them out"
-            )
         logging.getLogger("hydra").setLevel(logging.WARNING)  # its launchers name every cell, as cells do
         self._folder = Path(config.hydra.sweep.dir)
         self._jobs = Path(OmegaConf.select(config, "hydra.launcher.submitit_folder") or self._folder / "none").parent
@@ -92,7 +78,7 @@ class Progress(Callback):
         Raises:
             SystemExit: there are some, and it was no search, which goes on without them.
         """
-        at_once.wait()
+        cell_process.wait()
         self.stop()
         failed = [f"\n  {cell.name}: {cell.reason}" for cell in self.cells if cell.reason]
         if failed:
@@ -198,10 +184,6 @@ def _cells(config: DictConfig) -> Iterator[tuple[list[str], Watched]]:
         if cell.run.path not in seen:
             seen.add(cell.run.path)
             yield overrides, Watched(cell.name, cell.run, cell.plain["force"])
-
-
-def _asks_for_several(config: DictConfig) -> bool:
-    return isinstance(config.runs_at_once, int) and config.runs_at_once > 1
 
 
 def _in_one_line(error: Exception) -> str:

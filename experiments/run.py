@@ -9,13 +9,15 @@ and torch are imported where a run needs them: asking whether hundreds of runs a
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +26,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import at_once, cell_process
-from experiments.cell import Cell, cell_of
-from experiments.cell_process import run_apart
+from experiments import cell_process
+from experiments.axes import Cell, cell_of
 from experiments.command_line import FOLDERS, check_command_line
 from experiments.configuration import CONFIGS
-from experiments.environment import (
-    code_facts,
-    environment_facts,
-    leave_process_group,
-)
+from experiments.environment import environment_facts, leave_process_group, peak_memory
 from experiments.progress import reported
 from experiments.settings import ExperimentError, build, typed_path
 from experiments.store import RunDirectory, write_atomically
@@ -45,6 +42,7 @@ if TYPE_CHECKING:
     from experiments.context import Experiment, RunContext
 
 log = logging.getLogger("experiments")
+AT_ONCE_ON_A_GPU = 4  # runs_at_once=auto
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
@@ -61,7 +59,8 @@ def main(config: DictConfig) -> float | None:
         serial = context.runtime.choices["launcher"] == "serial"
         return run_one_of_many(config, experiment, overrides, Path(context.sweep.dir), int(context.job.num), serial)
     try:
-        return run_cell(cell_of(config, experiment, overrides))
+        cell = cell_of(config, experiment, overrides)
+        return run_cell(cell, lambda: execute(cell))
     except ExperimentError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -72,42 +71,32 @@ def main(config: DictConfig) -> float | None:
 def run_one_of_many(
     config: DictConfig, experiment: str, overrides: list[str], multirun: Path, job: int, serial: bool
 ) -> float | None:
-    """Runs a cell of a multirun, or starts it where ``runs_at_once`` lets several run; see ``_run_and_report``."""
+    """Runs a cell of a multirun, or starts it where several share a process: see ``most_at_once``.
+
+    Its failure must not end the others: it is logged, and reported to the process that launched it.
+    """
     words = " ".join(overrides)
+    failed = partial(_report_failure, multirun, job, words)
     try:
         cell = cell_of(config, experiment, overrides)
     except Exception as error:
-        _report_failure(error, multirun, job, words, words)
-        return None
-    most = at_once.most_at_once(cell.plain) if serial else 1
-    if most == 1:
-        return _run_and_report(cell, multirun, job, words)
-    at_once.start(cell.plain, _run_and_report, cell, multirun, job, words, most)
+        return failed(words, error)
+    at_once = most_at_once(cell.plain) if serial else 1
+
+    def run() -> float | None:
+        try:
+            report(multirun, job, cell)
+            return run_cell(cell, lambda: cell_process.run_apart(execute, cell, True, at_once=at_once))
+        except Exception as error:
+            return failed(cell, error)
+
+    if at_once == 1:
+        return run()
+    cell_process.start(run, at_once, json.dumps([cell.plain["trainer"], cell.plain["threads"]]))
     return None
 
 
-def _run_and_report(cell: Cell, multirun: Path, job: int, words: str, most: int = 1) -> float | None:
-    """Runs a cell of a multirun, whose failure must not end the others: it is logged and reported.
-
-    Args:
-        cell: The cell.
-        multirun: Folder of the multirun.
-        job: Number of the job.
-        words: Its overrides.
-        most: How many share a process.
-    """
-    try:
-        report(multirun, job, cell)
-        if not cell.plain["force"] and cell.run.finished() is not None:
-            return run_cell(cell)
-        value: float | None = run_apart(run_cell, cell, True, at_once=most)
-        return value
-    except Exception as error:
-        _report_failure(error, multirun, job, cell, words)
-        return None
-
-
-def _report_failure(error: Exception, multirun: Path, job: int, cell: Cell | str, words: str) -> None:
+def _report_failure(multirun: Path, job: int, words: str, cell: Cell | str, error: Exception) -> None:
     reason = str(error)
     if not isinstance(error, ExperimentError):
         log.exception("%s", words)
@@ -117,12 +106,21 @@ def _report_failure(error: Exception, multirun: Path, job: int, cell: Cell | str
     report(multirun, job, cell, reason)
 
 
-def run_cell(cell: Cell, wait: bool = False) -> float | None:
+def most_at_once(plain: Mapping[str, Any]) -> int:
+    """How many cells of a resolved configuration run at once in one process; 1 for a search, which learns from each."""
+    if plain["objective"] is not None:
+        return 1
+    if plain["runs_at_once"] == "auto":
+        return 1 if plain["trainer"]["accelerator"] == "cpu" else AT_ONCE_ON_A_GPU
+    return int(plain["runs_at_once"])
+
+
+def run_cell(cell: Cell, run: Callable[[], object]) -> float | None:
     """Runs one cell unless it is finished.
 
     Args:
         cell: The cell.
-        wait: Whether to wait for another process that is at the same cell.
+        run: Runs it, here or elsewhere.
 
     Returns:
         The mean of the column that ``objective`` names; None without one.
@@ -131,7 +129,7 @@ def run_cell(cell: Cell, wait: bool = False) -> float | None:
         ExperimentError: something the user can put right; no finished result is touched.
     """
     if cell.plain["force"] or cell.run.finished() is None:
-        execute(cell, wait)
+        run()
     else:
         log.info("%s", skipped(cell.name, cell.run))
     objective = cell.plain["objective"]
@@ -139,7 +137,7 @@ def run_cell(cell: Cell, wait: bool = False) -> float | None:
 
 
 def execute(cell: Cell, wait: bool = False) -> RunDirectory:
-    """Runs one cell and writes its results, unless another process has just finished it.
+    """Runs one cell in this process and writes its results, unless another one has just finished it.
 
     Args:
         cell: The cell.
@@ -191,26 +189,27 @@ def _run(experiment: Experiment, cell: Cell) -> None:
         raise ExperimentError("trainer=gpu: torch finds no GPU here, `make doctor` says more; trainer=cpu needs none")
     resumed = run.last_checkpoint() is not None
     log.info("%s %s (%s)", cell.name, "continues" if resumed else "starts", run.path)
-    started, code = time.perf_counter(), code_facts()
+    started = time.perf_counter()
     config = OmegaConf.to_yaml(OmegaConf.create({**plain, "changes": cell.row.changes}))
     write_atomically(run.new_config, config)  # says of a run that never ends what it was to be
     if plain["threads"] is not None:
         torch.set_num_threads(plain["threads"])
+    facts = environment_facts(plain["trainer"]["accelerator"])  # before the work, under which the checkout may change
     with default_generator_lock:
         pl.seed_everything(plain["seed"], workers=True, verbose=False)
     trainer = plain["trainer"]
     with (
         own_stream(trainer["accelerator"], trainer["devices"]),
         track(
+            run.results,
             **plain["logger"],
-            row=cell.row.label,
+            group=cell.row.label,
             run_id=run.path.name,
-            seed=plain["seed"],
+            resumed=resumed,
+            name=cell.name,
             job_type=plain["job_type"],
             tags=plain["tags"],
             config=tracked_config(plain, cell.row),
-            results=run.results,
-            resumed=resumed,
         ) as tracker,
     ):
         tracker.define_metrics(getattr(experiment, "headline_metrics", {}))
@@ -218,10 +217,9 @@ def _run(experiment: Experiment, cell: Cell) -> None:
         context = RunContext(plain["seed"], run, tracker, trainer, data, cell.row.axes)
         tables = _tables(experiment, context)
         seconds = round(time.perf_counter() - started, 2)
-        measured = {"seconds": seconds, "resumed": resumed}
+        facts |= peak_memory(trainer["accelerator"]) | {"seconds": seconds, "resumed": resumed}
         if cell_process.calls_at_once > 1:
-            measured["runs_at_once"] = cell_process.calls_at_once
-        facts = environment_facts(trainer["accelerator"]) | code | measured
+            facts["runs_at_once"] = cell_process.calls_at_once
         run.finish(tables, facts, config)
         tracker.log_facts(facts)
         tracker.log_files(f"tables-{run.path.name}", "results", [run.path / f"{name}.csv" for name in tables])

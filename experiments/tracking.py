@@ -28,6 +28,19 @@ STEP = "trainer/global_step"  # Lightning's name of the step metric
 SUPERSEDED = "superseded-run"  # how the folder of an offline run begins whose numbers were made anew
 # Places, and how it was launched.
 _NOT_LOGGED = ("axes", "data_directory", "force", "logger", "objective", "results", "runs_at_once")
+_SETTINGS: dict[str, Any] = {  # which keep the machine and its user out of what is logged
+    "silent": True,
+    "console": "off",
+    "disable_git": True,
+    "save_code": False,
+    "disable_job_creation": True,
+    "init_timeout": 30,
+    "host": "",
+    "username": "",
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+}
 
 
 class Tracker:
@@ -102,33 +115,27 @@ def tracked_config(config: Mapping[str, Any], row: Row) -> dict[str, Any]:
 
 @contextmanager
 def track(
+    results: Path,
     *,
     mode: str,
     project: str,
-    row: str,
+    artifacts: bool,
+    group: str,
     run_id: str,
-    seed: int | None,
-    job_type: str,
-    tags: Sequence[str],
-    config: Mapping[str, Any],
-    results: Path,
-    artifacts: bool = True,
     resumed: bool = False,
+    **shown: Any,
 ) -> Iterator[Tracker]:
     """Opens a W&B run for the block and finishes it whatever happens.
 
     Args:
+        results: W&B writes under ``<results>/wandb``.
         mode: ``offline``, ``online`` or ``disabled``.
         project: W&B project.
-        row: Label of the row, the run's group.
-        run_id: The run's id.
-        seed: Part of the run's display name; None leaves it out.
-        job_type: ``sample``, ``pretrain``, ``train`` or ``evaluate``.
-        tags: For example ``figure-1``.
-        config: Shown beside the run.
-        results: W&B writes under ``<results>/wandb``.
         artifacts: Whether tables and models are logged, too.
+        group: Label of the row.
+        run_id: The run's id.
         resumed: Whether the run goes on from a checkpoint; if not, what was logged under its id before is superseded.
+        shown: What ``wandb.init`` takes beside that: ``name``, ``job_type``, ``tags``, ``config``.
 
     Raises:
         ExperimentError: W&B refuses to start: no login, or no network.
@@ -146,29 +153,14 @@ def track(
         with _STARTING:
             run = wandb.init(
                 project=project,
-                name=row if seed is None else f"{row} seed={seed}",
-                group=row,
+                group=group,
                 id=None if "WANDB_SWEEP_ID" in os.environ else run_id,  # an agent of W&B has given an id
-                job_type=job_type,
-                tags=list(tags),
-                config=dict(config),
                 dir=results,
                 mode=cast(Literal["offline", "online"], mode),
                 resume="allow" if mode == "online" and resumed else None,  # without it a run of this id is replaced
                 reinit="create_new",  # other runs of this process go on
-                settings=wandb.Settings(  # which keep the machine and its user out of what is logged
-                    silent=True,
-                    console="off",
-                    disable_git=True,
-                    save_code=False,
-                    disable_job_creation=True,
-                    init_timeout=30,
-                    host="",
-                    username="",
-                    x_disable_meta=True,
-                    x_disable_machine_info=True,
-                    x_save_requirements=False,
-                ),
+                settings=wandb.Settings(**_SETTINGS),
+                **shown,
             )
     except wandb.errors.Error as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

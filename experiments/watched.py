@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.cell import Cell
+from experiments.axes import Cell
 from experiments.environment import FIRST_VERSION, project_version
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory, write_atomically
@@ -47,7 +47,6 @@ class Watched:
         force: Whether it is run though it is finished.
         reason: Why it failed; None as long as it did not.
         started: Since when it runs, seconds of the epoch; None as long as it waits.
-        finished_before: Whether it was finished when the multirun began.
     """
 
     name: str
@@ -55,27 +54,26 @@ class Watched:
     force: bool = False
     reason: str | None = None
     started: float | None = None
-    finished_before: bool = field(init=False)
-    _before: float | None = field(init=False, default=None)
+    _finished_before: float | None = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.force:
-            self._before = self._finished_at
-        self.finished_before = self.finished
-        if self.finished_before and self.run is not None:
+        self._finished_before = self.run.finished_at if self.run else None
+        if self.run and self.finished_before:
             try:
                 self.run.finished()
             except ExperimentError as error:  # a worker will say the same
                 self.reason = str(error)
 
     @property
-    def _finished_at(self) -> float | None:
-        return self.run.finished_at if self.run else None
+    def finished_before(self) -> bool:
+        """Whether it was finished when the multirun began, and is not to be run again."""
+        return self._finished_before is not None and not self.force
 
     @property
     def finished(self) -> bool:
         """Whether the run's marker is there, and newer than this multirun if it was forced."""
-        return self.reason is None and self._finished_at not in (None, self._before)
+        marked = self.run.finished_at if self.run and self.reason is None else None
+        return marked is not None and not (self.force and marked == self._finished_before)
 
     @property
     def at_work(self) -> bool:

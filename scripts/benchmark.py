@@ -12,15 +12,14 @@ import pandas as pd
 from experiments.authors import load_sampler
 from experiments.settings import one_line_errors, typed_path
 from experiments.speed import report
-from experiments.speed.grid import Grid, measure_grid
-from experiments.speed.peers import Peers, measure_peers
+from experiments.speed.sampler import Sizes, measure_grid, measure_peers
 from experiments.speed.steps import TINY, Steps, measure_steps
 from experiments.speed.tables import as_text
 
-QUICK = (
-    Grid(urns=(((10, 10), 10), ((3, 5, 4), 5)), batches=(1, 8), temperatures=(0.5, 2.0), rounds=2),
-    Peers(draws=10_000, batch=100, authors_batch=20, rounds=1, threads=1),
-)
+QUICK = Sizes(
+    urns=(((10, 10), 10), ((3, 5, 4), 5)), batches=(1, 8), temperatures=(0.5, 2.0), draws=10_000, batch=100,
+    authors_batch=20, rounds=2, threads=1,
+)  # fmt: skip
 TITLES = {
     "sampler": "Benchmark of the sampler",
     "weak_supervision": "Training on image pairs: seconds per step",
@@ -42,9 +41,9 @@ def said(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def sampler_sections(official: Path | None, quick: bool, left_out: list[str]) -> report.Sections:
     """Measures the sampler."""
     sampler = load_sampler(official) if official else None
-    grid_sizes, peer_sizes = QUICK if quick else (Grid(), Peers())
-    grid = pd.DataFrame(said(measure_grid(grid_sizes, sampler)))
-    lines = [*report.grid_lines(grid), *said(measure_peers(peer_sizes, sampler, left_out))]
+    sizes = QUICK if quick else Sizes()
+    grid = pd.DataFrame(said(measure_grid(sizes, sampler)))
+    lines = [*report.grid_lines(grid), *said(measure_peers(sizes, sampler, left_out))]
     worst = report.grid_in_words(grid)
     main = (f"Beside others\n{worst}", pd.DataFrame(lines))
     return {"benchmark": main, "grid": (f"Urns, batches, temperatures\n{worst}", grid)}

@@ -28,10 +28,9 @@ def before_a_run(accelerator: str = "cpu") -> dict[str, Any]:
     ``load_average`` counts the processes that wanted a core in the minute before: clearly above zero, the machine was
     not idle.
     """
-    facts = {name: value for name, value in environment_facts(accelerator).items() if not name.startswith("peak")}
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     date = datetime.now(timezone.utc).date().isoformat()
-    return facts | {"cores": os.cpu_count(), "load_average": load, "date": date}
+    return environment_facts(accelerator) | {"cores": os.cpu_count(), "load_average": load, "date": date}
 
 
 def place(facts: Mapping[str, Any]) -> str:

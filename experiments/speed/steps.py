@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,6 +147,11 @@ def digit_side(prior: str, sizes: Steps, folder: Path) -> Side:
     return Side(module, lambda: module.chunks(0), plain["trainer"], epochs=2)  # the first warms up
 
 
+def make_side(room: str, name: str, sizes: Steps, folder: Path) -> Side:
+    """The training of a method or of a prior."""
+    return pair_side(name, sizes) if room == "weak_supervision" else digit_side(name, sizes, folder)
+
+
 def _context(folder: Path, trainer: Mapping[str, Any]) -> RunContext:
     run = RunDirectory(folder, "speed", "run")
     run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -174,15 +180,11 @@ def measure_steps(room: str, sizes: Steps) -> Iterator[dict[str, Any]]:
         A line per side with ``side``, ``size`` (pixels), ``batch``, ``seconds_per_step`` (median over the rounds),
         ``ratio`` to the first side (median of the rounds' ratios), and the lowest and highest of these.
     """
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if room == "weak_supervision":
-            sides, size, batch = {one: pair_side(one, sizes) for one in METHODS}, sizes.image_size, sizes.pairs
-        else:
-            sides, size, batch = {one: digit_side(one, sizes, folder) for one in PRIORS}, 28, sizes.digits
-        seconds = alternate({one: partial(turn, side, folder) for one, side in sides.items()}, sizes.rounds)
-    torch.use_deterministic_algorithms(False)  # Lightning's trainer sets it for the process
+    pairs = room == "weak_supervision"
+    with _measuring() as folder:
+        sides = {name: make_side(room, name, sizes, folder) for name in (METHODS if pairs else PRIORS)}
+        seconds = alternate({name: partial(turn, side, folder) for name, side in sides.items()}, sizes.rounds)
+    size, batch = (sizes.image_size, sizes.pairs) if pairs else (28, sizes.digits)
     first = next(iter(seconds.values()))
     for name, values in seconds.items():
         ratios = [value / other for value, other in zip(values, first, strict=True)]
@@ -203,17 +205,21 @@ def rates_at_once(room: str, sizes: Steps, numbers: Sequence[int]) -> Iterator[d
         A line per number with ``side``, ``at_once`` and ``steps_per_second``, of all together, the
         median of the rounds.
     """
-    torch.set_num_threads(1)
     name = AT_ONCE[room]
     for number in numbers:
-        with tempfile.TemporaryDirectory() as place, cell_process.sharing(number):
-            folders = [Path(place) / str(one) for one in range(number)]
-            sides = [
-                pair_side(name, sizes) if room == "weak_supervision" else digit_side(name, sizes, folder)
-                for folder in folders
-            ]
+        with _measuring() as place, cell_process.sharing(number):
+            folders = [place / str(one) for one in range(number)]
+            sides = [make_side(room, name, sizes, folder) for folder in folders]
             rates = [sum(_train_together(sides, folders, sizes)) for _ in range(sizes.rounds)]
         yield {"side": name, "at_once": number, "steps_per_second": statistics.median(rates)}
+
+
+@contextmanager
+def _measuring() -> Iterator[Path]:
+    """One thread of torch, and a folder for the files of trainings."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
     torch.use_deterministic_algorithms(False)  # Lightning's trainer sets it for the process
 
 

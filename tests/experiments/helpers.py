@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from experiments import configuration
-from experiments.cell import Cell, cell_of
+from experiments.axes import Cell, cell_of
 from experiments.run import execute
 from experiments.store import RunDirectory, find_runs
 

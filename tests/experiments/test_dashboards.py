@@ -11,7 +11,7 @@ from wandb_workspaces.workspaces import internal
 from experiments.configuration import axes_of, experiments
 from experiments.dashboards import DASHBOARDS, Dashboard
 from experiments.tracking import STEP
-from scripts import dashboard as script
+from scripts import weights_and_biases
 
 PARAMETERS = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
 
@@ -47,8 +47,8 @@ def test_the_json_is_a_workspace_with_every_chart_in_its_place(dashboard: Dashbo
 
 def test_pushing_needs_a_login_and_an_entity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="error: W&B has no key: run `wandb login`"):
-        script.main(["--output", str(tmp_path), "--push", "--entity", "jane"])
+        weights_and_biases.main(["dashboard", "--output", str(tmp_path), "--push", "--entity", "jane"])
     assert {path.name for path in tmp_path.iterdir()} == {f"{dashboard.name}.json" for dashboard in DASHBOARDS}
     monkeypatch.setattr("experiments.dashboards.logged_in", lambda: True)
     with pytest.raises(SystemExit, match="error: whose dashboards"):
-        script.main(["--output", str(tmp_path), "--push"])
+        weights_and_biases.main(["dashboard", "--output", str(tmp_path), "--push"])

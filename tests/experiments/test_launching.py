@@ -78,7 +78,6 @@ def test_finished_cells_are_left_out_before_anything_heavy_is_imported(tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["launcher=local"], "launcher=local launches the cells of a multirun: give -m, too"),
         (["-m", "seed=range(1,1)"], "this command asks for no run: a choice, range or glob in it is empty"),
         (["-m", "experiment.absent=1,2"], "Could not override 'experiment.absent': Key 'absent' is not in struct"),
     ],

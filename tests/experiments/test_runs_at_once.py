@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import at_once, cell_process
+from experiments import cell_process
 from experiments.cell_process import run_apart, run_beside
+from experiments.run import most_at_once
 from experiments.settings import ExperimentError
 from experiments.shared import Shared, on_device
 from experiments.store import RunDirectory
@@ -174,23 +175,7 @@ def test_runs_that_share_a_process_share_their_data_and_images_as_long_as_one_ho
 )
 def test_how_many_runs_share_a_process(changes: dict[str, Any], most: int) -> None:
     settings = {"runs_at_once": "auto", "objective": None, "accelerator": "cpu"} | changes
-    assert at_once.most_at_once(settings | {"trainer": {"accelerator": settings["accelerator"]}}) == most
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["-m", "launcher=local", "runs_at_once=2"],
-            "runs_at_once=2 shares one process, and launcher=local gives each",
-        ),
-        (["runs_at_once=2"], "runs_at_once=2 is about the cells of a multirun: give -m, too"),
-    ],
-)
-def test_runs_at_once_where_it_means_nothing_is_refused(arguments: list[str], message: str) -> None:
-    done = run_command(*arguments, "experiment=urn")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {message}")
+    assert most_at_once(settings | {"trainer": {"accelerator": settings["accelerator"]}}) == most
 
 
 def test_a_training_leaves_torchs_own_generator_alone_which_runs_share(

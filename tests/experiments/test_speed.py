@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,8 +13,8 @@ import torch
 
 from experiments.speed import report
 from experiments.speed.calls import Urn
-from experiments.speed.grid import Cell, Grid, cells, measure_grid
 from experiments.speed.measure import comparison, in_turns, memory_growth_mib
+from experiments.speed.sampler import Sizes, authors, cells, measure_grid, ours
 from experiments.speed.steps import METHODS, PRIORS
 from experiments.speed.tables import committed_table
 from scripts import benchmark
@@ -60,12 +61,29 @@ def test_memory_is_what_a_call_adds_and_turns_alternate() -> None:
 
 
 def test_the_grid_leaves_out_what_takes_gigabytes_on_the_authors_side() -> None:
-    made = list(cells(Grid()))
-    assert Cell(Urn((128,) * 10, 128, (512,)), 0.5) in made and len({cell.urn.name for cell in made}) == 5
-    assert not [cell for cell in cells(Grid(urns=(((1000, 1000), 5),), batches=(64,)))]
-    one = Grid(urns=(((3, 5, 4), 5),), batches=(1,), temperatures=(2.0,), rounds=1)
+    made = list(cells(Sizes()))
+    assert (Urn((128,) * 10, 128, (512,)), 0.5) in made and len({urn.name for urn, _ in made}) == 5
+    assert not [cell for cell in cells(Sizes(urns=(((1000, 1000), 5),), batches=(64,)))]
+    one = Sizes(urns=(((3, 5, 4), 5),), batches=(1,), temperatures=(2.0,), rounds=1)
     (line,) = measure_grid(one, None)
     assert line["urn"] == "m = 3, 5, 4, n = 5" and "ratio" not in line
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_both_sides_draw_from_the_same_laws_and_go_backward(masks: bool) -> None:
+    urn, seen = Urn((3, 5, 4), 5, (7,)), []
+
+    def sampler(sizes: torch.Tensor, total: torch.Tensor, log_weights: torch.Tensor, temperature: float) -> Any:
+        """Has the shapes of theirs: counts and masks are a list each, a group each."""
+        seen.append((tuple(sizes), total.flatten().tolist(), log_weights.detach(), temperature, log_weights))
+        drawn = [column for column in log_weights.exp().T]
+        return None, drawn, [one.unsqueeze(-1) for one in drawn]
+
+    authors(urn, 0.5, masks, sampler)()
+    ours(urn, 0.5, masks)()
+    [(sizes, total, start, temperature, log_weights)] = seen
+    assert (sizes, total, temperature) == ((3, 5, 4), [5] * 7, 0.5)
+    assert torch.equal(start, urn.log_weights(0.5).float()) and log_weights.grad is not None
 
 
 def test_the_sampler_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

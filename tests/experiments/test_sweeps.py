@@ -9,8 +9,7 @@ from typing import Any, cast
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.axes import changes_of
-from experiments.cell import cell_of
+from experiments.axes import cell_of, changes_of
 from experiments.configuration import CONFIGS, compose, resolve
 from experiments.settings import build
 from tests.experiments.helpers import finished_runs, run_command

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
 from experiments.configuration import JobType, axes_of, experiments
 from experiments.settings import ExperimentError
-from experiments.tracking import runs_to_sync, track, tracked_config
+from experiments.tracking import Tracker, runs_to_sync, track, tracked_config
 from tests.experiments.helpers import CHECKOUT, KS, cell, launch
 from tests.experiments.wandb_files import history, inspect, records, the_file
 
@@ -54,24 +55,17 @@ def test_nothing_is_written_when_tracking_is_disabled(tmp_path: Path) -> None:
     assert not (tmp_path / "wandb").exists()
 
 
-def settings(results: Path, **changed: Any) -> dict[str, Any]:
-    return {
-        "mode": "offline",
-        "project": "mvhg",
-        "row": "urn estimator=exact",
-        "run_id": "abc",
-        "seed": 0,
-        "job_type": "train",
-        "tags": [],
-        "config": {},
-        "results": results,
-    } | changed
+def opened(results: Path, resumed: bool = False) -> AbstractContextManager[Tracker]:
+    return track(
+        results, mode="offline", project="mvhg", artifacts=True, group="urn estimator=exact", run_id="abc",
+        resumed=resumed,
+    )  # fmt: skip
 
 
 def test_headline_metrics_keep_the_best_value_and_a_failed_run_is_closed(tmp_path: Path) -> None:
     import wandb
 
-    with pytest.raises(RuntimeError, match="stop"), track(**settings(tmp_path)) as tracker:
+    with pytest.raises(RuntimeError, match="stop"), opened(tmp_path) as tracker:
         tracker.define_metrics({"loss": "min"})
         assert tracker.logger is not None
         for step, loss in enumerate((3.0, 1.0, 2.0)):
@@ -148,7 +142,7 @@ def test_online_without_a_key_the_run_does_not_start(tmp_path: Path) -> None:
 
 def test_a_run_that_starts_over_supersedes_what_was_logged_and_one_that_goes_on_does_not(tmp_path: Path) -> None:
     def log(resumed: bool) -> None:
-        with track(**settings(tmp_path, resumed=resumed)):
+        with opened(tmp_path, resumed):
             time.sleep(1.1)  # W&B names the folders by the second
 
     log(False)

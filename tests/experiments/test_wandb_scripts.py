@@ -12,7 +12,7 @@ from typing import Any
 import filelock
 import pytest
 
-from scripts import wandb_publish, wandb_sync
+from scripts import weights_and_biases
 from tests.experiments.helpers import CHECKOUT
 from tests.experiments.wandb_files import records, summary, the_file
 
@@ -51,8 +51,8 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         for folder in command[4:]:
             (Path(folder) / f"run-{folder.split('-')[-1]}.wandb.synced").touch()
 
-    monkeypatch.setattr(wandb_sync, "logged_in", lambda: True)
-    monkeypatch.setattr(wandb_sync, "require_server", lambda: None)
+    monkeypatch.setattr(weights_and_biases, "logged_in", lambda: True)
+    monkeypatch.setattr(weights_and_biases, "require_server", lambda: None)
     monkeypatch.setattr(subprocess, "run", upload)
     return commands
 
@@ -67,7 +67,7 @@ def test_what_is_waiting_is_uploaded_in_order_and_nothing_else(
     results: Path, uploads: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with run_lock(results):
-        wandb_sync.main(["--results", str(results)])
+        weights_and_biases.main(["sync", "--results", str(results)])
     [command] = uploads
     assert command[1:4] == ["-m", "wandb", "sync"]
     names = ["20260101_000001-aaa", "20260101_000002-aaa", "20260101_000003-bbb"]
@@ -81,7 +81,7 @@ def test_a_run_that_w_and_b_refuses_keeps_no_other_from_being_uploaded_and_is_na
     broken, upload = results / "wandb" / "offline-run-20260101_000003-bbb", subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda one, **_: str(broken) in one or upload(one))  # all of it, or nothing
     with pytest.raises(SystemExit, match="error: 1 of 4 runs not uploaded") as caught:
-        wandb_sync.main(["--results", str(results)])
+        weights_and_biases.main(["sync", "--results", str(results)])
     assert str(caught.value).splitlines()[1:] == [f"  {broken}"]
     assert [len(command[4:]) for command in uploads] == [1, 1, 1]
 
@@ -90,10 +90,10 @@ def test_uploading_needs_a_login_but_only_where_something_waits(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="error: W&B has no key: run `wandb login`"):
-        wandb_sync.main(["--results", str(results)])
-    wandb_sync.main(["--results", str(results), "--dry-run"])
+        weights_and_biases.main(["sync", "--results", str(results)])
+    weights_and_biases.main(["sync", "--results", str(results), "--dry-run"])
     assert "offline-run-20260101_000003-bbb" in capsys.readouterr().out
-    wandb_sync.main(["--results", str(tmp_path / "nothing")])
+    weights_and_biases.main(["sync", "--results", str(tmp_path / "nothing")])
     assert capsys.readouterr().out == f"{tmp_path / 'nothing' / 'wandb'}: 0 to sync\n"
 
 
@@ -101,8 +101,8 @@ def test_without_a_network_one_line_says_so_in_seconds(results: Path, tmp_path: 
     environ = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": 40 * "0", "HOME": str(tmp_path)}
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.wandb_sync", "--results", str(results)], cwd=CHECKOUT, timeout=60,
-        env=os.environ | environ, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "scripts.weights_and_biases", "sync", "--results", str(results)],
+        cwd=CHECKOUT, timeout=60, env=os.environ | environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert time.monotonic() - started < 30
     assert done.returncode == 1
@@ -119,8 +119,8 @@ def test_tables_and_figures_are_published_as_one_run(tmp_path: Path) -> None:
     (source / "tables" / "table_1.md").write_text("| a |\n")
     figure = Path(__file__).resolve().parents[2] / "results" / "figures" / "figure_1.png"
     (source / "figures" / "figure_1.png").write_bytes(figure.read_bytes())
-    wandb_publish.main(["--source", str(source), "--results", str(tmp_path / "first")])
-    wandb_publish.main(["--source", str(source), "--results", str(tmp_path / "again")])
+    weights_and_biases.main(["publish", "--source", str(source), "--results", str(tmp_path / "first")])
+    weights_and_biases.main(["publish", "--source", str(source), "--results", str(tmp_path / "again")])
     file = the_file(tmp_path / "first")
     assert file.name == the_file(tmp_path / "again").name  # the same files are the same run
     every = records(file)
@@ -135,4 +135,4 @@ def test_tables_and_figures_are_published_as_one_run(tmp_path: Path) -> None:
 
 def test_publishing_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="error: .* holds no tables, figures, metrics"):
-        wandb_publish.main(["--source", str(tmp_path), "--results", str(tmp_path)])
+        weights_and_biases.main(["publish", "--source", str(tmp_path), "--results", str(tmp_path)])
