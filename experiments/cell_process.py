@@ -23,7 +23,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, one_line
 
 log = logging.getLogger("experiments")
 
@@ -205,7 +205,7 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[A
         return None, str(error)
     except Exception as error:
         log.exception("%s", function.__name__)
-        return None, " ".join(f"{type(error).__name__}: {error}".split())
+        return None, f"{type(error).__name__}: {one_line(error)}"
 
 
 def _end_with(parent: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +17,8 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerStatus
 
-from experiments.settings import ExperimentError
-from experiments.store import RunDirectory, write_atomically
+from experiments.settings import ExperimentError, one_line
+from experiments.store import RunDirectory, readable_checkpoint, write_atomically
 from experiments.training import CaptureSteps, EndWithProcess, derive_seed
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class RunContext:
 
     @property
     def checkpoint_path(self) -> Path | None:
-        """The last checkpoint of an interrupted run, for ``trainer.fit(..., ckpt_path=...)``; None at a first start."""
+        """The last checkpoint of an interrupted run where no trainer works; None at a first start."""
         return self.run.last_checkpoint()
 
     @property
@@ -126,13 +127,58 @@ class RunContext:
         """Writes headline numbers into the W&B summary."""
         self._tracker.log_summary(values)
 
-    def trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Returns a Lightning trainer that logs to the run and checkpoints into ``directory`` after every epoch.
+    def fit(
+        self,
+        model: pl.LightningModule,
+        loader: Iterable[Any],
+        *,
+        max_epochs: int,
+        folder: Path | None = None,
+        checkpoint_every: int = 1,
+        callbacks: Sequence[pl.Callback] = (),
+        **settings: Any,
+    ) -> None:
+        """Trains, or goes on from the last checkpoint.
 
         Args:
-            kwargs: Arguments of ``pytorch_lightning.Trainer``; they win over the configuration's ``trainer`` section.
-                Without callbacks of their own a ``last.ckpt`` is kept; one of type ``ModelCheckpoint`` replaces it.
+            model: What is trained.
+            loader: Its batches.
+            max_epochs: In all.
+            folder: Of the checkpoints, if not ``directory``.
+            checkpoint_every: Epochs between two; within one, a data loader does not know where it stopped.
+            callbacks: Further ones.
+            settings: Of the trainer; they win over the configuration's.
+
+        Raises:
+            ExperimentError: the checkpoint is whole and does not fit the model, which other code has made.
+            KeyboardInterrupt: it was stopped from outside.
         """
+        folder = folder or self.directory
+        keeping = ModelCheckpoint(
+            folder,
+            filename="last",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+            every_n_epochs=checkpoint_every,
+        )
+        trainer = self.trainer(max_epochs=max_epochs, callbacks=[keeping, *callbacks], **settings)
+        checkpoint = readable_checkpoint(folder / "last.ckpt")
+        try:
+            trainer.fit(model, loader, ckpt_path=checkpoint, weights_only=True)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            names = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+            if not names & {"load_state_dict", "on_load_checkpoint"}:
+                raise
+            reason = one_line(error)[:200]
+            raise ExperimentError(
+                f"{checkpoint} was made by other code and can't be continued by this ({reason}); go on with the code "
+                "that the run started with, or start over with force=true"
+            ) from error
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+
+    def trainer(self, callbacks: Sequence[pl.Callback] = (), **settings: Any) -> pl.Trainer:
+        """Returns a Lightning trainer that logs to the run; ``settings`` win over the section ``trainer``."""
         # The data of these experiments are made in memory: worker processes would cost more than they bring.
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -140,30 +186,21 @@ class RunContext:
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
         # A run that continues finds its own checkpoint there.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        callbacks = list(kwargs.pop("callbacks", []))
-        if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-            callbacks.append(
-                # After whole epochs only: within one, a data loader does not know where it stopped.
-                ModelCheckpoint(
-                    self.directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-                )
-            )
-        tf32 = self._trainer.get("precision") == "tf32"
+        configured = dict(self._trainer)
+        capture = [CaptureSteps()] if configured.pop("graph", False) else []
+        tf32 = configured.pop("precision", "float32") == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        callbacks.append(EndWithProcess())
-        if self._trainer.get("graph"):
-            callbacks.append(CaptureSteps())
-        settings = {
+        chosen = {
             "logger": self._tracker.logger or False,
             "default_root_dir": self.directory,
             "enable_model_summary": False,
             "log_every_n_steps": 1,
-            **{key: value for key, value in self._trainer.items() if key != "graph"},
+            **configured,
             "precision": self.precision,
-            **kwargs,
+            **settings,
         }
         try:
-            trainer = pl.Trainer(callbacks=callbacks, **settings)
+            trainer = pl.Trainer(callbacks=[*callbacks, EndWithProcess(), *capture], **chosen)
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ExperimentError(f"trainer: {error}") from error
         # A debugging aid of the deterministic mode that takes a tenth of a step; nothing here reads unwritten memory.

@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments import cell_process
 from experiments.axes import cell_of
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, one_line
 from experiments.watched import Watched, in_words, read_reports, say_finished, seconds_left
 
 POLL_SECONDS, SAY_SECONDS = 1.0, 30.0  # from one look at the store to the next; from one line to the next
@@ -179,7 +179,7 @@ def _cells(config: DictConfig) -> Iterator[tuple[list[str], Watched]]:
         try:
             cell = cell_of(own, str(whole.hydra.runtime.choices["experiment"]), overrides)
         except ExperimentError as error:
-            yield overrides, Watched(" ".join(overrides), reason=" ".join(str(error).split()))
+            yield overrides, Watched(" ".join(overrides), reason=one_line(error))
             continue
         if cell.run.path not in seen:
             seen.add(cell.run.path)

@@ -32,7 +32,7 @@ from experiments.command_line import FOLDERS, check_command_line
 from experiments.configuration import CONFIGS
 from experiments.environment import environment_facts, leave_process_group, peak_memory
 from experiments.progress import reported
-from experiments.settings import ExperimentError, build, typed_path
+from experiments.settings import ExperimentError, build, one_line, typed_path
 from experiments.store import RunDirectory, write_atomically
 from experiments.watched import report, skipped
 
@@ -97,11 +97,10 @@ def run_one_of_many(
 
 
 def _report_failure(multirun: Path, job: int, words: str, cell: Cell | str, error: Exception) -> None:
-    reason = str(error)
+    reason = one_line(error)
     if not isinstance(error, ExperimentError):
         log.exception("%s", words)
-        reason = f"{type(error).__name__}: {error}"
-    reason = " ".join(reason.split())
+        reason = f"{type(error).__name__}: {reason}"
     log.error("failed: %s: %s", words, reason)
     report(multirun, job, cell, reason)
 

@@ -40,6 +40,11 @@ class ExperimentError(Exception):
     """Something the user can put right, a configuration, a folder or a damaged file: shown as one line."""
 
 
+def one_line(error: BaseException) -> str:
+    """Returns what an exception says, in one line; its name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
 def settings(cls: type[T]) -> type[T]:
     """Makes a class a frozen dataclass whose keyword arguments are checked against their types."""
@@ -64,7 +69,7 @@ def build(section: Mapping[str, Any], name: str = "experiment") -> Any:
         part = OmegaConf.select(OmegaConf.create(dict(section)), found[1]) if found else section
         cause = error.__cause__ or error
         if not isinstance(cause, ValidationError):
-            raise ExperimentError(f"{place}: {' '.join(str(cause).split())}") from error
+            raise ExperimentError(f"{place}: {one_line(cause)}") from error
         raise ExperimentError("; ".join(_problems(cause, place, hydra.utils.get_class(part["_target_"])))) from error
 
 
@@ -153,4 +158,4 @@ def named_problems(name: str, problems: list[str]) -> Iterator[None]:
     except KeyError as error:
         problems.append(f"{name}: the metrics have no column {error}")
     except (ValueError, TypeError, IndexError, AttributeError) as error:  # of lines that are not whole
-        problems.append(f"{name}: the metrics can't be read ({' '.join(str(error).split())})")
+        problems.append(f"{name}: the metrics can't be read ({one_line(error)})")

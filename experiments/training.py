@@ -6,7 +6,6 @@ import logging
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,25 +49,6 @@ def require_same_device(started_on: str, trainer: pl.Trainer) -> None:
             f"this run was started on {started_on}, whose random numbers another device can't continue; go on there, "
             "or start over with force=true"
         )
-
-
-def fit_from(trainer: pl.Trainer, model: pl.LightningModule, loader: Iterable[Any], checkpoint: Path | None) -> None:
-    """``trainer.fit``, from a checkpoint where there is one.
-
-    Raises:
-        ExperimentError: the checkpoint is whole and does not fit the model, which other code has made.
-    """
-    try:
-        trainer.fit(model, loader, ckpt_path=checkpoint, weights_only=True)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        names = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
-        if not names & {"load_state_dict", "on_load_checkpoint"}:
-            raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ExperimentError(
-            f"{checkpoint} was made by other code and can't be continued by this ({reason}); go on with the code that "
-            "the run started with, or start over with force=true"
-        ) from error
 
 
 def adam(parameters: Any, device: torch.device, **settings: Any) -> torch.optim.Adam:

@@ -16,7 +16,7 @@ import pandas as pd
 from experiments.aggregation.runs import KINDS, PROVENANCE, Origin, Selection
 from experiments.configuration import experiments
 from experiments.results import LEFT_OUT, axes_columns, read_collected, runs_left_out
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, one_line
 from experiments.store import CONFIG, RunDirectory, write_atomically
 
 
@@ -54,7 +54,7 @@ def collect_tables(selection: Selection) -> dict[str, Collected]:
                 if lines is not None and len(lines):
                     parts[name] = one_seed, _with_origin(origin, run, name, lines)
         except Exception as error:  # a file that is not whole can break a room's own code in any way
-            reason = f"{name}: {' '.join(str(error).split()) or type(error).__name__}"
+            reason = f"{name}: {one_line(error)}"
             selection.problems.append((run.path.relative_to(run.results).as_posix(), reason))
             del selection.runs[key]
             continue

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from experiments.context import RunContext
 from experiments.shared import on_device
-from experiments.store import readable_checkpoint
-from experiments.training import ChunkedTraining, fit_from, numbers_loader
+from experiments.training import ChunkedTraining, numbers_loader
 
 STEPS_PER_CHUNK = 50
 
@@ -59,31 +54,3 @@ class DigitTraining(ChunkedTraining):
     def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Loss to minimise and the terms to record [terms], for images [batch, pixels] in [0, 1] and their indices."""
         raise NotImplementedError
-
-
-def fit(
-    context: RunContext,
-    training: DigitTraining,
-    epochs: int,
-    folder: Path,
-    order_seed: int,
-    checkpoint_every: int,
-    callbacks: Sequence[pl.Callback] = (),
-    **trainer_settings: Any,
-) -> None:
-    """Trains, or goes on from the checkpoint in ``folder``.
-
-    Raises:
-        KeyboardInterrupt: it was stopped from outside.
-    """
-    checkpoint = ModelCheckpoint(
-        folder,
-        filename="last",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-        every_n_epochs=checkpoint_every,
-    )
-    trainer = context.trainer(max_epochs=epochs, callbacks=[checkpoint, *callbacks], **trainer_settings)
-    fit_from(trainer, training, training.chunks(order_seed), readable_checkpoint(folder / "last.ckpt"))
-    if trainer.interrupted:
-        raise KeyboardInterrupt

@@ -12,7 +12,6 @@ from experiments.axes import Row
 from experiments.clustering import evaluation
 from experiments.clustering.blocks import shows_pictures
 from experiments.clustering.data import ClusteringData, Splits
-from experiments.clustering.digit_training import fit
 from experiments.clustering.pretraining.pretraining import Pretraining
 from experiments.clustering.priors import Prior
 from experiments.clustering.scores import score
@@ -66,7 +65,8 @@ class ClusteringExperiment:
             noise_seed=context.generator(NOISE_STREAM).initial_seed(),
         )
         order_seed, every = context.generator(ORDER_STREAM).initial_seed(), self.checkpoint_every
-        fit(context, model, self.training.max_epochs, context.directory, order_seed, every, [RateEstimate()])
+        epochs, chunks = self.training.max_epochs, model.chunks(order_seed)
+        context.fit(model, chunks, max_epochs=epochs, checkpoint_every=every, callbacks=[RateEstimate()])
         if self.keep_model:
             context.save_model(model.vade.state_dict())
         return self._tables(context, splits, model, pretrained.assignments, at_start)

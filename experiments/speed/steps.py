@@ -161,11 +161,11 @@ def _context(folder: Path, trainer: Mapping[str, Any]) -> RunContext:
 def turn(side: Side, folder: Path, together: threading.Barrier | None = None) -> float:
     """Seconds per step of the last epoch of a side, whose checkpoints go to a folder; see ``Clock``."""
     clock = Clock(together)
+    folder.mkdir(parents=True, exist_ok=True)
     side.training.steps_taken = 0
-    trainer = _context(folder, side.trainer).trainer(max_epochs=side.epochs, callbacks=[clock])
-    trainer.fit(side.training, side.loader())
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        context = _context(Path(name), side.trainer)
+        context.fit(side.training, side.loader(), max_epochs=side.epochs, callbacks=[clock])
     return clock.seconds_per_step()
 
 

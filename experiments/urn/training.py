@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from experiments.context import RunContext
 from experiments.settings import Positive, PositiveInt, settings
-from experiments.training import fit_from
 from experiments.urn.model import UrnModel
 from experiments.urn.problem import UrnProblem
 from experiments.urn.recovery import DATA_STREAM, recovery_tables
@@ -78,8 +77,7 @@ class UrnTraining:
         )
         train, validation = (part.transpose(0, 1).contiguous().to(torch.float32) for part in splits)
         model = UrnModel(self, validation, noise_seed, validation_noise_seed)
-        trainer = context.trainer(max_epochs=self.max_epochs)
-        fit_from(trainer, model, data_loader(train, self.batch_size, order_seed), context.checkpoint_path)
+        context.fit(model, data_loader(train, self.batch_size, order_seed), max_epochs=self.max_epochs)
 
         tables = recovery_tables(self.problem, splits, model.log_weights)
         loss_generator = context.generator(LOSS_STREAM, model.device)

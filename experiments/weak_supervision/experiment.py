@@ -12,13 +12,12 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from experiments.axes import Row
 from experiments.cell_process import run_beside
 from experiments.context import RunContext
 from experiments.settings import ExperimentError, Positive, PositiveInt, settings
-from experiments.training import RateEstimate, default_generator_lock, fit_from
+from experiments.training import RateEstimate, default_generator_lock
 from experiments.weak_supervision.classification import average_accuracies, subset_accuracies
 from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.pair_data import PairData, PairSplits
@@ -122,22 +121,11 @@ class WeakSupervision:
         return self._tables(context, splits, model, training)
 
     def _fit(self, context: RunContext, training: PairTraining) -> None:
-        callbacks: list[pl.Callback] = [
-            ModelCheckpoint(
-                context.directory,
-                filename="last",
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-                every_n_epochs=self.checkpoint_every,
-            ),
-            RateEstimate(),
-        ]
+        callbacks: list[pl.Callback] = [RateEstimate()]
         if self.max_minutes is not None:
             callbacks.append(_StopAfter(self.max_minutes, self.checkpoint_every))
-        trainer = context.trainer(max_epochs=self.training.epochs, callbacks=callbacks)
-        fit_from(trainer, training, training.loader(), context.checkpoint_path)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        epochs, every = self.training.epochs, self.checkpoint_every
+        context.fit(training, training.loader(), max_epochs=epochs, checkpoint_every=every, callbacks=callbacks)
         if training.steps_taken < self.training.steps:
             limit = "by the trainer" if self.max_minutes is None else f"after max_minutes={self.max_minutes:g}"
             raise ExperimentError(

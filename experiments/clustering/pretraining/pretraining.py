@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments.clustering.data import Splits
-from experiments.clustering.digit_training import DigitTraining, fit
+from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.networks import Autoencoder
 from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.pretraining.cache import cached, key_of
@@ -183,6 +183,6 @@ def embed(autoencoder: Autoencoder, images: Tensor, part_size: int = 5000) -> Te
 def _fit(context: RunContext, training: DigitTraining, epochs: int, folder: Path, name: str) -> None:
     """Trains without a trace in the logs; the checkpoint is removed in the end."""
     log.info("  pretraining, %s: %d epochs of %d steps", name, epochs, training.steps_per_epoch)
-    order_seed = context.generator(ORDER_STREAM).initial_seed()
-    fit(context, training, epochs, folder, order_seed, checkpoint_every=2, logger=False)
+    chunks = training.chunks(context.generator(ORDER_STREAM).initial_seed())
+    context.fit(training, chunks, max_epochs=epochs, folder=folder, checkpoint_every=2, logger=False)
     shutil.rmtree(folder, ignore_errors=True)  # there is none after fewer epochs than between two checkpoints
