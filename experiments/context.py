@@ -15,11 +15,11 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.trainer.states import TrainerStatus
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from experiments.settings import ExperimentError, one_line
 from experiments.store import RunDirectory, readable_checkpoint, write_atomically
-from experiments.training import CaptureSteps, EndWithProcess, derive_seed
+from experiments.training import ChunkedTraining, EndWithProcess, derive_seed
 
 if TYPE_CHECKING:
     from experiments.tracking import Tracker
@@ -57,6 +57,7 @@ class RunContext:
         run: The run's folder in the results store.
         axes: The run's place among those of its experiment: axis -> value.
         data_directory: Where data files are looked for and downloaded to.
+        is_training: Whether a training is at work, which Lightning ends on a signal.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class RunContext:
         self.axes = dict(axes or {})
         self.data_directory = data_directory
         self._tracker = tracker
+        self.is_training = False
         self._trainer = dict(trainer)
-        self._trainers: list[pl.Trainer] = []
 
     @property
     def directory(self) -> Path:
@@ -108,16 +109,6 @@ class RunContext:
     def checkpoint_path(self) -> Path | None:
         """The last checkpoint of an interrupted run where no trainer works; None at a first start."""
         return self.run.last_checkpoint()
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether any trainer was stopped from outside; its numbers must not count as finished."""
-        return any(trainer.interrupted for trainer in self._trainers)
-
-    @property
-    def is_training(self) -> bool:
-        """Whether one of the trainers is at work."""
-        return any(trainer.state.status == TrainerStatus.RUNNING for trainer in self._trainers)
 
     def generator(self, offset: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
         """Returns a generator seeded by the run's seed; each offset has its own stream."""
@@ -161,10 +152,18 @@ class RunContext:
             enable_version_counter=False,
             every_n_epochs=checkpoint_every,
         )
-        trainer = self.trainer(max_epochs=max_epochs, callbacks=[keeping, *callbacks], **settings)
+        trainer = self.trainer(max_epochs=max_epochs, callbacks=[keeping, *callbacks, EndWithProcess()], **settings)
+        if isinstance(model, ChunkedTraining):
+            model.graph = bool(self._trainer.get("graph"))
         checkpoint = readable_checkpoint(folder / "last.ckpt")
+        self.is_training = True
         try:
             trainer.fit(model, loader, ckpt_path=checkpoint, weights_only=True)
+        except SIGTERMException:
+            raise
+        except SystemExit:  # Lightning's answer to Ctrl-C, with a status that says nothing
+            if not trainer.interrupted:
+                raise
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             names = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
             if not names & {"load_state_dict", "on_load_checkpoint"}:
@@ -174,6 +173,8 @@ class RunContext:
                 f"{checkpoint} was made by other code and can't be continued by this ({reason}); go on with the code "
                 "that the run started with, or start over with force=true"
             ) from error
+        finally:
+            self.is_training = False
         if trainer.interrupted:
             raise KeyboardInterrupt
 
@@ -186,26 +187,23 @@ class RunContext:
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
         # A run that continues finds its own checkpoint there.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        configured = dict(self._trainer)
-        capture = [CaptureSteps()] if configured.pop("graph", False) else []
-        tf32 = configured.pop("precision", "float32") == "tf32"
+        tf32 = self._trainer.get("precision") == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         chosen = {
             "logger": self._tracker.logger or False,
             "default_root_dir": self.directory,
             "enable_model_summary": False,
             "log_every_n_steps": 1,
-            **configured,
+            **{key: value for key, value in self._trainer.items() if key != "graph"},
             "precision": self.precision,
             **settings,
         }
         try:
-            trainer = pl.Trainer(callbacks=[*callbacks, EndWithProcess(), *capture], **chosen)
+            trainer = pl.Trainer(callbacks=list(callbacks), **chosen)
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ExperimentError(f"trainer: {error}") from error
         # A debugging aid of the deterministic mode that takes a tenth of a step; nothing here reads unwritten memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        self._trainers.append(trainer)
         return trainer
 
 

@@ -229,28 +229,20 @@ def _run(experiment: Experiment, cell: Cell) -> None:
 
 
 def _tables(experiment: Experiment, context: RunContext) -> Mapping[str, pd.DataFrame]:
-    """Lets the experiment work; an interruption that Lightning hides comes out as what it was."""
+    """Lets the experiment work, which SIGTERM ends: at once, or a training at the end of a batch."""
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
     def stop(*_: object) -> None:
-        if not context.is_training:  # Lightning stops a training at the end of a batch
+        if not context.is_training:  # of which Lightning takes care
             raise SIGTERMException
 
     alone = cell_process.calls_at_once == 1
     before = signal.signal(signal.SIGTERM, stop) if alone else None
     try:
         tables = experiment.run(context)
-    except SIGTERMException:
-        raise
-    except SystemExit:  # Lightning's answer to Ctrl-C, with a status that says nothing
-        if context.interrupted:
-            raise KeyboardInterrupt from None
-        raise
     finally:
         if alone:
             signal.signal(signal.SIGTERM, before)
-    if context.interrupted:
-        raise KeyboardInterrupt
     if "metrics" not in tables:
         raise ExperimentError(f"{context.run.row}: the experiment returned no table called metrics")
     return tables

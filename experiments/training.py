@@ -74,6 +74,7 @@ class ChunkedTraining(pl.LightningModule):
     term_sums: Tensor  # [terms], over the epoch so far
     temperature: Tensor  # scalar, of the relaxations in the step that is taken
     capturable = False  # whether a step depends on its inputs, the temperature and the generator alone
+    graph = False  # whether such steps are taken through a CUDA graph, on a GPU
     advice = "A lower learning rate often helps"  # where a value is no longer finite
 
     def __init__(self, *, steps_per_epoch: int, noise_seed: int, term_names: Sequence[str]) -> None:
@@ -192,6 +193,10 @@ class ChunkedTraining(pl.LightningModule):
         if self._noise_state is not None:
             self.generator.set_state(self._noise_state)
 
+    def on_train_start(self) -> None:
+        if self.graph and self.capturable and self.device.type == "cuda":
+            self.capture_steps()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["chunked_training"] = {
             "device": self.device.type,
@@ -233,14 +238,6 @@ class ChunkedTraining(pl.LightningModule):
     def _log(self, values: dict[str, float]) -> None:
         for logger in self.loggers:
             logger.log_metrics(values, step=self.steps_taken)
-
-
-class CaptureSteps(pl.Callback):
-    """Lets trainings on a GPU whose steps can be captured take them through a CUDA graph."""
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if isinstance(pl_module, ChunkedTraining) and pl_module.capturable and pl_module.device.type == "cuda":
-            pl_module.capture_steps()
 
 
 class EndWithProcess(pl.Callback):
