@@ -30,7 +30,7 @@ from tests.experiments.helpers import CHECKOUT, KS, cell, command, csv_bytes, en
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("experiment=urn no_such_key=1", "'no_such_key' is not in struct; the command without it, and with -c job, shows all"),
+        ("experiment=urn no_such_key=1", "'no_such_key' is not in struct; the command without it, and with -c job, "),
         ("experiment=urn shared=3", "error: shared=3: experiment=urn has no axis shared; its axes: estimator"),
         ("experiment=weak_supervision/hgvae_s3", "is now: experiment=weak_supervision method=hgvae shared=3"),
         ("", "error: choose an experiment with experiment=NAME, one of: accuracy, clustering"),
