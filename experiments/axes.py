@@ -121,10 +121,6 @@ def trained_run_id(experiment: str, *, _root_: DictConfig) -> str:
     A configuration asks for it by ``${trained_run:EXPERIMENT}``. The other run has the same values of its axes, the
     same settings where both have them, and the same profile, seed and trainer. So its id is part of the asking run's
     settings, and of its own id: a model that is trained differently is scored again.
-
-    Args:
-        experiment: name of the other experiment.
-        _root_: the whole configuration, from OmegaConf.
     """
     axes = [axis for axis in axes_of(experiment) if axis in _root_]
     config = copy.deepcopy(compose(f"experiment={experiment}", *(f"{axis}={_root_[axis]}" for axis in axes)))
@@ -145,10 +141,6 @@ def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> str:
 
     ``experiment.`` is left out before the keys, which are sorted; a whole number has no decimals. Settings that come to
     the run's own are none.
-
-    Args:
-        plain: The resolved configuration.
-        overrides: The command line's.
     """
     neutral, changing = [], set()
     for override in OverridesParser.create().parse_overrides(list(overrides)):

@@ -61,12 +61,7 @@ _idle_lock = threading.Lock()
 
 
 def run_apart(function: Callable[..., Any], *arguments: Any, at_once: int = 1) -> Any:
-    """Calls a function of a module in a child that is idle, or in a new one.
-
-    Args:
-        function: The function.
-        arguments: Its arguments.
-        at_once: Calls that a new child takes at once, each in a thread.
+    """Calls a function of a module in a child that is idle, or in a new one, which takes ``at_once`` calls at once.
 
     Raises:
         ExperimentError: the function raised it, or another exception (its stack trace is logged), or the child was

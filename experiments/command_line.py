@@ -34,9 +34,6 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
 
     Where several runs are asked for, the results folder is made: Hydra would fail with a stack trace.
 
-    Args:
-        arguments: The command line without the program's name.
-
     Returns:
         The arguments for Hydra, -m first, with the home folder in place of a "~" at the beginning of a value.
 

@@ -117,9 +117,6 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 def refuse_credentials(config: Mapping[str, Any]) -> None:
     """Refuses a configuration in which a key or a value looks like a credential.
 
-    Args:
-        config: the resolved configuration.
-
     Raises:
         ExperimentError: it does; the message names the key and not the value.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import traceback
 import warnings
@@ -18,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from experiments.settings import ExperimentError, one_line
-from experiments.store import RunDirectory, readable_checkpoint, write_atomically
+from experiments.store import RunDirectory, readable_checkpoint, write_tensors
 from experiments.training import ChunkedTraining, EndWithProcess, derive_seed
 
 if TYPE_CHECKING:
@@ -99,11 +98,11 @@ class RunContext:
 
     def save_model(self, state: Mapping[str, torch.Tensor]) -> None:
         """Keeps a trained model's weights, as ``model.pt`` in the run's folder when it is finished."""
-        _save({name: value.detach().cpu() for name, value in state.items()}, self.run.new_model)
+        write_tensors(self.run.new_model, {name: value.detach().cpu() for name, value in state.items()})
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Keeps tensors and plain values to go on from where no trainer does; see ``checkpoint_path``."""
-        _save(state, self.directory / "last.ckpt")
+        write_tensors(self.directory / "last.ckpt", state)
 
     @property
     def checkpoint_path(self) -> Path | None:
@@ -205,9 +204,3 @@ class RunContext:
         # A debugging aid of the deterministic mode that takes a tenth of a step; nothing here reads unwritten memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         return trainer
-
-
-def _save(state: Mapping[str, Any], path: Path) -> None:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())

@@ -21,6 +21,7 @@ FIRST_VERSION = "0.1.0"  # runs of before the version was recorded
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "numpy", "scipy", "pandas", "scikit-learn")
 _SOURCES = ("experiments", "scripts", "mvhg", "results/paper.yaml", "results/benchmark")  # of what is drawn
 _DRAWING = ("matplotlib", "pandas", "numpy", "scipy")
+STATUS = Path("/proc/self/status")
 
 
 # Variables of a surrounding job (Slurm's, MPI's, LSF's, torchrun's) by which Lightning would take this process for one
@@ -99,13 +100,20 @@ def environment_facts(accelerator: str) -> dict[str, Any]:
     }
 
 
+def peak_memory_mib() -> float:
+    """Highest resident memory of this process so far; ru_maxrss, where Linux' VmHWM is not there."""
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
 def peak_memory(accelerator: str) -> dict[str, float]:
     """Returns the most memory that this process has taken so far, in MiB, and of the GPU where it is used."""
     import torch
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_bytes = peak if sys.platform == "darwin" else peak * 1024  # ru_maxrss is in KiB on Linux, bytes on macOS
-    facts = {"peak_memory_mib": round(peak_bytes / 2**20, 1)}
+    facts = {"peak_memory_mib": round(peak_memory_mib(), 1)}
     if _on_gpu(accelerator):
         facts["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return facts

@@ -48,10 +48,6 @@ STYLE: Any = {
 def draw(figures: Mapping[str, Callable[[], Figure]], output: Path) -> list[Path]:
     """Draws and saves figures; one whose runs are not there is named and left out.
 
-    Args:
-        figures: Name of the file -> what draws it.
-        output: Folder.
-
     Returns:
         The paths written.
 

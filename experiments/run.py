@@ -117,10 +117,6 @@ def most_at_once(plain: Mapping[str, Any]) -> int:
 def run_cell(cell: Cell, run: Callable[[], object]) -> float | None:
     """Runs one cell unless it is finished.
 
-    Args:
-        cell: The cell.
-        run: Runs it, here or elsewhere.
-
     Returns:
         The mean of the column that ``objective`` names; None without one.
 
@@ -137,10 +133,6 @@ def run_cell(cell: Cell, run: Callable[[], object]) -> float | None:
 
 def execute(cell: Cell, wait: bool = False) -> RunDirectory:
     """Runs one cell in this process and writes its results, unless another one has just finished it.
-
-    Args:
-        cell: The cell.
-        wait: Whether to wait for another process that is at it.
 
     Returns:
         The finished run's folder.

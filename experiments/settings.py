@@ -54,9 +54,7 @@ def settings(cls: type[T]) -> type[T]:
 def build(section: Mapping[str, Any], name: str = "experiment") -> Any:
     """Makes the object that ``_target_`` of a section names, and those of the sections within.
 
-    Args:
-        section: Plain values.
-        name: Of the section, for messages.
+    The name of the section is for messages.
 
     Raises:
         ExperimentError: an unknown key, or a value that is refused; the message names it.
@@ -74,12 +72,7 @@ def build(section: Mapping[str, Any], name: str = "experiment") -> Any:
 
 
 def check(made: type, values: Mapping[str, Any], name: str = "") -> None:
-    """Checks plain values against a settings class.
-
-    Args:
-        made: The class.
-        values: By the names of its fields.
-        name: Of the section that they are from, for messages.
+    """Checks plain values, by the names of its fields, against a settings class; the name is that of their section.
 
     Raises:
         ExperimentError: an unknown key, or a value that is refused; the message names it.
@@ -129,8 +122,7 @@ def typed_path(text: str) -> Path:
 def one_line_errors(place: Path) -> Iterator[None]:
     """Ends a script with ``error: ...`` and status 1 where a user can put something right.
 
-    Args:
-        place: Named where the operating system names no file.
+    Where the operating system names no file, the place is named.
 
     Raises:
         SystemExit: an ExperimentError or OSError came out of the block.
@@ -145,12 +137,7 @@ def one_line_errors(place: Path) -> Iterator[None]:
 
 @contextmanager
 def named_problems(name: str, problems: list[str]) -> Iterator[None]:
-    """Notes why something can't be made of the collected metrics, instead of ending there.
-
-    Args:
-        name: Of what is made in the block.
-        problems: Takes a line.
-    """
+    """Notes why something can't be made of the collected metrics, instead of ending there."""
     try:
         yield
     except ExperimentError as error:

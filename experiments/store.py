@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -52,6 +52,44 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def write_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes tensors and plain values likewise, as ``torch.load`` reads them."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+@contextmanager
+def alone(lock_file: Path, what: str, *, patience: float = 0.0, wait: bool = True) -> Iterator[None]:
+    """Keeps other processes out while the block runs.
+
+    Args:
+        lock_file: Says which.
+        what: What another one does, for messages.
+        patience: Seconds until another one is spoken of, since some only look.
+        wait: Whether to wait for it.
+
+    Raises:
+        ExperimentError: another one is there, and it is not waited for.
+    """
+    import filelock
+
+    lock = filelock.FileLock(lock_file)
+    try:
+        lock.acquire(timeout=patience)
+    except filelock.Timeout:
+        if not wait:
+            raise ExperimentError(f"another process is {what}: {lock_file.parent}") from None
+        log.info("another process is %s, waiting for it: %s", what, lock_file.parent)
+        lock.acquire(poll_interval=0.5)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def file_digest(path: Path) -> str:
     """Returns the SHA-256 of a file, in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -85,28 +123,18 @@ class RunDirectory:
         Raises:
             ExperimentError: the folder can't be written, or another process works in it.
         """
-        import filelock
-
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.path / ".lock")
+        with ExitStack() as held:
             try:
-                lock.acquire(timeout=LOCK_SECONDS)
-            except filelock.Timeout:
-                if not wait:
-                    raise ExperimentError(f"another process is working on this run: {self.path}") from None
-                log.info("another process is working on this run, waiting for it: %s", self.path)
-                lock.acquire(poll_interval=0.5)
-        except OSError as error:
-            raise ExperimentError(
-                f"the results folder {self.path} can't be written ({error.strerror}); "
-                "choose another one with results=FOLDER or MVHG_RESULTS_DIR"
-            ) from None
-        try:
+                self.checkpoints.mkdir(parents=True, exist_ok=True)
+                lock = alone(self.path / ".lock", "working on this run", patience=LOCK_SECONDS, wait=wait)
+                held.enter_context(lock)
+            except OSError as error:
+                raise ExperimentError(
+                    f"the results folder {self.path} can't be written ({error.strerror}); "
+                    "choose another one with results=FOLDER or MVHG_RESULTS_DIR"
+                ) from None
             self._move_into_place()
             yield
-        finally:
-            lock.release()
 
     @property
     def finished_at(self) -> float | None:
@@ -257,19 +285,6 @@ def readable_checkpoint(path: Path) -> Path | None:
         log.warning("the checkpoint %s can't be read (%s); set aside as unreadable.ckpt, starting over", path, reason)
         return None
     return path
-
-
-def is_claimed(results: Path, run_id: str) -> bool:
-    """Whether a process works on a run."""
-    import filelock
-
-    for path in (results / "runs").glob(f"*/*/{run_id}/.lock"):
-        try:
-            with filelock.FileLock(path, timeout=0):
-                pass
-        except filelock.Timeout:
-            return True
-    return False
 
 
 def find_runs(results: Path) -> Iterator[tuple[str, RunDirectory]]:

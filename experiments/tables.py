@@ -87,10 +87,6 @@ class Table:
 def write(files: Mapping[str, str], folder: Path) -> list[Path]:
     """Writes files of tables and says so.
 
-    Args:
-        files: Name of the file -> content.
-        folder: Made where it is not there.
-
     Returns:
         The paths written.
     """

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from experiments.settings import ExperimentError
-from experiments.store import is_claimed
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
@@ -99,10 +98,6 @@ class Tracker:
 
 def tracked_config(config: Mapping[str, Any], row: Row) -> dict[str, Any]:
     """Returns what W&B shows as the configuration of a run: the experiment's settings, and what runs are grouped by.
-
-    Args:
-        config: The resolved configuration.
-        row: The point in the axes of the experiment.
 
     Returns:
         ``config`` without local paths, with the profile's name instead of its section, and with ``experiment_name``,
@@ -194,7 +189,20 @@ def runs_to_sync(results: Path) -> list[Path]:
     """Returns the folders of offline runs that are neither uploaded nor still written to, in order of their start."""
     logs = sorted((results / "wandb").glob("offline-run-*/run-*.wandb"))
     waiting = [log for log in logs if not log.with_suffix(".wandb.synced").exists()]
-    return [log.parent for log in waiting if not is_claimed(results, log.stem.removeprefix("run-"))]
+    return [log.parent for log in waiting if not _is_claimed(results, log.stem.removeprefix("run-"))]
+
+
+def _is_claimed(results: Path, run_id: str) -> bool:
+    """Whether a process works on a run."""
+    import filelock
+
+    for path in (results / "runs").glob(f"*/*/{run_id}/.lock"):
+        try:
+            with filelock.FileLock(path, timeout=0):
+                pass
+        except filelock.Timeout:
+            return True
+    return False
 
 
 def require_server() -> None:

@@ -25,12 +25,7 @@ WIDTH = 120  # characters, where no terminal says how many
 
 
 def write_pages(metrics: Path, output: Path, only: Sequence[str] = ()) -> list[str]:
-    """Writes the tables and figures of every room.
-
-    Args:
-        metrics: Folder of the CSVs.
-        output: Folder of the folders.
-        only: Names, or beginnings of names; empty for all.
+    """Writes the tables and figures of every room, or those whose names, or beginnings of them, are given.
 
     Returns:
         What could not be made, and why.

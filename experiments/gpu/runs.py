@@ -34,14 +34,7 @@ def small_cells() -> list[tuple[str, ...]]:
 def run_cell(
     cell: tuple[str, ...], settings: list[str], log: Path, seconds: float, until: Callable[[], bool] = lambda: False
 ) -> int | None:
-    """Runs one cell, and ends it by SIGTERM after some seconds or when something has happened.
-
-    Args:
-        cell: experiment and axes.
-        settings: further overrides.
-        log: file that takes what it prints.
-        seconds: at most.
-        until: asked twenty times a second.
+    """Runs one cell, and ends it by SIGTERM after some seconds or as soon as ``until`` holds; what it prints is logged.
 
     Returns:
         Its exit status; None where it was ended.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import resource
 import statistics
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,9 @@ from typing import Any
 
 from torch.utils.benchmark import Timer
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from experiments.environment import peak_memory_mib
+
+CLEAR = Path("/proc/self/clear_refs")
 
 
 def seconds_of(call: Callable[[], object], shortest: float = 0.0, threads: int = 1) -> float:
@@ -65,15 +65,6 @@ def comparison(
         reached = "yes" if (ratio >= float(bound) if relation == ">=" else ratio <= float(bound)) else "no"
     line = {"work": work, "ours": ours, "other_side": other_side, "other": other, "unit": unit, "ratio": ratio}
     return line | {"target": target, "reached": reached, "note": note}
-
-
-def peak_memory_mib() -> float:
-    """Highest resident memory of this process so far; ru_maxrss, where Linux' VmHWM is not there."""
-    if STATUS.exists():
-        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
 def memory_growth_mib(call: Callable[[], object]) -> float:

@@ -104,13 +104,6 @@ def write(
 ) -> list[Path]:
     """Writes a CSV per section, ``<first section>.md`` and ``.json`` beside it, and the figure of the grid.
 
-    Args:
-        output: Folder.
-        title: Of the page.
-        sections: What was measured.
-        facts: See ``before_a_run``.
-        left_out: What could not be measured, and why.
-
     Returns:
         The paths written.
     """

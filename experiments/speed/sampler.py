@@ -96,11 +96,7 @@ def cells(sizes: Sizes) -> Iterator[tuple[Urn, float]]:
 
 
 def measure_grid(sizes: Sizes, sampler: Sampler | None) -> Iterator[dict[str, Any]]:
-    """Measures selection masks in every cell on one thread.
-
-    Args:
-        sizes: What is measured.
-        sampler: The authors'; None: ours alone.
+    """Measures selection masks in every cell on one thread, beside the authors' sampler if there is one.
 
     Yields:
         A line per cell: urn, groups, batch, temperature, milliseconds and MiB of both sides, and ratios theirs / ours.
@@ -123,10 +119,7 @@ def measure_grid(sizes: Sizes, sampler: Sampler | None) -> Iterator[dict[str, An
 def measure_peers(sizes: Sizes, sampler: Sampler | None, left_out: list[str]) -> Iterator[dict[str, Any]]:
     """Measures counts of the paper's urn: exact draws beside BiasedUrn, relaxed ones beside the authors' code.
 
-    Args:
-        sizes: What is measured.
-        sampler: The authors', if there is one.
-        left_out: Takes what could not be measured, and why.
+    What can't be measured is added to ``left_out``, with the reason.
 
     Yields:
         A ``comparison`` per piece of work.

@@ -172,10 +172,6 @@ def turn(side: Side, folder: Path, together: threading.Barrier | None = None) ->
 def measure_steps(room: str, sizes: Steps) -> Iterator[dict[str, Any]]:
     """Measures the methods beside LabelVAE, or the priors beside the uniform one.
 
-    Args:
-        room: One of ``ROOMS``.
-        sizes: What is measured.
-
     Yields:
         A line per side with ``side``, ``size`` (pixels), ``batch``, ``seconds_per_step`` (median over the rounds),
         ``ratio`` to the first side (median of the rounds' ratios), and the lowest and highest of these.
@@ -195,11 +191,6 @@ def measure_steps(room: str, sizes: Steps) -> Iterator[dict[str, Any]]:
 
 def rates_at_once(room: str, sizes: Steps, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Measures a training several times at once, in threads of this process as runs that share one.
-
-    Args:
-        room: One of ``ROOMS``.
-        sizes: What is measured.
-        numbers: How many at once.
 
     Yields:
         A line per number with ``side``, ``at_once`` and ``steps_per_second``, of all together, the

@@ -48,11 +48,6 @@ def benchmark_provenance(path: Path, data: str = "drawn", seconds: str = UNKNOWN
 def committed_table(folder: Path, name: str, title: str) -> Table:
     """A benchmark as it stands, with its columns.
 
-    Args:
-        folder: Folder of ``<name>.csv`` and ``<name>.json``.
-        name: Name of the benchmark.
-        title: Of the table.
-
     Raises:
         ExperimentError: a file isn't there or can't be read.
     """

@@ -94,7 +94,7 @@ def test_who_wants_what_is_in_the_making_waits_and_does_not_make_it_again(
     deadline = time.monotonic() + 30
     while not any("waiting for it" in message for message in caplog.messages) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert sum("another process makes this pretraining" in message for message in caplog.messages) == 1
+    assert sum("another process is making this pretraining" in message for message in caplog.messages) == 1
     assert not found
     released.set()
     for thread in threads:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
 from experiments.settings import ExperimentError
-from experiments.store import write_atomically
-
-log = logging.getLogger("experiments")
+from experiments.store import alone, write_tensors
 
 
 def key_of(decisive: Mapping[str, Any]) -> str:
@@ -34,29 +28,12 @@ def cached(folder: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[s
     path = folder / f"{key}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / f"{key}.lock"):
+        with alone(folder / f"{key}.lock", "making this pretraining"):
             if not path.exists():
-                buffer = io.BytesIO()
-                torch.save(make(), buffer)
-                write_atomically(path, buffer.getvalue())
+                write_tensors(path, make())
             return _load(path)
     except OSError as error:
         raise ExperimentError(f"the cache {folder} can't be used: {error.strerror or error}") from None
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keeps other processes that want the same pretraining waiting."""
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        log.info("  another process makes this pretraining; waiting for it (%s)", path)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _load(path: Path) -> dict[str, Any]:
