@@ -4,7 +4,7 @@ sync       uploads the offline runs that W&B doesn't have yet by `wandb sync`, o
            run. Left out: runs that were uploaded before, that were started over since (force=true, say), or still run
 publish    logs the tables and figures of the results folder, as one run of the group `pages`; the same files are the
            same run. Offline unless told otherwise: `make wandb-sync` uploads it
-dashboard  writes the dashboards (workspaces, one per experiment, declared in experiments/dashboards.py) as JSON,
+dashboard  writes the dashboards (workspaces, one per experiment, declared in experiments/report/dashboards.py) as JSON,
            without a login; --push makes them in W&B
 """
 
@@ -102,7 +102,7 @@ def publish(source: Path, results: Path, mode: str, project: str) -> None:
 def write_dashboards(output: Path, project: str, entity: str, push: bool) -> None:
     """Writes the dashboards, and makes them in W&B if asked to; see ``Dashboard``."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at wandb's import: no crash reports
-    from experiments.dashboards import DASHBOARDS
+    from experiments.report.dashboards import DASHBOARDS
 
     output.mkdir(parents=True, exist_ok=True)
     for dashboard in DASHBOARDS:

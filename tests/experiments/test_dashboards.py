@@ -9,7 +9,7 @@ import pytest
 from wandb_workspaces.workspaces import internal
 
 from experiments.configuration import axes_of, experiments
-from experiments.dashboards import DASHBOARDS, Dashboard
+from experiments.report.dashboards import DASHBOARDS, Dashboard
 from experiments.tracking import STEP
 from scripts import weights_and_biases
 
@@ -49,6 +49,6 @@ def test_pushing_needs_a_login_and_an_entity(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(SystemExit, match="error: W&B has no key: run `wandb login`"):
         weights_and_biases.main(["dashboard", "--output", str(tmp_path), "--push", "--entity", "jane"])
     assert {path.name for path in tmp_path.iterdir()} == {f"{dashboard.name}.json" for dashboard in DASHBOARDS}
-    monkeypatch.setattr("experiments.dashboards.logged_in", lambda: True)
+    monkeypatch.setattr("experiments.report.dashboards.logged_in", lambda: True)
     with pytest.raises(SystemExit, match="error: whose dashboards"):
         weights_and_biases.main(["dashboard", "--output", str(tmp_path), "--push"])

@@ -8,7 +8,7 @@ from collections import defaultdict
 import pandas as pd
 import pytest
 
-from experiments.dashboards import DASHBOARDS, Dashboard
+from experiments.report.dashboards import DASHBOARDS, Dashboard
 from experiments.settings import build
 from experiments.tracking import STEP
 from tests.experiments.helpers import CHECKOUT, cell, launch
