@@ -62,9 +62,8 @@ def _matches(name: str, only: Sequence[str]) -> bool:
 def write_report(metrics: Path, figures: Path, output: Path) -> None:
     """Writes the page of a folder of metrics and one of figures; it needs no network and no other file."""
     from experiments.report.page import render
-    from experiments.report.section import Inputs
 
-    page = render(Inputs(metrics, figures))
+    page = render(metrics, figures)
     write_atomically(output, page)
     print(f"wrote {output} ({len(page.encode()) / 1e6:.1f} MB)")
 

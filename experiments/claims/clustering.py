@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.claims.comparison import compare
 from experiments.claims.rules import Measurement, hours, measure
-from experiments.clustering.recovery import rank_correlation
+from experiments.clustering.recovery import recovery
 from experiments.results import Block, blocks, read_metrics
 
 VERSIONS = {"60": "60 %", "80": "80 %", "full": "full data"}
@@ -71,18 +71,10 @@ def imbalance(block: Block, other: str) -> Measurement:
 def control(block: Block, metrics: Path) -> Measurement:
     """How much nearer to the class frequencies learned weights are than the uniform prior's clusters."""
     sides = {}
-    for prior, column, name in (
-        ("uniform", "train_fraction", "the uniform prior"),
-        ("hypergeometric", "learned_frequency", "the hypergeometric prior"),
-    ):
-        scores = _scores(block, prior, "60")
-        error = pd.Series(dtype=float)
-        if len(scores):
-            weights = _read(metrics, "weights")
-            part = weights[weights["run_id"].isin(scores["run_id"]) & (weights["matched_class"] >= 0)]
-            error = (part[column] - part["true_frequency"]).abs().groupby(part["run_id"]).mean()
-        sides[name] = scores.assign(error=scores["run_id"].map(error))
-    return _difference(block, "figure_3_control", sides, "error", {}, "error of the frequencies")
+    for prior, estimate in (("uniform", "train_fraction"), ("hypergeometric", "learned_frequency")):
+        runs = _scores(block, prior, "60")
+        sides[f"the {prior} prior"] = runs.merge(_recovered(metrics, runs, estimate), on="run_id", how="left")
+    return _difference(block, "figure_3_control", sides, "mean_absolute_error", {}, "error of the frequencies")
 
 
 def _difference(
@@ -128,12 +120,7 @@ def level(block: Block) -> Measurement:
 def learned_weights(block: Block, metrics: Path) -> Measurement:
     """Figure 3; a run whose learned frequencies are all equal has learned no order and counts as 0."""
     scores = _scores(block, "hypergeometric", "60")
-    correlations = pd.Series(dtype=float)
-    if len(scores):
-        weights = _read(metrics, "weights")
-        part = weights[weights["run_id"].isin(scores["run_id"]) & (weights["matched_class"] >= 0)]
-        found = [rank_correlation(run["learned_frequency"], run["true_frequency"]) for _, run in part.groupby("run_id")]
-        correlations = pd.Series(found, dtype=float).fillna(0.0)
+    correlations = _recovered(metrics, scores, "learned_frequency")["rank_correlation"].fillna(0.0)
     mean = float(correlations.mean())
     text = f"{mean:.2f}, lowest {correlations.min():.2f}"
     return _measured(block, "figure_3", scores, len(correlations), text, mean, f"{mean:.2f}")
@@ -154,6 +141,13 @@ def _read(metrics: Path, name: str) -> pd.DataFrame:
     table = read_metrics(metrics, f"clustering_{name}", dtype={"version": str})
     ours = (table["conditionals"] == "merged") | (table["reading"] == "assignments")
     return table[table["version"].isin(VERSIONS) & ~ours]
+
+
+def _recovered(metrics: Path, runs: pd.DataFrame, estimate: str) -> pd.DataFrame:
+    """How well an estimate of some runs shows the frequencies of the classes, by their ids."""
+    weights = _read(metrics, "weights")
+    found = recovery(weights[weights["run_id"].isin(runs["run_id"])])
+    return found.loc[found["estimate"] == estimate, ["run_id", "rank_correlation", "mean_absolute_error"]]
 
 
 def _scores(block: Block, prior: str, version: str | None = None) -> pd.DataFrame:

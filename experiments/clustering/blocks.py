@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 
-from experiments.results import MetricsBlock, blocks, ordered, read_metrics
+from experiments.results import MetricsBlock, blocks, describe_seeds, ordered, read_metrics
+from experiments.settings import ExperimentError
 
 PAPER_PRIORS = ("uniform", "categorical", "hypergeometric")
 WEIGHTED = {  # learned weights of Figure 3
@@ -87,21 +88,32 @@ class Block(MetricsBlock):
         """Dataset versions with a run -> their names in words."""
         return {one: VERSIONS.get(one, f"{one} %") for one in ordered(self.metrics["version"], VERSIONS)}
 
+    def described(self, lines: pd.DataFrame) -> str:
+        """Profile, data and seeds of a figure's lines, the last sentence of its caption."""
+        return f"{self.heading}, {describe_seeds(lines)}."
+
     def scores(self, split: str = "test", stage: str = "vade") -> pd.DataFrame:
         """Returns the metrics of one split and stage, a line per run."""
         return self.metrics[(self.metrics["split"] == split) & (self.metrics["stage"] == stage)]
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str, priors: Collection[str] | None = None) -> pd.DataFrame:
         """Returns this block's lines of another table.
 
         Args:
             name: ``weights``, ``confusion``, ``history`` or ``generated``.
+            priors: whose lines; None for all.
 
         Raises:
-            ExperimentError: there is no such file.
+            ExperimentError: there is no such file, or no run of these priors.
         """
         table = read_lines(self.folder, name)
-        return table[table["run_id"].isin(self.metrics["run_id"])]
+        table = table[table["run_id"].isin(self.metrics["run_id"])]
+        if priors is None:
+            return table
+        table = table[table["prior"].isin(priors)]
+        if table.empty:
+            raise ExperimentError(f"the metrics hold no run of {' or '.join(priors)} at {self.source}")
+        return table
 
 
 def read_blocks(metrics: Path) -> list[Block]:

@@ -40,6 +40,18 @@ class Splits:
     test_subsampled: Tensor
 
     @property
+    def images(self) -> dict[str, Tensor]:
+        """Of every split that is scored."""
+        kept = self.test_images[self.test_subsampled]
+        return {"test": self.test_images, "test_subsampled": kept, "train": self.train_images}
+
+    @property
+    def labels(self) -> dict[str, Tensor]:
+        """The same."""
+        kept = self.test_labels[self.test_subsampled]
+        return {"test": self.test_labels, "test_subsampled": kept, "train": self.train_labels}
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the training images."""
         return hashlib.sha256(self.train_images.numpy().tobytes()).hexdigest()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.clustering.data import Splits
+from experiments.clustering.networks import grey
 from experiments.clustering.scores import NUM_CLASSES, ClusterScores, confusion, score
 from experiments.clustering.training import assign_all
 from experiments.clustering.vade import Terms, VaDE
@@ -19,9 +20,9 @@ SAMPLES_PER_CLUSTER = 8
 
 
 def assignments(vade: VaDE, splits: Splits, batch_size: int) -> dict[str, Tensor]:
-    """Cluster of every digit, ``test`` and ``train``."""
-    images = {"test": splits.test_images, "train": splits.train_images}
-    return {split: assign_all(vade, part, batch_size) for split, part in images.items()}
+    """Cluster of every digit of every split."""
+    test, train = (assign_all(vade, images, batch_size) for images in (splits.test_images, splits.train_images))
+    return {"test": test, "test_subsampled": test[splits.test_subsampled], "train": train}
 
 
 def split_metrics(
@@ -32,29 +33,23 @@ def split_metrics(
     Args:
         stage: ``found`` (by the pretraining), ``start`` (of the VaDE) or ``vade`` (trained).
         splits: the labels.
-        clusters: of :func:`assignments`, or those of the training digits alone.
+        clusters: of :func:`assignments`, or of some of its splits.
         num_clusters: K.
     """
-    kept = splits.test_subsampled
-    parts = {}
-    if "test" in clusters:
-        parts["test"] = (clusters["test"], splits.test_labels)
-        parts["test_subsampled"] = (clusters["test"][kept], splits.test_labels[kept])
-    parts["train"] = (clusters["train"], splits.train_labels)
     records = []
-    for split, (assigned, labels) in parts.items():
-        scores = score(assigned, labels, num_clusters)
+    for split, assigned in clusters.items():
+        scores = score(assigned, splits.labels[split], num_clusters)
         sizes = torch.bincount(assigned, minlength=num_clusters)
         records.append(
             {
                 "stage": stage,
                 "split": split,
-                "digits": len(labels),
+                "digits": len(assigned),
                 "accuracy": scores.accuracy,
                 "nmi": scores.nmi,
                 "ari": scores.ari,
                 "empty_clusters": int((sizes == 0).sum()),
-                "smallest_cluster": int(sizes.min()) / len(labels),
+                "smallest_cluster": int(sizes.min()) / len(assigned),
             }
         )
     return records
@@ -72,7 +67,7 @@ def mean_terms(
     device = generator.device
     scalar = torch.full((), temperature, device=device)
     for part in images.split(batch_size):
-        terms, _ = vade.terms(part.to(device).float() / 255, vade.draw_noise(len(part), generator), scalar)
+        terms, _ = vade.terms(grey(part.to(device)), vade.draw_noise(len(part), generator), scalar)
         total += torch.stack(terms).double().cpu() * len(part)
     means = total / len(images)
     return {"elbo": float(means.sum()), **dict(zip(Terms._fields, means.tolist()))}

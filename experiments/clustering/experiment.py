@@ -15,7 +15,7 @@ from experiments.clustering.data import ClusteringData, Splits
 from experiments.clustering.pretraining.pretraining import Pretraining
 from experiments.clustering.priors import Prior
 from experiments.clustering.scores import score
-from experiments.clustering.training import TrainingSettings, VaDETraining, assign_all
+from experiments.clustering.training import TrainingSettings, VaDETraining
 from experiments.context import RunContext
 from experiments.settings import PositiveInt, settings
 from experiments.training import RateEstimate
@@ -84,34 +84,24 @@ class ClusteringExperiment:
     ) -> dict[str, pd.DataFrame]:
         device, num_clusters, batch_size = model.generator.device, self.prior.num_clusters, self.training.batch_size
         vade = model.vade.to(device)
-        test_clusters = assign_all(vade, splits.test_images, batch_size)
-        train_clusters = assign_all(vade, splits.train_images, batch_size)
-        trained = evaluation.split_metrics(
-            "vade", splits, {"test": test_clusters, "train": train_clusters}, num_clusters
-        )
-        images = {
-            "test": splits.test_images,
-            "test_subsampled": splits.test_images[splits.test_subsampled],
-            "train": splits.train_images,
-        }
+        clusters = evaluation.assignments(vade, splits, batch_size)
+        trained = evaluation.split_metrics("vade", splits, clusters, num_clusters)
         for record in trained:
-            generator = context.generator(EVALUATION_STREAM, device)
-            record |= evaluation.mean_terms(
-                vade, images[record["split"]], batch_size, model.next_temperature(), generator
-            )
+            generator, images = context.generator(EVALUATION_STREAM, device), splits.images[record["split"]]
+            record |= evaluation.mean_terms(vade, images, batch_size, model.next_temperature(), generator)
         before = evaluation.split_metrics("found", splits, {"train": found}, num_clusters)
         before += evaluation.split_metrics("start", splits, at_start, num_clusters)
         metrics = pd.DataFrame([*before, *trained])
         metrics["epochs"] = self.training.max_epochs
         metrics["pretraining"] = self.pretraining.method
-        scores = score(test_clusters, splits.test_labels, num_clusters)
+        scores = score(clusters["test"], splits.test_labels, num_clusters)
         if empty := int(trained[-1]["empty_clusters"]):
             log.warning("  %d of %d clusters hold no training digit", empty, num_clusters)
         context.log_summary({"test/accuracy": scores.accuracy, "test/nmi": scores.nmi, "test/ari": scores.ari})
         return {
             "metrics": metrics,
-            "weights": evaluation.weight_table(vade, splits, train_clusters, scores, batch_size),
-            "confusion": evaluation.confusion_table(test_clusters, splits.test_labels, num_clusters),
+            "weights": evaluation.weight_table(vade, splits, clusters["train"], scores, batch_size),
+            "confusion": evaluation.confusion_table(clusters["test"], splits.test_labels, num_clusters),
             "history": pd.DataFrame(model.history),
             "generated": evaluation.generated_table(vade, scores.matching, context.generator(GENERATED_STREAM, device)),
         }

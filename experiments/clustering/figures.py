@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.clustering.blocks import PRIORS, WEIGHTED, Block, read_blocks
-from experiments.clustering.pictures import figure_confusion, figure_digits, select, source
+from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.figures import add_caption, legend_above, look
 from experiments.results import ordered
 
@@ -43,8 +43,8 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
 
 def figure_3(block: Block) -> Figure:
     """Frequencies of the classes beside what the hypergeometric law learned, and what needs no learned weights."""
-    select(block, "weights", WEIGHTED)
-    weights = select(block, "weights", [*WEIGHTED, "uniform"])
+    block.table("weights", WEIGHTED)  # without any there is nothing to compare
+    weights = block.table("weights", [*WEIGHTED, "uniform"])
     weights = weights[weights["matched_class"] >= 0]
     raw = np.exp(weights["log_weight"])
     weights = weights.assign(raw=raw / raw.groupby(weights["run_id"]).transform("sum", min_count=1))
@@ -79,7 +79,7 @@ def figure_3(block: Block) -> Figure:
 
 def figure_history(block: Block) -> Figure:
     """Bound and test accuracy over the epochs for every prior and dataset version."""
-    history = select(block, "history", block.priors)
+    history = block.table("history")
     priors = ordered(history["prior"], PRIORS)
 
     def panel(ax: Axes, part: pd.DataFrame, quantity: str) -> None:
@@ -133,7 +133,7 @@ def _grid(
     found = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     handles = [found[label] for label in legend]
     legend_above(figure, (handles, legend), legend_columns)
-    add_caption(figure, f"{caption} {source(block, lines)}")
+    add_caption(figure, f"{caption} {block.described(lines)}")
     return figure
 
 

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor, nn
 
 
+def grey(images: Tensor) -> Tensor:
+    """Grey values in [0, 1] of uint8 images."""
+    return images.float().div_(255)
+
+
 def linear(inputs: int, outputs: int, generator: torch.Generator, nonlinearity: str = "linear") -> nn.Linear:
     """A layer with He (before a ReLU) or Glorot initialisation and zero biases."""
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs)

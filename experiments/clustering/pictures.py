@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,28 +14,9 @@ from matplotlib.figure import Figure
 from experiments.clustering.blocks import PAPER_PRIORS, PAPER_VERSIONS, WEIGHTED, Block
 from experiments.clustering.scores import NUM_CLASSES, UNMATCHED
 from experiments.figures import add_caption, no_run
-from experiments.results import describe_seeds, ordered
-from experiments.settings import ExperimentError
+from experiments.results import ordered
 
 SIDE, GAP = 28, 1  # pixels: of an image, around it
-
-
-def select(block: Block, table: str, priors: Collection[str]) -> pd.DataFrame:
-    """Returns a table's lines of some priors.
-
-    Raises:
-        ExperimentError: there are none.
-    """
-    lines = block.table(table)
-    lines = lines[lines["prior"].isin(priors)]
-    if lines.empty:
-        raise ExperimentError(f"the metrics hold no run of {' or '.join(priors)} at {block.source}")
-    return lines
-
-
-def source(block: Block, lines: pd.DataFrame) -> str:
-    """Profile, data and seeds of a figure's lines, the last sentence of its caption."""
-    return f"{block.heading}, {describe_seeds(lines)}."
 
 
 def _shown(block: Block) -> list[str]:
@@ -45,7 +26,7 @@ def _shown(block: Block) -> list[str]:
 
 def figure_confusion(block: Block) -> Figure:
     """Where the digits of each class went, for the paper's priors and every dataset version."""
-    counts = select(block, "confusion", PAPER_PRIORS)
+    counts = block.table("confusion", PAPER_PRIORS)
     counts = counts.merge(block.table("weights")[["run_id", "cluster", "matched_class"]], on=["run_id", "cluster"])
     priors = ordered(counts["prior"], PAPER_PRIORS)
     cells = [[(prior, version) for version in _shown(block)] for prior in priors]
@@ -75,7 +56,7 @@ def _draw_confusion(ax: Axes, counts: pd.DataFrame, prior: str, version: str) ->
 
 def figure_digits(block: Block) -> Figure:
     """Digits generated from each cluster of the hypergeometric priors, the paper's above."""
-    generated = select(block, "generated", WEIGHTED)
+    generated = block.table("generated", WEIGHTED)
     priors = ordered(generated["prior"], WEIGHTED)
     cells = [[(prior, version) for version in _shown(block)] for prior in priors]
     size = (3.0 * len(_shown(block)), 3.7 * len(priors))
@@ -117,7 +98,7 @@ def _panels(
         panel(ax, part, prior, block.versions[version])
         ax.set_xlabel(labels[0] if row == len(cells) - 1 else "")
         ax.set_ylabel(labels[1] if column == 0 else "")
-    add_caption(figure, f"{caption} Lowest seed. {source(block, lines)}")
+    add_caption(figure, f"{caption} Lowest seed. {block.described(lines)}")
     return figure
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 ESTIMATES = {"learned_frequency": "learned weights", "train_fraction": "share of the training digits"}
+RUN = ["prior", "version", "seed", "run_id"]
 TIED = 1e-6  # frequencies that differ by less are equal: what is left is rounding
 
 
@@ -26,23 +27,14 @@ def recovery(weights: pd.DataFrame) -> pd.DataFrame:
         weights: lines of the weights table, one per run and cluster. A cluster without a class is left out.
 
     Returns:
-        One line per run and estimate: ``prior``, ``version``, ``seed``, ``estimate`` (a key of ``ESTIMATES``),
-        ``rank_correlation``, ``mean_absolute_error`` and ``root_mean_square_error`` (fractions).
+        One line per run and estimate: ``RUN``, ``estimate`` (a key of ``ESTIMATES``), ``rank_correlation``,
+        ``mean_absolute_error`` and ``root_mean_square_error`` (fractions).
     """
     lines = []
-    matched = weights[weights["matched_class"] >= 0]
-    for (prior, version, seed), run in matched.groupby(["prior", "version", "seed"], sort=False):
+    for run, part in weights[weights["matched_class"] >= 0].groupby(RUN, sort=False):
         for estimate in ESTIMATES:
-            errors = run[estimate] - run["true_frequency"]
-            lines.append(
-                {
-                    "prior": prior,
-                    "version": version,
-                    "seed": seed,
-                    "estimate": estimate,
-                    "rank_correlation": rank_correlation(run[estimate], run["true_frequency"]),
-                    "mean_absolute_error": float(errors.abs().mean()),
-                    "root_mean_square_error": float(np.sqrt((errors**2).mean())),
-                }
-            )
-    return pd.DataFrame(lines)
+            errors = part[estimate] - part["true_frequency"]
+            rank = rank_correlation(part[estimate], part["true_frequency"])
+            lines.append([*run, estimate, rank, float(errors.abs().mean()), float(np.sqrt((errors**2).mean()))])
+    measures = ["rank_correlation", "mean_absolute_error", "root_mean_square_error"]
+    return pd.DataFrame(lines, columns=[*RUN, "estimate", *measures])

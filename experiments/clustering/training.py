@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from experiments.clustering.data import Splits
-from experiments.clustering.digit_training import DigitTraining
+from experiments.clustering.networks import grey
 from experiments.clustering.scores import score
 from experiments.clustering.vade import Terms, VaDE
+from experiments.row_training import RowTraining
 from experiments.settings import NonNegative, Positive, PositiveInt, settings
 from experiments.training import adam
 from mvhg import ExponentialAnnealing
@@ -67,7 +68,7 @@ class TrainingSettings:
         return max(decayed, min(self.minimum_learning_rate, self.learning_rate))
 
 
-class VaDETraining(DigitTraining):
+class VaDETraining(RowTraining):
     """Maximises the evidence lower bound, and what the settings add to keep the clusters.
 
     Args:
@@ -87,7 +88,7 @@ class VaDETraining(DigitTraining):
         self, *, vade: VaDE, splits: Splits, found: Tensor, settings: TrainingSettings, noise_seed: int
     ) -> None:
         super().__init__(
-            images=splits.train_images,
+            rows=splits.train_images,
             batch_size=settings.batch_size,
             noise_seed=noise_seed,
             term_names=["elbo", *Terms._fields, "agreement"],
@@ -105,7 +106,8 @@ class VaDETraining(DigitTraining):
     def next_temperature(self) -> float:
         return self.annealing(self.steps_taken)
 
-    def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def step_loss(self, rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        images = grey(rows)
         noise = self.vade.draw_noise(len(images), self.generator)
         terms, log_responsibilities = self.vade.terms(images, noise, self.temperature)
         agreement = -nll_loss(log_responsibilities, self.found[indices])
@@ -153,5 +155,5 @@ def assign_all(vade: VaDE, images: Tensor, batch_size: int, part_size: int = 500
     ``batch_size`` is that of training, which the hypergeometric prior's probabilities depend on.
     """
     device = vade.mixture.means.device
-    parts = (part.to(device).float() / 255 for part in images.split(part_size))
+    parts = (grey(part.to(device)) for part in images.split(part_size))
     return torch.cat([vade.assign(part, batch_size) for part in parts]).cpu()

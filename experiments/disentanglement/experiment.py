@@ -12,8 +12,7 @@ from torch import Tensor
 
 from experiments.axes import Row
 from experiments.context import RunContext
-from experiments.disentanglement.representations import GridRepresentations
-from experiments.disentanglement.scores import MINIMUM_SAMPLES, disentanglement_scores
+from experiments.disentanglement.scores import MINIMUM_SAMPLES, GridRepresentations, disentanglement_scores
 from experiments.disentanglement.shims import load_metrics
 from experiments.settings import ExperimentError, settings
 from experiments.store import RunDirectory

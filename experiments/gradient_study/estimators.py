@@ -18,20 +18,13 @@ Block = dict[str, Tensor]
 """Function name -> gradients of single samples, shape [block, groups], float64."""
 
 
-def straight_through(
-    problem: Problem, temperature: float, conditionals: str, blocks: int, block: int, generator: Generator
+def through_draws(
+    problem: Problem, law: Callable[..., Any], blocks: int, block: int, generator: Generator
 ) -> Iterator[Block]:
-    """Straight-through gradients of this project's library."""
+    """Gradients through the draws of a law of this project's library, made by ``law(log_weights=...)``."""
     log_weights = _log_weights(problem, block)
     for _ in range(blocks):
-        law = mvhg.MultivariateHypergeometricStraightThrough(
-            temperature,
-            problem.total_count,
-            torch.tensor(problem.group_sizes),
-            log_weights=log_weights,
-            conditionals=conditionals,
-        )
-        yield _gradients(problem, law.rsample(generator=generator), log_weights)
+        yield _gradients(problem, law(log_weights=log_weights).rsample(generator=generator), log_weights)
 
 
 def authors(
@@ -65,16 +58,6 @@ def seeds_of_all_orders(groups: int) -> list[int]:
         seed = next(seeds)
         found.setdefault(tuple(np.random.RandomState(seed).permutation(groups).tolist()), seed)
     return list(found.values())
-
-
-def second_order(problem: Problem, blocks: int, block: int, generator: Generator) -> Iterator[Block]:
-    """Second-order straight-through gradients: unbiased of quadratic functions, and without a temperature."""
-    log_weights = _log_weights(problem, block)
-    for _ in range(blocks):
-        law = mvhg.MultivariateHypergeometricSecondOrder(
-            problem.total_count, torch.tensor(problem.group_sizes), log_weights=log_weights
-        )
-        yield _gradients(problem, law.rsample(generator=generator), log_weights)
 
 
 def score_function(problem: Problem, blocks: int, block: int, generator: Generator) -> Iterator[Block]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,11 @@ import pandas as pd
 import torch
 
 from experiments.authors import REPOSITORY, load_sampler
-from experiments.gradient_study.enumeration import exact_gradient, merged_gradient
-from experiments.gradient_study.estimators import (
-    Moments,
-    authors,
-    collect,
-    score_function,
-    second_order,
-    straight_through,
-)
-from experiments.gradient_study.problems import Problem, problems
+from experiments.gradient_study.estimators import Moments, authors, collect, score_function, through_draws
+from experiments.gradient_study.problems import Problem, exact_gradient, merged_gradient, problems
 from experiments.settings import ExperimentError
 from experiments.training import derive_seed
+from mvhg import MultivariateHypergeometricSecondOrder, MultivariateHypergeometricStraightThrough
 
 EXACT, MERGED, AUTHORS, SECOND, SCORE = "exact", "merged", "authors", "second order", "score function"
 JUDGED_TEMPERATURE, JUDGED_FUNCTIONS = 0.5, ("linear", "quadratic")
@@ -114,19 +109,22 @@ def run(settings: Settings, official: Path | None = None, log: Callable[[str], N
     """
     sampler = None if official is None else load_sampler(official)  # before the minutes of the rest
     rows: list[dict[str, Any]] = []
-    samples = settings.blocks * settings.block
+    size = settings.blocks, settings.block
     cells = list(itertools.product(problems(), settings.temperatures))
     for index, (problem, temperature) in enumerate(cells):
+        urn = problem.total_count, torch.tensor(problem.group_sizes)
         for estimator in (EXACT, MERGED):
+            law = partial(MultivariateHypergeometricStraightThrough, temperature, *urn, conditionals=estimator)
             generator = torch.Generator().manual_seed(derive_seed(settings.seed, index))
-            blocks = straight_through(problem, temperature, estimator, settings.blocks, settings.block, generator)
-            rows += _lines(estimator, problem, temperature, samples, collect(blocks))
+            moments = collect(through_draws(problem, law, *size, generator))
+            rows += _lines(estimator, problem, temperature, math.prod(size), moments)
         log(f"straight-through: {problem.urn}, weights {problem.weights}, temperature {temperature}")
     for index, problem in enumerate(problems()):
-        for estimator, gradients in ((SECOND, second_order), (SCORE, score_function)):
+        second = partial(MultivariateHypergeometricSecondOrder, problem.total_count, torch.tensor(problem.group_sizes))
+        gradients = {SECOND: partial(through_draws, problem, second), SCORE: partial(score_function, problem)}
+        for estimator, blocks in gradients.items():
             generator = torch.Generator().manual_seed(derive_seed(settings.seed, len(cells) + index))
-            moments = collect(gradients(problem, settings.blocks, settings.block, generator))
-            rows += _lines(estimator, problem, None, samples, moments)
+            rows += _lines(estimator, problem, None, math.prod(size), collect(blocks(*size, generator)))
         log(f"second order, score function: {problem.urn}, weights {problem.weights}")
     if sampler is None:
         log(f"skipped: the authors' code, no --official PATH given (a checkout of {REPOSITORY})")

@@ -18,8 +18,7 @@ from torch import Tensor
 from experiments.context import RunContext
 from experiments.kolmogorov_smirnov.goodness_of_fit import Integers, against_law, against_sample
 from experiments.kolmogorov_smirnov.reference import draw_merged, exact_marginals
-from experiments.kolmogorov_smirnov.sampling import histogram, sampler
-from experiments.kolmogorov_smirnov.series import Series, Urn
+from experiments.kolmogorov_smirnov.series import Series, Urn, histogram, sampler
 from experiments.settings import PositiveInt, settings
 from experiments.training import require_same_device
 

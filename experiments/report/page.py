@@ -10,7 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments.claims.summary import judge_by_room
 from experiments.report.charts import HEIGHT, WIDTH
-from experiments.report.section import Inputs
 from experiments.report.sections import sections
 from experiments.results import Provenance, read_left_out
 from experiments.settings import ExperimentError
@@ -44,11 +43,12 @@ MARKS = (
 )
 
 
-def render(inputs: Inputs) -> str:
+def render(metrics: Path, figures: Path) -> str:
     """Returns the page.
 
     Args:
-        inputs: Where the committed files lie.
+        metrics: Folder of the CSVs; that of the benchmarks lies beside it.
+        figures: Folder of the figures.
 
     Raises:
         ExperimentError: there is nothing to show, or a file can't be read.
@@ -58,10 +58,10 @@ def render(inputs: Inputs) -> str:
     def number(provenance: Provenance | None, place: str = "") -> int:
         return sources.setdefault(facts_of(provenance, place), len(sources) + 1)
 
-    claims, problems = judge_by_room(inputs.metrics)
-    found, missing = sections(inputs)
+    claims, problems = judge_by_room(metrics)
+    found, missing = sections(metrics, figures)
     if not found:
-        raise ExperimentError(f"{inputs.metrics} holds no metrics: run `make reproduce` first, or name another folder")
+        raise ExperimentError(f"{metrics} holds no metrics: run `make reproduce` first, or name another folder")
     environment = Environment(
         loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -77,9 +77,9 @@ def render(inputs: Inputs) -> str:
         outcomes=_counts(one.outcome for one in every),
         signs=SIGNS,
         sections=found,
-        left_out=read_left_out(inputs.metrics),
+        left_out=read_left_out(metrics),
         missing=[*(f"claims of {problem}" for problem in problems), *missing],
-        smoke="smoke" in _profiles(inputs.metrics),
+        smoke="smoke" in _profiles(metrics),
         marks=MARKS,
         width=WIDTH,
         height=HEIGHT,

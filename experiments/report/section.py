@@ -24,24 +24,6 @@ _NUMBER = re.compile(r"[-+]?\d.*|not legible.*|undefined.*|-|", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Where the committed files lie.
-
-    Attributes:
-        metrics: Folder of the CSVs.
-        figures: Folder of the figures.
-    """
-
-    metrics: Path
-    figures: Path
-
-    @property
-    def benchmark(self) -> Path:
-        """Folder of the benchmarks that belong to the metrics."""
-        return self.metrics.parent / "benchmark"
-
-
-@dataclass(frozen=True)
 class Shown:
     """A table with the place of the paper's numbers in it."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from experiments.clustering import blocks as clustering_blocks
 from experiments.clustering.studies import control_tables, study_tables
@@ -17,7 +18,7 @@ from experiments.gradient_study import figures as gradient_figures
 from experiments.gradient_study.tables import EXPLANATION, case_table, worst_table
 from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
 from experiments.report.plots import count_chart, distance_chart, weights_chart
-from experiments.report.section import Inputs, Section
+from experiments.report.section import Section
 from experiments.results import provenance_of, read_largest, read_paper
 from experiments.settings import ExperimentError, named_problems
 from experiments.speed.tables import benchmark_provenance, committed_table
@@ -33,27 +34,32 @@ from experiments.weak_supervision.table_1 import figure_2_table, table_1
 WEAK_FILE = "weak_supervision_metrics"
 
 
-def sections(inputs: Inputs) -> tuple[list[Section], list[str]]:
-    """Returns the sections that have something to show, and what is left out and why."""
+def sections(metrics: Path, figures: Path) -> tuple[list[Section], list[str]]:
+    """Returns the sections that have something to show, and what is left out and why.
+
+    Args:
+        metrics: Folder of the CSVs; that of the benchmarks lies beside it.
+        figures: Folder of the figures.
+    """
     shown: list[Section] = []
     missing: list[str] = []
     for name, make in MAKERS.items():
         with named_problems(name, missing):
-            section = make(inputs)
+            section = make(metrics, figures)
             missing += [f"{name}, {reason}" for reason in section.missing]
             if section.parts:
                 shown.append(section)
     return shown, missing
 
 
-def _kolmogorov_smirnov(inputs: Inputs) -> Section:
+def _kolmogorov_smirnov(metrics: Path, figures: Path) -> Section:
     section = Section(
         "kolmogorov-smirnov",
         "Kolmogorov-Smirnov tests",
         "Section 5.1 and Appendix C.1. Draws of the differentiable sampler are tested against a reference. The paper's "
         "reference merges groups as its sampler does; here the exact law stands beside it.",
     )
-    tests = read_tests(inputs.metrics)
+    tests = read_tests(metrics)
     made = provenance_of(tests[tests["experiment"] == "kolmogorov_smirnov"], "kolmogorov_smirnov_metrics.csv")
     section.add("distances", partial(distance_chart, tests))
     captions = {
@@ -62,30 +68,30 @@ def _kolmogorov_smirnov(inputs: Inputs) -> Section:
         "figure_9": "Figure 9: counts and tests over the number of draws n.",
         "figure_10": "Figure 10: counts and tests over the size of group 2.",
     }
-    section.add_pictures(inputs.figures, captions, made)
+    section.add_pictures(figures, captions, made)
     section.add("tests", partial(rejections_table, tests))
     return section
 
 
-def _urn(inputs: Inputs) -> Section:
+def _urn(metrics: Path, figures: Path) -> Section:
     section = Section(
         "urn",
         "Recovering the weights of an urn",
         "Appendix B.5.1. Log weights are learned from counts by gradient descent, with the paper's merged conditionals "
         "and with exact ones, beside the exact maximum of the likelihood.",
     )
-    lines = read_largest(inputs.metrics, "urn_metrics")
+    lines = read_largest(metrics, "urn_metrics")
     captions = {
         "figure_7": "Figure 7: training and validation loss over the steps.",
         "figure_8": "Figure 8: learned log weights over the steps, and the truth at the right edge.",
         "urn_recovery": "How far from the truth every estimator ends.",
     }
-    section.add_pictures(inputs.figures, captions, provenance_of(lines, "urn_metrics.csv"))
+    section.add_pictures(figures, captions, provenance_of(lines, "urn_metrics.csv"))
     section.add("recovery", partial(recovery_table, lines))
     return section
 
 
-def _weak_supervision(inputs: Inputs) -> Section:
+def _weak_supervision(metrics: Path, figures: Path) -> Section:
     section = Section(
         "weak-supervision",
         "Weak supervision on pairs of images",
@@ -93,7 +99,7 @@ def _weak_supervision(inputs: Inputs) -> Section:
         "many latents, and which, are independent. PosteriorHGVAE is ours and not in the paper.",
     )
     paper, runtimes = read_paper("table_1"), read_paper("table_3")
-    for block in weak_blocks.read_blocks(inputs.metrics):
+    for block in weak_blocks.read_blocks(metrics):
         ending, made = f"_{block.suffix}", provenance_of(block.metrics, f"{WEAK_FILE}.csv")
         section.add("numbers of independent latents", partial(count_chart, block))
         section.add("Table 1", partial(table_1, block, paper), paper["place"])
@@ -108,18 +114,18 @@ def _weak_supervision(inputs: Inputs) -> Section:
             "weak_supervision_traversals": "One image, decoded with one latent at a time moved.",
         }
         captions = {name: f"{caption} {block.heading}." for name, caption in captions.items()}
-        section.add_pictures(inputs.figures, captions, made, ending)
+        section.add_pictures(figures, captions, made, ending)
         caption = f"Figure 13: HGVAE over the final temperature and the learning rate. {block.heading}."
         lines = block.table("metrics", changes=True).query("method == 'hgvae' and shared == 3")
         changed = lines["changes"].str.fullmatch(r"(training\.(final_temperature|learning_rate)=\S+)?")
         made = provenance_of(lines[changed], f"{WEAK_FILE}.csv")
-        section.add_pictures(inputs.figures, {"figure_13": caption}, made, ending)
+        section.add_pictures(figures, {"figure_13": caption}, made, ending)
         section.add("ablations", partial(ablation_table, block))
         section.add("the number that the bound prefers", partial(preferred_table, block))
         section.add("the first s factors shared", partial(fixed_set_table, block, paper), paper["place"])
-    for block in random_blocks(inputs.metrics):
+    for block in random_blocks(metrics):
         section.add("random numbers of shared factors", partial(random_table, block))
-    file = benchmark_file(inputs.metrics)
+    file = benchmark_file(metrics)
     section.add(
         "Table 3",
         lambda: table_3(read_benchmark(file), runtimes, benchmark_provenance(file.with_suffix(".json"))),
@@ -128,25 +134,25 @@ def _weak_supervision(inputs: Inputs) -> Section:
     return section
 
 
-def _disentanglement(inputs: Inputs) -> Section:
+def _disentanglement(metrics: Path, figures: Path) -> Section:
     section = Section(
         "disentanglement",
         "Disentanglement scores",
         "Appendix C.2. Published scores of the representations of the models above, 1 is best.",
     )
-    for block in weak_blocks.read_blocks(inputs.metrics):
+    for block in weak_blocks.read_blocks(metrics):
         try:
             made = provenance_of(scores(block), "disentanglement_metrics.csv")
         except ExperimentError as error:
             section.missing.append(f"Figure 11: {error}")
             continue
         caption = f"Figure 11: scores over the number of independent factors. {block.heading}."
-        section.add_pictures(inputs.figures, {"figure_11": caption}, made, f"_{block.suffix}")
+        section.add_pictures(figures, {"figure_11": caption}, made, f"_{block.suffix}")
         section.add("Figure 11", partial(figure_11_table, block))
     return section
 
 
-def _clustering(inputs: Inputs) -> Section:
+def _clustering(metrics: Path, figures: Path) -> Section:
     section = Section(
         "clustering",
         "Clustering with three priors",
@@ -154,7 +160,7 @@ def _clustering(inputs: Inputs) -> Section:
         "classes cut to 80 or 60 %, with a uniform, a categorical and a hypergeometric prior.",
     )
     paper = read_paper("table_2")
-    for block in clustering_blocks.read_blocks(inputs.metrics):
+    for block in clustering_blocks.read_blocks(metrics):
         for split in SPLITS:
             section.add("Table 2", partial(table_2, block, split, paper), paper["place"])
         section.add("learned weights", partial(weights_chart, block))
@@ -166,36 +172,36 @@ def _clustering(inputs: Inputs) -> Section:
         }
         captions = {name: f"{caption} {block.heading}." for name, caption in captions.items()}
         made = provenance_of(block.metrics, CLUSTERING_FILE)
-        section.add_pictures(inputs.figures, captions, made, f"_{block.suffix}")
+        section.add_pictures(figures, captions, made, f"_{block.suffix}")
         section.add("learned weights", partial(weights_tables, block))
-    section.add("studies", lambda: [*study_tables(inputs.metrics), *control_tables(inputs.metrics)])
+    section.add("studies", lambda: [*study_tables(metrics), *control_tables(metrics)])
     return section
 
 
-def _gradients(inputs: Inputs) -> Section:
+def _gradients(metrics: Path, figures: Path) -> Section:
     section = Section("gradients", "Gradients through the draws", f"Ours. {EXPLANATION}")
-    study = gradient_figures.read(inputs.metrics)
+    study = gradient_figures.read(metrics)
     table = worst_table(study)
     made = table.provenance[0]
     if made:
         caption = "Error and spread of the gradient over the temperature."
-        section.add_pictures(inputs.figures, {"gradient_study": caption}, made)
+        section.add_pictures(figures, {"gradient_study": caption}, made)
     section.add("temperatures", lambda: table)
     section.add("cases", partial(case_table, study))
     return section
 
 
-def _speed(inputs: Inputs) -> Section:
+def _speed(metrics: Path, figures: Path) -> Section:
     section = Section("speed", "Speed", "Ours. Both sides of a comparison are measured in turns, in one run.")
     for name, title in {
         "benchmark": "The distribution beside the authors' code, BiasedUrn and what was wanted",
         "clustering": "Training steps of the clustering model",
     }.items():
-        section.add(name, partial(committed_table, inputs.benchmark, name, title))
+        section.add(name, partial(committed_table, metrics.parent / "benchmark", name, title))
     return section
 
 
-MAKERS: dict[str, Callable[[Inputs], Section]] = {
+MAKERS: dict[str, Callable[[Path, Path], Section]] = {
     "Kolmogorov-Smirnov tests": _kolmogorov_smirnov,
     "urn": _urn,
     "weak supervision": _weak_supervision,

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from experiments.context import RunContext
 from experiments.settings import settings
-from experiments.urn.problem import UrnProblem
-from experiments.urn.recovery import DATA_STREAM, expected_squared_loss, fit_each, recovery_tables
+from experiments.urn.problem import DATA_STREAM, UrnProblem
 
 
 @settings
@@ -36,7 +35,7 @@ class ClosedForm:
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics`` and ``weights``."""
         splits = self.problem.draw(context.generator(DATA_STREAM))
-        tables = recovery_tables(self.problem, splits, self.log_weights(splits.train))
+        tables = self.problem.recovery(splits, self.log_weights(splits.train))
         tables["metrics"]["model_squared_loss"] = tables["metrics"]["expected_squared_loss"]
         context.log_summary({"rmse": float(tables["metrics"]["rmse"].mean())})
         return tables
@@ -46,7 +45,7 @@ class MaximumLikelihood(ClosedForm):
     """Fits the weights of every dataset by exact maximum likelihood on the training samples."""
 
     def log_weights(self, train: Tensor) -> Tensor:
-        return fit_each(self.problem, train)[0]
+        return self.problem.fit(train)[0]
 
 
 class SquaredLossOptimum(ClosedForm):
@@ -68,7 +67,7 @@ def squared_loss_optimum(problem: UrnProblem, target_mean: Tensor, target_varian
     def minimum(mean: Tensor, variance: Tensor) -> Tensor:
         def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
             log_weights = torch.tensor(point, dtype=torch.float64, requires_grad=True)
-            loss = expected_squared_loss(problem, log_weights, mean, variance)
+            loss = problem.expected_squared_loss(log_weights, mean, variance)
             (gradient,) = torch.autograd.grad(loss, log_weights)
             return loss.item(), gradient.numpy()
 

@@ -1,15 +1,19 @@
-"""The urn problem of Appendix B.5.1: group sizes, draws, true weights and the datasets drawn from them."""
+"""The urn problem of Appendix B.5.1: datasets drawn under known weights, and how far recovered ones are from these."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Annotated, Literal, NamedTuple
 
+import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from experiments.settings import NonNegativeInt, Positive, PositiveInt, Share, settings
-from mvhg import MultivariateHypergeometric
+from mvhg import MultivariateHypergeometric, fit_weights
+
+DATA_STREAM = 0  # of the run's seed: every estimator sees the same datasets under the same seed
 
 
 class UrnSplits(NamedTuple):
@@ -90,3 +94,62 @@ class UrnProblem:
         law = self.law(self.true_log_weights, self.data_law)
         counts = law.sample((self.num_samples,), generator=generator).transpose(0, 1)  # [datasets, samples, groups]
         return UrnSplits(counts[:, : self.num_train], counts[:, self.num_train :])
+
+    def fit(self, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Fits counts [datasets, samples, groups] by maximum likelihood.
+
+        Returns:
+            Log weights and their standard errors, each [datasets, groups].
+        """
+        fits = [fit_weights(dataset, self.group_sizes) for dataset in counts]
+        return torch.stack([fit.log_weights for fit in fits]), torch.stack([fit.standard_errors for fit in fits])
+
+    def expected_squared_loss(self, log_weights: Tensor, target_mean: Tensor, target_variance: Tensor) -> Tensor:
+        """E|X_D - X|^2 [...] for X from the exact law under log weights [..., groups], differentiable in them.
+
+        The targets are E X_D [..., groups] and the sum over the groups of Var(X_D,c) [...].
+        """
+        law = self.law(log_weights)
+        return target_variance + law.variance.sum(-1) + (law.mean - target_mean).square().sum(-1)
+
+    def recovery(self, splits: UrnSplits, log_weights: Tensor) -> dict[str, pd.DataFrame]:
+        """Compares estimates with the truth.
+
+        Args:
+            splits: The observed counts; the training part gives the standard errors of the maximum-likelihood fit, the
+                natural unit of an error.
+            log_weights: Estimates, [datasets, groups], at any scale.
+
+        Returns:
+            ``metrics``, a line per dataset: ``second_weight``; ``rmse``, the root mean square over the groups of the
+            error of the centred log weights; ``rmse_standard_errors``, the same with every error divided by its
+            standard error; ``expected_squared_loss`` of the estimate under the exact law against samples of the true
+            law, and ``expected_squared_loss_truth``, the same at the true weights.
+            ``weights``, a line per dataset and group: ``log_weight`` as estimated, then centred truth, centred estimate
+            and the standard error.
+        """
+        estimate, truth = log_weights.detach().to("cpu", torch.float64), self.true_log_weights
+        errors = centred(estimate) - centred(truth)
+        standard_errors, target = self.fit(splits.train)[1], self.true_moments()
+        metrics = pd.DataFrame(
+            {
+                "second_weight": self.datasets,
+                "rmse": errors.square().mean(-1).sqrt(),
+                "rmse_standard_errors": (errors / standard_errors).square().mean(-1).sqrt(),
+                "expected_squared_loss": self.expected_squared_loss(estimate, *target),
+                "expected_squared_loss_truth": self.expected_squared_loss(truth, *target),
+            }
+        )
+        groups = range(1, len(self.group_sizes) + 1)
+        weights = pd.DataFrame(product(self.datasets, groups), columns=["second_weight", "group"]).assign(
+            log_weight=estimate.flatten().numpy(),
+            log_weight_centred=centred(estimate).flatten().numpy(),
+            log_weight_true_centred=centred(truth).flatten().numpy(),
+            standard_error=standard_errors.flatten().numpy(),
+        )
+        return {"metrics": metrics, "weights": weights}
+
+
+def centred(log_weights: Tensor) -> Tensor:
+    """Log weights [..., groups] with mean 0: the law does not depend on the scale of the weights."""
+    return log_weights - log_weights.mean(-1, keepdim=True)

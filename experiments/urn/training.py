@@ -1,24 +1,24 @@
-"""Learns the weights of urns by stochastic gradient descent on relaxed samples (Figures 7 and 8)."""
+"""Learns the weights of urns by stochastic gradient descent on the squared loss (Appendix B.5.1, Eq. 36-49)."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from itertools import product
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
 from pydantic import Field
-from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch import Tensor, nn
 
 from experiments.context import RunContext
+from experiments.row_training import RowTraining
 from experiments.settings import Positive, PositiveInt, settings
-from experiments.urn.model import UrnModel
-from experiments.urn.problem import UrnProblem
-from experiments.urn.recovery import DATA_STREAM, recovery_tables
+from experiments.urn.problem import DATA_STREAM, UrnProblem
+from mvhg import MultivariateHypergeometricStraightThrough
 
 NOISE_STREAM, VALIDATION_NOISE_STREAM, ORDER_STREAM, LOSS_STREAM = range(DATA_STREAM + 1, DATA_STREAM + 5)
-Loader = DataLoader[tuple[Tensor, ...]]
 LOSS_CALLS = 20  # of the sampler, for the loss of the trained model; each with its own group order where that is random
 
 
@@ -60,11 +60,6 @@ class UrnTraining:
         return [f"second_weight={weight:g}" for weight in self.problem.datasets]
 
     @property
-    def num_steps(self) -> int:
-        """Training steps."""
-        return self.max_epochs * math.ceil(self.problem.num_train / self.batch_size)
-
-    @property
     def headline_metrics(self) -> dict[str, str]:
         """The losses where training ends."""
         return {f"{loss}/{name}": "last" for loss in ("train_loss", "validation_loss") for name in self.names}
@@ -76,10 +71,10 @@ class UrnTraining:
             context.generator(stream).initial_seed() for stream in (NOISE_STREAM, VALIDATION_NOISE_STREAM, ORDER_STREAM)
         )
         train, validation = (part.transpose(0, 1).contiguous().to(torch.float32) for part in splits)
-        model = UrnModel(self, validation, noise_seed, validation_noise_seed)
-        context.fit(model, data_loader(train, self.batch_size, order_seed), max_epochs=self.max_epochs)
+        model = UrnModel(self, train, validation, noise_seed, validation_noise_seed)
+        context.fit(model, model.chunks(order_seed), max_epochs=self.max_epochs)
 
-        tables = recovery_tables(self.problem, splits, model.log_weights)
+        tables = self.problem.recovery(splits, model.log_weights)
         loss_generator = context.generator(LOSS_STREAM, model.device)
         tables["metrics"]["model_squared_loss"] = model_squared_loss(self.problem, model, loss_generator).tolist()
         tables["history"] = history_table(self.problem, model)
@@ -89,13 +84,100 @@ class UrnTraining:
         return tables
 
 
-def data_loader(train: Tensor, batch_size: int, order_seed: int) -> Loader:
-    """Returns batches [batch, datasets, groups] of counts [samples, datasets, groups], in a new order each epoch."""
-    samples = TensorDataset(train)
-    # Used with a single replica: its order is a function of (seed, epoch) alone, so that a resumed run sees the same
-    # order as an uninterrupted one. Lightning tells it the epoch.
-    order: DistributedSampler[Any] = DistributedSampler(samples, num_replicas=1, rank=0, shuffle=True, seed=order_seed)
-    return DataLoader(samples, batch_size=batch_size, sampler=order, generator=torch.Generator())
+class UrnModel(RowTraining):
+    """One vector of log weights per dataset, all trained at once.
+
+    Each step takes a batch from every dataset and sums the losses of the datasets. The loss of a dataset depends on its
+    own log weights only and Adam works element by element, so the run equals one separate run per dataset, at the cost
+    of one.
+
+    The curves are recorded into a buffer of fixed size, which a checkpoint holds.
+
+    Args:
+        training: The settings.
+        train: Counts that are trained on, float32 [samples, datasets, groups].
+        validation: Counts that are not trained on, likewise.
+        noise_seed: Seed of the sampling noise in training.
+        validation_noise_seed: Seed of the sampling noise in validation, the same every time.
+    """
+
+    group_sizes: Tensor  # [groups]
+    validation: Tensor  # [samples, datasets, groups]
+    curves: Tensor  # [records, datasets, columns]
+    loss_sum: Tensor  # [datasets], over the steps since the last record
+
+    def __init__(
+        self, training: UrnTraining, train: Tensor, validation: Tensor, noise_seed: int, validation_noise_seed: int
+    ) -> None:
+        super().__init__(rows=train, batch_size=training.batch_size, noise_seed=noise_seed, term_names=["loss"])
+        self.settings = training
+        num_steps = training.max_epochs * self.steps_per_epoch
+        self.record_every = min(training.record_every, num_steps)
+        self.validation_noise_seed = validation_noise_seed
+        sizes, num_datasets = training.problem.group_sizes, training.problem.num_datasets
+        self.columns = [*(f"log_weight_{group + 1}" for group in range(len(sizes))), "train_loss", "validation_loss"]
+        self.log_weights = nn.Parameter(torch.zeros(num_datasets, len(sizes)))
+        self.register_buffer("validation", validation, persistent=False)
+        self.register_buffer("group_sizes", torch.tensor(sizes), persistent=False)
+        records = num_steps // self.record_every + 1
+        self.register_buffer("curves", torch.full((records, num_datasets, len(self.columns)), torch.nan))
+        self.register_buffer("loss_sum", torch.zeros(num_datasets))
+
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        """Straight-through samples of every urn, [num_samples, datasets, groups], differentiable in the log weights."""
+        order = self.settings.group_order
+        if order == "random":
+            num_groups = self.log_weights.shape[-1]
+            order = torch.randperm(num_groups, generator=generator, device=generator.device).tolist()
+        law = MultivariateHypergeometricStraightThrough(
+            self.settings.temperature,
+            self.settings.problem.total_count,
+            self.group_sizes,
+            log_weights=self.log_weights,
+            conditionals=self.settings.conditionals,
+            group_order=order,
+            validate_args=False,
+        )
+        return law.rsample((num_samples,), generator=generator)
+
+    def squared_loss(self, observed: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean over the batch of sum_c (X_D,c - X_c)^2 (Eq. 43), [datasets], for counts [batch, datasets, groups]."""
+        drawn = self.draw(observed.shape[0], generator)
+        return (observed - drawn).square().sum(-1).mean(0)
+
+    def steps(self, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in super().steps(chunk):
+            if self.steps_taken == 0:
+                self._record(torch.full_like(self.loss_sum, torch.nan))
+            yield step
+            if self.steps_taken % self.record_every == 0:
+                self._record(self.loss_sum / self.record_every)
+                self.loss_sum.zero_()
+
+    def step_loss(self, observed: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        losses = self.squared_loss(observed, self.generator)
+        self.loss_sum += losses.detach()
+        return losses.sum(), losses.sum().unsqueeze(0)
+
+    @torch.no_grad()
+    def _record(self, train_loss: Tensor) -> None:
+        """Records log weights, the training loss [datasets] and the loss on samples that are not trained on."""
+        # The same noise every time, so that the curve shows the weights and not the noise; a stream of its own, so that
+        # training does not depend on how often it is looked at.
+        generator = torch.Generator(device=self.device).manual_seed(self.validation_noise_seed)
+        losses = torch.stack([train_loss, self.squared_loss(self.validation, generator)], -1)
+        record = torch.cat([self.log_weights, losses], -1)
+        self.curves[self.steps_taken // self.record_every] = record
+        if self.steps_taken:
+            names = product(self.columns, self.settings.names)
+            values = zip(names, record.T.flatten().tolist(), strict=True)
+            self._log({f"{column}/{name}": value for (column, name), value in values})
+
+    def step_optimizer(self) -> tuple[int, float]:
+        return 0, self.settings.learning_rate * self.settings.learning_rate_decay**self.current_epoch
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
 
 
 @torch.no_grad()
@@ -116,8 +198,8 @@ def history_table(problem: UrnProblem, model: UrnModel) -> pd.DataFrame:
 
     The training loss is the mean over the steps since the record before; at step 0 there is none.
     """
-    num_records, num_datasets, _ = model.history.shape
-    table = pd.DataFrame(model.history.flatten(0, 1).cpu().double().numpy(), columns=model.columns)
+    num_records, num_datasets, _ = model.curves.shape
+    table = pd.DataFrame(model.curves.flatten(0, 1).cpu().double().numpy(), columns=model.columns)
     table.insert(0, "step", [record * model.record_every for record in range(num_records) for _ in range(num_datasets)])
     table.insert(1, "second_weight", problem.datasets * num_records)
     return table

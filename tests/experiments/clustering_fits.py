@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from experiments.clustering.digit_training import DigitTraining
+from experiments.row_training import RowTraining
 
 WIDTHS = (16, 7, 5, 3)
 DIGITS, BATCH = 10, 4  # three steps per epoch, the last one smaller
@@ -43,7 +43,7 @@ class Recorder(pl.Callback):
         return {name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
 
-def fit(model: DigitTraining, epochs: int, steps_per_chunk: int = 1, order_seed: int = 0) -> Recorder:
+def fit(model: RowTraining, epochs: int, steps_per_chunk: int = 1, order_seed: int = 0) -> Recorder:
     recorder = Recorder()
     trainer = pl.Trainer(
         max_epochs=epochs,

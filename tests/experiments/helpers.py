@@ -6,10 +6,12 @@ A row is given by its label, for example ``weak_supervision method=hgvae shared=
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from omegaconf import DictConfig
 
 from experiments import configuration
@@ -38,6 +40,13 @@ def launch(row: str, results: Path, *overrides: str) -> RunDirectory:
     """Runs a row at the smoke profile without W&B, unless told otherwise."""
     overrides = ("profile=smoke", "logger=disabled", f"results={results}", *overrides)
     return execute(cell(row, *overrides))
+
+
+def add_config(patch: pytest.MonkeyPatch, folder: Path, name: str, text: str) -> None:
+    """Takes the configurations from a copy in a folder, which has a file more: what adding something touches."""
+    configs = shutil.copytree(configuration.CONFIGS, folder / "configs")
+    (configs / name).write_text(text)
+    patch.setattr(configuration, "CONFIGS", configs)
 
 
 def command(*arguments: str) -> list[str]:

@@ -106,44 +106,28 @@ def test_every_rule_is_whole(key: str) -> None:
         assert rule.get("paper") or key in ("table_1_number", "table_3_hgvae", "table_3_ada_vae")
 
 
-def test_headlines_are_few_and_name_equal_numbers_once() -> None:
-    assert sum(bool(rule.get("headline")) for rule in read_rules().values()) == 6
+def lines_of(*measured: tuple[str, str, str], headlines: bool = False) -> list[str]:
+    """What a summary shows of measurements of one rule, each with its place, part and number."""
     block = Block("paper", "", pd.DataFrame())
-    parts = [("Figure 1", "0 of 30"), ("Figure 9", "0 of 30")]
     claims = [
-        judge(
-            Measurement(
-                "ks_reference",
-                "text",
-                [(0, 6)],
-                block,
-                fills={"where": where, "sampler": "sample"},
-                part=where,
-                short=short,
-            )
-        )
-        for where, short in parts
+        judge(Measurement("ks_reference", "text", [(0, 6)], block, fills={"where": where, "sampler": "sample"}, **more))
+        for where, more in ((where, {"part": part, "short": short}) for where, part, short in measured)
     ]
     claims.append(judge(Measurement("ks_family", "text", [(0.5, 1.0)], block, short="p 0.1")))
-    assert [line[1] for line in summary(claims, headlines=True).rows] == ["0 of 30, 2 times"]
-    assert [line[1] for line in summary(claims).rows] == ["Figure 1: 0 of 30; Figure 9: 0 of 30", "p 0.1"]
+    return [line[1] for line in summary(claims, headlines).rows]
 
 
-def test_a_headline_of_many_numbers_names_their_range() -> None:
-    block = Block("paper", "", pd.DataFrame())
-    fills = {"where": "Figure 1", "sampler": "sample"}
-    claims = [
-        judge(Measurement("ks_reference", "text", [(0, 6)], block, fills=fills, part=str(one), short=f"{one:+d} of 30"))
-        for one in range(-4, 6)
-    ]
-    assert [line[1] for line in summary(claims, headlines=True).rows] == ["-4 of 30 to +5 of 30, 10 numbers"]
-    assert summary(claims).rows[0][1].count(";") == 9
+def test_headlines_are_few_and_name_equal_numbers_once_and_of_many_the_range() -> None:
+    assert sum(bool(rule.get("headline")) for rule in read_rules().values()) == 6
+    equal = [("Figure 1", "Figure 1", "0 of 30"), ("Figure 9", "Figure 9", "0 of 30")]
+    assert lines_of(*equal, headlines=True) == ["0 of 30, 2 times"]
+    assert lines_of(*equal) == ["Figure 1: 0 of 30; Figure 9: 0 of 30", "p 0.1"]
+    many = [("Figure 1", str(one), f"{one:+d} of 30") for one in range(-4, 6)]
+    assert lines_of(*many, headlines=True) == ["-4 of 30 to +5 of 30, 10 numbers"]
+    assert lines_of(*many)[0].count(";") == 9
 
 
 def test_numbers_of_the_same_parts_are_told_apart_by_their_places() -> None:
-    block, measured = Block("paper", "", pd.DataFrame()), []
-    for where, number in (("Figure 1", "0 of 30"), ("Figure 9", "1 of 30")):
-        fills = {"where": where, "sampler": "sample"}
-        measured.append(Measurement("ks_reference", "text", [(0, 6)], block, fills=fills, short=number))
-    lines = summary([judge(one) for one in measured]).rows
-    assert [line[1] for line in lines] == ["Figure 1: 0 of 30; Figure 9: 1 of 30"]
+    assert (
+        lines_of(("Figure 1", "", "0 of 30"), ("Figure 9", "", "1 of 30"))[0] == "Figure 1: 0 of 30; Figure 9: 1 of 30"
+    )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from experiments import configuration
 from experiments.clustering import data
 from experiments.clustering.mnist import Digits
 from experiments.clustering.pretraining import starts
 from experiments.clustering.priors import BatchLaw, CategoricalPrior
 from scripts import aggregate, pages
-from tests.experiments.helpers import launch
+from tests.experiments.helpers import add_config, launch
 
 PRIOR = f"""\
 # @package _global_
@@ -54,9 +52,7 @@ def collected(results: Path) -> tuple[str, str, list[str]]:
 
 
 def test_a_fourth_prior_runs_and_stands_in_tables_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(configuration.CONFIGS, tmp_path / "configs")
-    (tmp_path / "configs" / "prior" / "smoothed.yaml").write_text(PRIOR)
-    monkeypatch.setattr(configuration, "CONFIGS", tmp_path / "configs")
+    add_config(monkeypatch, tmp_path, "prior/smoothed.yaml", PRIOR)
     for prior in ("smoothed", "uniform"):
         launch(f"clustering prior={prior} version=60", tmp_path)
     table_2, weights, figures = collected(tmp_path)

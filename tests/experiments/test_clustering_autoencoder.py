@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,16 +23,14 @@ def stacked(layer_epochs: int = 2, finetune_epochs: int = 4, layer_dropout: floa
     with torch.no_grad():
         for parameter in autoencoder.parameters():
             parameter.add_(0.3 * torch.empty_like(parameter).normal_(generator=source))
-    return AutoencoderTraining(
-        autoencoder=autoencoder,
-        images=byte_images(),
+    settings: Any = SimpleNamespace(
         batch_size=BATCH,
         layer_epochs=layer_epochs,
         finetune_epochs=finetune_epochs,
         learning_rate=0.01,
         layer_dropout=layer_dropout,
-        noise_seed=5,
     )
+    return AutoencoderTraining(autoencoder, byte_images(), settings, noise_seed=5)
 
 
 ALL_LAYERS = {f"autoencoder.{half}.{layer}" for half in ("encoder", "decoder") for layer in range(3)}
@@ -68,8 +68,8 @@ def test_a_layer_restores_the_clean_activations_below_it_from_dropped_ones(layer
     model = stacked(layer_dropout=dropout)
     p = parameters_of(model.autoencoder)
     model.steps_taken, model.generator = layer * 6, generator()
-    images = model.images[:4].float() / 255
-    clean = images.double().numpy()
+    rows = model.rows[:4]
+    clean = rows.double().numpy() / 255
     for below in range(layer):
         clean = np.maximum(clean @ p[f"encoder.{below}.weight"].T + p[f"encoder.{below}.bias"], 0)
     dropped = drop(torch.tensor(clean, dtype=torch.float32), dropout, generator()).double().numpy()
@@ -79,7 +79,7 @@ def test_a_layer_restores_the_clean_activations_below_it_from_dropped_ones(layer
     output = hidden @ p[f"decoder.{2 - layer}.weight"].T + p[f"decoder.{2 - layer}.bias"]
     squares = ((np.maximum(output, 0) - clean) ** 2).sum(1).mean()
     expected = cross_entropy(output, clean) if layer == 0 else squares
-    loss, terms = model.step_loss(images, torch.arange(4))
+    loss, terms = model.step_loss(rows, torch.arange(4))
     assert loss.item() == pytest.approx(expected, rel=1e-4)
     assert terms.tolist() == [loss.item()]
 
@@ -89,14 +89,13 @@ def test_the_last_stage_sees_and_restores_clean_images() -> None:
     model = stacked(layer_dropout=0.5)
     p = parameters_of(model.autoencoder)
     model.steps_taken, model.generator = 18, generator()
-    images = model.images[:4].float() / 255
-    values = images.double().numpy()
+    values = images = model.rows[:4].double().numpy() / 255
     for half in ("encoder", "decoder"):
         for layer in range(3):
             values = values @ p[f"{half}.{layer}.weight"].T + p[f"{half}.{layer}.bias"]
             values = values if layer == 2 else np.maximum(values, 0)
-    loss, _ = model.step_loss(images, torch.arange(4))
-    assert loss.item() == pytest.approx(cross_entropy(values, images.double().numpy()), rel=1e-4)
+    loss, _ = model.step_loss(model.rows[:4], torch.arange(4))
+    assert loss.item() == pytest.approx(cross_entropy(values, images), rel=1e-4)
 
 
 @pytest.mark.parametrize("dropout", [0.2, 0.75])

@@ -18,6 +18,7 @@ from experiments.clustering import evaluation
 from experiments.clustering.data import Splits
 from experiments.clustering.experiment import ClusteringExperiment
 from experiments.clustering.scores import UNMATCHED, ClusterScores, score
+from tests.experiments.clustering_fits import generator
 from tests.experiments.clustering_reference import (
     PRIORS,
     ReferenceBound,
@@ -27,10 +28,6 @@ from tests.experiments.clustering_reference import (
 )
 
 PIXELS = 12
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def byte_images(digits: int, seed: int = 1) -> Tensor:
@@ -51,15 +48,16 @@ def make_splits(train_labels: list[int], test_labels: list[int], kept: list[int]
 def test_each_split_is_scored_on_its_own_digits() -> None:
     """The kept test digits are neither the first ones nor as well clustered as the rest."""
     splits = make_splits([0, 0, 1, 1, 2, 2, 2, 2], [0, 0, 1, 1, 2, 2], [1, 3, 4])
-    clusters = {"train": torch.tensor([2, 2, 0, 0, 1, 1, 1, 0]), "test": torch.tensor([3, 0, 1, 0, 3, 2])}
+    clusters = {"test": torch.tensor([3, 0, 1, 0, 3, 2]), "test_subsampled": torch.tensor([0, 0, 3])}
+    clusters["train"] = torch.tensor([2, 2, 0, 0, 1, 1, 1, 0])
     records = pd.DataFrame(evaluation.split_metrics("vade", splits, clusters, 4)).set_index("split")
     assert list(records.index) == ["test", "test_subsampled", "train"]
     assert records["digits"].tolist() == [6, 3, 8]
     # By hand: the best matching of clusters to classes gets so many digits right.
     np.testing.assert_allclose(records["accuracy"], [3 / 6, 2 / 3, 7 / 8])
-    parts = {"test": (splits.test_labels, clusters["test"]), "train": (splits.train_labels, clusters["train"])}
-    parts["test_subsampled"] = (torch.tensor([0, 1, 2]), torch.tensor([0, 0, 3]))
-    for split, (labels, assigned) in parts.items():
+    truth = {"test": splits.test_labels, "train": splits.train_labels, "test_subsampled": torch.tensor([0, 1, 2])}
+    for split, labels in truth.items():
+        assigned = clusters[split]
         assert records.loc[split, "nmi"] == pytest.approx(normalized_mutual_info_score(labels, assigned))
         assert records.loc[split, "ari"] == pytest.approx(adjusted_rand_score(labels, assigned))
     assert records["empty_clusters"].tolist() == [0, 2, 1]

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from experiments.clustering.pretraining.guided import GuidedTraining
-from experiments.clustering.pretraining.mixture import component_moments
+from experiments.clustering.pretraining.starts import component_moments
 from experiments.clustering.priors import UniformPrior
 from experiments.clustering.vade import VaDE
 from tests.experiments.clustering_fits import BATCH, WIDTHS, byte_images, fit, generator
@@ -75,9 +75,9 @@ def test_the_loss_of_a_guided_step_is_the_bound_with_given_clusters_and_the_sepa
     indices = torch.tensor([7, 2, 9, 0])
     assert len(set(model.assignments[indices].tolist())) > 1
     assert model.assignments[indices].tolist() != model.assignments[:4].tolist()
-    loss, terms = model.step_loss(model.images[indices].float() / 255, indices)
+    loss, terms = model.step_loss(model.rows[indices], indices)
     noise = model.vade.draw_noise(4, generator())
-    expected = guided_terms(parameters_of(model.vade), model.images[indices], model.assignments[indices].numpy(), noise)
+    expected = guided_terms(parameters_of(model.vade), model.rows[indices], model.assignments[indices].numpy(), noise)
     np.testing.assert_allclose(terms.detach(), [expected[name] for name in model.term_names], rtol=1e-4, atol=1e-5)
     assert loss.item() == pytest.approx(-expected["elbo"] - weight * expected["separation"], rel=1e-4)
 

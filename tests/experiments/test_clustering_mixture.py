@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,13 +11,9 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from experiments.clustering.pretraining import mixture as mixture_module
-from experiments.clustering.pretraining.mixture import component_moments, fit_mixture
-from experiments.clustering.pretraining.starts import manifold
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from experiments.clustering.pretraining import starts
+from experiments.clustering.pretraining.starts import component_moments, fit_mixture, manifold
+from tests.experiments.clustering_fits import generator
 
 
 def grid_of_clusters(per_cluster: int = 30, spread: float = 0.25) -> tuple[Tensor, Tensor]:
@@ -35,55 +31,55 @@ def test_the_start_of_the_largest_likelihood_counts(monkeypatch: pytest.MonkeyPa
             models.append(self)
             return super().fit(values, y)
 
-    monkeypatch.setattr(mixture_module, "GaussianMixture", Recorded)
+    monkeypatch.setattr(starts, "GaussianMixture", Recorded)
     places, _ = grid_of_clusters()
-    found = fit_mixture(places, 9, covariance="diag", starts=6, max_digits=10**6, seed=0)
+    found, assignments = fit_mixture(places, 9, covariance="diag", starts=6, max_digits=10**6, seed=0)
     likelihoods = [model.score(places.double().numpy()) for model in models]
     best = int(np.argmax(likelihoods))
     assert len(models) == 6 and max(likelihoods) - min(likelihoods) > 0.01
     assert 0 < best < 5, "neither the first nor the last start"
-    np.testing.assert_allclose(found.means, models[best].means_, rtol=1e-5)
-    np.testing.assert_array_equal(found.assignments, models[best].predict(places.double().numpy()))
+    assert found is models[best]
+    np.testing.assert_array_equal(assignments, models[best].predict(places.double().numpy()))
 
 
 @pytest.mark.parametrize("covariance", ["diag", "full"])
-def test_moments_and_assignments_are_those_of_separated_groups(covariance: str) -> None:
+def test_moments_and_assignments_are_those_of_separated_groups(covariance: Literal["diag", "full"]) -> None:
     places, truth = grid_of_clusters(spread=0.1)
-    found = fit_mixture(places, 9, covariance=covariance, starts=8, max_digits=10**6, seed=0)
+    found, assignments = fit_mixture(places, 9, covariance=covariance, starts=8, max_digits=10**6, seed=0)
+    assert adjusted_rand_score(truth, assignments) == 1
     for cluster in range(9):
-        members = places[found.assignments == cluster].double().numpy()
-        assert len(set(truth[found.assignments == cluster].tolist())) == 1
-        np.testing.assert_allclose(found.means[cluster], members.mean(0), atol=1e-3)
+        members = places[assignments == cluster].double().numpy()
+        np.testing.assert_allclose(found.means_[cluster], members.mean(0), atol=1e-3)
         # scikit-learn's regularisation, 1e-4 of the places' variance, is on top of it.
-        np.testing.assert_allclose(found.variances[cluster], members.var(0), atol=1e-3)
-        assert len(members) == int((truth == truth[found.assignments == cluster][0]).sum())
+        expected = np.cov(members.T, bias=True) if covariance == "full" else members.var(0)
+        np.testing.assert_allclose(found.covariances_[cluster], expected, atol=1e-3)
 
 
 def test_only_the_first_digits_are_fitted_and_all_are_assigned() -> None:
     places, _ = grid_of_clusters()
-    found, alone = (
+    (found, assignments), (alone, first) = (
         fit_mixture(v, 9, covariance="diag", starts=2, max_digits=100, seed=0) for v in (places, places[:100])
     )
-    assert torch.equal(found.means, alone.means) and torch.equal(found.variances, alone.variances)
-    assert len(found.assignments) == len(places)
-    assert torch.equal(found.assignments[:100], alone.assignments)
-    few = fit_mixture(places, 9, covariance="diag", starts=1, max_digits=2, seed=0)  # as many as clusters, at least
-    assert few.means.isfinite().all() and len(few.assignments) == len(places)
+    np.testing.assert_array_equal(found.means_, alone.means_)
+    assert len(assignments) == len(places)
+    assert torch.equal(assignments[:100], first)
+    few, _ = fit_mixture(places, 9, covariance="diag", starts=1, max_digits=2, seed=0)  # as many as clusters, at least
+    assert np.isfinite(few.means_).all()
 
 
 @pytest.mark.parametrize("constant", [1, 2])
 @pytest.mark.parametrize("covariance", ["diag", "full"])
-def test_constant_dimensions_of_the_embedding_stay_finite(covariance: str, constant: int) -> None:
+def test_constant_dimensions_of_the_embedding_stay_finite(covariance: Literal["diag", "full"], constant: int) -> None:
     """Units of the embedding that a ReLU before it has switched off for all digits."""
     places, truth = grid_of_clusters(spread=0.1)
     places = torch.cat([places, torch.full((len(places), constant), 3.0)], 1)
-    found = fit_mixture(places, 9, covariance=covariance, starts=8, max_digits=10**6, seed=0)
-    moments = component_moments(places, found.assignments, 9)
-    for values in (found.means, found.variances, *moments):
-        assert values.isfinite().all()
-    assert (found.variances > 0).all() and (moments[1] > 0).all()
-    assert adjusted_rand_score(truth, found.assignments) == 1
-    torch.testing.assert_close(found.means[:, 2:], torch.full((9, constant), 3.0))
+    found, assignments = fit_mixture(places, 9, covariance=covariance, starts=8, max_digits=10**6, seed=0)
+    means, variances = component_moments(places, assignments, 9)
+    every = (found.means_, found.covariances_, means, variances)
+    assert all(torch.as_tensor(values).isfinite().all() for values in every)
+    assert (variances > 0).all()
+    assert adjusted_rand_score(truth, assignments) == 1
+    np.testing.assert_allclose(found.means_[:, 2:], 3.0)
 
 
 def test_component_moments_of_full_empty_and_single_clusters() -> None:
@@ -113,8 +109,8 @@ def test_the_manifold_separates_clusters_that_a_mixture_in_the_embedding_does_no
     assert torch.equal(places, manifold(moons, 10, 2, seed=0))
 
     def agreement(values: Tensor) -> float:
-        found = fit_mixture(values, 2, covariance="full", starts=3, max_digits=600, seed=0)
-        same = float((found.assignments == truth).double().mean())
+        _, assignments = fit_mixture(values, 2, covariance="full", starts=3, max_digits=600, seed=0)
+        same = float((assignments == truth).double().mean())
         return max(same, 1 - same)
 
     assert agreement(moons) < 0.95

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from experiments.clustering.priors import UniformPrior
 from experiments.clustering.vade import Noise, VaDE
+from tests.experiments.clustering_fits import generator
 from tests.experiments.clustering_reference import (
     PRIORS,
     ReferenceBound,
@@ -22,10 +23,6 @@ from tests.experiments.clustering_reference import (
 
 CLUSTERS, DIGITS = 4, 9
 FAILURE_RATE = 1e-5  # of each statistical test when the code is right; the seeds are fixed
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def setting(prior: str, seed: int = 0) -> tuple[VaDE, Tensor, Noise]:

@@ -62,12 +62,6 @@ def test_blocks_come_largest_first_and_apart(metrics: Path, tmp_path: Path) -> N
     assert all(list(block.versions.values()) == ["80 %"] for block in read_blocks(tmp_path))
 
 
-def test_missing_metrics_are_named(tmp_path: Path) -> None:
-    for pages in (tables, figures):
-        with pytest.raises(ExperimentError, match=r"clustering_metrics.csv does not exist: run the experiment"):
-            pages(tmp_path)
-
-
 def test_runs_with_changed_settings_stand_in_no_table(tmp_path: Path) -> None:
     write_block(tmp_path, seeds=[0])
     path = tmp_path / "clustering_metrics.csv"
@@ -129,6 +123,7 @@ def test_recovery_by_hand() -> None:
             "prior": "hypergeometric",
             "version": "60",
             "seed": 0,
+            "run_id": "a",
             "matched_class": [0, 1, 2, 3, -1],
             "true_frequency": [*truth, np.nan],
             "learned_frequency": [0.2, 0.1, 0.3, 0.4, 0.0],

@@ -17,15 +17,13 @@ from experiments.clustering import data as data_module
 from experiments.clustering.data import SOURCES, ClusteringData, Splits
 from experiments.clustering.mnist import Digits
 from experiments.clustering.pretraining import pretraining
-from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.pretraining.pretraining import Pretraining
 from experiments.clustering.priors import HypergeometricPrior
 from experiments.clustering.scores import confusion
 from experiments.clustering.training import VaDETraining, assign_all
 from experiments.clustering.vade import VaDE
 from experiments.settings import ExperimentError
-from experiments.training import ChunkedTraining
-from tests.experiments.helpers import csv_bytes, launch
+from tests.experiments.helpers import launch
 
 FAST = ("recipe=vade", "experiment.training.batch_size=128")  # without UMAP, which compiles for half a minute
 WIDTHS = [784, 500, 500, 2000, 10]
@@ -58,38 +56,6 @@ def test_the_priors_share_one_pretraining_and_all_of_the_noise(tmp_path: Path, m
     assert len(made) == 3
 
 
-@pytest.mark.parametrize("stopped_in", ["training", "pretraining"])
-def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
-    stopped_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = (*FAST, "experiment.training.max_epochs=4", "experiment.pretraining.finetune_epochs=4")
-    whole = launch(HYPERGEOMETRIC, tmp_path / "whole", *settings)
-    target: Any = VaDETraining if stopped_in == "training" else AutoencoderTraining
-    step = target.step_loss
-
-    def interrupted(self: ChunkedTraining, *arguments: Any) -> Any:
-        if self.steps_taken == (5 if stopped_in == "training" else 13):  # within the third or the seventh epoch
-            raise RuntimeError("killed")
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(target, "step_loss", interrupted)
-        with pytest.raises(RuntimeError, match="killed"):
-            launch(HYPERGEOMETRIC, tmp_path / "resumed", *settings)
-    assert list((tmp_path / "resumed").rglob("last.ckpt"))
-    steps = []
-
-    def counted(self: ChunkedTraining, *arguments: Any) -> Any:
-        steps.append(self.steps_taken)
-        return step(self, *arguments)
-
-    monkeypatch.setattr(target, "step_loss", counted)
-    resumed = launch(HYPERGEOMETRIC, tmp_path / "resumed", *settings)
-    assert steps[0] == (4 if stopped_in == "training" else 12)
-    assert csv_bytes(resumed) == csv_bytes(whole)
-    assert not list((tmp_path / "resumed").rglob("*.ckpt")), "a finished run leaves no checkpoint behind"
-
-
 def test_no_label_is_used_before_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = "clustering prior=hypergeometric version=full"
     honest = launch(row, tmp_path / "honest", *FAST)
@@ -110,41 +76,29 @@ def test_no_label_is_used_before_the_scores(tmp_path: Path, monkeypatch: pytest.
     assert not blind.table("metrics")["nmi"].equals(honest.table("metrics")["nmi"])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("broken", ["term", "weight"])
+def test_a_number_that_is_not_finite_stops_the_run_and_no_checkpoint_holds_it(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A term in the second epoch; a weight in the last step of the first one, which no later term of it shows."""
     step = VaDETraining.step_loss
 
-    def broken(self: VaDETraining, *arguments: Any) -> Any:
+    def break_it(self: VaDETraining, *arguments: Any) -> Any:
         loss, terms = step(self, *arguments)
-        if self.steps_taken == 3:
+        if broken == "term" and self.steps_taken == 3:
             terms = terms.clone()
             terms[self.term_names.index("latent")] = torch.nan
+        if broken == "weight" and self.steps_taken == self.steps_per_epoch - 1:
+            loss = loss * torch.inf
         return loss, terms
 
-    monkeypatch.setattr(VaDETraining, "step_loss", broken)
-    with pytest.raises(ExperimentError, match=r"step 4 \(epoch 2\): the term latent is not finite"):
+    monkeypatch.setattr(VaDETraining, "step_loss", break_it)
+    message = r"step 4 \(epoch 2\): the term latent is not" if broken == "term" else "the parameter vade.* is not"
+    with pytest.raises(ExperimentError, match=f"{message} finite"):
         launch(UNIFORM, tmp_path, *FAST)
-    checkpoint = next((tmp_path / "runs").rglob("last.ckpt"))
-    state = torch.load(checkpoint, weights_only=True)
-    assert state["epoch"] == 0
-    assert all(value.isfinite().all() for value in state["state_dict"].values())
-
-
-def test_a_weight_that_is_not_finite_is_never_written_into_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = VaDETraining.step_loss
-
-    def broken(self: VaDETraining, *arguments: Any) -> Any:
-        loss, terms = step(self, *arguments)
-        # The last step of the first epoch: no later term of that epoch shows it.
-        return loss * (torch.inf if self.steps_taken == self.steps_per_epoch - 1 else 1.0), terms
-
-    monkeypatch.setattr(VaDETraining, "step_loss", broken)
-    with pytest.raises(ExperimentError, match="the parameter vade.* is not finite"):
-        launch(UNIFORM, tmp_path, *FAST)
-    assert not list((tmp_path / "runs").rglob("last.ckpt"))
+    checkpoints = [torch.load(path, weights_only=True) for path in (tmp_path / "runs").rglob("last.ckpt")]
+    assert [state["epoch"] for state in checkpoints] == ([0] if broken == "term" else [])
+    assert all(value.isfinite().all() for state in checkpoints for value in state["state_dict"].values())
 
 
 def write_keras_weights(path: Path, widths: Sequence[int]) -> None:

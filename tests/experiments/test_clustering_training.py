@@ -72,7 +72,7 @@ def test_the_loss_with_guidance_and_a_kl_weight() -> None:
     """Kept guidance: the mean log q of the clusters that were found; its weight goes from first to last in a line."""
     model = vade_training("categorical", guidance_weight=8.0, final_guidance_weight=2.0, kl_weight=3.0)
     noise, p = model.vade.draw_noise(4, generator()), parameters_of(model.vade)
-    reference = ReferenceBound(model.vade.prior, p, model.images[:4].double() / 255, noise, 1.0)
+    reference = ReferenceBound(model.vade.prior, p, model.rows[:4].double() / 255, noise, 1.0)
     terms = reference.terms(p)
     q = reference.responsibilities(p, reference.latents(p))
     agreement = np.log(q[np.arange(4), model.found[:4].numpy()]).mean()
@@ -80,7 +80,7 @@ def test_the_loss_with_guidance_and_a_kl_weight() -> None:
     for step, weight in ((0, 8.0), (4, 8 - 6 * 4 / 11), (11, 2.0)):
         model.steps_taken, model.generator = step, generator()
         model.step_optimizer()
-        loss, found = model.step_loss(model.images[:4].float() / 255, torch.arange(4))
+        loss, found = model.step_loss(model.rows[:4], torch.arange(4))
         assert loss.item() == pytest.approx(-terms["reconstruction"] - 3 * rest - weight * agreement, rel=1e-4)
         assert found[-1].item() == pytest.approx(agreement, rel=1e-4)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from experiments.context import RunContext
 from experiments.disentanglement import experiment, shims
 from experiments.disentanglement.experiment import DisentanglementScores, encode_all
-from experiments.disentanglement.representations import GridRepresentations
+from experiments.disentanglement.scores import GridRepresentations
 from experiments.settings import ExperimentError, build
 from experiments.store import RunDirectory
 from experiments.tracking import Tracker
@@ -26,6 +26,7 @@ from tests.experiments.helpers import cell
 
 AXES: dict[str, str | int] = {"method": "hgvae", "shared": 3}
 FOLDER, RUN = "weak_supervision/method=hgvae,shared=3", "0123456789ab"
+Calls = list[tuple[GridRepresentations, dict[str, int]]]
 SMALL = ("profile=smoke", "experiment.data.levels=4", "experiment.model.num_latents=4")
 
 
@@ -69,9 +70,9 @@ def make_context(results: Path, seed: int = 0) -> RunContext:
 
 
 @pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[GridRepresentations, dict[str, int]]]:
+def scored(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Stands in for disentanglement_lib, and keeps what it was given."""
-    calls: list[tuple[GridRepresentations, dict[str, int]]] = []
+    calls: Calls = []
 
     def record(data: GridRepresentations, **settings: int) -> pd.DataFrame:
         calls.append((data, settings))
@@ -91,9 +92,7 @@ def test_the_whole_grid_is_encoded_in_its_order(images: FactorImages) -> None:
     assert means.std(0).min() > 1e-3  # the images differ
 
 
-def test_a_row_scores_the_trained_model(
-    tmp_path: Path, scored: list[tuple[GridRepresentations, dict[str, int]]], images: FactorImages
-) -> None:
+def test_a_row_scores_the_trained_model(tmp_path: Path, scored: Calls, images: FactorImages) -> None:
     model = finish_trained_run(tmp_path)
     metrics = make_row().run(make_context(tmp_path, seed=5))["metrics"]
     ((data, settings),) = scored
@@ -110,7 +109,7 @@ def test_a_row_scores_the_trained_model(
 
 def test_the_downstream_classifier_is_scored_on_images_that_training_has_not_seen(
     tmp_path: Path,
-    scored: list[tuple[GridRepresentations, dict[str, int]]],
+    scored: Calls,
     images: FactorImages,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -133,9 +132,7 @@ def test_the_downstream_classifier_is_scored_on_images_that_training_has_not_see
         assert torch.allclose(means[:3], encode_one_by_one(model, images, some), atol=1e-5)
 
 
-def test_what_is_said_when_the_model_is_not_there(
-    tmp_path: Path, scored: list[tuple[GridRepresentations, dict[str, int]]]
-) -> None:
+def test_what_is_said_when_the_model_is_not_there(tmp_path: Path, scored: Calls) -> None:
     command = "first run: python -m experiments.run experiment=weak_supervision method=hgvae shared=3 seed=2"
     with pytest.raises(ExperimentError, match=f"has no finished run .*{command}"):
         make_row().run(make_context(tmp_path, seed=2))

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from experiments.disentanglement import scores
-from experiments.disentanglement.representations import GridRepresentations
-from experiments.disentanglement.scores import disentanglement_scores
+from experiments.disentanglement.scores import GridRepresentations, disentanglement_scores
 from experiments.disentanglement.shims import load_metrics
 from experiments.weak_supervision.data.images import FactorGrid
 from experiments.weak_supervision.data.sources import FACTORS

@@ -13,15 +13,16 @@ import torch
 from scipy.stats import nchypergeom_fisher
 
 from experiments.gradient_study import study
-from experiments.gradient_study.enumeration import (
+from experiments.gradient_study.estimators import collect, score_function, seeds_of_all_orders
+from experiments.gradient_study.figures import read
+from experiments.gradient_study.problems import (
+    Problem,
     exact_gradient,
     fisher_probabilities,
     merged_gradient,
+    problems,
     support,
 )
-from experiments.gradient_study.estimators import collect, score_function, seeds_of_all_orders
-from experiments.gradient_study.figures import read
-from experiments.gradient_study.problems import Problem, problems
 from experiments.gradient_study.tables import draws_to_beat
 from experiments.settings import ExperimentError
 from scripts import gradient_study, pages

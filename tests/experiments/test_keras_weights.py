@@ -70,25 +70,14 @@ def test_torch_computes_what_keras_computed(tmp_path: Path, layers: Layers, writ
 
 
 @pytest.mark.parametrize("write", WRITERS)
-@pytest.mark.parametrize("position", [0, 3, 7])
 def test_another_shape_names_file_layer_and_both_shapes(
-    tmp_path: Path, layers: Layers, write: Callable[..., None], position: int
+    tmp_path: Path, layers: Layers, write: Callable[..., None]
 ) -> None:
-    name, kernel, bias = layers[position]
-    layers[position] = (name, kernel.T, bias)
+    name, kernel, bias = layers[3]
+    layers[3] = (name, kernel.T, bias)
     write(tmp_path / "weights.h5", layers)
-    inputs, outputs = SHAPES[position]
-    message = (
-        rf"weights.h5, layer {name}: found shapes \[\({outputs}, {inputs}\), \({outputs},\)\], "
-        rf"expected \[\({inputs}, {outputs}\), \({outputs},\)\]"
-    )
+    message = rf"h5, layer {name}: found shapes \[\(2, 6\), \(2,\)\], expected \[\(6, 2\), \(2,\)\]"
     with pytest.raises(ExperimentError, match=message):
-        load_autoencoder_weights(tmp_path / "weights.h5", WIDTHS)
-
-
-def test_another_number_of_layers_is_refused(tmp_path: Path, layers: Layers) -> None:
-    write_keras_1(tmp_path / "weights.h5", layers[:-1])
-    with pytest.raises(ExperimentError, match=r"has 7 layers with weights \(encoder1, .*, decoder3\), expected 8"):
         load_autoencoder_weights(tmp_path / "weights.h5", WIDTHS)
 
 
@@ -113,6 +102,10 @@ def not_finite(file: h5py.File) -> None:
     file["encoder2"]["encoder2_W"][0, 0] = np.nan
 
 
+def a_layer_less(file: h5py.File) -> None:
+    file.attrs["layer_names"] = [name.encode() for name in NAMES[:-1]]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -121,6 +114,7 @@ def not_finite(file: h5py.File) -> None:
         (no_bias, r"layer encoder2: found shapes \[\(5, 5\)\], expected \[\(5, 5\), \(5,\)\]"),
         (no_layer_names, r"weights.h5 can't be read as an HDF5 file of Keras 1 or 2 \(.*layer_names"),
         (not_finite, r"layer encoder2: not all weights are finite"),
+        (a_layer_less, r"has 7 layers with weights \(encoder1, .*, decoder3\), expected 8"),
     ],
 )
 def test_a_damaged_file_is_refused(
@@ -138,13 +132,11 @@ def test_no_hdf5_a_truncated_one_and_none_at_all_are_refused(tmp_path: Path, lay
     path = tmp_path / "weights.h5"
     with pytest.raises(ExperimentError, match=r"the weights file .*weights.h5 does not exist"):
         load_autoencoder_weights(path, WIDTHS)
-    path.write_bytes(b"<html>")
-    with pytest.raises(ExperimentError, match=r"weights.h5 can't be read as an HDF5 file"):
-        load_autoencoder_weights(path, WIDTHS)
     write_keras_1(path, layers)
-    path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(ExperimentError, match=r"weights.h5 can't be read as an HDF5 file"):
-        load_autoencoder_weights(path, WIDTHS)
+    for content in (b"<html>", path.read_bytes()[:-500]):
+        path.write_bytes(content)
+        with pytest.raises(ExperimentError, match=r"weights.h5 can't be read as an HDF5 file"):
+            load_autoencoder_weights(path, WIDTHS)
 
 
 def test_a_file_put_there_by_hand_is_taken_only_if_it_is_the_published_one(

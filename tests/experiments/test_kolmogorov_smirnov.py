@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import configuration
 from experiments.context import RunContext
 from experiments.kolmogorov_smirnov import experiment
 from experiments.kolmogorov_smirnov.experiment import KolmogorovSmirnov
-from experiments.kolmogorov_smirnov.sampling import histogram
-from experiments.kolmogorov_smirnov.series import Series, Urn
+from experiments.kolmogorov_smirnov.series import Series, Urn, histogram
 from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
-from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from experiments.tracking import Tracker
 from scripts import aggregate, pages
-from tests.experiments.helpers import csv_bytes, launch
+from tests.experiments.helpers import add_config, csv_bytes, launch
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
 
@@ -146,10 +142,8 @@ experiment:
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Smoke runs of all that the figures need, of the accuracy and of a fourth series: one new file; collected."""
     folder = tmp_path_factory.mktemp("results")
-    configs = shutil.copytree(configuration.CONFIGS, folder / "configs")
-    (configs / "series" / "middle.yaml").write_text(FOURTH)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(configuration, "CONFIGS", configs)
+        add_config(patch, folder, "series/middle.yaml", FOURTH)
         for series in ("weights", "draws", "sizes", "middle"):
             for conditionals in ("merged", "exact"):
                 launch(f"kolmogorov_smirnov series={series} conditionals={conditionals}", folder)
@@ -179,8 +173,3 @@ def test_what_is_collected_and_how_it_is_counted(metrics: Path) -> None:
         "kolmogorov_smirnov_metrics.csv",
         "accuracy_metrics.csv",
     }
-
-
-def test_missing_metrics_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match=r"(?s)figure_1 could be .*kolmogorov_smirnov_metrics.csv does not exist"):
-        pages.write_pages(tmp_path, tmp_path, only=["figure_1"])

@@ -19,7 +19,6 @@ from experiments.settings import ExperimentError
 from experiments.shared import Shared, on_device
 from experiments.store import RunDirectory
 from experiments.training import ChunkedTraining
-from experiments.urn.model import UrnModel
 from tests.experiments.helpers import csv_bytes, finished_runs, launch, run_command
 from tests.experiments.test_launching import AGAIN, multirun, wait_for
 from tests.load import descendants
@@ -182,9 +181,8 @@ def test_a_training_leaves_torchs_own_generator_alone_which_runs_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states: list[torch.Tensor] = []
-    for kind in (ChunkedTraining, UrnModel):
-        for name in ("on_fit_start", "on_train_end"):
-            monkeypatch.setattr(kind, name, _noting(states, getattr(kind, name)))
+    for name in ("on_fit_start", "on_train_end"):
+        monkeypatch.setattr(ChunkedTraining, name, _noting(states, getattr(ChunkedTraining, name)))
     launch("weak_supervision method=hgvae shared=3", tmp_path, *PAIRS)
     launch("clustering prior=hypergeometric version=60", tmp_path, "recipe=vade")
     launch("urn estimator=exact", tmp_path)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from experiments import configuration
-from experiments.settings import ExperimentError
 from experiments.training import derive_seed
-from experiments.urn.model import UrnModel
-from experiments.urn.problem import UrnProblem
-from experiments.urn.recovery import DATA_STREAM, fit_each
+from experiments.urn.problem import DATA_STREAM, UrnProblem
 from scripts import aggregate, pages
-from tests.experiments.helpers import csv_bytes, launch
+from tests.experiments.helpers import add_config, csv_bytes, launch
 
 TRAINED = ("urn estimator=merged", "urn estimator=exact")
 ROWS = (*TRAINED, "urn estimator=maximum_likelihood", "urn estimator=squared_loss_optimum")
@@ -48,7 +42,7 @@ def test_every_row_has_its_tables_and_the_same_datasets(row: str, results: Path)
         train_fraction=0.8,
     )
     splits = problem.draw(torch.Generator().manual_seed(derive_seed(0, DATA_STREAM)))
-    expected = fit_each(problem, splits.train)[1].flatten()
+    expected = problem.fit(splits.train)[1].flatten()
     np.testing.assert_allclose(run.table("weights")["standard_error"], expected, rtol=1e-12)
 
 
@@ -63,9 +57,7 @@ def test_figures_and_table_show_a_fifth_estimator(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Adding one touches two files: its class and this configuration."""
-    configs = shutil.copytree(configuration.CONFIGS, tmp_path / "configs")
-    (configs / "estimator" / "fifth.yaml").write_text(FIFTH)
-    monkeypatch.setattr(configuration, "CONFIGS", configs)
+    add_config(monkeypatch, tmp_path, "estimator/fifth.yaml", FIFTH)
     launch("urn estimator=fifth", results)
     metrics = tmp_path / "metrics"
     aggregate.main(["--results", str(results), "--profile", "smoke", "--output", str(metrics)])
@@ -77,62 +69,6 @@ def test_figures_and_table_show_a_fifth_estimator(
     assert lines[0][-1] == "fifth |"
     assert [line[0] for line in lines[2:]] == ["| 1", "| 2"]
     assert all(line[-1] == f"{line[3]} |" for line in lines[2:])  # the same as maximum likelihood
-
-
-@pytest.mark.parametrize("row", TRAINED)
-def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
-    row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = ["experiment.problem.num_samples=20", "experiment.max_epochs=3", "experiment.record_every=10"]
-    settings += ["experiment.group_order=random"] if "merged" in row else []
-    whole = launch(row, tmp_path / "whole", *settings)
-
-    training_step = UrnModel.training_step
-
-    def interrupted(self: UrnModel, *arguments: Any) -> Any:
-        if self.global_step == 41:  # in the third epoch, beside a record
-            raise RuntimeError("killed")
-        return training_step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(UrnModel, "training_step", interrupted)
-        with pytest.raises(RuntimeError, match="killed"):
-            launch(row, tmp_path / "resumed", *settings)
-    assert list((tmp_path / "resumed").rglob("last.ckpt"))
-    steps = []
-
-    def counted(self: UrnModel, *arguments: Any) -> Any:
-        steps.append(self.global_step)
-        return training_step(self, *arguments)
-
-    monkeypatch.setattr(UrnModel, "training_step", counted)
-    resumed = launch(row, tmp_path / "resumed", *settings)
-    assert steps == list(range(32, 48))
-    assert csv_bytes(resumed) == csv_bytes(whole)
-
-
-@pytest.mark.parametrize("part", ["state_dict", "optimizer_states"])
-def test_a_checkpoint_of_other_code_is_refused(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ["experiment.problem.num_samples=20", "experiment.max_epochs=3"]
-
-    def killed(self: UrnModel) -> None:
-        if self.current_epoch == 1:
-            raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(UrnModel, "on_train_epoch_start", killed, raising=False)
-        with pytest.raises(RuntimeError, match="killed"):
-            launch(TRAINED[0], tmp_path, *settings)
-    (path,) = tmp_path.rglob("last.ckpt")
-    state = torch.load(path, weights_only=True)
-    if part == "state_dict":
-        state[part] = {f"former_{name}": value for name, value in state[part].items()}
-    else:
-        state[part][0]["param_groups"] *= 2
-    torch.save(state, path)
-    with pytest.raises(ExperimentError, match=r"last\.ckpt was made by other code .* start over with force=true"):
-        launch(TRAINED[0], tmp_path, *settings)
-    launch(TRAINED[0], tmp_path, *settings, "force=true")
 
 
 def test_the_other_reading_of_the_papers_data_runs(tmp_path: Path) -> None:

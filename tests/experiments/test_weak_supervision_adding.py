@@ -5,7 +5,6 @@ What the two need is what this file has: a class and a file in configs/method, a
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments import configuration
 from experiments.disentanglement.tables import figure_11_table
 from experiments.figures import draw
 from experiments.settings import ExperimentError
@@ -27,7 +25,7 @@ from experiments.weak_supervision.data import sources
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
 from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
 from scripts import aggregate
-from tests.experiments.helpers import launch
+from tests.experiments.helpers import add_config, launch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,9 +65,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("adding")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sources.SOURCES, "blots", sources.Source("blots", load_blots, FACTORS))
-        shutil.copytree(configuration.CONFIGS, folder / "configs")
-        (folder / "configs" / "method" / "first_latents.yaml").write_text(CONFIG)
-        patch.setattr(configuration, "CONFIGS", folder / "configs")
+        add_config(patch, folder, "method/first_latents.yaml", CONFIG)
         launch("weak_supervision method=first_latents shared=3", folder)
         for method in ("first_latents", "hgvae"):
             launch(f"weak_supervision method={method} shared=1", folder, DATA)

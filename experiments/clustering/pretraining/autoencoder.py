@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from experiments.clustering.digit_training import DigitTraining
-from experiments.clustering.networks import Autoencoder
+from experiments.clustering.networks import Autoencoder, grey
+from experiments.row_training import RowTraining
+
+if TYPE_CHECKING:
+    from experiments.clustering.pretraining.pretraining import Pretraining
 
 
 def drop(values: Tensor, rate: float, generator: torch.Generator) -> Tensor:
@@ -21,7 +25,7 @@ def drop(values: Tensor, rate: float, generator: torch.Generator) -> Tensor:
     return values * kept / (1 - rate)
 
 
-class AutoencoderTraining(DigitTraining):
+class AutoencoderTraining(RowTraining):
     """Stage l < L trains layer l and its mirror on the clean activations below it; stage L trains all layers.
 
     The stages follow each other over the epochs. Within each, the learning rate falls to zero by a half cosine.
@@ -29,42 +33,25 @@ class AutoencoderTraining(DigitTraining):
     Args:
         autoencoder: what is trained.
         images: [digits, pixels] uint8.
-        batch_size: digits per step.
-        layer_epochs: epochs of each layer; 0 leaves the layerwise stages out.
-        finetune_epochs: epochs of all layers together.
-        learning_rate: of Adam at the start of each stage.
-        layer_dropout: share of the values that a layer's stage sets to zero, and undoes.
+        settings: of the pretraining.
         noise_seed: seed of the dropout.
     """
 
-    def __init__(
-        self,
-        *,
-        autoencoder: Autoencoder,
-        images: Tensor,
-        batch_size: int,
-        layer_epochs: int,
-        finetune_epochs: int,
-        learning_rate: float,
-        layer_dropout: float,
-        noise_seed: int,
-    ) -> None:
-        super().__init__(images=images, batch_size=batch_size, noise_seed=noise_seed, term_names=["loss"])
+    def __init__(self, autoencoder: Autoencoder, images: Tensor, settings: Pretraining, noise_seed: int) -> None:
+        super().__init__(rows=images, batch_size=settings.batch_size, noise_seed=noise_seed, term_names=["loss"])
         self.autoencoder = autoencoder
-        self.layer_dropout = layer_dropout
-        self.learning_rate = learning_rate
+        self.settings = settings
         self.num_layers = len(autoencoder.encoder)
-        lengths = [layer_epochs] * self.num_layers + [finetune_epochs]
-        self.stage_of_epoch = [stage for stage, length in enumerate(lengths) for _ in range(length)]
-        self.stage_lengths = lengths
+        self.stage_lengths = [settings.layer_epochs] * self.num_layers + [settings.finetune_epochs]
+        self.stage_of_epoch = [stage for stage, length in enumerate(self.stage_lengths) for _ in range(length)]
 
     @property
     def stage(self) -> int:
         """Index of the layer in training, or the number of layers for the last stage."""
         return self.stage_of_epoch[self.steps_taken // self.steps_per_epoch]
 
-    def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        stage = self.stage
+    def step_loss(self, rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        images, stage = grey(rows), self.stage
         loss = self._all_layers(images) if stage == self.num_layers else self._one_layer(images, stage)
         return loss, loss.unsqueeze(0)
 
@@ -78,7 +65,7 @@ class AutoencoderTraining(DigitTraining):
             values = images
             for below in encoder[:layer]:
                 values = below(values).relu()
-        hidden = encoder[layer](drop(values, self.layer_dropout, self.generator))
+        hidden = encoder[layer](drop(values, self.settings.layer_dropout, self.generator))
         if layer < self.num_layers - 1:  # the embedding is linear
             hidden = hidden.relu()
         reconstruction = self.autoencoder.decoder[self.num_layers - 1 - layer](hidden).float()
@@ -90,7 +77,7 @@ class AutoencoderTraining(DigitTraining):
         stage = self.stage
         first = sum(self.stage_lengths[:stage]) * self.steps_per_epoch
         progress = (self.steps_taken - first) / (self.stage_lengths[stage] * self.steps_per_epoch)
-        return stage, self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        return stage, self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
     def epoch_record(self) -> dict[str, float]:
         return {"stage": self.stage_of_epoch[self.current_epoch]}

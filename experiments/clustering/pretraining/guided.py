@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss, one_hot
 
-from experiments.clustering.digit_training import DigitTraining
+from experiments.clustering.networks import grey
 from experiments.clustering.vade import Terms, VaDE
+from experiments.row_training import RowTraining
 
 IMPOSSIBLE = -1e4  # log probability of the other clusters: exp gives 0, and 0 times it is 0
 
 
-class GuidedTraining(DigitTraining):
+class GuidedTraining(RowTraining):
     """Maximises the bound with q(c | x) fixed to one cluster k per digit, plus ``weight`` times log p(c = k | z).
 
     The bound alone leaves clusters overlapping in the latent space; the second term pulls them apart.
@@ -45,19 +46,19 @@ class GuidedTraining(DigitTraining):
         noise_seed: int,
     ) -> None:
         super().__init__(
-            images=images,
+            rows=images,
             batch_size=batch_size,
             noise_seed=noise_seed,
             term_names=["elbo", *Terms._fields, "separation"],
         )
         self.vade = vade
-        self.num_steps = epochs * self.steps_per_epoch
+        self.epochs = epochs
         self.initial_learning_rate = learning_rate
         self.weight = weight
         self.register_buffer("assignments", assignments, persistent=False)
 
-    def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        vade = self.vade
+    def step_loss(self, rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        images, vade = grey(rows), self.vade
         noise = vade.draw_noise(len(images), self.generator)
         assigned = self.assignments[indices]
         given = (1 - one_hot(assigned, vade.prior.num_clusters)) * IMPOSSIBLE
@@ -69,7 +70,7 @@ class GuidedTraining(DigitTraining):
         return -(terms.elbo + self.weight * separation), torch.stack([terms.elbo, *terms, separation])
 
     def step_optimizer(self) -> tuple[int, float]:
-        progress = self.steps_taken / self.num_steps
+        progress = self.steps_taken / (self.epochs * self.steps_per_epoch)
         return 0, self.initial_learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

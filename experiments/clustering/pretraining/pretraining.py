@@ -15,8 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments.clustering.data import Splits
-from experiments.clustering.digit_training import DigitTraining
-from experiments.clustering.networks import Autoencoder
+from experiments.clustering.networks import Autoencoder, grey
 from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.pretraining.cache import cached, key_of
 from experiments.clustering.pretraining.keras_weights import load_autoencoder_weights, original_weights
@@ -24,6 +23,7 @@ from experiments.clustering.pretraining.starts import Start
 from experiments.clustering.priors import UniformPrior
 from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
+from experiments.row_training import RowTraining
 from experiments.settings import ExperimentError, NonNegativeInt, Positive, PositiveInt, settings
 
 log = logging.getLogger("experiments")
@@ -137,16 +137,8 @@ class Pretraining:
     def _autoencoder(self, context: RunContext, splits: Splits, folder: Path) -> dict[str, Tensor]:
         autoencoder = Autoencoder(self.widths, context.generator(INITIAL_STREAM))
         if self.method == "stacked_denoising":
-            training = AutoencoderTraining(
-                autoencoder=autoencoder,
-                images=splits.train_images,
-                batch_size=self.batch_size,
-                layer_epochs=self.layer_epochs,
-                finetune_epochs=self.finetune_epochs,
-                learning_rate=self.learning_rate,
-                layer_dropout=self.layer_dropout,
-                noise_seed=context.generator(NOISE_STREAM).initial_seed(),
-            )
+            noise_seed = context.generator(NOISE_STREAM).initial_seed()
+            training = AutoencoderTraining(autoencoder, splits.train_images, self, noise_seed)
             _fit(context, training, len(training.stage_of_epoch), folder, "autoencoder")
         else:
             path = original_weights(context.data_directory) if self.weights is None else Path(self.weights)
@@ -166,21 +158,20 @@ class Pretraining:
         if not embedding.isfinite().all():
             raise ExperimentError("pretraining: the embedding isn't finite; lower experiment.pretraining.learning_rate")
         log.info("  pretraining: clusters of %d digits", len(embedding))
-
-        def train(training: DigitTraining, epochs: int) -> None:
-            _fit(context, training, epochs, folder, "guided")
-
-        assignments = self.start.clusters(context, vade, embedding, splits, self.batch_size, self.learning_rate, train)
+        assignments = self.start.clusters(context, vade, embedding, splits)
+        guided = self.start.guided(context, vade, splits.train_images, assignments, self)
+        if guided is not None:
+            _fit(context, guided, guided.epochs, folder, "guided")
         return {"state": vade.cpu().state_dict(), "assignments": assignments}
 
 
 @torch.no_grad()
 def embed(autoencoder: Autoencoder, images: Tensor, part_size: int = 5000) -> Tensor:
     """Embedding of uint8 images [digits, pixels], float32 [digits, latent]."""
-    return torch.cat([autoencoder.encode(part.float() / 255) for part in images.split(part_size)])
+    return torch.cat([autoencoder.encode(grey(part)) for part in images.split(part_size)])
 
 
-def _fit(context: RunContext, training: DigitTraining, epochs: int, folder: Path, name: str) -> None:
+def _fit(context: RunContext, training: RowTraining, epochs: int, folder: Path, name: str) -> None:
     """Trains without a trace in the logs; the checkpoint is removed in the end."""
     log.info("  pretraining, %s: %d epochs of %d steps", name, epochs, training.steps_per_epoch)
     chunks = training.chunks(context.generator(ORDER_STREAM).initial_seed())

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from experiments.cell_process import run_beside
 from experiments.clustering.data import Splits
-from experiments.clustering.digit_training import DigitTraining
 from experiments.clustering.pretraining.guided import GuidedTraining
-from experiments.clustering.pretraining.mixture import FittedMixture, component_moments, fit_mixture
 from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
 from experiments.settings import NonNegative, NonNegativeInt, PositiveInt, settings
 
+if TYPE_CHECKING:
+    from experiments.clustering.pretraining.pretraining import Pretraining
+
 # Streams of the run's seed, apart from those of the experiment and of the autoencoder.
 MIXTURE_STREAM, MANIFOLD_STREAM, GUIDED_STREAM = range(103, 106)
-Fit = Callable[[DigitTraining, int], None]  # trains for so many epochs
 
 
 @settings
@@ -38,9 +39,7 @@ class Start:
     mixture_starts: PositiveInt
     mixture_digits: PositiveInt
 
-    def clusters(
-        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
-    ) -> Tensor:
+    def clusters(self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits) -> Tensor:
         """Finds clusters and sets the components of ``vade`` to them.
 
         Args:
@@ -48,37 +47,41 @@ class Start:
             vade: with the autoencoder's weights and the uniform prior.
             embedding: [digits, latent].
             splits: the digits; of the labels only the control's start makes use.
-            batch_size: of a training before the prior's own, digits per step.
-            rate: its learning rate.
-            fit: trains.
 
         Returns:
             Cluster of every digit, [digits] int64.
         """
         raise NotImplementedError
 
-    def _mixture(self, context: RunContext, places: Tensor, num_clusters: int, *, full: bool) -> FittedMixture:
+    def guided(
+        self, context: RunContext, vade: VaDE, images: Tensor, assignments: Tensor, settings: Pretraining
+    ) -> GuidedTraining | None:
+        """What moves ``vade`` to the clusters before the prior's own training, if anything does."""
+        return None
+
+    def _mixture(
+        self, context: RunContext, places: Tensor, num_clusters: int, covariance: Literal["diag", "full"]
+    ) -> tuple[GaussianMixture, Tensor]:
         fit = partial(
             fit_mixture,
-            covariance="full" if full else "diag",
+            covariance=covariance,
             starts=self.mixture_starts,
             max_digits=self.mixture_digits,
             seed=context.generator(MIXTURE_STREAM).initial_seed(),
         )
-        mixture: FittedMixture = run_beside(fit, places, num_clusters)
-        return mixture
+        found: tuple[GaussianMixture, Tensor] = run_beside(fit, places, num_clusters)
+        return found
 
 
 @settings
 class VaDEStart(Start):
     """Jiang et al. (2017) and the paper: a mixture with diagonal covariances on the embedding itself."""
 
-    def clusters(
-        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
-    ) -> Tensor:
-        mixture = self._mixture(context, embedding, vade.prior.num_clusters, full=False)
-        vade.mixture.initialise(mixture.means, mixture.variances)
-        return mixture.assignments
+    def clusters(self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits) -> Tensor:
+        mixture, assignments = self._mixture(context, embedding, vade.prior.num_clusters, "diag")
+        moments = (torch.from_numpy(values).float() for values in (mixture.means_, mixture.covariances_))
+        vade.mixture.initialise(*moments)
+        return assignments
 
 
 @settings
@@ -89,9 +92,7 @@ class KnownStart(Start):
     mixture's diagonal covariances could not follow them otherwise, and their misfit would pass for one of the sizes.
     """
 
-    def clusters(
-        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
-    ) -> Tensor:
+    def clusters(self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits) -> Tensor:
         classes, values = splits.train_labels, embedding.double()
         means = torch.stack([values[classes == one].mean(0) for one in range(vade.prior.num_clusters)])
         covariance = (values - means[classes]).T.cov(correction=0)
@@ -120,27 +121,29 @@ class N2DStart(Start):
     guided_epochs: NonNegativeInt
     guidance_weight: NonNegative
 
-    def clusters(
-        self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits, batch_size: int, rate: float, fit: Fit
-    ) -> Tensor:
+    def clusters(self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits) -> Tensor:
         num_clusters = vade.prior.num_clusters
         seed = context.generator(MANIFOLD_STREAM).initial_seed()
         places: Tensor = run_beside(manifold, embedding, self.neighbours, self.dimensions, seed)
-        assignments = self._mixture(context, places, num_clusters, full=True).assignments
+        assignments = self._mixture(context, places, num_clusters, "full")[1]
         vade.mixture.initialise(*component_moments(embedding, assignments, num_clusters))
-        if self.guided_epochs:
-            training = GuidedTraining(
-                vade=vade,
-                images=splits.train_images,
-                assignments=assignments,
-                epochs=self.guided_epochs,
-                batch_size=batch_size,
-                learning_rate=rate,
-                weight=self.guidance_weight,
-                noise_seed=context.generator(GUIDED_STREAM).initial_seed(),
-            )
-            fit(training, self.guided_epochs)
         return assignments
+
+    def guided(
+        self, context: RunContext, vade: VaDE, images: Tensor, assignments: Tensor, settings: Pretraining
+    ) -> GuidedTraining | None:
+        if not self.guided_epochs:
+            return None
+        return GuidedTraining(
+            vade=vade,
+            images=images,
+            assignments=assignments,
+            epochs=self.guided_epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            weight=self.guidance_weight,
+            noise_seed=context.generator(GUIDED_STREAM).initial_seed(),
+        )
 
 
 def manifold(embedding: Tensor, neighbours: int, dimensions: int, seed: int) -> Tensor:
@@ -165,3 +168,49 @@ def manifold(embedding: Tensor, neighbours: int, dimensions: int, seed: int) -> 
     # then differ between the first run of a process and the next.
     torch.set_num_threads(threads)
     return places
+
+
+def fit_mixture(
+    places: Tensor, num_clusters: int, *, covariance: Literal["diag", "full"], starts: int, max_digits: int, seed: int
+) -> tuple[GaussianMixture, Tensor]:
+    """Scikit-learn's maximum-likelihood fit; the best of several starts counts, by likelihood. No label is seen.
+
+    Args:
+        places: where the clusters are looked for, [digits, dimensions].
+        num_clusters: K.
+        covariance: of the components.
+        starts: fits, each from another k-means.
+        max_digits: fit to the first so many digits, to save time.
+        seed: of the starts.
+
+    Returns:
+        The fitted mixture, and the most probable component of every digit, [digits] int64.
+    """
+    values = places.double().cpu().numpy()
+    fitted = values[: max(max_digits, num_clusters)]
+    # Regularised in proportion to the places' own scale, so that a component on few points stays finite.
+    floor = 1e-4 * float(fitted.var(axis=0).mean()) + 1e-12
+    models = []
+    for start in range(starts):
+        random_state = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, start))))
+        model = GaussianMixture(
+            num_clusters, covariance_type=covariance, reg_covar=floor, max_iter=300, random_state=random_state
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the best of several needs no last digit
+            models.append(model.fit(fitted))
+    best = max(models, key=lambda model: model.lower_bound_)
+    return best, torch.from_numpy(best.predict(values))
+
+
+def component_moments(values: Tensor, assignments: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the values [digits, latent] of every cluster, both [clusters, latent].
+
+    A cluster with fewer than two digits gets those of all digits.
+    """
+    means, variances = values.mean(0).repeat(num_clusters, 1), values.var(0).repeat(num_clusters, 1)
+    for cluster in range(num_clusters):
+        members = values[assignments == cluster]
+        if len(members) >= 2:
+            means[cluster], variances[cluster] = members.mean(0), members.var(0)
+    return means, variances.clamp_min(1e-3 * float(values.var(0).mean()))

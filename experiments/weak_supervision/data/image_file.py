@@ -91,7 +91,13 @@ def inspect(path: Path) -> Layout:
         ExperimentError: truncated, damaged, or another kind of file.
     """
     try:
-        return inspect_archive(path) if path.suffix == ".npz" else _inspect_array(path)
+        if path.suffix == ".npz":
+            return inspect_archive(path)
+        with path.open("rb") as stream:
+            shape, offset = _read_header(stream, path.stat().st_size)
+        return Layout(shape, 0, offset, None, compressed=False)
+    except OSError as error:
+        raise ExperimentError(f"{path} can't be read ({error.strerror or error}); {AWAY}") from None
     except ValueError as error:
         raise ExperimentError(f"{path} {error}; {AWAY}") from None
 
@@ -111,8 +117,7 @@ def inspect_archive(path: Path) -> Layout:
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError("is compressed in another way than NumPy's savez_compressed does it")
             with archive.open(entry) as stream:
-                shape, header = _read_header(stream)
-        _check_length(entry.file_size, header + math.prod(shape))
+                shape, header = _read_header(stream, entry.file_size)
         if entry.compress_type != zipfile.ZIP_STORED:
             return Layout(shape, 0, header, entry.CRC, compressed=True)
         with path.open("rb") as file:
@@ -123,18 +128,8 @@ def inspect_archive(path: Path) -> Layout:
         raise ValueError(f"is truncated or no .npz file ({error})") from None
 
 
-def _inspect_array(path: Path) -> Layout:
-    try:
-        with path.open("rb") as stream:
-            shape, offset = _read_header(stream)
-        _check_length(path.stat().st_size, offset + math.prod(shape))
-    except OSError as error:
-        raise ValueError(f"can't be read ({error.strerror or error})") from None
-    return Layout(shape, 0, offset, None, compressed=False)
-
-
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], int]:
-    """Returns shape and length of an .npy header."""
+def _read_header(stream: IO[bytes], length: int) -> tuple[tuple[int, ...], int]:
+    """Returns shape and length of an .npy header; with its array, it must be as long as the file."""
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -143,13 +138,12 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], int]:
         raise ValueError(f"is truncated or holds no array ({error})") from None
     if dtype != np.uint8 or fortran:
         raise ValueError(f"holds an array of {dtype}{' in column order' if fortran else ''}, expected uint8 in rows")
-    return shape, stream.tell()
-
-
-def _check_length(length: int, expected: int) -> None:
+    header = stream.tell()
+    expected = header + math.prod(shape)
     if length != expected:
         what = "truncated" if length < expected else "longer than its array"
         raise ValueError(f"is {what}: {length} bytes, expected {expected}")
+    return shape, header
 
 
 def verify(path: Path, layout: Layout) -> Record:

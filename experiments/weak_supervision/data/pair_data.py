@@ -11,7 +11,7 @@ from pydantic import Field
 from experiments.settings import ExperimentError, NonNegativeInt, PositiveInt, settings
 from experiments.shared import Shared
 from experiments.weak_supervision.data.images import FactorImages
-from experiments.weak_supervision.data.pairs import Pairing, PairSampler, Random, require_pairing, split_images
+from experiments.weak_supervision.data.pairs import Pairing, PairSampler, Random, split_images
 from experiments.weak_supervision.data.sources import SOURCES
 
 _IMAGES: Shared[FactorImages] = Shared()
@@ -59,7 +59,10 @@ class PairData:
                 f"shared, the number of shared factors s, must be random or an integer in 0..{largest}, got "
                 f"{self.shared}"
             )
-        require_pairing(self.shared, self.pairing)
+        if self.shared == "random" and self.pairing != "exact":
+            raise ValueError(
+                f"shared=random draws the shared factors too and needs pairing=exact, got pairing={self.pairing}"
+            )
 
     @property
     def factors(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Training on digits that lie on the device, in an order that is a function of seed and epoch alone."""
+"""Training on rows of a tensor that lies on the device, in an order that is a function of seed and epoch alone."""
 
 from __future__ import annotations
 
@@ -16,41 +16,38 @@ from experiments.training import ChunkedTraining, numbers_loader
 STEPS_PER_CHUNK = 50
 
 
-class DigitTraining(ChunkedTraining):
-    """Base of the models here; a step takes ``batch_size`` digits of its chunk.
+class RowTraining(ChunkedTraining):
+    """Base of trainings whose step takes ``batch_size`` rows of its chunk.
 
     Args:
-        images: [digits, pixels] uint8; in training on the device, where runs that share a process share them.
-        batch_size: digits per step.
+        rows: [rows, ...]; in training on the device, where runs that share a process share them.
+        batch_size: rows per step.
         noise_seed: seed of everything drawn in training.
         term_names: names of the terms.
     """
 
-    def __init__(self, *, images: Tensor, batch_size: int, noise_seed: int, term_names: Sequence[str]) -> None:
-        steps = math.ceil(len(images) / batch_size)
+    def __init__(self, *, rows: Tensor, batch_size: int, noise_seed: int, term_names: Sequence[str]) -> None:
+        steps = math.ceil(len(rows) / batch_size)
         super().__init__(steps_per_epoch=steps, noise_seed=noise_seed, term_names=term_names)
         self.batch_size = batch_size
-        self.images = images
+        self.rows = rows
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        self.images = on_device(self.images, self.device)
+        self.rows = on_device(self.rows, self.device)
 
     def chunks(self, seed: int, steps_per_chunk: int = STEPS_PER_CHUNK) -> DataLoader[Any]:
         """Loader of the chunks' numbers; the order that ``seed`` gives is drawn anew in every epoch."""
         self.order_seed = seed
         self.chunk_size = steps_per_chunk * self.batch_size
-        return numbers_loader(math.ceil(len(self.images) / self.chunk_size))
+        return numbers_loader(math.ceil(len(self.rows) / self.chunk_size))
 
     def on_train_epoch_start(self) -> None:
         # Seeds of neighbouring runs are far apart, see derive_seed.
         generator = torch.Generator().manual_seed(self.order_seed + self.current_epoch)
-        self.order = torch.randperm(len(self.images), generator=generator).to(self.device).split(self.chunk_size)
+        self.order = torch.randperm(len(self.rows), generator=generator).to(self.device).split(self.chunk_size)
 
     def steps(self, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the rows of every step [batch, ...] and their indices."""
         for indices in self.order[chunk].split(self.batch_size):
-            yield self.images.index_select(0, indices).float().div_(255), indices
-
-    def step_loss(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss to minimise and the terms to record [terms], for images [batch, pixels] in [0, 1] and their indices."""
-        raise NotImplementedError
+            yield self.rows.index_select(0, indices), indices

@@ -1,0 +1,84 @@
+"""A training that is interrupted gives the numbers of an uninterrupted one; what other code left is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
+from experiments.clustering.training import VaDETraining
+from experiments.row_training import RowTraining
+from experiments.settings import ExperimentError
+from experiments.urn.training import UrnModel
+from tests.experiments.helpers import csv_bytes, launch
+
+MERGED, EXACT = "urn estimator=merged", "urn estimator=exact"
+SAMPLES = ("experiment.problem.num_samples=20", "experiment.max_epochs=3", "experiment.record_every=10")
+DIGITS = "clustering prior=hypergeometric version=60"
+EPOCHS = ("experiment.training.max_epochs=4", "experiment.pretraining.finetune_epochs=4")
+FAST = ("recipe=vade", "experiment.training.batch_size=128", *EPOCHS)  # without UMAP, which compiles for half a minute
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "kind", "stopped", "checkpoint"),  # steps, the first within an epoch
+    [
+        (MERGED, (*SAMPLES, "experiment.group_order=random"), UrnModel, 41, 32),
+        (EXACT, SAMPLES, UrnModel, 41, 32),
+        (DIGITS, FAST, VaDETraining, 5, 4),
+        (DIGITS, FAST, AutoencoderTraining, 13, 12),
+    ],
+)
+def test_an_interrupted_training_gives_the_numbers_of_an_uninterrupted_one(
+    row: str,
+    settings: tuple[str, ...],
+    kind: type[RowTraining],
+    stopped: int,
+    checkpoint: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = launch(row, tmp_path / "whole", *settings)
+    step_loss, steps = kind.step_loss, list[int]()
+
+    def killed_once(self: RowTraining, *arguments: Any) -> Any:
+        steps.append(self.steps_taken)
+        if len(steps) == stopped + 1:
+            raise RuntimeError("killed")
+        return step_loss(self, *arguments)
+
+    monkeypatch.setattr(kind, "step_loss", killed_once)
+    with pytest.raises(RuntimeError, match="killed"):
+        launch(row, tmp_path / "resumed", *settings)
+    assert list((tmp_path / "resumed").rglob("last.ckpt"))
+    resumed = launch(row, tmp_path / "resumed", *settings)
+    assert steps == [*range(stopped + 1), *range(checkpoint, steps[-1] + 1)]
+    assert csv_bytes(resumed) == csv_bytes(whole)
+    assert not list((tmp_path / "resumed").rglob("*.ckpt")), "a finished run leaves no checkpoint behind"
+
+
+@pytest.mark.parametrize("part", ["state_dict", "optimizer_states"])
+def test_a_checkpoint_of_other_code_is_refused(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = UrnModel.on_train_epoch_start
+
+    def killed(self: UrnModel) -> None:
+        if self.current_epoch == 1:
+            raise RuntimeError("killed")
+        begin(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UrnModel, "on_train_epoch_start", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            launch(MERGED, tmp_path, *SAMPLES)
+    (path,) = tmp_path.rglob("last.ckpt")
+    state = torch.load(path, weights_only=True)
+    if part == "state_dict":
+        state[part] = {f"former_{name}": value for name, value in state[part].items()}
+    else:
+        state[part][0]["param_groups"] *= 2
+    torch.save(state, path)
+    with pytest.raises(ExperimentError, match=r"last\.ckpt was made by other code .* start over with force=true"):
+        launch(MERGED, tmp_path, *SAMPLES)
+    launch(MERGED, tmp_path, *SAMPLES, "force=true")
