@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,24 +20,16 @@ from experiments.results import ordered
 SIDE, GAP = 28, 1  # pixels: of an image, around it
 
 
-def _shown(block: Block) -> list[str]:
-    """The paper's versions that were run; where there is none of them, all."""
-    return [version for version in block.versions if version in PAPER_VERSIONS] or list(block.versions)
-
-
 def figure_confusion(block: Block) -> Figure:
     """Where the digits of each class went, for the paper's priors and every dataset version."""
     counts = block.table("confusion", PAPER_PRIORS)
     counts = counts.merge(block.table("weights")[["run_id", "cluster", "matched_class"]], on=["run_id", "cluster"])
-    priors = ordered(counts["prior"], PAPER_PRIORS)
-    cells = [[(prior, version) for version in _shown(block)] for prior in priors]
-    size = (3.3 * len(_shown(block)), 3.35 * len(priors))
     caption = (
         "Clusters (rows, in the order of the digits they are matched to) and digits (columns) of the test split: "
         "percent of a digit's images in each cluster, shares below 1 % left blank; above each panel the accuracy."
     )
     labels = ("digit", "cluster, by matched digit")
-    return _panels(block, counts, cells, size, _draw_confusion, labels, caption)
+    return _panels(block, counts, PAPER_PRIORS, (3.3, 3.35), _draw_confusion, labels, caption)
 
 
 def _draw_confusion(ax: Axes, counts: pd.DataFrame, prior: str, version: str) -> None:
@@ -57,11 +50,9 @@ def _draw_confusion(ax: Axes, counts: pd.DataFrame, prior: str, version: str) ->
 def figure_digits(block: Block) -> Figure:
     """Digits generated from each cluster of the hypergeometric priors, the paper's above."""
     generated = block.table("generated", WEIGHTED)
-    priors = ordered(generated["prior"], WEIGHTED)
-    cells = [[(prior, version) for version in _shown(block)] for prior in priors]
-    size = (3.0 * len(_shown(block)), 3.7 * len(priors))
     caption = "Generated digits, a line per cluster: the decoder's means at draws from the cluster's normal component."
-    return _panels(block, generated, cells, size, _draw_digits, ("", "digit matched to the cluster"), caption)
+    labels = ("", "digit matched to the cluster")
+    return _panels(block, generated, WEIGHTED, (3.0, 3.7), _draw_digits, labels, caption)
 
 
 def _draw_digits(ax: Axes, generated: pd.DataFrame, prior: str, version: str) -> None:
@@ -79,25 +70,29 @@ def _draw_digits(ax: Axes, generated: pd.DataFrame, prior: str, version: str) ->
 def _panels(
     block: Block,
     lines: pd.DataFrame,
-    cells: Sequence[Sequence[tuple[str, str]]],
+    known: Iterable[str],
     size: tuple[float, float],
     panel: Callable[[Axes, pd.DataFrame, str, str], None],
     labels: tuple[str, str],
     caption: str,
 ) -> Figure:
-    """A panel per prior and version, each drawn from the lines of its lowest seed; labels below and at the left."""
+    """A panel per prior and version of the paper's, or of all where none of them was run; each of its lowest seed."""
     lines = lines[lines["seed"] == lines.groupby(["prior", "version"])["seed"].transform("min")]
-    figure, axes = plt.subplots(len(cells), len(cells[0]), figsize=size, squeeze=False)
-    for (row, column), ax in np.ndenumerate(axes):
-        prior, version = cells[row][column]
+    priors = ordered(lines["prior"], known)
+    versions = [version for version in block.versions if version in PAPER_VERSIONS] or list(block.versions)
+    width, height = size
+    figure, axes = plt.subplots(
+        len(priors), len(versions), figsize=(width * len(versions), height * len(priors)), squeeze=False
+    )
+    for (prior, version), ax in zip(product(priors, versions), axes.flat):
         part = lines[(lines["prior"] == prior) & (lines["version"] == version)]
         if part.empty:
             ax.set_axis_off()
             no_run(ax)
             continue
         panel(ax, part, prior, block.versions[version])
-        ax.set_xlabel(labels[0] if row == len(cells) - 1 else "")
-        ax.set_ylabel(labels[1] if column == 0 else "")
+        ax.set_xlabel(labels[0] if prior == priors[-1] else "")
+        ax.set_ylabel(labels[1] if version == versions[0] else "")
     add_caption(figure, f"{caption} Lowest seed. {block.described(lines)}")
     return figure
 
