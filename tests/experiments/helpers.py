@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -61,6 +65,30 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments), cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@contextmanager
+def started(*arguments: str, path: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A command at work, in a process group of its own, which is killed in the end; ``path`` comes before PATH."""
+    process = subprocess.Popen(
+        command(*arguments), cwd=CHECKOUT, env=environment() | {"PATH": path + os.environ["PATH"]}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        # Tests in the background of a shell would hand on that interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def csv_bytes(run: RunDirectory) -> dict[str, bytes]:

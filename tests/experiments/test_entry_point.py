@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,18 @@ from experiments.environment import leave_process_group
 from experiments.run import start
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
-from tests.experiments.helpers import CHECKOUT, KS, cell, command, csv_bytes, environment, launch, run_command
+from tests.experiments.helpers import (
+    CHECKOUT,
+    KS,
+    cell,
+    command,
+    csv_bytes,
+    environment,
+    launch,
+    run_command,
+    started,
+    wait_for,
+)
 
 
 @pytest.mark.parametrize(
@@ -320,23 +330,10 @@ def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_
     row = "kolmogorov_smirnov sampler=straight_through"
     overrides = [*SLOW_ENOUGH, "experiment.references=[exact]"]
     arguments = [*f"experiment={row}".split(), "profile=smoke", "logger=disabled", f"results={tmp_path}", *overrides]
-    process = subprocess.Popen(
-        command(*arguments),
-        cwd=CHECKOUT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # A shell starts background jobs with interrupts ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    deadline = time.monotonic() + 200
-    while not list((tmp_path / "runs").glob("*/*/*/checkpoints/last.ckpt")):
-        assert process.poll() is None, "the run ended before it saved a checkpoint"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(how)
-    said, _ = process.communicate(timeout=60)
+    with started(*arguments) as process:
+        wait_for(lambda: list(tmp_path.glob("runs/*/*/*/checkpoints/last.ckpt")))
+        process.send_signal(how)
+        said = "".join(process.communicate(timeout=60))
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
     assert ("the same command continues from the last checkpoint" in said) == (how != signal.SIGKILL)
     assert "Traceback" not in said

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,12 +21,13 @@ from tests.experiments.helpers import (
     CHECKOUT,
     KS,
     arguments_of,
-    command,
     csv_bytes,
     environment,
     finished_runs,
     launch,
     run_command,
+    started,
+    wait_for,
 )
 from tests.load import children, descendants, load, reports
 
@@ -97,30 +97,10 @@ def test_a_launcher_that_can_not_work_here_is_named_with_what_is_left(tmp_path: 
     assert lines[1:] == [f"  {KS} seed=0: not started", AGAIN]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-@contextmanager
 def multirun(
     results: Path, *arguments: str, cell: tuple[str, ...] = LONG, path: str = ""
-) -> Iterator[subprocess.Popen[str]]:
-    environ = environment() | {"PATH": path + os.environ["PATH"]}
-    process = subprocess.Popen(
-        command("-m", *cell, f"results={results}", *arguments), cwd=CHECKOUT, env=environ, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        # Tests in the background of a shell would hand on that interrupts are ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started("-m", *cell, f"results={results}", *arguments, path=path)
 
 
 def at_work(results: Path) -> list[Path]:

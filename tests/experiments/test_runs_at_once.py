@@ -19,8 +19,8 @@ from experiments.settings import ExperimentError
 from experiments.shared import Shared, on_device
 from experiments.store import RunDirectory
 from experiments.training import ChunkedTraining
-from tests.experiments.helpers import csv_bytes, finished_runs, launch, run_command
-from tests.experiments.test_launching import AGAIN, multirun, wait_for
+from tests.experiments.helpers import csv_bytes, finished_runs, launch, run_command, wait_for
+from tests.experiments.test_launching import AGAIN, multirun
 from tests.load import descendants
 
 pytestmark = pytest.mark.usefixtures("one_thread")
