@@ -50,7 +50,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         if one.key_or_group in given:
             raise ExperimentError(f"{text}: {one.key_or_group} is given twice")
         given[one.key_or_group] = one
-    several = bool(_MULTIRUN & set(options)) or "sweep" in given
+    several, asking = bool(_MULTIRUN & set(options)) or "sweep" in given, bool(_ASKING & set(options))
     for key, one in given.items():
         _check_setting(key, one)
         _check_choices(key, one)
@@ -61,9 +61,10 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         plain = {key: _values(one, choices(key)) for key, one in given.items() if "." not in key}
         _check_axes(plain, chosen)
         _check_owners([one for key, one in given.items() if not choices(key)], plain, chosen[0])
-    elif "sweep" not in given and "experiment" not in given and not _ASKING & set(options):
+    elif "sweep" not in given and "experiment" not in given and not asking:
         raise ExperimentError(f"choose an experiment with experiment=NAME, one of: {', '.join(experiments())}")
-    _check_launcher(given, several)
+    if not asking:
+        _check_launcher(given, several)
     _check_folders(given, several)
     ordered = sorted(arguments, key=lambda argument: argument not in _MULTIRUN)  # Hydra wants its settings in one piece
     return [expanded.get(argument, argument) for argument in ordered]

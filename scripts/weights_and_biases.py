@@ -129,14 +129,12 @@ def main(arguments: list[str] | None = None) -> None:
     boards.add_argument("--entity", default=os.environ.get("WANDB_ENTITY", ""), help="user or team, for --push")
     boards.add_argument("--push", action="store_true", help="make new workspaces in W&B (needs `wandb login`)")
     options = parser.parse_args(arguments)
-    if options.command == "sync":
-        with one_line_errors(options.results):
+    with one_line_errors(options.output if options.command == "dashboard" else options.results):
+        if options.command == "sync":
             sync(options.results, options.dry_run)
-    elif options.command == "publish":
-        with one_line_errors(options.results):
+        elif options.command == "publish":
             publish(options.source, options.results, options.mode, options.project)
-    else:
-        with one_line_errors(options.output):
+        else:
             write_dashboards(options.output, options.project, options.entity, options.push)
 
 
