@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scipy.stats import binom
 
 from experiments.claims.rules import Measurement, measure
-from experiments.kolmogorov_smirnov.tables import read_tests
+from experiments.kolmogorov_smirnov.tables import chance, read_tests
 from experiments.results import Block, blocks, read_metrics
 
-SIGNIFICANCE = 0.05  # the paper's threshold, after Benjamini-Hochberg over the groups of an urn
-CHANCE_QUANTILE = 0.999  # of the number of rejections when every hypothesis is true
 FIGURES = {"weights": "Section 5.1, Figure 1", "draws": "Appendix C.1, Figure 9", "sizes": "Appendix C.1, Figure 10"}
 TRUTH = "expected_squared_loss_truth"
 # Rule of the urn -> estimator, column, and the column that it is divided by.
@@ -64,11 +61,6 @@ def rejections(rule: str, part: pd.DataFrame, fills: Mapping[str, Any], name: st
     more: dict[str, Any] = {"fills": fills, "part": name, "short": f"{rejected} of {len(part)}"}
     more["difference"] = str(rejected) if rule == "ks_reference" else "-"
     return measure(rule, *_origin(part), text, [(rejected, chance(len(part)))], **more)
-
-
-def chance(tests: int) -> int:
-    """The 99.9 % quantile of the number of rejections if each of the tests rejects with probability 0.05."""
-    return int(binom.ppf(CHANCE_QUANTILE, tests, SIGNIFICANCE))
 
 
 def family_wise(truth: pd.DataFrame) -> Measurement:

@@ -113,16 +113,11 @@ def near_preferred(metrics: Path, block: Block, method: str, shared: int) -> Mea
 
 def beats_constant(block: Block, method: str, factors: int) -> Measurement:
     """The mean error over s beside the best constant's, which is the variance of k over the same s."""
-    rule, name, runs = _rule("figure_2_constant", method), METHODS[method], runs_of(block, method)
-    by_pairs = runs.groupby("shared")["scaled_count_error"].mean()
-    missing = f"no run of {name} at two s" if len(by_pairs) < 2 else ""
-    best = float((factors - by_pairs.index.to_series()).var(ddof=0))
-    text = f"{by_pairs.mean():.2f} over s = {', '.join(str(one) for one in by_pairs.index)}; a constant {best:.2f}"
-    seeds = 0 if missing else int(runs.groupby("shared")["seed"].nunique().min())
-    more: dict[str, Any] = {"seeds": seeds, "missing": missing, "fills": {"method": name}, "part": name}
-    more["short"] = "" if missing else f"{by_pairs.mean():.2f} beside {best:.2f}"
-    values = [(float(by_pairs.mean()), best)]
-    return measure(rule, block, runs, f"{FILE}.csv", "" if missing else text, values, **more)
+    by_pairs = runs_of(block, method).groupby("shared")["scaled_count_error"].mean()
+    mean, best = float(by_pairs.mean()), float((factors - by_pairs.index.to_series()).var(ddof=0))
+    text = f"{mean:.2f} over s = {', '.join(str(one) for one in by_pairs.index)}; a constant {best:.2f}"
+    short = f"{mean:.2f} beside {best:.2f}"
+    return _over_pairs(block, _rule("figure_2_constant", method), method, text, (mean, best), short)
 
 
 def follows_pairs(block: Block, method: str) -> Measurement:
@@ -177,15 +172,21 @@ def paper_number(block: Block, part: str, shared: int, number: Sequence[float]) 
 
 def same_estimate(block: Block, method: str) -> Measurement:
     """Both baselines' estimate of the number of shared latents over s."""
-    rule, name, runs = "figure_2_baselines", METHODS[method], runs_of(block, method)
+    runs = runs_of(block, method)
     means = (runs["latents"] - runs["expected_count"]).groupby(runs["shared"]).mean()
-    missing = f"no run of {name} at two s" if len(means) < 2 else ""
-    spread = float(means.max() - means.min())
-    text = "" if missing else f"{means.min():.2f} to {means.max():.2f} of {runs['latents'].max()} latents"
-    seeds = int(runs.groupby("shared")["seed"].nunique().min()) if len(means) else 0
-    more: dict[str, Any] = {"seeds": seeds, "missing": missing, "fills": {"method": name}, "part": name}
-    more["short"] = "" if missing else f"range {spread:.2f}"
-    return measure(rule, block, runs, f"{FILE}.csv", text, [(spread, 1.0)], **more)
+    spread, latents = float(means.max() - means.min()), runs["latents"].max()
+    text, short = f"{means.min():.2f} to {means.max():.2f} of {latents} latents", f"range {spread:.2f}"
+    return _over_pairs(block, "figure_2_baselines", method, text, (spread, 1.0), short)
+
+
+def _over_pairs(block: Block, rule: str, method: str, text: str, value: tuple[float, float], short: str) -> Measurement:
+    """What was measured over all s together; of one alone nothing is said."""
+    name, runs = METHODS[method], runs_of(block, method)
+    seeds = runs.groupby("shared")["seed"].nunique()
+    more: dict[str, Any] = {"fills": {"method": name}, "part": name}
+    if len(seeds) < 2:
+        return measure(rule, block, runs, f"{FILE}.csv", short="", missing=f"no run of {name} at two s", **more)
+    return measure(rule, block, runs, f"{FILE}.csv", text, [value], seeds=int(seeds.min()), short=short, **more)
 
 
 def _cell(block: Block, methods: Iterable[str], shared: int, column: str) -> Comparison:

@@ -14,10 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from scipy.stats import binom
 
 from experiments.figures import add_caption, look, shades
-from experiments.kolmogorov_smirnov.tables import read_lines
+from experiments.kolmogorov_smirnov.tables import chance, read_lines
 from experiments.settings import ExperimentError
 
 SAMPLER = "straight_through"  # the differentiable formulation, which the paper tests
@@ -162,7 +161,7 @@ def caption(number: int, plan: Plan, metrics: pd.DataFrame) -> str:
         text += (
             "Dashed: the smallest D rejected at 0.05 with these draws (above) and the threshold 0.05 (below). p-values "
             "are corrected over the three groups of an urn (Benjamini-Hochberg). Chance alone gives at most "
-            f"{int(binom.ppf(0.999, tests, 0.05))} rejections of {tests} with a probability of 99.9 %. "
+            f"{chance(tests)} rejections of {tests} with a probability of 99.9 %. "
         )
     return text + (
         "The merged reference shares the approximation and the group order of the merged sampler, so that test "

@@ -6,11 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+from scipy.stats import binom
 
 from experiments.results import ordered, provenance_of, read_largest
 from experiments.settings import ExperimentError
 from experiments.tables import Table
 
+SIGNIFICANCE = 0.05  # the paper's threshold, after Benjamini-Hochberg over the groups of an urn
+CHANCE_QUANTILE = 0.999  # of the number of rejections when every hypothesis is true
 REFERENCES = {"merged": "the merged SciPy reference", "exact": "the exact law"}
 SAMPLERS = {"straight_through": "straight-through", "sample": "sample"}
 COMPARISONS = (("merged", "merged"), ("merged", "exact"), ("exact", "exact"), ("exact", "merged"))
@@ -43,6 +46,11 @@ def read_tests(metrics: Path) -> pd.DataFrame:
     with suppress(ExperimentError):  # a million draws per urn: made by their own command
         tests.append(read_lines(metrics, "accuracy_metrics").assign(experiment="accuracy", conditionals="exact"))
     return pd.concat([part for part in tests if part["profile"].iloc[0] == tests[0]["profile"].iloc[0]])
+
+
+def chance(tests: int) -> int:
+    """The 99.9 % quantile of the number of rejections if each of the tests rejects with probability 0.05."""
+    return int(binom.ppf(CHANCE_QUANTILE, tests, SIGNIFICANCE))
 
 
 def rejections_table(tests: pd.DataFrame) -> Table:

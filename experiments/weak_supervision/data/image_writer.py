@@ -7,12 +7,10 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -20,6 +18,7 @@ from rich.progress import Progress
 
 from experiments.downloads import part_of, readable_size
 from experiments.settings import ExperimentError
+from experiments.store import alone
 from experiments.weak_supervision.data.image_file import Record, checksum, inspect, write_record
 
 logger = logging.getLogger(__name__)
@@ -55,18 +54,12 @@ def write_images(path: Path, plan: Plan, blocks: Iterable[tuple[int, NDArray[np.
     Raises:
         ExperimentError: the disk is full or can't be written.
     """
-    with _alone(path):
-        if not path.exists():
-            _announce(path, plan)
-            _write(path, plan, blocks)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path.with_name(f".{path.name}.lock")):
-            yield
+        with alone(path.with_name(f".{path.name}.lock"), plan.title):
+            if not path.exists():
+                _announce(path, plan)
+                _write(path, plan, blocks)
     except OSError as error:
         raise ExperimentError(f"{path} can't be written ({error.strerror or error})") from None
 
