@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,10 @@ import torch
 from torch import Tensor
 
 from experiments import captured_steps
+from experiments.context import RunContext
 from experiments.settings import ExperimentError
+from experiments.store import RunDirectory
+from experiments.tracking import Tracker
 from experiments.training import ChunkedTraining, require_same_device
 from experiments.weak_supervision.training import PairTraining
 from tests.experiments.weak_supervision_fits import RecordedTraining, fit, make_training
@@ -117,3 +122,30 @@ def test_a_run_goes_on_only_on_the_kind_of_device_where_it_was_started(started_o
         return require_same_device(started_on, trainer)
     with pytest.raises(ExperimentError, match="was started on cuda, whose random numbers.*force=true"):
         require_same_device(started_on, trainer)
+
+
+@pytest.mark.parametrize(
+    ("graph", "capturable", "device", "captured"),
+    [
+        (True, True, "cuda", True),
+        (False, True, "cuda", False),
+        (True, False, "cuda", False),
+        (True, True, "cpu", False),
+    ],
+)
+def test_steps_are_captured_on_a_gpu_where_they_can_be_and_the_trainer_says_so(
+    graph: bool, capturable: bool, device: str, captured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = RunDirectory(tmp_path, "a", "b"), []
+    run.checkpoints.mkdir(parents=True)
+    context = RunContext(0, run, Tracker(None), {"accelerator": "cpu", "devices": 1, "graph": graph})
+    training, start = make_training("label_vae", **SIZES), ChunkedTraining.on_train_start
+
+    def pretend(self: ChunkedTraining) -> None:
+        place = SimpleNamespace(graph=self.graph, capturable=capturable, device=torch.device(device))
+        place.capture_steps = lambda: asked.append(True)
+        start(place)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ChunkedTraining, "on_train_start", pretend)
+    context.fit(training, training.loader(), max_epochs=1, enable_progress_bar=False)
+    assert bool(asked) == captured
