@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Urn:
@@ -78,6 +80,22 @@ LARGE = (
     Urn("million-cliff", 100_000, (100_000, 1_000_000, 50_000), (50.0, -50.0, 0.0)),
     Urn("million-mixed", 100_000, (1_000_000, 500_000, 200_000, 10), (0.0, -3.0, 2.0, -15.0)),
 )
+
+
+def _extreme() -> tuple[Urn, ...]:
+    generator = np.random.default_rng(20230501)
+    urns = []
+    for i in range(12):
+        groups = int(generator.integers(2, 6))
+        sizes = (10 ** generator.uniform(0, 6, size=groups)).astype(int)
+        total = int(min(100_000, generator.integers(0, sizes.sum() + 1)))
+        spread = generator.uniform(-50, 50, size=groups) if i % 2 else 50.0 * generator.choice([-1.0, 1.0], size=groups)
+        urns.append(Urn(f"random-{i}", total, tuple(sizes.tolist()), tuple(spread.tolist())))
+    return tuple(urns)
+
+
+# Up to millions of elements and weights of up to exp(50), at random.
+EXTREME = _extreme()
 
 ALL = SMALL + MEDIUM + LARGE
 BY_NAME = {urn.name: urn for urn in ALL}

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all of pytest's processes."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def alone(common_folder: Path) -> Path:
+    """Results folder of runs that others are compared with: what is finished there is not run again."""
+    return common_folder / "alone"
+
+
+@pytest.fixture(scope="session")
+def make_once(common_folder: Path) -> MakeOnce:
+    """Fills a folder of a name in the first of pytest's processes that asks; the others wait, and read the same."""
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, unfinished = common_folder / name, common_folder / f"{name}.unfinished"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                fill(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -207,13 +207,13 @@ SURROUNDINGS = {
 
 
 @pytest.mark.parametrize("name", ["an interactive Slurm shell", "Lightning"])
-def test_variables_of_a_surrounding_job_change_nothing(name: str, tmp_path: Path) -> None:
-    alone = launch("urn estimator=exact", tmp_path / "alone")
+def test_variables_of_a_surrounding_job_change_nothing(name: str, tmp_path: Path, alone: Path) -> None:
+    single = launch("urn estimator=exact", alone)
     arguments = ["experiment=urn", "profile=smoke", "logger=disabled", f"results={tmp_path}"]
     program, environ = command(*arguments), environment() | SURROUNDINGS[name]
     done = subprocess.run(program, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert csv_bytes(RunDirectory(tmp_path, alone.row, alone.path.name)) == csv_bytes(alone)
+    assert csv_bytes(RunDirectory(tmp_path, single.row, single.path.name)) == csv_bytes(single)
 
 
 @pytest.mark.parametrize("name", SURROUNDINGS)
@@ -325,7 +325,7 @@ SLOW_ENOUGH = ["experiment.draws=50000", "experiment.batch_size=1000", "experime
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_one(
-    how: signal.Signals, tmp_path: Path
+    how: signal.Signals, tmp_path: Path, alone: Path
 ) -> None:
     row = "kolmogorov_smirnov sampler=straight_through"
     overrides = [*SLOW_ENOUGH, "experiment.references=[exact]"]
@@ -344,4 +344,4 @@ def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_
     run = launch(row, tmp_path, *overrides)
     assert run.path == folder
     assert json.loads((folder / "environment.json").read_text())["resumed"] is True
-    assert csv_bytes(run) == csv_bytes(launch(row, tmp_path / "uninterrupted", *overrides))
+    assert csv_bytes(run) == csv_bytes(launch(row, alone, *overrides))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -15,7 +17,11 @@ from scripts import gpu
 SMALL = ["--accelerator", "cpu", "--smoke", "--minutes", "9"]
 
 
-def test_every_part_runs_and_complete_ones_are_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_every_part_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], one_thread: None
+) -> None:
+    """In this process; the next test starts those that `make gpu` has for them."""
+    monkeypatch.setattr(gpu, "_run_apart", parts.run_part)
     gpu.main([*SMALL, "--output", str(tmp_path)])
     page = (tmp_path / "gpu.md").read_text()
     assert "Not complete" not in page and "FAIL" not in capfd.readouterr().out
@@ -27,12 +33,11 @@ def test_every_part_runs_and_complete_ones_are_left_out(tmp_path: Path, capfd: p
     assert rates["work"].tolist() == [f"clustering, hypergeometric, {number} at once" for number in (1, 2)]
     assert rates["figure"].str.match(r"[\d.e+]+ steps a second in all, \d+\.\d hours for the paper's runs").all()
     assert pd.read_csv(tmp_path / "paper.csv")["figure"].tolist() == ["finished"]
-    gpu.main([*SMALL, "--output", str(tmp_path)])
-    said = capfd.readouterr().out
-    assert "--- paper" in said and "--- facts" not in said
 
 
-def test_a_part_that_fails_or_takes_too_long_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_fails_or_takes_too_long_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     # The parts' own processes see the true ones: `facts` gets no time, and the others are complete.
     for name in ("library", "cells", "rates"):
         pd.DataFrame([{"work": name, "passed": True, "figure": "done"}]).to_csv(tmp_path / f"{name}.csv", index=False)
@@ -43,6 +48,14 @@ def test_a_part_that_fails_or_takes_too_long_stops_no_other(tmp_path: Path, monk
     assert "Not complete: stopped after 0 s" in page
     assert "Not complete: ended with status 1" in page
     assert page.count("done") == 3
+    assert re.findall("--- (.*), at most", capfd.readouterr().out) == ["facts", "paper"]
+    started: list[list[str]] = []
+    complete = SimpleNamespace(wait=lambda timeout: 0, poll=lambda: 0)
+    monkeypatch.setattr(gpu.subprocess, "Popen", lambda command, **_: started.append(command) or complete)
+    for name in ("facts", "paper"):
+        pd.DataFrame([{"work": name, "passed": True, "figure": "done"}]).to_csv(tmp_path / f"{name}.csv", index=False)
+    gpu.main([*SMALL, "--output", str(tmp_path)])
+    assert [command[command.index("--part") + 1] for command in started] == ["paper"]  # which goes on
 
 
 def test_an_interrupted_call_writes_the_page_and_the_next_one_goes_on(

@@ -18,6 +18,7 @@ from experiments.kolmogorov_smirnov.tables import read_tests, rejections_table
 from experiments.store import RunDirectory
 from experiments.tracking import Tracker
 from scripts import aggregate, pages
+from tests.experiments.conftest import MakeOnce
 from tests.experiments.helpers import add_config, csv_bytes, launch
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -138,10 +139,13 @@ experiment:
 """
 
 
-@pytest.fixture(scope="module")
-def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def metrics(make_once: MakeOnce) -> Path:
     """Smoke runs of all that the figures need, of the accuracy and of a fourth series: one new file; collected."""
-    folder = tmp_path_factory.mktemp("results")
+    return make_once("kolmogorov_smirnov", run_and_collect) / "metrics"
+
+
+def run_and_collect(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         add_config(patch, folder, "series/middle.yaml", FOURTH)
         for series in ("weights", "draws", "sizes", "middle"):
@@ -150,7 +154,6 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
         launch("kolmogorov_smirnov sampler=sample", folder)
         launch("accuracy sampler=sample", folder)
         aggregate.main(["--results", str(folder), "--output", str(folder / "metrics"), "--profile", "smoke"])
-    return folder / "metrics"
 
 
 def test_all_figures_are_drawn_or_one_that_is_asked_for(metrics: Path, tmp_path: Path) -> None:

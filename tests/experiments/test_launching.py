@@ -33,36 +33,39 @@ from tests.load import children, descendants, load, reports
 
 SMOKE = ("profile=smoke", "logger=disabled")
 AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
+SHORT = (*arguments_of(KS), *SMOKE)
 # Long enough a cell to be hit, and with checkpoints.
-LONG = (*arguments_of(KS), *SMOKE, "experiment.draws=50000", "experiment.batch_size=1000", "experiment.max_settings=3")
+LONG = (*SHORT, "experiment.draws=50000", "experiment.batch_size=1000", "experiment.max_settings=3")
 needs_ray = pytest.mark.skipif(find_spec("hydra_plugins.hydra_ray_launcher") is None, reason="needs the extra `ray`")
 
 
-@pytest.mark.parametrize("launcher", ["serial", "local", "slurm_local", pytest.param("ray", marks=needs_ray)])
+@pytest.mark.parametrize(
+    ("launcher", "seeds"),
+    [("serial", 2), ("local", 2), ("slurm_local", 1), pytest.param("ray", 2, marks=needs_ray)],
+)
 def test_a_launcher_gives_the_results_of_single_runs_and_names_the_cells_that_fail(
-    launcher: str, tmp_path: Path
+    launcher: str, seeds: int, tmp_path: Path, alone: Path
 ) -> None:
-    results = tmp_path / "many"
     done = run_command(
-        "-m", *arguments_of(KS), "experiment.batch_size=10000,-1", "seed=0,1", *SMOKE, f"results={results}",
+        "-m", *SHORT, "experiment.batch_size=10000,-1", f"seed=range({seeds})", f"results={tmp_path}",
         f"launcher={launcher}",
     )  # fmt: skip
     assert done.returncode == 1
     lines = done.stderr[done.stderr.index("error:") :].splitlines()
-    assert lines[0] == "error: 2 of 4 cells failed:"
-    assert lines[3] == AGAIN
-    for line, seed in zip(lines[1:3], (0, 1), strict=True):
+    assert lines[0] == f"error: {seeds} of {2 * seeds} cells failed:"
+    assert lines[seeds + 1] == AGAIN
+    for line, seed in zip(lines[1 : seeds + 1], range(seeds), strict=True):
         assert line.startswith(f"  {KS} batch_size=-1 seed={seed}: experiment.batch_size: ")
-        alone = launch(KS, tmp_path / "alone", f"seed={seed}")
-        assert csv_bytes(RunDirectory(results, alone.row, alone.path.name)) == csv_bytes(alone)
-    assert len(finished_runs(results)) == 2
-    assert done.stdout.splitlines()[-1] == "2 of 4 cells finished, 2 failed"
+        single = launch(KS, alone, f"seed={seed}")
+        assert csv_bytes(RunDirectory(tmp_path, single.row, single.path.name)) == csv_bytes(single)
+    assert len(finished_runs(tmp_path)) == seeds
+    assert done.stdout.splitlines()[-1] == f"{seeds} of {2 * seeds} cells finished, {seeds} failed"
 
 
-def test_finished_cells_are_left_out_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+def test_finished_cells_are_left_out_before_anything_heavy_is_imported(alone: Path) -> None:
     for seed in (0, 1):
-        launch(KS, tmp_path, f"seed={seed}")
-    arguments = [*arguments_of(KS), *SMOKE, f"results={tmp_path}"]
+        launch(KS, alone, f"seed={seed}")
+    arguments = [*SHORT, f"results={alone}"]
     for several, words in (
         (["-m", "seed=0,1", "launcher=local"], "2 of 2 cells are finished already, skipped"),
         (["seed=1"], f"{KS} seed=1: finished at commit "),
@@ -90,7 +93,7 @@ def test_a_command_that_can_not_be_meant_is_refused_in_one_line(arguments: list[
 def test_a_launcher_that_can_not_work_here_is_named_with_what_is_left(tmp_path: Path) -> None:
     if any((Path(folder) / "srun").exists() for folder in os.environ["PATH"].split(os.pathsep)):
         pytest.skip("there is a Slurm here")
-    done = run_command("-m", *arguments_of(KS), *SMOKE, f"results={tmp_path}", "launcher=slurm")
+    done = run_command("-m", *SHORT, f"results={tmp_path}", "launcher=slurm")
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert lines[0].startswith('error: the launcher gave up (Could not detect "srun"')
@@ -108,27 +111,35 @@ def at_work(results: Path) -> list[Path]:
     return [path.parents[1] for path in results.glob("runs/*/*/*/checkpoints/last.ckpt")]
 
 
-@pytest.mark.parametrize("launcher", ["serial", "local"])
-def test_a_cell_whose_process_is_killed_is_named_and_all_others_are_done(launcher: str, tmp_path: Path) -> None:
-    with multirun(tmp_path, "seed=0,1,2", f"launcher={launcher}") as process:
-        wait_for(lambda: at_work(tmp_path))
-        victim = next(pid for pid, line in descendants(process.pid) if "experiments.cell_process" in line)
-        os.kill(victim, signal.SIGKILL)
+def killed_cell(results: Path, launcher: str, cells: int) -> None:
+    """Kills the process of one of some unfinished cells, and repeats the command."""
+    before = len(reports(results))
+
+    def victims(process: subprocess.Popen[str]) -> list[int]:
+        return [pid for pid, line in descendants(process.pid) if "experiments.cell_process" in line]
+
+    with multirun(results, f"seed=range({cells})", f"launcher={launcher}") as process:
+        wait_for(lambda: at_work(results) and victims(process))
+        os.kill(victims(process)[0], signal.SIGKILL)
         output, errors = process.communicate()
     assert process.returncode == 1
     lines = errors[errors.index("error:") :].splitlines()
-    assert lines[0] == "error: 1 of 3 cells failed:"
+    assert lines[0] == f"error: 1 of {cells} cells failed:"
     assert lines[1].endswith(": its process was killed by SIGKILL (out of memory?)")
-    assert len(finished_runs(tmp_path)) == 2
-    assert output.splitlines()[-1] == "2 of 3 cells finished, 1 failed"
-    had_a_checkpoint = bool(at_work(tmp_path))  # the killed one, which need not be the first to write one
-    again = run_command("-m", *LONG, f"results={tmp_path}", "seed=0,1,2", f"launcher={launcher}")
+    assert len(finished_runs(results)) == cells - 1
+    assert output.splitlines()[-1] == f"{cells - 1} of {cells} cells finished, 1 failed"
+    had_a_checkpoint = bool(at_work(results))  # the killed one, which need not be the first to write one
+    again = run_command("-m", *LONG, f"results={results}", f"seed=range({cells})", f"launcher={launcher}")
     assert again.returncode == 0
     assert ("continues" in again.stdout) == had_a_checkpoint
-    assert again.stdout.splitlines()[-1] == "3 of 3 cells finished"
-    assert "2 of 3 cells are finished already, skipped" in again.stdout
-    assert again.stdout.count(": finished at commit") == 2  # said once, and not launched again
-    assert len(reports(tmp_path)) == 3  # of the first command, which failed
+    assert again.stdout.splitlines()[-1] == f"{cells} of {cells} cells finished"
+    assert f"{cells - 1} of {cells} cells are finished already, skipped" in again.stdout
+    assert again.stdout.count(": finished at commit") == cells - 1  # said once, and not launched again
+    assert len(reports(results)) - before == cells  # of the first command, which failed
+
+
+def test_a_cell_whose_process_is_killed_is_named_and_all_others_are_done(tmp_path: Path) -> None:
+    killed_cell(tmp_path, "serial", 2)
 
 
 def test_a_worker_that_is_killed_costs_a_line_for_each_cell_and_takes_its_own_process_along(tmp_path: Path) -> None:
@@ -145,7 +156,7 @@ def test_a_worker_that_is_killed_costs_a_line_for_each_cell_and_takes_its_own_pr
     assert sorted(line.rpartition(": ")[2] for line in lines[1:-1]) == ["lost", "lost", "not started"]
     assert lines[-1] == AGAIN
     assert "Traceback" not in errors
-    assert run_command("-m", *LONG, f"results={tmp_path}", "seed=0,1,2", "launcher=local").returncode == 0
+    killed_cell(tmp_path, "local", 3)  # the same command goes on, and loses a cell alone
 
 
 @pytest.mark.parametrize("launcher", ["serial", "local"])
@@ -162,12 +173,11 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(launcher: str, tmp_path
 
 @pytest.mark.parametrize("finishes", [True, False])
 def test_a_multirun_waits_for_the_cell_of_another_and_takes_over_what_it_does_not_finish(
-    finishes: bool, tmp_path: Path
+    finishes: bool, tmp_path: Path, alone: Path
 ) -> None:
-    overrides = LONG[len(arguments_of(KS)) :]
-    made = launch(KS, tmp_path / "alone", *overrides)
+    made = launch(KS, alone)
     run = RunDirectory(tmp_path, made.row, made.path.name)
-    with multirun(tmp_path) as process:
+    with multirun(tmp_path, cell=SHORT) as process:
         with run.claim():  # as another multirun does
             assert process.stdout is not None
             assert any("another process is working on this run, waiting for it" in line for line in process.stdout)
@@ -197,9 +207,9 @@ def test_ctrl_c_takes_the_jobs_out_of_slurm_s_queue(tmp_path: Path) -> None:
 
 def test_processes_killed_and_checkpoints_cut_at_random_lose_and_repeat_nothing(tmp_path: Path) -> None:
     """The load test in little; tests/load.py is the whole."""
-    counts = load(tmp_path, cells=6, processes=2, seed=0, pause=5.0, cut_every=2, kills=4)
-    assert (counts["finished"], counts["status"]) == (6, 0)
-    assert 0 < counts["kills"] <= 4  # fewer where the machine is fast
+    counts = load(tmp_path, cells=4, processes=2, seed=0, pause=5.0, cut_every=2, kills=3)
+    assert (counts["finished"], counts["status"]) == (4, 0)
+    assert 0 < counts["kills"] <= 3  # fewer where the machine is fast
     assert (counts["corrupt"], counts["lost"], counts["repeated"]) == (0, 0, 0)
 
 

@@ -32,7 +32,7 @@ PAIRS = (
 DIGITS = ("recipe=vade", "version=60")  # without UMAP, which compiles for half a minute
 
 
-def alone(run: RunDirectory, results: Path, axis: str, *overrides: str) -> RunDirectory:
+def by_itself(run: RunDirectory, results: Path, *overrides: str) -> RunDirectory:
     """The same run, by itself in this process."""
     experiment, _, axes = run.row.partition("/")
     return launch(f"{experiment} {axes.replace(',', ' ')}", results, *overrides)
@@ -42,8 +42,12 @@ def at_work(results: Path) -> list[Path]:
     return list(results.rglob("last.ckpt"))
 
 
+def wait_for_the_end_of(processes: list[tuple[int, str]]) -> None:
+    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid, _ in processes))
+
+
 def test_pairs_trained_beside_each_other_give_the_results_of_single_runs_and_one_that_diverges_ends_alone(
-    tmp_path: Path,
+    tmp_path: Path, alone: Path
 ) -> None:
     rates = ("experiment.training.learning_rate=0.001,1.0e+30",)
     done = run_command(
@@ -58,39 +62,41 @@ def test_pairs_trained_beside_each_other_give_the_results_of_single_runs_and_one
     runs = finished_runs(tmp_path / "many")
     assert len(runs) == 2
     for run in runs:
-        single = alone(run, tmp_path / "alone", "method", *PAIRS)
+        single = by_itself(run, alone, *PAIRS)
         assert csv_bytes(run) == csv_bytes(single)
         assert run.path.name == single.path.name
         assert run.environment()["runs_at_once"] == 2
         assert f"[{run.path.name}]   classifiers: " in done.stdout
 
 
-@pytest.mark.parametrize("ended_by", ["SIGINT", "SIGTERM"])
 def test_digits_beside_each_other_give_the_results_of_single_runs_also_when_they_are_ended_and_go_on(
-    ended_by: str, tmp_path: Path
+    tmp_path: Path, alone: Path
 ) -> None:
     chosen = ("experiment=clustering", "prior=uniform,hypergeometric", *DIGITS, "experiment.training.max_epochs=10")
     with multirun(tmp_path / "many", *SMOKE, cell=chosen) as process:
         wait_for(lambda: len([path for path in at_work(tmp_path) if "pretraining" not in str(path)]) == 2, seconds=240)
         below = descendants(process.pid)
-        if ended_by == "SIGINT":
-            os.killpg(process.pid, signal.SIGINT)
-        else:
-            [shared] = [pid for pid, line in below if "cell_process" in line and len(line.split("\0")) > 5]
-            os.kill(shared, signal.SIGTERM)
+        [shared] = [pid for pid, line in below if "cell_process" in line and len(line.split("\0")) > 5]
+        os.kill(shared, signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+        wait_for_the_end_of(below)
+    assert process.returncode == 1
+    assert errors.count(": its process ended with status 143\n") == 2
+    with multirun(tmp_path / "many", *SMOKE, cell=chosen) as process:
+        assert process.stdout is not None
+        going_on = (line for line in process.stdout if " continues (" in line)
+        assert next(going_on) and next(going_on)
+        below = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=120)
-        wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid, _ in below))
-    if ended_by == "SIGINT":
-        assert process.returncode == 130, errors
-        assert output.splitlines()[-1] == f"interrupted; {AGAIN}"
-    else:
-        assert process.returncode == 1
-        assert errors.count(": its process ended with status 143\n") == 2
+        wait_for_the_end_of(below)
+    assert process.returncode == 130, errors
+    assert output.splitlines()[-1] == f"interrupted; {AGAIN}"
     again = run_command("-m", *chosen, *SMOKE, f"results={tmp_path / 'many'}")
     assert again.returncode == 0, again.stderr
     assert again.stdout.count(" continues (") == 2
     for run in finished_runs(tmp_path / "many"):
-        single = alone(run, tmp_path / "alone", "prior", *DIGITS, "experiment.training.max_epochs=10")
+        single = by_itself(run, alone, *DIGITS, "experiment.training.max_epochs=10")
         assert csv_bytes(run) == csv_bytes(single)
 
 

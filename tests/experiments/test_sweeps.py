@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
@@ -24,11 +25,11 @@ GRIDS = {
 OWN = {"final_temperature": 0.01, "learning_rate": 0.001}
 
 
-def swept(results: Path, name: str) -> list[float]:
-    """The values of the setting in the finished runs."""
+def swept(results: Path, name: str) -> dict[float, Path]:
+    """The values of the setting in the finished runs and the folders of these."""
     runs = finished_runs(results)
     assert {run.row for run in runs} == {"weak_supervision/method=hgvae,shared=3"}
-    return sorted(OmegaConf.load(run.path / "config.yaml").experiment.training[name] for run in runs)
+    return {OmegaConf.load(run.path / "config.yaml").experiment.training[name]: run.path for run in runs}
 
 
 def launch_sweep(name: str, results: Path, *overrides: str) -> str:
@@ -40,40 +41,33 @@ def launch_sweep(name: str, results: Path, *overrides: str) -> str:
 def test_there_are_grids_searches_and_wandb_sweeps_of_the_same_settings() -> None:
     assert sorted(GRIDS) == sorted(path.stem for path in WANDB_SWEEPS)
     assert sorted([*GRIDS, *(f"{name}_search" for name in GRIDS)]) == SWEEPS
+    profile = OmegaConf.load(CONFIGS / "profile" / "smoke.yaml")
+    for name, values in GRIDS.items():
+        sweep = OmegaConf.merge({"profile": profile}, OmegaConf.load(CONFIGS / "sweep" / f"{name}.yaml"))
+        given = sweep.hydra.sweeper.params[f"experiment.training.{name}"]
+        assert [float(value) for value in given.split(",")] == values
 
 
-@pytest.mark.parametrize("name", GRIDS)
-def test_a_grid_runs_every_value_and_all_but_the_own_one_are_changes(name: str, tmp_path: Path) -> None:
+def test_a_grid_runs_every_value_and_all_but_the_own_one_are_changes(tmp_path: Path) -> None:
+    name = "learning_rate"  # whose values are the profile's
     text = launch_sweep(name, tmp_path)
-    assert swept(tmp_path, name) == GRIDS[name]
+    assert sorted(swept(tmp_path, name)) == GRIDS[name]
     started = {line.partition(" seed=0 starts")[0] for line in text.splitlines() if " starts " in line}
     others = [value for value in GRIDS[name] if value != OWN[name]]
     assert started == {ROW, *(f"{ROW} training.{name}={value:g}" for value in others)}
 
 
-def test_a_search_maximises_the_bound_in_training(tmp_path: Path) -> None:
+def test_a_search_goes_on_after_its_finished_trials_and_maximises_the_bound_in_training(tmp_path: Path) -> None:
     name = "learning_rate"
+    launch_sweep(f"{name}_search", tmp_path, "hydra.sweeper.n_trials=1")
+    first = set(swept(tmp_path, name))
     text = launch_sweep(f"{name}_search", tmp_path, "hydra.sweeper.n_trials=2")
-    values = swept(tmp_path, name)
-    assert len(set(values)) == 2
-    assert min(GRIDS[name]) <= values[0] < values[1] <= max(GRIDS[name])
-    bounds = {}
-    for folder in (run.path for run in finished_runs(tmp_path)):
-        lines = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
-        column = lines[0].index("bound")
-        mean = sum(float(line[column]) for line in lines[1:]) / len(lines[1:])
-        bounds[OmegaConf.load(folder / "config.yaml").experiment.training[name]] = mean
-    best = max(bounds, key=lambda value: bounds[value])
-    assert f"Best parameters: {{'experiment.training.{name}': {best}}}" in text
-
-
-def test_the_same_search_passes_its_finished_trials_and_goes_on(tmp_path: Path) -> None:
-    launch_sweep("final_temperature_search", tmp_path, "hydra.sweeper.n_trials=1")
-    first = swept(tmp_path, "final_temperature")
-    text = launch_sweep("final_temperature_search", tmp_path, "hydra.sweeper.n_trials=2")
     assert "skipped" in text
-    assert len(swept(tmp_path, "final_temperature")) == 2
-    assert set(first) < set(swept(tmp_path, "final_temperature"))
+    found = swept(tmp_path, name)
+    assert first < set(found) and len(found) == 2
+    assert min(GRIDS[name]) <= min(found) < max(found) <= max(GRIDS[name])
+    best = max(found, key=lambda value: pd.read_csv(found[value] / "history.csv")["bound"].mean())
+    assert f"Best parameters: {{'experiment.training.{name}': {best}}}" in text
 
 
 def test_a_trial_that_fails_is_told_and_the_search_goes_on(tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ from scipy import optimize, stats
 import mvhg
 from tests.urns import Urn
 
+EXACT = mvhg.MultivariateHypergeometric
+SOFT = mvhg.RelaxedMultivariateHypergeometric
+HARD = mvhg.MultivariateHypergeometricStraightThrough
+
 # One graph of torch.compile: the tracers of torch 2.6, 2.7 and 2.8 break it; tried again on 2.13.
 compiles_whole = pytest.mark.skipif(torch.__version__ < (2, 13), reason="an older torch.compile breaks the graph")
 
@@ -29,15 +33,13 @@ def log_weights(urn: Urn, dtype: torch.dtype = torch.float64) -> torch.Tensor:
 def make(urn: Urn, dtype: torch.dtype = torch.float64, kind: type | None = None, **kwargs: Any) -> Any:
     """The library's distribution for an urn, the exact one by default; ``temperature`` where the class takes one."""
     kwargs.setdefault("log_weights", log_weights(urn, dtype))
-    return (kind or mvhg.MultivariateHypergeometric)(
-        total_count=urn.total_count, group_sizes=torch.tensor(urn.group_sizes), **kwargs
-    )
+    return (kind or EXACT)(total_count=urn.total_count, group_sizes=torch.tensor(urn.group_sizes), **kwargs)
 
 
 def given(urn: Urn, **kwargs: Any) -> Any:
     """The law with its sizes and total as Python numbers."""
     kwargs.setdefault("log_weights", log_weights(urn))
-    return mvhg.MultivariateHypergeometric(urn.total_count, list(urn.group_sizes), **kwargs)
+    return EXACT(urn.total_count, list(urn.group_sizes), **kwargs)
 
 
 def generator(seed: int) -> torch.Generator:

@@ -52,6 +52,7 @@ def test_bad_settings(arguments: tuple[Any, ...], name: str) -> None:
         mvhg.ExponentialAnnealing(*arguments)
 
 
-def test_a_negative_step_is_an_error() -> None:
+@pytest.mark.parametrize("step", [-1, math.nan])
+def test_a_bad_step_is_an_error(step: float) -> None:
     with pytest.raises(ValueError, match=r"\bstep\b"):
-        mvhg.ExponentialAnnealing(1.0, 0.1, 10)(-1)
+        mvhg.ExponentialAnnealing(1.0, 0.1, 10)(step)

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributions import Distribution
 
-import mvhg
+from tests.mvhg.helpers import EXACT, HARD, SOFT
 
-EXACT = mvhg.MultivariateHypergeometric
-RELAXED = [mvhg.RelaxedMultivariateHypergeometric, mvhg.MultivariateHypergeometricStraightThrough]
+RELAXED = [SOFT, HARD]
 GOOD: dict[str, Any] = {"total_count": 5, "group_sizes": torch.tensor([3, 5, 4])}
 
+NO_GRADIENT = "(group_sizes|total_count) must be whole numbers, which have no gradient"
+TOO_MANY = r"group_sizes must .*2\^53 - 1"
 # (arguments, what the message must say: the name, then what is wrong or allowed)
 BAD = {
     "negative-weight": ({"weights": torch.tensor([1.0, -5.0, 1.0])}, r"(?s)\bweights\b.*(positive|> 0|greater than 0)"),
@@ -44,24 +46,37 @@ BAD = {
     "order-not-a-permutation": ({"group_order": (0, 0, 1)}, r"(?s)group_order.*permutation"),
     "order-too-short": ({"group_order": (0, 1)}, r"(?s)group_order.*permutation"),
     "order-out-of-range": ({"group_order": (1, 2, 3)}, r"(?s)group_order.*permutation"),
+    "size-with-gradient": ({"group_sizes": torch.tensor([3.0, 5.0, 4.0], requires_grad=True)}, NO_GRADIENT),
+    "listed-size-with-gradient": ({"group_sizes": [torch.tensor(3.0, requires_grad=True), 5, 4]}, NO_GRADIENT),
+    "total-with-gradient": ({"total_count": torch.tensor(5.0, requires_grad=True)}, NO_GRADIENT),
+    "huge-population": ({"group_sizes": [2**53 - 1] * 1100}, TOO_MANY),
+    "huge-population-in-a-tensor": ({"group_sizes": torch.tensor([2**53 - 1] * 1100)}, TOO_MANY),
+    "overflowing-population": ({"group_sizes": [2**62, 2**62]}, TOO_MANY),
+    "huge-population-of-floats": ({"group_sizes": torch.tensor([2.0**52, 2.0**52])}, TOO_MANY),
+    "size-beyond-every-type": ({"group_sizes": [10**30, 3]}, r"\bgroup_sizes\b"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("validate_args", [None, False])
 @pytest.mark.parametrize("kind", [EXACT, *RELAXED])
-def test_bad_arguments(kind: type, name: str) -> None:
+def test_bad_arguments(kind: type, validate_args: bool | None, name: str) -> None:
+    """The host checks what it knows even without validation."""
     arguments, message = BAD[name]
+    before = Distribution._validate_args
     temperature = {} if kind is EXACT else {"temperature": 0.5}
     with pytest.raises(ValueError, match=message) as caught:
-        kind(**temperature, **(GOOD | arguments))
+        kind(**temperature, **(GOOD | arguments), validate_args=validate_args)
     assert len(str(caught.value)) < 600, "one short message"
+    assert Distribution._validate_args == before, "torch's own default is left alone"
 
 
 @pytest.mark.parametrize("kind", RELAXED)
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf, torch.tensor(0.0), torch.tensor([0.5, -0.5])])
 def test_bad_temperature(kind: type, temperature: Any) -> None:
-    with pytest.raises(ValueError, match=r"(?s)temperature.*(positive|> 0|greater than 0)"):
-        kind(temperature, **GOOD)
+    for validate_args in (None, False):
+        with pytest.raises(ValueError, match=r"(?s)temperature.*(positive|> 0|greater than 0)"):
+            kind(temperature, **GOOD, validate_args=validate_args)
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,25 @@
-"""Draws that leave the device alone: no value is read back, nothing is copied over, and torch.compile sees one graph.
+"""The device is left alone: no value is read back, nothing is copied over, and torch.compile sees one graph of draws.
 
 Tensors on torch's "meta" device have no values: whatever would wait for a device to hand one over raises there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.distributions import kl_divergence
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import mvhg
-from tests.mvhg.helpers import compiles_whole, generator
+from tests.mvhg.helpers import EXACT, HARD, SOFT, compiles_whole, generator
 
-HARD = mvhg.MultivariateHypergeometricStraightThrough
-SOFT = mvhg.RelaxedMultivariateHypergeometric
 URNS = [((10, 10), 10), ((3, 5, 4), 5), ((0, 5, 4), 5), ((200,) * 3, 180), ((128,) * 10, 128), ((1000, 5, 5), 100)]
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "is_nonzero"}
 
@@ -28,9 +27,10 @@ READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_
 class Watch(TorchDispatchMode):
     """Collects what would make the host wait for the device, or copy to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         super().__init__()
         self.found: list[str] = []
+        self.device = device
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -41,8 +41,8 @@ class Watch(TorchDispatchMode):
         crossing = name in ("_to_copy", "copy_") and (
             len(devices) > 1 or (target is not None and {torch.device(target).type} != devices)
         )
-        aimed = target is not None and torch.device(target).type == "meta"
-        if ("meta" in devices and name in READS) or (crossing and (aimed or "meta" in devices)):
+        aimed = target is not None and torch.device(target).type == self.device
+        if (self.device in devices and name in READS) or (crossing and (aimed or self.device in devices)):
             self.found.append(name)
         return function(*args, **kwargs)
 
@@ -68,8 +68,9 @@ class NoConstants(TorchFunctionMode):
 
 
 @contextmanager
-def watched() -> Iterator[list[str]]:
-    watch = Watch()
+def watched(device: str = "meta") -> Iterator[list[str]]:
+    """What is found; on a CPU, where tensors have values, reads alone."""
+    watch = Watch(device)
     with NoConstants(watch.found), watch:
         yield watch.found
 
@@ -125,6 +126,54 @@ def test_whatever_the_host_knows_is_not_read_back(n: Any, sizes: Any, temperatur
         law.rsample_selection().prefix_mask.square().sum().backward()
         law.sample()
     assert found == []
+
+
+LAW: dict[str, Callable[[Any, Any], torch.Tensor]] = {
+    "log_prob": lambda law, other: law.log_prob(torch.empty(4, law.event_shape[0], device="meta")),
+    "log_partition": lambda law, other: law.log_partition,
+    "mean": lambda law, other: law.mean,
+    "variance": lambda law, other: law.variance,
+    "covariance_matrix": lambda law, other: law.covariance_matrix,
+    "entropy": lambda law, other: law.entropy(),
+    "marginal_log_probs": lambda law, other: law.marginal_log_probs(),
+    "kl": kl_divergence,
+}
+
+
+@pytest.mark.parametrize("sizes", [[3, 5], [3, 5, 4], (3, 5, 4)], ids=str)
+@pytest.mark.parametrize("name", LAW)
+def test_closed_forms_read_nothing_from_the_device(name: str, sizes: Sequence[int]) -> None:
+    point, other = weights((4, len(sizes))), weights((len(sizes),))
+    with watched() as found:
+        laws = [HARD(2.0, 5, sizes, log_weights=one, validate_args=False) for one in (point, other)]
+        LAW[name](*laws).sum().backward()
+    assert found == []
+    assert point.grad.shape == point.shape
+
+
+def test_validation_reads_once_a_construction_and_once_a_value(blind: None) -> None:
+    point, counts = torch.zeros(4, 3), torch.tensor([1.0, 2.0, 2.0])
+    with watched("cpu") as found:
+        law = HARD(0.5, 5, [3, 5, 4], log_weights=point)
+    assert len(found) == 1
+    with watched("cpu") as found:
+        law.log_prob(counts)
+    assert len(found) == 1
+    tensors = (torch.tensor([5, 4, 3, 2]), torch.tensor([[3, 5, 4]] * 4))
+    with watched("cpu") as found:
+        EXACT(*tensors, log_weights=point)
+    assert len(found) == 1
+
+
+def test_validation_on_an_accelerator_finds_what_it_finds_on_a_host(blind: None) -> None:
+    for arguments, message in (
+        (dict(total_count=torch.tensor([5, 13])), "total_count must not exceed.*13.*12"),
+        (dict(group_sizes=torch.tensor([3.0, 5.5, 4.0])), "group_sizes.*5.5"),
+        (dict(log_weights=torch.tensor([0.0, math.nan, 0.0])), "log_weights.*nan"),
+        (dict(weights=torch.tensor([0.0, 1.0, 1.0])), "weights must be positive.*size 0"),
+    ):
+        with pytest.raises(ValueError, match=f"(?s){message}"):
+            EXACT(**{"total_count": 5, "group_sizes": torch.tensor([3, 5, 4])} | arguments)
 
 
 def test_the_watch_sees_a_read() -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scipy.special import gammaln, logsumexp
 
 import mvhg
+from tests import oracle
 from tests.mvhg.helpers import chi_square_p_value, generator
 
 URNS = [((3, 5, 4), 5, (1.0, 5.0, 1.0)), ((2, 2), 2, (1.0, 3.0)), ((4, 1, 2, 3), 6, (0.2, 1.0, 4.0, 2.0))]
@@ -19,11 +18,9 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 
 def law_of(sizes: tuple[int, ...], total: int, log_weights: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-    """Support and probabilities (paper Eq. 1)."""
-    grid = itertools.product(*(range(m + 1) for m in sizes))
-    points = np.array([point for point in grid if sum(point) == total])
-    mass = points @ log_weights - (gammaln(points + 1) + gammaln(np.array(sizes) - points + 1)).sum(1)
-    return points, np.exp(mass - logsumexp(mass))
+    """Support and probabilities."""
+    law = oracle.enumerate_law(total, sizes, tuple(log_weights.tolist()))
+    return law.support, law.pmf
 
 
 def form_of(counts: torch.Tensor, form: str, most: int) -> torch.Tensor:
