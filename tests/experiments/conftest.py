@@ -11,6 +11,12 @@ import pytest
 import torch
 from filelock import FileLock
 
+from experiments.claims.rules import Claim
+from experiments.claims.summary import judge_all
+from scripts import pages
+from tests.experiments.helpers import CHECKOUT
+
+METRICS = CHECKOUT / "results" / "metrics"
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
@@ -42,6 +48,22 @@ def make_once(common_folder: Path) -> MakeOnce:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def committed_claims() -> list[Claim]:
+    """Of the committed metrics."""
+    return judge_all(METRICS)[0]
+
+
+@pytest.fixture(scope="session")
+def committed_report(make_once: MakeOnce) -> Path:
+    """The page of the committed metrics."""
+
+    def write(folder: Path) -> None:
+        pages.main(["--metrics", str(METRICS), "--report", str(folder / "report.html")])
+
+    return make_once("report", write) / "report.html"
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from experiments.claims.summary import judge_all
+from experiments.claims.rules import Claim
 from experiments.report.charts import BOTTOM, HEIGHT, TOP, Chart, Point, Series
 from experiments.results import read_metrics
 from scripts import pages
+from tests.experiments.conftest import METRICS
 from tests.experiments.helpers import CHECKOUT
 
-METRICS = CHECKOUT / "results" / "metrics"
 LARGEST = 5_000_000  # bytes
 
 
@@ -64,9 +64,9 @@ def write(output: Path, metrics: Path) -> str:
     return output.read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def committed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write(tmp_path_factory.mktemp("report") / "report.html", METRICS)
+@pytest.fixture
+def committed(committed_report: Path) -> str:
+    return committed_report.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def small_page(folder: Path) -> str:
     return write(folder / "report.html", folder / "metrics")
 
 
-def test_every_row_says_where_it_comes_from(committed: str) -> None:
-    page, claims = Page(committed), judge_all(METRICS)[0]
+def test_every_row_says_where_it_comes_from(committed: str, committed_claims: list[Claim]) -> None:
+    page, claims = Page(committed), committed_claims
     assert len(page.rows) > len(claims) + 150
     for links in page.rows[len(claims) :]:
         assert len(links) == 1
@@ -105,9 +105,9 @@ def test_the_sources_hold_the_runs_of_the_metrics(committed: str) -> None:
         assert [run for run in sorted(runs) if f" {run}" not in words] == []
 
 
-def test_every_claim_is_on_the_page(committed: str) -> None:
+def test_every_claim_is_on_the_page(committed: str, committed_claims: list[Claim]) -> None:
     words = re.sub(r"\s+", " ", "".join(Page(committed).words))
-    for claim in judge_all(METRICS)[0]:
+    for claim in committed_claims:
         measured = claim.measured.replace("k-hat", "k\u0302").replace("^2", "²")
         assert measured in words
         assert claim.reason in words

@@ -7,20 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts import pages
 from tests.experiments.chromium import Chromium, find_chromium
-from tests.experiments.helpers import CHECKOUT
 
 PROGRAM = find_chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium, chromium-browser or google-chrome on the path")
 SOURCES = "document.querySelectorAll('.claims .source')"
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    pages.main(["--metrics", str(CHECKOUT / "results" / "metrics"), "--report", str(path)])
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +22,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def opened(browser: Chromium, page: Path) -> Chromium:
+def opened(browser: Chromium, committed_report: Path) -> Chromium:
     browser.look(1280)
-    browser.open(page)
+    browser.open(committed_report)
     return browser
 
 
@@ -51,9 +42,9 @@ def test_nothing_goes_wrong_and_nothing_is_asked_for(opened: Chromium) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
-def test_the_page_never_scrolls_sideways(browser: Chromium, page: Path, width: int) -> None:
+def test_the_page_never_scrolls_sideways(browser: Chromium, committed_report: Path, width: int) -> None:
     browser.look(width)
-    browser.open(page)
+    browser.open(committed_report)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     wide = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1)"
     if width == 360:
@@ -61,17 +52,17 @@ def test_the_page_never_scrolls_sideways(browser: Chromium, page: Path, width: i
     assert browser.evaluate(f"{wide}.every(box => getComputedStyle(box).overflowX === 'auto')")
 
 
-def test_dark_follows_the_system_and_the_choice_is_kept(browser: Chromium, page: Path) -> None:
+def test_dark_follows_the_system_and_the_choice_is_kept(browser: Chromium, committed_report: Path) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     browser.look(1280)
-    browser.open(page)
+    browser.open(committed_report)
     light = browser.evaluate(background)
     browser.look(1280, dark=True)
     dark = browser.evaluate(background)
     assert dark != light
     browser.evaluate("document.getElementById('theme').click()")  # light, whatever the system says
     assert browser.evaluate(background) == light
-    browser.open(page)
+    browser.open(committed_report)
     assert browser.evaluate(background) == light
     browser.evaluate("localStorage.clear()")
 
@@ -90,9 +81,9 @@ def test_the_panel_opens_and_closes_by_keyboard(opened: Chromium) -> None:
     assert opened.evaluate(f"{panel}.hidden && document.activeElement === {SOURCES}[0]")
 
 
-def test_the_panel_opens_by_touch_on_a_row_and_lies_on_the_screen(browser: Chromium, page: Path) -> None:
+def test_the_panel_opens_by_touch_on_a_row_and_lies_on_the_screen(browser: Chromium, committed_report: Path) -> None:
     browser.look(360)
-    browser.open(page)
+    browser.open(committed_report)
     row = "document.querySelector('#urn tbody tr')"
     browser.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
     browser.evaluate(f"{row}.scrollIntoView({{block: 'center'}})")
@@ -125,11 +116,11 @@ def test_claims_are_filtered(opened: Chromium) -> None:
     assert opened.evaluate(f"new Promise(done => setTimeout(() => done({visible}.length), 50))") == everything
 
 
-def test_no_table_is_cut_off_in_print(browser: Chromium, page: Path) -> None:
+def test_no_table_is_cut_off_in_print(browser: Chromium, committed_report: Path) -> None:
     millimetre = 96 / 25.4
     for selector, width in ((".table.wide .scroll", 297 - 26), (".table:not(.wide) .scroll", 210 - 26)):
         browser.look(round(width * millimetre))
-        browser.open(page)
+        browser.open(committed_report)
         browser.call("Emulation.setEmulatedMedia", media="print")
         boxes = f"[...document.querySelectorAll('{selector}')]"
         assert browser.evaluate(f"{boxes}.length") > 3

@@ -21,7 +21,9 @@ def test_gradient_in_the_counts_is_that_of_the_binomials_and_the_weights(urn: Ur
     support = np.array([[30_000, 60_000, 10_000]])
     if urn in SMALL:
         support = oracle.enumerate_law(*urn.arguments).support
-    for law in (given(urn), make(urn), given(urn, weights=log_weights(urn).exp(), log_weights=None)):
+    laws = [given(urn), make(urn), given(urn, weights=log_weights(urn).exp(), log_weights=None)]
+    laws += [given(urn, conditionals="merged")] * (urn.groups == 2)  # of which none are merged
+    for law in laws:
         x = torch.tensor(support, dtype=torch.float64, requires_grad=True)
         (gradient,) = torch.autograd.grad(law.log_prob(x).sum(), x)
         sizes = np.array(urn.group_sizes)

@@ -285,14 +285,3 @@ def test_sizes_and_totals_changed_in_place_change_no_law() -> None:
     sizes.fill_(1)
     totals.fill_(9)
     assert urn.group_sizes.tolist() == [[3, 5, 4], [3, 5, 6]] and urn.rsample().sum(-1).tolist() == [5, 4]
-
-
-def test_merged_log_probabilities_of_two_groups_are_the_exact_ones() -> None:
-    """Of two groups none are merged; in the counts, too, whose derivative carried the normaliser's."""
-    log_weights = torch.tensor([1.0, -1.0], dtype=torch.float64)
-    gradients = []
-    for conditionals in ("exact", "merged"):
-        counts = torch.tensor([[1.0, 3.0], [0.0, 4.0]], dtype=torch.float64, requires_grad=True)
-        law = EXACT(4, [3, 5], log_weights=log_weights, conditionals=conditionals)
-        gradients.append(torch.autograd.grad(law.log_prob(counts).sum(), counts)[0])
-    torch.testing.assert_close(gradients[0], gradients[1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests import oracle
-from tests.mvhg.helpers import EXACT, assert_accurate, given, log_weights, make
+from tests.mvhg.helpers import EXACT, HARD, assert_accurate, given, log_weights, make
 from tests.urns import ALL, BY_NAME, EXTREME, LARGE, MEDIUM, SMALL, Urn
 
 small_urns = pytest.mark.parametrize("urn", SMALL, ids=str)
@@ -34,6 +34,20 @@ def probes(urn: Urn) -> np.ndarray:
     return np.unique(np.array(result), axis=0)
 
 
+def assert_closed_forms(distribution: EXACT, *laws: oracle.TiltedLaw, tolerance: float = 1e-9) -> None:
+    """Of one law, or of a batch of laws."""
+    for name, expected in {
+        "log_partition": [law.log_partition for law in laws],
+        "mean": [law.mean for law in laws],
+        "variance": [np.diag(law.covariance) for law in laws],
+        "covariance_matrix": [law.covariance for law in laws],
+        "entropy": [law.entropy for law in laws],
+    }.items():
+        actual = distribution.entropy() if name == "entropy" else getattr(distribution, name)
+        assert actual.dtype == distribution.log_weights.dtype
+        assert_accurate(actual, expected if distribution.batch_shape else expected[0], tolerance)
+
+
 @small_urns
 def test_log_prob_on_the_whole_support(urn: Urn) -> None:
     law = oracle.enumerate_law(*urn.arguments)
@@ -42,7 +56,10 @@ def test_log_prob_on_the_whole_support(urn: Urn) -> None:
     assert log_prob.dtype == torch.float64
     assert_accurate(log_prob, law.log_pmf)
     assert_accurate(log_prob.exp().sum(), 1.0, 1e-12)
-    assert_accurate(distribution.log_prob(torch.tensor(law.support)), law.log_pmf)  # integer counts
+    hard = make(urn, kind=HARD, temperature=0.5)
+    assert_accurate(hard.log_prob(torch.tensor(law.support)), law.log_pmf)  # integer counts
+    assert_accurate(hard.mean, law.mean)
+    assert_accurate(hard.entropy(), law.entropy)
 
 
 @pytest.mark.parametrize("urn", MEDIUM + LARGE, ids=str)
@@ -56,11 +73,7 @@ def test_moments(urn: Urn, sight: None) -> None:
     """Of rare groups relative to their size."""
     law, distribution = oracle.tilted_law(*urn.arguments), given(urn, validate_args=False)
     variance = np.diag(law.covariance)
-    assert_accurate(distribution.log_partition, law.log_partition)
-    assert_accurate(distribution.mean, law.mean)
-    assert_accurate(distribution.variance, variance)
-    assert_accurate(distribution.covariance_matrix, law.covariance)
-    assert_accurate(distribution.entropy(), law.entropy)
+    assert_closed_forms(distribution, law)
     assert (distribution.variance >= 0).all()
     assert_accurate(distribution.stddev, np.sqrt(variance), 1e-9**0.5)
     assert_accurate(distribution.mean.sum(), float(urn.total_count), 1e-12)
@@ -132,21 +145,11 @@ def test_float32(urn: Urn) -> None:
     rounded = tuple(float(value) for value in log_weights(urn, torch.float32))
     law, distribution = oracle.tilted_law(urn.total_count, urn.group_sizes, rounded), make(urn, torch.float32)
     x = oracle.enumerate_law(*urn.arguments).support if urn in SMALL else probes(urn)
-    results = {
-        "log_prob": (distribution.log_prob(torch.tensor(x)), [law.log_prob(row) for row in x]),
-        "log_partition": (distribution.log_partition, law.log_partition),
-        "mean": (distribution.mean, law.mean),
-        "variance": (distribution.variance, np.diag(law.covariance)),
-        "covariance_matrix": (distribution.covariance_matrix, law.covariance),
-        "entropy": (distribution.entropy(), law.entropy),
-        "marginal_log_probs": (
-            distribution.marginal_log_probs(),
-            oracle.log_marginals(urn.total_count, urn.group_sizes, rounded),
-        ),
-    }
-    for name, (actual, expected) in results.items():
-        assert actual.dtype == torch.float32, name
-        assert_accurate(actual, expected, 1e-4)
+    assert_closed_forms(distribution, law, tolerance=1e-4)
+    log_prob, marginals = distribution.log_prob(torch.tensor(x)), distribution.marginal_log_probs()
+    assert_accurate(log_prob, [law.log_prob(row) for row in x], 1e-4)
+    assert_accurate(marginals, oracle.log_marginals(urn.total_count, urn.group_sizes, rounded), 1e-4)
+    assert log_prob.dtype == marginals.dtype == torch.float32
 
 
 @small_urns
@@ -204,11 +207,7 @@ def test_a_batch_of_different_urns_is_its_elements() -> None:
     urns, distribution = batch(BATCH)
     laws = [oracle.tilted_law(*urn.arguments) for urn in urns]
     assert distribution.batch_shape == (len(urns),) and distribution.event_shape == (3,)
-    assert_accurate(distribution.log_partition, [law.log_partition for law in laws])
-    assert_accurate(distribution.mean, [law.mean for law in laws])
-    assert_accurate(distribution.variance, [np.diag(law.covariance) for law in laws])
-    assert_accurate(distribution.covariance_matrix, [law.covariance for law in laws])
-    assert_accurate(distribution.entropy(), [law.entropy for law in laws])
+    assert_closed_forms(distribution, *laws)
     assert_accurate(
         distribution.log_prob(distribution.mode), [law.log_prob(x) for law, x in zip(laws, distribution.mode)]
     )

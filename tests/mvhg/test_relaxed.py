@@ -28,25 +28,28 @@ def group_first(urn: Urn, group: int) -> tuple[int, ...]:
     return (group, *(j for j in range(urn.groups) if j != group))
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 0.1, 0.7, 1.5, 3.0, 12.0, 30.0, 100.0])
+@pytest.mark.parametrize("temperature", [1e-3, 0.1, 0.7, 1.5, 10.0, 100.0])
 @pytest.mark.parametrize("urn", FIXED, ids=str)
 @pytest.mark.parametrize("kind", [HARD, SOFT])
 def test_draws_are_the_gumbel_softmax_of_the_exact_log_pmf_at_the_same_noise(
     kind: type, urn: Urn, temperature: float
 ) -> None:
     """Of each group drawn first: counts, one-hot vectors, and their gradient Var_y(x) / T, y the oracle's softmax."""
+    # One from each of 30 urns where that is cheap, 30 from one urn elsewhere.
+    batch, sample = ((30,), ()) if sum(urn.group_sizes) < 100 else ((), (30,))
     checked = 0
     for group in range(urn.groups):
         log_pmf = oracle.log_marginals(*urn.arguments)[group]
         support = np.flatnonzero(np.isfinite(log_pmf))
-        point = log_weights(urn).expand(30, urn.groups).clone().requires_grad_()
-        law = make(urn, kind=kind, temperature=temperature, log_weights=point, group_order=group_first(urn, group))
-        noise = torch.rand(law.noise_shape(), dtype=torch.float64, generator=generator(7))
+        point = log_weights(urn).expand(*batch, urn.groups).clone().requires_grad_()
+        order = group_first(urn, group)
+        law = make(urn, kind=kind, temperature=temperature, log_weights=point, group_order=order)
+        noise = torch.rand(law.noise_shape(sample), dtype=torch.float64, generator=generator(7))
         columns = noise.shape[-1] // (urn.groups - 1)
         if columns < len(support):
             continue  # windows leave out part of the support: their first count is not known here
         checked += 1
-        counts, one_hot, _ = law.rsample_selection(noise=noise)
+        counts, one_hot, _ = law.rsample_selection(sample, noise=noise)
         counts[:, group].sum().backward()
         # The first column belongs to the least count that the sizes allow.
         least = max(0, urn.group_sizes[group] - (sum(urn.group_sizes) - urn.total_count))
@@ -59,8 +62,10 @@ def test_draws_are_the_gumbel_softmax_of_the_exact_log_pmf_at_the_same_noise(
             np.testing.assert_allclose(counts[:, group].detach(), y @ support, rtol=1e-9, atol=1e-7)
             np.testing.assert_allclose(one_hot[:, group, support].detach(), y, rtol=1e-5, atol=1e-12)
         expected = (y @ support.astype(float) ** 2 - (y @ support) ** 2) / temperature
-        np.testing.assert_allclose(point.grad[:, group], expected, rtol=1e-6, atol=1e-6 * max(1.0, expected.max()))
-        np.testing.assert_allclose(point.grad.sum(-1), 0.0, atol=1e-9 * max(1.0, expected.max()))
+        expected = expected if batch else expected.sum()
+        tolerance = max(1.0, np.max(expected))
+        np.testing.assert_allclose(point.grad[..., group], expected, rtol=1e-6, atol=1e-6 * tolerance)
+        np.testing.assert_allclose(point.grad.sum(-1), 0.0, atol=1e-9 * tolerance)
     assert checked or temperature < 1
 
 
@@ -153,11 +158,3 @@ def test_the_relaxed_class_has_no_density_and_says_so() -> None:
     for name in ("mean", "variance"):
         with pytest.raises(NotImplementedError):
             getattr(distribution, name)
-
-
-def test_the_straight_through_class_has_the_discrete_law() -> None:
-    urn = BY_NAME["middle-heavy"]
-    law, distribution = oracle.enumerate_law(*urn.arguments), make(urn, kind=HARD, temperature=0.5)
-    np.testing.assert_allclose(distribution.log_prob(torch.tensor(law.support)).numpy(), law.log_pmf, atol=1e-9)
-    np.testing.assert_allclose(distribution.mean.numpy(), law.mean, atol=1e-9)
-    np.testing.assert_allclose(float(distribution.entropy()), law.entropy, atol=1e-9)

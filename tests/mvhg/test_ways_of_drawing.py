@@ -40,9 +40,15 @@ WIDE = [
 LARGE = pytest.mark.parametrize(
     "sizes, n", [((200, 200, 200), 180), ((128,) * 10, 128), ((300, 200, 100, 50), 333)], ids=str
 )
-SERVED = [("single", *urn, batch, 1e-8) for urn in SINGLE for batch in (1, 5, 600) if batch * max(urn[0]) < 30_000]
+SERVED = [
+    ("single", *urn, batch, temperature, 1e-8)
+    for urn in SINGLE
+    for batch in (1, 5, 600)
+    for temperature in (0.5, 10.0)
+    if batch * max(urn[0]) < 30_000
+]
 # Where the general way sums large urns by transforms or its windows end, what lies beyond its depth differs.
-SERVED += [("wide", *urn, 20, 3e-6) for urn in WIDE]
+SERVED += [("wide", *urn, 20, temperature, 3e-6) for urn in WIDE for temperature in (0.5, 2.0, 10.0)]
 
 
 def no_single_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,15 +100,14 @@ def assert_alike(ways: list[list[torch.Tensor]], tolerance: float, what: Any) ->
 
 
 @pytest.mark.parametrize("scale", [0.5, 20.0])
-@pytest.mark.parametrize("temperature", [0.5, 2.0, 10.0])
-@pytest.mark.parametrize("way, sizes, n, batch, tolerance", SERVED)
+@pytest.mark.parametrize("way, sizes, n, batch, temperature, tolerance", SERVED)
 def test_draws_are_those_of_the_general_way(
     way: str,
     sizes: tuple[int, ...],
     n: int,
     batch: int,
-    tolerance: float,
     temperature: float,
+    tolerance: float,
     scale: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
