@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,16 +32,9 @@ def guided(
     images = byte_images() if images is None else images
     if assignments is None:
         assignments = torch.randint(3, (len(images),), generator=generator(11))
-    return GuidedTraining(
-        vade=vade,
-        images=images,
-        assignments=assignments,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight=weight,
-        noise_seed=5,
-    )
+    start: Any = SimpleNamespace(guided_epochs=epochs, guidance_weight=weight)
+    settings: Any = SimpleNamespace(batch_size=batch_size, learning_rate=learning_rate)
+    return GuidedTraining(vade, images, assignments, start, settings, noise_seed=5)
 
 
 def guided_terms(p: Parameters, images: Tensor, assigned: np.ndarray, noise: Any) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,10 @@ from torch.nn.functional import nll_loss, one_hot
 from experiments.clustering.networks import grey
 from experiments.clustering.vade import Terms, VaDE
 from experiments.row_training import RowTraining
+
+if TYPE_CHECKING:
+    from experiments.clustering.pretraining.pretraining import Pretraining
+    from experiments.clustering.pretraining.starts import N2DStart
 
 IMPOSSIBLE = -1e4  # log probability of the other clusters: exp gives 0, and 0 times it is 0
 
@@ -24,37 +29,21 @@ class GuidedTraining(RowTraining):
         vade: the model, usually with the uniform prior.
         images: [digits, pixels] uint8.
         assignments: cluster of every digit, [digits] int64.
-        epochs: for the learning rate, which falls to a tenth by a half cosine.
-        batch_size: digits per step.
-        learning_rate: of Adam at the start.
-        weight: of the second term; 0 for the bound alone.
+        start: says how many epochs, for the learning rate, which falls to a tenth by a half cosine, and the weight.
+        settings: of the pretraining.
         noise_seed: seed of everything drawn.
     """
 
     assignments: Tensor
 
     def __init__(
-        self,
-        *,
-        vade: VaDE,
-        images: Tensor,
-        assignments: Tensor,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        weight: float,
-        noise_seed: int,
+        self, vade: VaDE, images: Tensor, assignments: Tensor, start: N2DStart, settings: Pretraining, noise_seed: int
     ) -> None:
-        super().__init__(
-            rows=images,
-            batch_size=batch_size,
-            noise_seed=noise_seed,
-            term_names=["elbo", *Terms._fields, "separation"],
-        )
+        names = ["elbo", *Terms._fields, "separation"]
+        super().__init__(rows=images, batch_size=settings.batch_size, noise_seed=noise_seed, term_names=names)
         self.vade = vade
-        self.epochs = epochs
-        self.initial_learning_rate = learning_rate
-        self.weight = weight
+        self.epochs, self.weight = start.guided_epochs, start.guidance_weight
+        self.initial_learning_rate = settings.learning_rate
         self.register_buffer("assignments", assignments, persistent=False)
 
     def step_loss(self, rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:

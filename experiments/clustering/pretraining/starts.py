@@ -134,16 +134,8 @@ class N2DStart(Start):
     ) -> GuidedTraining | None:
         if not self.guided_epochs:
             return None
-        return GuidedTraining(
-            vade=vade,
-            images=images,
-            assignments=assignments,
-            epochs=self.guided_epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            weight=self.guidance_weight,
-            noise_seed=context.generator(GUIDED_STREAM).initial_seed(),
-        )
+        noise_seed = context.generator(GUIDED_STREAM).initial_seed()
+        return GuidedTraining(vade, images, assignments, self, settings, noise_seed)
 
 
 def manifold(embedding: Tensor, neighbours: int, dimensions: int, seed: int) -> Tensor:
