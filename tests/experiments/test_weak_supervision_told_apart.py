@@ -21,12 +21,13 @@ PAIRS = 2000
 
 
 class KnownEncoder:
-    """Latents that hold factor 0, both factors 1 and 2, factor 3 in posteriors far too wide to be told, and nothing."""
+    """Latents that hold factor 0, both factors 1 and 2, factor 3 in posteriors just too wide to be told, and nothing."""
 
     def encode_pairs(self, index: Tensor) -> tuple[Tensor, Tensor]:
         factors = IMAGES.grid.factors_of(index).unflatten(0, (2, -1)).float()
         held = [factors[..., 0], factors[..., 1] + 0.37 * factors[..., 2], factors[..., 3], 0 * factors[..., 0]]
-        log_variance = torch.tensor([1e-6, 1e-6, 1e4, 1.0]).log()
+        deviations = torch.tensor([1 / 2.01, 1e-3, 1 / 1.99, 1.0])  # of the difference; values are 1 or more apart
+        log_variance = (deviations.square() / 2).log()
         return torch.stack(held, -1), log_variance.expand(*factors.shape[:2], 4)
 
 
