@@ -14,7 +14,7 @@ from experiments.gpu import library, parts, runs
 from experiments.gpu.parts import PARTS
 from scripts import gpu
 
-SMALL = ["--accelerator", "cpu", "--smoke", "--minutes", "9"]
+SMALL = ["--accelerator", "cpu", "--smoke", "--minutes", "60"]
 
 
 def test_every_part_runs(

@@ -21,7 +21,7 @@ PAIRS = 2000
 
 
 class KnownEncoder:
-    """Latents that hold factor 0, both factors 1 and 2, factor 3 in posteriors just too wide to be told, and nothing."""
+    """Latents that hold factor 0, both factors 1 and 2, factor 3 with posteriors just too wide, and nothing."""
 
     def encode_pairs(self, index: Tensor) -> tuple[Tensor, Tensor]:
         factors = IMAGES.grid.factors_of(index).unflatten(0, (2, -1)).float()
