@@ -82,7 +82,11 @@ def test_finished_cells_are_left_out_before_anything_heavy_is_imported(alone: Pa
     ("arguments", "message"),
     [
         (["-m", "seed=range(1,1)"], "this command asks for no run: a choice, range or glob in it is empty"),
-        (["-m", "experiment.absent=1,2"], "Could not override 'experiment.absent': Key 'absent' is not in struct"),
+        (
+            ["-m", "experiment.absent=1,2"],
+            "Could not override 'experiment.absent': Key 'absent' is not in struct; the command without it, and with "
+            "-c job, shows all that there are",
+        ),
     ],
 )
 def test_a_command_that_can_not_be_meant_is_refused_in_one_line(arguments: list[str], message: str) -> None:

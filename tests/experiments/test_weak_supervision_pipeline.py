@@ -187,7 +187,7 @@ def test_methods_of_a_seed_see_the_same_images_and_pairs(
             "shared=7",
             "experiment.data: shared, the number of shared factors s, must be random or an integer in 0..6, got 7",
         ),
-        ("shared=-1", "experiment.data.shared: input should be greater than or equal to 0, got -1"),
+        ("shared=-1", "experiment.data.shared: input should be greater than or equal to 0 or 'random', got -1"),
         (
             "experiment.data.pairing=random",
             "experiment.data.pairing: input should be 'exact', 'fixed_set' or 'published', got",
