@@ -152,9 +152,9 @@ wandb-sync: ## Uploads the offline runs that Weights & Biases does not have yet 
 wandb-publish: ## Logs the tables and figures of results/ to Weights & Biases as one run, offline (5 s)
 dashboard: ## Weights & Biases dashboards as JSON (ARGS='--push --entity NAME' makes them there; 5 s)
 doctor: $(READY); $(PY) -m scripts.doctor ## What is installed, found and able to run here, and the command for what is missing
-wandb-sync: ARGS += --results $(RESULTS)
+wandb-sync: FROM = --results $(RESULTS)
 wandb-sync wandb-publish dashboard: $(READY)
-	$(PY) -m scripts.weights_and_biases $(patsubst wandb-%,%,$@) $(ARGS)
+	$(PY) -m scripts.weights_and_biases $(patsubst wandb-%,%,$@) $(FROM) $(ARGS)
 clean: ## Removes .venv, caches and results/local; runs and committed results stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info $(LOCAL)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

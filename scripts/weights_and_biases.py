@@ -38,7 +38,7 @@ def sync(results: Path, dry_run: bool = False) -> None:
     waiting = runs_to_sync(results)
     print(f"{results / 'wandb'}: {len(waiting)} to sync", flush=True)
     if dry_run:
-        print("\n".join(str(folder) for folder in waiting))
+        print(*waiting, sep="\n", end="\n" if waiting else "")
     if dry_run or not waiting:
         return
     os.environ.setdefault("WANDB_DIR", str(results))  # of the client's own notes
