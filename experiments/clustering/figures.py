@@ -66,12 +66,13 @@ def figure_3(block: Block) -> Figure:
         ax.set_xticks(range(10))
 
     quantities = {"learned_frequency": r"frequency, $E[x_k]\,/\,n$", "raw": r"frequency, $\omega_k\,/\,\sum\,\omega$"}
+    merged = " (merged: the exact law with those weights)" if any("merged" in prior for prior in shown) else ""
+    beside = ", and as a control the share of the digits that a cluster holds under the uniform prior, which learns none"
     caption = (
         "Figure 3: true class frequencies of the training digits and weights of the hypergeometric prior, learned from "
         "equal ones; clusters matched to classes as for the accuracy. Above: the share of a batch that the learned law "
-        "expects (merged: the exact law with those weights), and as a control the share of the digits that a cluster "
-        "holds under the uniform prior, which learns none; below: the weights themselves, divided by their sum. Marks: "
-        "mean over the seeds, bars: smallest and largest."
+        f"expects{merged}{beside if 'uniform' in shown else ''}; below: the weights themselves, divided by their sum. "
+        "Marks: mean over the seeds, bars: smallest and largest."
     )
     legend = ["true class", *shown.values()]
     return _grid(block, weights, panel, quantities, "digit", legend, len(legend), caption, height=5.2, sharey=True)
