@@ -48,8 +48,8 @@ def figure_3(block: Block) -> Figure:
     weights = weights[weights["matched_class"] >= 0]
     raw = np.exp(weights["log_weight"])
     weights = weights.assign(raw=raw / raw.groupby(weights["run_id"]).transform("sum", min_count=1))
-    control = weights["prior"] == "uniform"
-    weights.loc[control, "learned_frequency"] = weights.loc[control, "train_fraction"]
+    uniform = weights["prior"] == "uniform"
+    weights.loc[uniform, "learned_frequency"] = weights.loc[uniform, "train_fraction"]
     labels = {"uniform": CONTROL, **WEIGHTED}
     shown = {prior: label for prior, label in labels.items() if (weights["prior"] == prior).any()}
 
@@ -67,11 +67,11 @@ def figure_3(block: Block) -> Figure:
 
     quantities = {"learned_frequency": r"frequency, $E[x_k]\,/\,n$", "raw": r"frequency, $\omega_k\,/\,\sum\,\omega$"}
     merged = " (merged: the exact law with those weights)" if any("merged" in prior for prior in shown) else ""
-    beside = ", and as a control the share of the digits that a cluster holds under the uniform prior, which learns none"
+    control = ", and as a control the share of the digits that a cluster holds under the uniform prior"
     caption = (
         "Figure 3: true class frequencies of the training digits and weights of the hypergeometric prior, learned from "
         "equal ones; clusters matched to classes as for the accuracy. Above: the share of a batch that the learned law "
-        f"expects{merged}{beside if 'uniform' in shown else ''}; below: the weights themselves, divided by their sum. "
+        f"expects{merged}{control if 'uniform' in shown else ''}; below: the weights themselves, divided by their sum. "
         "Marks: mean over the seeds, bars: smallest and largest."
     )
     legend = ["true class", *shown.values()]
