@@ -75,7 +75,6 @@ class ChunkedTraining(pl.LightningModule):
     temperature: Tensor  # scalar, of the relaxations in the step that is taken
     capturable = False  # whether a step depends on its inputs, the temperature and the generator alone
     graph = False  # whether such steps are taken through a CUDA graph, on a GPU
-    advice = "A lower learning rate often helps"  # where a value is no longer finite
 
     def __init__(self, *, steps_per_epoch: int, noise_seed: int, term_names: Sequence[str]) -> None:
         super().__init__()
@@ -233,7 +232,7 @@ class ChunkedTraining(pl.LightningModule):
 
     def _stopped(self, step: int, what: str) -> str:
         place = f"step {step} (epoch {self.current_epoch + 1})"
-        return f"{place}: {what}; stopped, and the last checkpoint is kept. {self.advice}"
+        return f"{place}: {what}; stopped, and the last checkpoint is kept. A lower learning rate often helps"
 
     def _log(self, values: dict[str, float]) -> None:
         for logger in self.loggers:

@@ -99,7 +99,7 @@ def evaluate(
         bounds = [model.bound(views, mean, log_variance, noise, choice.independent, name) for name in OBJECTIVES]
         terms.append(torch.stack([torch.stack(one) for one in bounds]).double().sum(-1).cpu())  # [objectives, terms]
         aggregated, _ = model.aggregate(mean, log_variance, choice.independent)
-        kl = kl_to_prior(mean, log_variance.exp())
+        kl = kl_to_prior(mean, log_variance)
         parts.append(tuple(
             values.float().cpu()
             for values in (

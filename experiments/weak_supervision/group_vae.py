@@ -87,7 +87,6 @@ class GroupVAE(nn.Module):
 
     uniform_columns = 0  # uniform numbers a pair that a choice draws by
     needs_every_factor = False  # whether there must be a latent for each factor
-    advice: str | None = None  # of its own, where a value is no longer finite
     diagnostic_names: tuple[str, ...] = ()  # of what ``choose`` says beside its choice
     gradient_names: tuple[str, ...] = ()  # of ``gradient_terms``
 
@@ -137,11 +136,15 @@ class GroupVAE(nn.Module):
         return mean.unflatten(0, (2, -1)), log_variance.unflatten(0, (2, -1))
 
     def aggregate(self, mean: Tensor, log_variance: Tensor, independent: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and variances [2, pairs, latents] after shared latents took their average's (paper Eqs. 50, 51)."""
-        own = torch.stack([mean, log_variance.exp()])
-        shared = average(own, log_variance, self.averaging)
-        aggregated_mean, variance = torch.lerp(shared.unsqueeze(1), own, independent).unbind(0)
-        return aggregated_mean, variance
+        """Means and log variances [2, pairs, latents] after shared latents took their average's (paper Eqs. 50, 51).
+
+        The paper doesn't say what a weight between them mixes: here the numbers that the encoder gives. Variances could
+        fall below 0, by a weight above 1.
+        """
+        own = torch.stack([mean, log_variance])
+        shared = average(own, self.averaging)
+        aggregated_mean, aggregated_log_variance = torch.lerp(shared.unsqueeze(1), own, independent).unbind(0)
+        return aggregated_mean, aggregated_log_variance
 
     def forward(self, images: Tensor, noise: Tensor, context: Context) -> tuple[Terms, Choice]:
         """The terms of the bound.
@@ -175,24 +178,29 @@ class GroupVAE(nn.Module):
             independent: [pairs, latents] weights in [0, 1].
             objective: ``per_view`` or ``joint``; the model's own if None.
         """
-        mean, variance = self.aggregate(mean, log_variance, independent)
-        latents = torch.addcmul(mean, noise, variance.sqrt())
+        mean, log_variance = self.aggregate(mean, log_variance, independent)
+        latents = torch.addcmul(mean, noise, (0.5 * log_variance).exp())
         logits = self.decode(latents.flatten(0, 1))
         losses = binary_cross_entropy_with_logits(logits, images, reduction="none")
-        divergence = kl_to_prior(mean, variance)
+        divergence = twice_kl_to_prior(mean, log_variance)
         if (objective or self.objective) == "joint":
             divergence = torch.addcmul(divergence, divergence, independent) / 2
         # The mean of both views.
-        return Terms(losses.unflatten(0, (2, -1)).sum((0, 2, 3, 4)) / -2, divergence.sum((0, 2)) / 2)
+        return Terms(losses.unflatten(0, (2, -1)).sum((0, 2, 3, 4)) / -2, divergence.sum((0, 2)) / 4)
 
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         """What training minimises."""
-        return (self.beta * terms.divergence - terms.reconstruction).mean()
+        return torch.add(-terms.reconstruction, terms.divergence, alpha=self.beta).mean()
 
 
-def kl_to_prior(mean: Tensor, variance: Tensor) -> Tensor:
+def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, variance) || N(0, 1)) of every latent, in nats; same shape as the arguments."""
-    return 0.5 * torch.addcmul(variance - variance.log() - 1, mean, mean)
+    return 0.5 * twice_kl_to_prior(mean, log_variance)
+
+
+def twice_kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """The double of it, where a factor follows anyway."""
+    return torch.addcmul(log_variance.expm1() - log_variance, mean, mean)
 
 
 def divergence(mean: Tensor, log_variance: Tensor, kind: Divergence) -> Tensor:
@@ -216,22 +224,22 @@ def divergence(mean: Tensor, log_variance: Tensor, kind: Divergence) -> Tensor:
     return torch.addcmul((0.5 * difference).sinh().square(), squared, (-log_variance).exp().sum(0), value=0.25)
 
 
-def average(own: Tensor, log_variance: Tensor, kind: Average) -> Tensor:
+def average(own: Tensor, kind: Average) -> Tensor:
     """One posterior for both views.
 
     Args:
-        own: means and variances of the views' posteriors, [2, views, pairs, latents].
-        log_variance: the logarithms of the latter, [views, pairs, latents].
+        own: means and log variances of the views' posteriors, [2, views, pairs, latents].
         kind: ``arithmetic``, the means of the means and of the variances (GroupVAE, Hosoya 2018), or
             ``product_of_experts``, the normalised product of the densities (ML-VAE, Bouchacourt et al. 2018).
 
     Returns:
-        Mean and variance, [2, pairs, latents].
+        Mean and log variance, [2, pairs, latents].
     """
+    mean, log_variance = own.unbind(0)
     if kind == "arithmetic":
-        return own.mean(1)
-    variance = (-torch.logsumexp(-log_variance, 0)).exp()
-    return torch.stack([(torch.softmax(-log_variance, 0) * own[0]).sum(0), variance])
+        return torch.stack([mean.mean(0), torch.logsumexp(log_variance, 0) - math.log(len(log_variance))])
+    weights = torch.softmax(-log_variance, 0)
+    return torch.stack([(weights * mean).sum(0), -torch.logsumexp(-log_variance, 0)])
 
 
 def largest_latents(divergences: Tensor, count: Tensor | int) -> Tensor:

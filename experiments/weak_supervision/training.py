@@ -91,7 +91,6 @@ class PairTraining(ChunkedTraining):
         self.annealing = ExponentialAnnealing(
             settings.initial_temperature, settings.final_temperature, settings.annealing_steps
         )
-        self.advice = model.advice or self.advice
         self.loss_of = torch.compile(self._loss_of, fullgraph=True) if settings.compile else self._loss_of
 
     def on_fit_start(self) -> None:

@@ -19,8 +19,8 @@ VARIANCE = LOG_VARIANCE.exp().numpy()
 
 
 def averaged(mean: Tensor, log_variance: Tensor, kind: Average) -> tuple[Tensor, Tensor]:
-    mean, variance = average(torch.stack([mean, log_variance.exp()]), log_variance, kind).unbind(0)
-    return mean, variance
+    mean, log_variance = average(torch.stack([mean, log_variance]), kind).unbind(0)
+    return mean, log_variance.exp()
 
 
 def normal(view: int) -> Normal:
@@ -58,8 +58,8 @@ def test_divergence_vanishes_for_equal_views_and_only_there(kind: str) -> None:
 
 def test_divergence_from_the_prior() -> None:
     expected = normal_divergence(MEAN.numpy(), VARIANCE, np.zeros(1), np.ones(1))
-    np.testing.assert_allclose(kl_to_prior(MEAN, LOG_VARIANCE.exp()), expected, rtol=1e-10)
-    assert kl_to_prior(torch.zeros(3), torch.ones(3)).tolist() == [0, 0, 0]
+    np.testing.assert_allclose(kl_to_prior(MEAN, LOG_VARIANCE), expected, rtol=1e-10)
+    assert kl_to_prior(torch.zeros(3), torch.zeros(3)).tolist() == [0, 0, 0]
 
 
 def test_the_arithmetic_average_is_that_of_means_and_of_variances() -> None:
@@ -96,7 +96,7 @@ def test_the_sharper_expert_wins_and_the_arithmetic_mean_stays_in_the_middle() -
     assert [values.item() for values in product] == pytest.approx([1, np.exp(-8)], rel=1e-6)
     middle, wide = averaged(mean, log_variance, "arithmetic")
     assert middle.item() == -1
-    assert wide.item() == pytest.approx(np.exp(60) / 2, rel=1e-6)
+    assert wide.item() == pytest.approx(np.exp(60) / 2, rel=1e-5)
     for kind in AVERAGES:  # variances near the ends of the range of single precision
         extreme = averaged(mean, torch.tensor([-80.0, 80.0])[:, None, None], kind)
         assert all(values.isfinite().all() for values in extreme)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.weak_supervision.data.sources import FACTORS
 from experiments.weak_supervision.group_vae import OBJECTIVES, GroupVAE, divergence, largest_latents
-from experiments.weak_supervision.methods.hgvae import HGVAE, gumbel_like, neural_sort
+from experiments.weak_supervision.methods.hgvae import HGVAE, log_exponential_like, neural_sort
 from mvhg import MultivariateHypergeometricStraightThrough
 from tests.experiments import weak_supervision_reference as reference
 from tests.experiments.weak_supervision_fits import (
@@ -63,17 +63,17 @@ def test_shared_latents_are_averaged_and_independent_ones_kept(averaging: str) -
     mean, log_variance = make_posteriors(PAIRS)
     weights = random_weights()
     assert (weights == 0).any() and (weights == 1).any() and ((weights > 0.3) & (weights < 0.7)).any()
-    new_mean, new_variance = make_model(averaging=averaging).aggregate(mean, log_variance, weights)
+    new_mean, new_log_variance = make_model(averaging=averaging).aggregate(mean, log_variance, weights)
     expected = reference.aggregate(
         mean.double().numpy(), log_variance.exp().double().numpy(), weights.double().numpy(), averaging
     )
     np.testing.assert_allclose(new_mean, expected[0], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(new_variance, expected[1], rtol=1e-5)
+    np.testing.assert_allclose(new_log_variance.exp(), expected[1], rtol=1e-5)
     own, shared = weights == 1, weights == 0
     assert torch.equal(new_mean[:, own], mean[:, own])
-    torch.testing.assert_close(new_variance[:, own], log_variance.exp()[:, own])
+    assert torch.equal(new_log_variance[:, own], log_variance[:, own])
     assert torch.equal(new_mean[0, shared], new_mean[1, shared])
-    assert torch.equal(new_variance[0, shared], new_variance[1, shared])
+    assert torch.equal(new_log_variance[0, shared], new_log_variance[1, shared])
 
 
 @pytest.mark.parametrize("averaging", ["arithmetic", "product_of_experts"])
@@ -321,7 +321,7 @@ def test_hgvae_as_written_takes_its_soft_mask_times_the_relaxed_sort() -> None:
     assert isinstance(model, HGVAE)
     found = model.choose(mean, log_variance, context).independent
     source, divergences = generator(5), divergence(mean, log_variance, "symmetric")
-    scores = divergences + gumbel_like(divergences, source)
+    scores = divergences - log_exponential_like(divergences, source)
     urn = MultivariateHypergeometricStraightThrough(
         context.temperature, LATENTS, [LATENTS] * 2, log_weights=model.weights(divergences)
     )
@@ -383,9 +383,22 @@ def test_hgvaes_weights_lie_between_0_and_1(temperature: float, selection: str) 
     mean, log_variance = make_posteriors(2000)
     model = make_model("hgvae", selection=selection)
     weights = model.choose(mean, log_variance, make_context(2000, temperature)).independent
-    _, variance = model.aggregate(mean, log_variance, weights)
-    assert (variance > 0).all()
     assert weights.min() >= -1e-5 and weights.max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("averaging", ["arithmetic", "product_of_experts"])
+def test_weights_above_1_leave_posteriors_and_a_finite_bound(averaging: str) -> None:
+    """Those of NeuralSort reach 2 and more: variances mixed by them could fall below 0."""
+    model, images = lively_model("hgvae", averaging=averaging), make_views()
+    mean, log_variance = model.encode_pairs(images)
+    log_variance = log_variance + torch.tensor([-1.5, 1.5])[:, None, None]
+    weights = torch.full((PAIRS, LATENTS), 3.0)
+    _, mixed = model.aggregate(mean, log_variance, weights)
+    variance, averaged = log_variance.exp(), model.aggregate(mean, log_variance, torch.zeros_like(weights))[1].exp()
+    assert (torch.lerp(averaged, variance, weights) < 0).any() == (averaging == "arithmetic")
+    torch.testing.assert_close(mixed.exp(), variance**3 / averaged**2)
+    terms = model.bound(images, mean, log_variance, torch.randn(mean.shape, generator=generator(3)), weights)
+    assert all(term.isfinite().all() for term in terms)
 
 
 @pytest.mark.parametrize(

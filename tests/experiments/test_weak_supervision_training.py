@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from torch import Tensor
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.images import FactorImages, load_batch
 from experiments.weak_supervision.data.pairs import PairSampler
-from experiments.weak_supervision.group_vae import Choice, Context
-from experiments.weak_supervision.methods.hgvae import HGVAE
+from experiments.weak_supervision.group_vae import Context
 from experiments.weak_supervision.training import PairTraining, TrainingSettings
 from tests.experiments import weak_supervision_reference as reference
 from tests.experiments.weak_supervision_fits import (
@@ -182,21 +180,6 @@ def test_a_term_that_is_not_finite_stops_at_its_step(
     message = rf"step {step} \(epoch {epoch}\): the term {term} is not finite; stopped, and the last checkpoint is kept"
     with pytest.raises(ExperimentError, match=message):
         fit(make_training("label_vae"))
-
-
-@pytest.mark.parametrize(("selection", "advice"), [("neural_sort", "random_partition"), ("random_partition", "rate")])
-def test_weights_above_1_make_a_variance_negative_and_the_message_says_what_helps(
-    selection: str, advice: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = HGVAE.choose
-
-    def too_large(self: HGVAE, *arguments: Any) -> Choice:
-        choice = original(self, *arguments)
-        return replace(choice, independent=choice.independent + 1e6)
-
-    monkeypatch.setattr(HGVAE, "choose", too_large)
-    with pytest.raises(ExperimentError, match=rf"^step 1 .*: the term bound is not finite; .*{advice}"):
-        fit(make_training("hgvae", model={"selection": selection}))
 
 
 @pytest.mark.parametrize(

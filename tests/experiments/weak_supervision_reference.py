@@ -99,7 +99,7 @@ def symmetric_divergence(mean: Array, variance: Array) -> Array:
 
 
 def aggregate(mean: Array, variance: Array, independent: Array, averaging: str) -> tuple[Array, Array]:
-    """Equations 50 and 51, latent by latent; a weight between 0 and 1 mixes means and variances."""
+    """Equations 50 and 51, latent by latent; another weight than 0 and 1 mixes means and log variances."""
     new_mean, new_variance = mean.copy(), variance.copy()
     for pair, latent in np.ndindex(*independent.shape):
         (m1, m2), (v1, v2), w = mean[:, pair, latent], variance[:, pair, latent], independent[pair, latent]
@@ -110,7 +110,7 @@ def aggregate(mean: Array, variance: Array, independent: Array, averaging: str) 
             m = v * (m1 / v1 + m2 / v2)
         for view in range(2):
             new_mean[view, pair, latent] = w * mean[view, pair, latent] + (1 - w) * m
-            new_variance[view, pair, latent] = w * variance[view, pair, latent] + (1 - w) * v
+            new_variance[view, pair, latent] = variance[view, pair, latent] ** w * v ** (1 - w)
     return new_mean, new_variance
 
 

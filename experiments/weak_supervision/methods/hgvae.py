@@ -65,11 +65,6 @@ class HGVAE(GroupVAE):
         if selection == "random_partition" and sort_noise != 1:
             raise ValueError(f"a random partition's order has noise of scale 1: sort_noise must be 1, got {sort_noise}")
         self.selection = selection
-        if selection == "neural_sort":
-            self.advice = (
-                "The paper's weights can exceed 1, and a variance that a weight mixes can then fall below 0: "
-                "experiment.model.selection=random_partition has none above 1"
-            )
         self.sort_scores = sort_scores
         self.sort_noise = sort_noise
         self.weights_learning_rate_factor = weights_learning_rate_factor
@@ -120,7 +115,8 @@ class HGVAE(GroupVAE):
             )
             independent = partition.rsample(generator=context.generator, noise=uniform)[:, 0]
             return Choice(independent, independent.detach().sum(-1), expected, diagnostics)
-        scores = torch.add(scores, gumbel_like(divergences, context.generator, of_sort), alpha=self.sort_noise)
+        noise = log_exponential_like(divergences, context.generator, of_sort)
+        scores = torch.sub(scores, noise, alpha=self.sort_noise)
         if unbiased:
             counts = urn.sample(generator=context.generator) if of_urn is None else urn.rsample(noise=of_urn).detach()
             count, log_probability = counts[:, 0], urn.log_prob(counts)
@@ -150,19 +146,22 @@ def neural_sort(scores: Tensor, temperature: Tensor | float) -> Tensor:
     Returns:
         [..., n, n]; every row sums to 1, ``result @ scores`` is sorted in descending order as the temperature falls.
     """
-    n = scores.shape[-1]
-    distances = (scores.unsqueeze(-1) - scores.unsqueeze(-2)).abs().sum(-1)  # [..., n]
-    scaling = torch.arange(n - 1, -n, -2, device=scores.device, dtype=scores.dtype)  # n + 1 - 2 i
-    logits = scaling.unsqueeze(-1) * scores.unsqueeze(-2) - distances.unsqueeze(-2)  # [..., rank, element]
-    return torch.softmax(logits / temperature, dim=-1)
+    # Of the paper's sum of |s_j - s_l| over l, what is the same for all elements is left out: the softmax takes it off.
+    exceeded = (scores.unsqueeze(-2) - scores.unsqueeze(-1)).relu().sum(-1)  # by the larger ones, [..., n]
+    ranks = torch.arange(0.5, scores.shape[-1], device=scores.device, dtype=scores.dtype)
+    negative = torch.addcmul(exceeded.unsqueeze(-2), ranks.unsqueeze(-1), scores.unsqueeze(-2))  # [..., rank, element]
+    return torch.softmax(negative / (-0.5 * temperature), dim=-1)
 
 
-def gumbel_like(scores: Tensor, generator: torch.Generator | None = None, uniform: Tensor | None = None) -> Tensor:
-    """Standard Gumbel noise of the shape of ``scores``; added to log scores it makes sorting a Plackett-Luce draw.
+def log_exponential_like(
+    scores: Tensor, generator: torch.Generator | None = None, uniform: Tensor | None = None
+) -> Tensor:
+    """Logs of standard exponential noise of the shape of ``scores``; its negative is standard Gumbel noise.
 
-    ``uniform`` numbers on [0, 1), if given, are taken instead of the generator's.
+    Sorting log scores less such noise is a Plackett-Luce draw. ``uniform`` numbers on [0, 1), if given, are taken
+    instead of the generator's.
     """
     if uniform is None:
         uniform = torch.rand(scores.shape, device=scores.device, dtype=scores.dtype, generator=generator)
-    uniform, tiny = uniform.to(scores.dtype), torch.finfo(scores.dtype).tiny
-    return -(-uniform.clamp(min=tiny).log()).clamp(min=tiny).log()
+    limits = torch.finfo(scores.dtype)
+    return (-uniform.to(scores.dtype).clamp(limits.tiny, 1 - limits.eps / 2).log()).log()

@@ -105,8 +105,8 @@ class PosteriorHGVAE(GroupVAE):
 
         That they differ is not in them, see :func:`log_different`.
         """
-        own = torch.stack([mean, log_variance.exp()])
-        shared = average(own, log_variance, self.averaging)
+        own = torch.stack([mean, log_variance])
+        shared = average(own, self.averaging)
         cost, gain = sharing(own, shared)
         pairs, width = cost.shape
         tried = min(width, _EVALUATED * self.candidates) if context.hard else self.candidates
@@ -172,17 +172,19 @@ def sharing(own: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
     curvature ``1 - 1 / variance``: the derivatives of the divergence, with which it is in balance.
 
     Args:
-        own: means and variances of the views' posteriors, [2, views, pairs, latents].
+        own: means and log variances of the views' posteriors, [2, views, pairs, latents].
         shared: of their average, [2, pairs, latents].
 
     Returns:
         Cost and gain, each [pairs, latents]; cost less gain are the log odds of being independent.
     """
-    moved, spread = (shared.unsqueeze(1) - own).unbind(0)
-    mean, variance = own.unbind(0)
+    means, log_variances = torch.cat([own, shared.unsqueeze(1)], 1).unbind(0)
+    variances = log_variances.exp()
+    mean, variance = means[:2], variances[:2]
+    moved, spread = means[2] - mean, variances[2] - variance
     second = torch.addcmul(spread, moved, moved)  # of each view's cost, twice the negative curvature's factor
     cost = (0.5 * (second / variance - second) - mean * moved).sum(0)
-    divergences = kl_to_prior(*torch.cat([own, shared.unsqueeze(1)], 1).unbind(0))
+    divergences = kl_to_prior(means, log_variances)
     return cost, divergences[0] + divergences[1] - divergences[2]
 
 
