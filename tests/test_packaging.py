@@ -229,6 +229,19 @@ def test_make_reproduce_and_other_targets_run_every_experiment_and_every_choice(
         check_command_line(["-m", *(f"{key}={value}" for key, value in command.items())])
 
 
+def test_a_training_that_stops_keeps_no_page_from_being_made_except_in_smoke(tmp_path: Path) -> None:
+    python, made = tmp_path / "python", tmp_path / "made"
+    cases = f'*experiments.run*) exit 1;; *scripts.pages*) echo "$@" >> {made};;'
+    python.write_text(f'#!/bin/sh\ncase "$*" in {cases} esac\n')
+    python.chmod(0o755)
+    make("reproduce-table1", f"PY={python}")
+    assert "--only table_1" in made.read_text()
+    made.unlink()
+    with pytest.raises(subprocess.CalledProcessError):
+        make("smoke", f"PY={python}")
+    assert not made.exists()
+
+
 def test_table_2_has_every_recipe() -> None:
     [given] = commands(planned("reproduce-table2"))
     assert set(given["recipe"].split(",")) == set(choices("recipe"))
