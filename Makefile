@@ -124,7 +124,7 @@ clustering-studies: $(READY) ## What keeps the clusters, and where the prior mat
 	$(MAKE_PAGES) --only clustering_studies
 
 smoke: PROFILE = smoke
-smoke: $(READY) ## The whole chain in little: every experiment, tables, figures, report; means nothing (2 minutes)
+smoke: $(READY) ## A tiny version of every experiment, with tables, figures and report; means nothing (2 minutes)
 	$(KS) sampler=straight_through
 	$(URN)
 	$(RUN) experiment=clustering version=60 prior=uniform,categorical,hypergeometric

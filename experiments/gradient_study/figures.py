@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures import look
+from experiments.figures import add_caption, legend_above, look
 from experiments.settings import ExperimentError
 
 FILE = "gradient_study.csv"
@@ -98,6 +98,13 @@ def draw(frame: pd.DataFrame) -> Figure:
         grid[1, column].set_xlabel("temperature")
     for row, label in enumerate(QUANTITIES.values()):
         grid[row, 0].set_ylabel(label)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    legend_above(figure, grid[0, 0].get_legend_handles_labels(), 3)
+    caption = (
+        "Above: error of the mean gradient of E[f(x)] with respect to log omega, over the norm of the exact one or a "
+        "floor; below: standard deviation of one sample's gradient over the same. Marks: the worst of the sets of "
+        "weights, bars: down to the best; lines and bands: the same of estimators without a temperature, of which the "
+        f"error of an unbiased one is sampling noise alone. Profile {frame['profile'].iloc[0]}, seed "
+        f"{frame['seed'].iloc[0]}, {frame['device'].iloc[0]}."
+    )
+    add_caption(figure, caption)
     return figure

@@ -118,8 +118,9 @@ def draw(number: int, metrics: pd.DataFrame, histograms: pd.DataFrame) -> Figure
 def _draw_histograms(axes: Axes, histograms: pd.DataFrame, conditionals: str, inches: float) -> None:
     """The draws (filled), the merged reference (steps) and the exact law (dotted), one colour per value."""
     colours = shades(np.sort(histograms["value"].unique()))
-    labelled: list[int] = []  # peaks with a number; the next one needs this much room
-    room = 0.06 / inches * np.ptp(histograms["count"]) * len(f"{histograms['value'].max():g}")
+    labelled: list[tuple[float, float]] = []  # peaks with a number; the next one needs room beside or above these
+    beside = 0.08 / inches * np.ptp(histograms["count"]) * len(f"{histograms['value'].max():g}")
+    above = 0.08 * (histograms["drawn"] / histograms.groupby("value")["drawn"].transform("sum")).max()
     for value, own in histograms.groupby("value"):
         colour, count, drawn = colours[value], own["count"].to_numpy(), own["drawn"].to_numpy()
         drawn = drawn / drawn.sum()
@@ -129,9 +130,9 @@ def _draw_histograms(axes: Axes, histograms: pd.DataFrame, conditionals: str, in
             axes.step(count, reference, where="mid", color=colour, linewidth=1)
         axes.plot(count, own["exact_probability"], color="black", linestyle=":", linewidth=0.9)
         peak = int(drawn.argmax())
-        if all(abs(count[peak] - other) > room for other in labelled):
-            labelled.append(count[peak])
-            place = count[peak], drawn[peak]
+        place = count[peak], drawn[peak]
+        if all(abs(place[0] - x) > beside or abs(place[1] - y) > above for x, y in labelled):
+            labelled.append(place)
             axes.annotate(f"{value:g}", place, textcoords="offset points", xytext=(0, 2), ha="center", fontsize=7)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.05)  # room for the numbers
 

@@ -110,7 +110,7 @@ def figure_13(block: Block) -> Figure:
     caption = (
         "HGVAE over the final temperature and over the learning rate, each changed alone. Above: training loss of the "
         f"last part of the training; below: squared error of the number of independent latents, pairs share {pairs} "
-        "factors. Lines: mean over the seeds, bars: its standard error, dots: single seeds. "
+        "factors. Lines: mean over the seeds that finished, bars: its standard error, dots: single seeds. "
         f"{block.described(shown)}"
     )
     add_caption(figure, caption)

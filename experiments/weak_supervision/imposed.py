@@ -90,14 +90,17 @@ def figure_counts(block: Block) -> Figure:
         style: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 11, "color": "black"}
         ax.plot(preferred["true"], preferred["scaled"], label="largest joint bound among the k imposed", **style)
         counts = {shared: _in_words(line.dropna().index.astype(int).tolist()) for shared, line in bounds.iterrows()}
-        each = "; ".join(f"s = {shared}: {of_pairs}" for shared, of_pairs in counts.items())
+        if len(counts) > 1 and len(set(counts.values())) == 1:
+            each = f"every s: {counts.popitem()[1]}"
+        else:
+            each = "; ".join(f"s = {shared}: {of_pairs}" for shared, of_pairs in counts.items())
         tried = f"of {best['latents'].iloc[0]} latents, {each}; seeds {listed(runs['seed'])}"
     ax.set_xlabel("factors that differ, k")
     ax.set_ylabel("estimate, scaled by factors / latents")
     legend_above(figure, ax.get_legend_handles_labels(), 3)
     caption = (
-        "The number of independent factors that each method estimates, E[k-hat] scaled by factors / latents, and the k "
-        "whose model, trained with it imposed, has the largest joint bound on test pairs, scaled alike "
+        "The number of factors that differ, as each method estimates it: E[k-hat] scaled by factors / latents. Stars: "
+        "of models that were trained with k imposed, the k of the largest joint bound on test pairs, scaled alike "
         f"({tried}). {block.described(block.metrics)}"
     )
     add_caption(figure, caption)

@@ -59,9 +59,9 @@ def figure_pictures(block: Block, kind: str) -> Figure:
     methods = [method for method in block.methods if (table["method"] == method).any()]
     if not methods:
         raise ExperimentError(f"the metrics hold no {kind} at {block.source}")
-    columns = min(3, len(methods))
+    columns = 2 if len(methods) == 4 else min(3, len(methods))
     rows = -(-len(methods) // columns)
-    height = 1.5 if kind == "reconstructions" else 4.2
+    height = 1.3 if kind == "reconstructions" else 4.2
     figure, axes = plt.subplots(rows, columns, figsize=(3.9 * columns, height * rows + 0.5), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
