@@ -8,6 +8,9 @@ PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 JOBS ?= 2
 
+ifeq ($(wildcard constraints.txt),)
+$(error this Makefile works in its own folder: make -C FOLDER TARGET)
+endif
 ifeq ($(shell printf '%s\n' '$(SEEDS)' | grep -xE '[0-9]+(,[0-9]+)*'),)
 $(error SEEDS=$(SEEDS): give seeds with commas between them, such as SEEDS=0,1,2)
 endif
@@ -19,11 +22,11 @@ READY := $(if $(filter .venv/bin/python,$(PY)),.venv/.ready)
 LOCAL = results/local$(if $(filter smoke,$(PROFILE)),/smoke)# smoke runs mean nothing: they stay apart
 RESULTS = $(if $(filter smoke,$(PROFILE)),$(LOCAL),$(or $(MVHG_RESULTS_DIR),results))
 REPORT ?= $(if $(filter smoke,$(PROFILE)),$(LOCAL),results)
-AGGREGATE = $(PY) -m scripts.aggregate --results $(RESULTS) --profile $(PROFILE) --seeds $(SEEDS)
+AGGREGATE = $(PY) -m scripts.aggregate --results '$(RESULTS)' --profile $(PROFILE) --seeds $(SEEDS)
 MAKE_PAGES = $(AGGREGATE) $(KEEP) --output $(LOCAL)/metrics && $(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL)
 PARALLEL := $(if $(findstring launcher=,$(ARGS)),,$(if $(filter-out 1,$(JOBS)),launcher=local hydra.launcher.n_jobs=$(JOBS)))
 # A training that stops is named on the pages, which are made of the others; in smoke it is what one looks for.
-RUN = $(if $(filter smoke,$(PROFILE)),,-)$(PY) -m experiments.run -m $(PARALLEL) results=$(RESULTS) profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
+RUN = $(if $(filter smoke,$(PROFILE)),,-)$(PY) -m experiments.run -m $(PARALLEL) results='"$(RESULTS)"' profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
 KS = $(RUN) experiment=kolmogorov_smirnov series=weights,draws,sizes conditionals=merged,exact
 URN = $(RUN) experiment=urn estimator=merged,exact,maximum_likelihood,squared_loss_optimum
 DIGITS = $(addprefix profile.clustering.data=,$(DATA))
@@ -137,22 +140,22 @@ test: $(READY); $(PY) -m pytest -n 2 --dist worksteal ## Tests (10 to 25 minutes
 lint: $(READY); $(PY) -m ruff check . ## Style (seconds)
 typecheck: $(READY); $(PY) -m mypy ## Types (seconds)
 docs: $(READY); $(PY) -m mkdocs build ## The documentation as pages, in results/local/site (seconds)
-benchmark: $(READY); $(PY) -m scripts.benchmark sampler $(addprefix --official ,$(OFFICIAL)) ## Speed and memory beside the authors' code (OFFICIAL=FOLDER) and BiasedUrn (R)
+benchmark: $(READY); $(PY) -m scripts.benchmark sampler $(if $(OFFICIAL),--official '$(OFFICIAL)') ## Speed and memory beside the authors' code (OFFICIAL=FOLDER) and BiasedUrn (R)
 benchmark-clustering: $(READY); $(PY) -m scripts.benchmark clustering $(ARGS) ## Steps per second of the VaDE's training
 benchmark-weak-supervision: $(READY); $(PY) -m scripts.benchmark weak_supervision --output $(LOCAL)/benchmark $(ARGS) ## Seconds per step of the VAEs of image pairs beside each other
 gradient-study: $(READY) ## Bias and variance of the straight-through gradient over the temperature
-	$(PY) -m scripts.gradient_study $(addprefix --official ,$(OFFICIAL))
+	$(PY) -m scripts.gradient_study $(if $(OFFICIAL),--official '$(OFFICIAL)')
 	$(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL) --only gradient_study
 update-results: $(READY) ## Rewrites the committed results/ from the finished runs of PROFILE (on purpose only)
 	$(AGGREGATE) --keep --output results/metrics
 	$(PY) -m scripts.pages --metrics results/metrics --output results --no-report --readme README.md --claims docs/reproduction.md
-gpu: $(READY); $(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps $(WHEELS)/*.whl &&) $(PY) -m scripts.gpu $(ARGS) ## Values, rates and the paper's runs on a GPU that is there for ten minutes (WHEELS=FOLDER: packages without a network)
-report: $(READY); $(PY) -m scripts.pages --metrics $(REPORT)/metrics --report $(LOCAL)/report.html ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
+gpu: $(READY); $(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps '$(WHEELS)'/*.whl &&) $(PY) -m scripts.gpu $(ARGS) ## Values, rates and the paper's runs on a GPU that is there for ten minutes (WHEELS=FOLDER: packages without a network)
+report: $(READY); $(PY) -m scripts.pages --metrics '$(REPORT)/metrics' --report $(LOCAL)/report.html ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
 wandb-sync: ## Uploads the offline runs that Weights & Biases does not have yet (needs `wandb login`)
 wandb-publish: ## Logs the tables and figures of results/ to Weights & Biases as one run, offline (5 s)
 dashboard: ## Weights & Biases dashboards as JSON (ARGS='--push --entity NAME' makes them there; 5 s)
 doctor: $(READY); $(PY) -m scripts.doctor ## What is installed, found and able to run here, and the command for what is missing
-wandb-sync: FROM = --results $(RESULTS)
+wandb-sync: FROM = --results '$(RESULTS)'
 wandb-sync wandb-publish dashboard: $(READY)
 	$(PY) -m scripts.weights_and_biases $(patsubst wandb-%,%,$@) $(FROM) $(ARGS)
 clean: ## Removes .venv, caches and results/local; runs and committed results stay

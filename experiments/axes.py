@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,12 +98,34 @@ def cell_of(config: DictConfig, experiment: str, overrides: Sequence[str] = ()) 
         ExperimentError: a setting is refused, or an axis has no single plain value.
     """
     plain = resolve(config)
+    _check_profile(config, overrides)
     axes = {axis: plain[axis] for axis in plain["axes"] if axis in plain}
     for axis, value in axes.items():
         if isinstance(value, bool) or not isinstance(value, str | int) or not _AXIS_VALUE.fullmatch(str(value)):
             raise ExperimentError(f"{axis} must be one name or integer, got {value!r}")
+        if isinstance(value, str) and _is_number(value):  # another row, of the same numbers
+            raise ExperimentError(
+                f"{axis} must be one name or integer: write {float(value):g}, not {value!r}, which is text"
+            )
     row = Row(experiment, axes, changes_of(plain, overrides))
     return Cell(row, plain, RunDirectory(Path(plain["results"]), row.folder, run_id(plain, row)))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _check_profile(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses settings of the profile that this experiment, with what else is given, does not read."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key.startswith("profile.") and f"${{{key}" not in OmegaConf.to_yaml(config.experiment):
+            raise ExperimentError(
+                f"{override}: nothing here reads {key}; the command without it, and with -c job, shows what is read"
+            )
 
 
 def run_id(plain: Mapping[str, Any], row: Row) -> str:

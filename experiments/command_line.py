@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -26,6 +27,7 @@ _WITH_VALUE = {"-i", "--info", "-c", "--cfg", "-p", "--package"}  # after "=" or
 _OPTIONS = {*_MULTIRUN, *_ASKING, *_WITH_VALUE, "--resolve"}
 FOLDERS = {"results": "MVHG_RESULTS_DIR", "data_directory": "MVHG_DATA_DIR"}  # settings, and variables instead of them
 _HYDRA = ("hydra.launcher.", "hydra.sweeper.")  # of its own settings, those that may be given
+_ABSENT = object()
 _NOT_SET = {"axes": "the experiment's file names them", "profile.name": "choose with profile=NAME"}
 
 
@@ -57,11 +59,15 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         if one.is_sweep_override():
             _check_several(key, one, several)
     chosen = _values(given["experiment"], experiments()) if "experiment" in given else []
+    if "sweep" in given:
+        chosen = _swept_experiment(_values(given["sweep"], [])[0], chosen)
     if chosen:
         plain = {key: _values(one, choices(key)) for key, one in given.items() if "." not in key}
         _check_axes(plain, chosen)
-        _check_owners([one for key, one in given.items() if not choices(key)], plain, chosen[0])
-    elif "sweep" not in given and "experiment" not in given and not asking:
+        settings = [one for key, one in given.items() if not choices(key)]
+        _check_owners(settings, plain, chosen[0])
+        _check_followers(settings, chosen[0])
+    elif "experiment" not in given and not asking:
         raise ExperimentError(f"choose an experiment with experiment=NAME, one of: {', '.join(experiments())}")
     if not asking:
         _check_launcher(given, several)
@@ -91,11 +97,12 @@ def _options_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str
 
 def _with_home(text: str) -> str:
     key, _, value = text.partition("=")
+    quote = value[:1] if value[:1] in ("'", '"') else ""  # which may keep a comma
     plain = value.strip("'\"")
     if not re.match(r"~[\w.-]*(/|$)", plain):
         return text
     try:
-        return f"{key}={typed_path(plain)}"
+        return f"{key}={quote}{typed_path(plain)}{quote}"
     except ValueError as error:
         raise ExperimentError(f"{text}: {error}") from None
 
@@ -173,7 +180,7 @@ def _check_several(key: str, one: Override, several: bool) -> None:
 
 def _check_launcher(given: Mapping[str, Override], several: bool) -> None:
     """Refuses what launches cells where there is one, and two ways at once; Hydra would leave one out silently."""
-    typed = {key: given[key].get_value_string() for key in ("launcher", "runs_at_once") if key in given}
+    typed = {key: _values(given[key], [])[0] for key in ("launcher", "runs_at_once") if key in given}
     launcher, at_once = typed.get("launcher", "serial"), typed.get("runs_at_once", "auto")
     if launcher != "serial" and not several:
         raise ExperimentError(f"launcher={launcher} launches the cells of a multirun: give -m, too")
@@ -207,8 +214,7 @@ def _check_folders(given: Mapping[str, Override], several: bool) -> None:
 
 def _new_command(name: str) -> str | None:
     """The arguments that run now what a row of earlier versions was; None for a name that none had."""
-    former = cast(dict[str, str], OmegaConf.to_container(OmegaConf.load(CONFIGS / "former_rows.yaml")))
-    for pattern, command in former.items():
+    for pattern, command in _content(CONFIGS / "former_rows.yaml").items():
         if match := re.fullmatch(pattern, name):
             return match.expand(command)
     return None
@@ -230,25 +236,49 @@ def _check_owners(settings: Sequence[Override], given: Mapping[str, Sequence[str
     """Refuses a setting that belongs to some choices of an axis, where another choice is given."""
     for one, axis in product(settings, [axis for axis in axes_of(experiment) if axis in given]):
         key = one.key_or_group
-        has = [choice for choice in choices(axis) if _names(CONFIGS / axis / f"{choice}.yaml", key)]
-        for value in () if _names(CONFIGS / "experiment" / f"{experiment}.yaml", key) else given[axis]:
+        has = [choice for choice in choices(axis) if _value_in(CONFIGS / axis / f"{choice}.yaml", key) is not _ABSENT]
+        everywhere = _value_in(CONFIGS / "experiment" / f"{experiment}.yaml", key) is not _ABSENT
+        for value in () if everywhere else given[axis]:
             if has and value not in has:
                 owners = " or ".join(has)
                 raise ExperimentError(f"{one.input_line}: {axis}={value} has no {key}; {axis}={owners} has")
 
 
-def _names(path: Path, key: str) -> bool:
-    """Whether a configuration file, or one that it begins with, has a key, its parts joined by dots."""
-    content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    if any(
-        isinstance(one, str) and _names(path.with_name(f"{one}.yaml"), key)
-        for one in content.get("defaults", ())
-        if one != "_self_"
-    ):
-        return True
-    part = content
+def _check_followers(settings: Sequence[Override], experiment: str) -> None:
+    """Refuses a setting that is another one's value: the row would say one thing, and the run do another."""
+    axes = axes_of(experiment)
+    paths = [CONFIGS / "experiment" / f"{experiment}.yaml"]
+    paths += [CONFIGS / axis / f"{choice}.yaml" for axis in axes for choice in choices(axis)]
+    for one, path in product(settings, paths):
+        leader = re.fullmatch(r"\$\{([\w.]+)\}", str(_value_in(path, one.key_or_group)))
+        if leader and (leader[1] in axes or leader[1].startswith("experiment.")):
+            raise ExperimentError(f"{one.input_line}: it is what {leader[1]} is; give {leader[1]}=VALUE")
+
+
+def _swept_experiment(sweep: str, chosen: list[str]) -> list[str]:
+    """The experiment whose settings a sweep is over, if its file says so."""
+    own = [one["override /experiment"] for one in _content(CONFIGS / "sweep" / f"{sweep}.yaml").get("defaults", ())
+           if "override /experiment" in one]  # fmt: skip
+    if own and chosen and own != chosen:
+        raise ExperimentError(
+            f"sweep={sweep} is over settings of experiment={own[0]}: leave experiment={chosen[0]} out"
+        )
+    return own or chosen
+
+
+@cache
+def _content(path: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+
+
+def _value_in(path: Path, key: str) -> Any:
+    """What a configuration file, or one that it begins with, says of a key, its parts joined by dots."""
+    content = part = _content(path)
     for name in key.split("."):
-        if not isinstance(part, dict) or name not in part:
-            return False
-        part = part[name]
-    return True
+        part = part.get(name, _ABSENT) if isinstance(part, dict) else _ABSENT
+    bases = [one for one in content.get("defaults", ()) if isinstance(one, str) and one != "_self_"]
+    for base in bases if part is _ABSENT else ():
+        part = _value_in(path.with_name(f"{base}.yaml"), key)
+        if part is not _ABSENT:
+            break
+    return part

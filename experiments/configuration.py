@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 
-from experiments.settings import ExperimentError, PositiveInt, check, settings
+from experiments.settings import SEEDS, ExperimentError, PositiveInt, check, settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # What looks like a credential: a name, or a value such as a W&B key of either kind or the user part of a URL.
@@ -32,12 +32,12 @@ JobType = Literal["sample", "pretrain", "train", "evaluate"]
 class Common:
     """What every run has beside its experiment; configs/config.yaml explains it."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and Lightning take
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)]
     threads: PositiveInt | None
     runs_at_once: Literal["auto"] | PositiveInt
     force: bool
     job_type: JobType
-    objective: str | None
+    objective: Annotated[str, Field(min_length=1)] | None
     tags: list[str]
     results: Annotated[str, Field(min_length=1)]
     data_directory: Annotated[str, Field(min_length=1)]

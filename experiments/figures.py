@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends import backend_pdf
 from matplotlib.figure import Figure
 
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, named_problems
 from experiments.store import write_atomically
 
 # Okabe-Ito colours, dark to light, each with a marker of its own.
@@ -55,13 +55,10 @@ def draw(figures: Mapping[str, Callable[[], Figure]], output: Path) -> list[Path
         ExperimentError: nothing could be drawn.
     """
     paths: list[Path] = []
-    reasons = []
+    reasons: list[str] = []
     for name, make in figures.items():
-        try:
-            with plt.rc_context(STYLE):
-                paths += save(make(), output, name)
-        except ExperimentError as error:
-            reasons.append(f"{name}: {error}")
+        with named_problems(name, reasons), plt.rc_context(STYLE):
+            paths += save(make(), output, name)
     if not paths:
         raise ExperimentError(f"nothing to draw: {'; '.join(reasons)}")
     for line in [*(f"wrote {path}" for path in paths), *(f"not drawn: {reason}" for reason in reasons)]:

@@ -285,7 +285,13 @@ def describe_run(line: pd.Series) -> str:
 
 
 def _commits(runs: pd.DataFrame) -> list[str]:
-    return sorted({f"{run.commit!s:.10}{' with changes' if run.dirty else ''}" for run in runs.itertuples()})
+    def of(run: Any) -> str:
+        commits = " then ".join(
+            commit[:10] for commit in str(run.commit).split()
+        )  # several of a run that went on later
+        return f"{commits}{' with changes' if run.dirty else ''}"
+
+    return sorted({of(run) for run in runs.itertuples()})
 
 
 def read_paper(key: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,7 @@ def main(config: DictConfig) -> float | None:
         return run_one_of_many(config, experiment, overrides, Path(context.sweep.dir), int(context.job.num), serial)
     try:
         cell = cell_of(config, experiment, overrides)
-        return run_cell(cell, lambda: execute(cell))
+        return run_cell(cell, lambda: attempt(cell))
     except ExperimentError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -86,7 +87,7 @@ def run_one_of_many(
     def run() -> float | None:
         try:
             report(multirun, job, cell)
-            return run_cell(cell, lambda: cell_process.run_apart(execute, cell, True, at_once=at_once))
+            return run_cell(cell, lambda: cell_process.run_apart(attempt, cell, True, at_once=at_once))
         except Exception as error:
             return failed(cell, error)
 
@@ -129,6 +130,33 @@ def run_cell(cell: Cell, run: Callable[[], object]) -> float | None:
         log.info("%s", skipped(cell.name, cell.run))
     objective = cell.plain["objective"]
     return None if objective is None else cell.run.mean_of(objective)
+
+
+def attempt(cell: Cell, wait: bool = False) -> RunDirectory:
+    """Executes a cell. What nobody foresaw is a line, too; its stack trace goes into the run's folder.
+
+    Returns:
+        The finished run's folder.
+
+    Raises:
+        ExperimentError: it failed; no finished result is touched.
+        SystemExit: SIGTERM came; the checkpoint is kept.
+    """
+    try:
+        return execute(cell, wait)
+    except ExperimentError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        if isinstance(error, ImportError):
+            reason += "; `make doctor` says what is missing"
+        path = cell.run.checkpoints / "traceback.txt"
+        try:
+            write_atomically(path, traceback.format_exc())
+            reason += f" (stack trace: {path})"
+        except OSError:
+            log.exception("%s", cell.name)
+        raise ExperimentError(reason) from error
 
 
 def execute(cell: Cell, wait: bool = False) -> RunDirectory:
@@ -186,6 +214,7 @@ def _run(experiment: Experiment, cell: Cell) -> None:
     if plain["threads"] is not None:
         torch.set_num_threads(plain["threads"])
     facts = environment_facts(plain["trainer"]["accelerator"])  # before the work, under which the checkout may change
+    facts |= run.note_code(facts["commit"], facts["dirty"], resumed)
     with default_generator_lock:
         pl.seed_everything(plain["seed"], workers=True, verbose=False)
     trainer = plain["trainer"]

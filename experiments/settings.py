@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -31,6 +32,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+SEEDS = 2**32  # what NumPy and Lightning take is below
 
 T = TypeVar("T")
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -106,6 +109,17 @@ def _problems(error: ValidationError, place: str, made: type) -> Iterator[str]:
         yield f"{name}: {' or '.join(messages)}, got {values[name]!r}"
 
 
+def typed_seed(text: str) -> int:
+    """Returns a seed as it was typed.
+
+    Raises:
+        ArgumentTypeError: it is none that NumPy and Lightning take.
+    """
+    if not (text.isascii() and text.isdecimal() and int(text) < SEEDS):
+        raise ArgumentTypeError(f"a seed is an integer in 0..{SEEDS - 1}, got {text!r}")
+    return int(text)
+
+
 def typed_path(text: str) -> Path:
     """Returns a path as it was typed, with the home folder in place of a "~" at its beginning.
 
@@ -142,7 +156,9 @@ def named_problems(name: str, problems: list[str]) -> Iterator[None]:
         yield
     except ExperimentError as error:
         problems.append(f"{name}: {error}")
+    except OSError:  # of a folder that can't be written
+        raise
     except KeyError as error:
         problems.append(f"{name}: the metrics have no column {error}")
-    except (ValueError, TypeError, IndexError, AttributeError) as error:  # of lines that are not whole
+    except Exception as error:  # lines that are not whole can break a room's own code in any way
         problems.append(f"{name}: the metrics can't be read ({one_line(error)})")

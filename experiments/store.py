@@ -34,6 +34,7 @@ MODEL = "model.pt"
 TRAINED_AT = (
     "trained_at"  # among the checkpoints: when the training will have ended by its own rate, seconds of the epoch
 )
+CODE = "code.json"  # likewise: commits that were at work on the run
 LOCK_SECONDS = 2.0  # those who only ask whether a run is at work hold its lock for a moment
 
 
@@ -59,6 +60,23 @@ def write_tensors(path: Path, state: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     write_atomically(path, buffer.getvalue())
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Reads what ``write_tensors`` has written, onto the CPU.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is damaged, or holds more than tensors and plain values; one line says what torch says.
+    """
+    import torch
+
+    content = io.BytesIO(path.read_bytes())
+    try:
+        found: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # half a dozen types, some without a word
+        raise ValueError((str(error) or type(error).__name__).splitlines()[0]) from error
+    return found
 
 
 @contextmanager
@@ -250,6 +268,21 @@ class RunDirectory:
 
         return pd.read_csv(self.path / f"{name}.csv")
 
+    def note_code(self, commit: str, dirty: bool | None, resumed: bool) -> dict[str, Any]:
+        """Notes which code begins this run or goes on with it; returns ``commit``, of all parts, and ``dirty``."""
+        path, parts = self.checkpoints / CODE, []
+        if resumed:
+            with suppress(OSError, ValueError):  # begun by code that left no note
+                parts = json.loads(path.read_text())
+        if resumed and parts and parts[-1] != [commit, dirty]:
+            log.warning("  begun at commit %.10s, and goes on at %.10s: the result names both", parts[-1][0], commit)
+        parts = [*(part for part in parts if part != [commit, dirty]), [commit, dirty]]
+        write_atomically(path, json.dumps(parts))
+        return {
+            "commit": " ".join(dict.fromkeys(one for one, _ in parts)),
+            "dirty": any(one for _, one in parts) or dirty,
+        }
+
     def discard_checkpoints(self) -> None:
         """Forgets an interrupted run. A finished result stays until the next one replaces it."""
         shutil.rmtree(self.checkpoints)
@@ -271,18 +304,13 @@ def readable_checkpoint(path: Path) -> Path | None:
     """
     if not path.exists():
         return None
-    import torch
-
     try:
-        content = io.BytesIO(path.read_bytes())
+        read_tensors(path)
     except OSError as error:
         raise ExperimentError(f"the checkpoint {path} can't be read ({error.strerror})") from None
-    try:
-        torch.load(content, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises half a dozen types for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    except ValueError as error:
         path.replace(path.with_name("unreadable.ckpt"))
-        log.warning("the checkpoint %s can't be read (%s); set aside as unreadable.ckpt, starting over", path, reason)
+        log.warning("the checkpoint %s can't be read (%s); set aside as unreadable.ckpt, starting over", path, error)
         return None
     return path
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, one_line
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
@@ -157,8 +157,8 @@ def track(
                 settings=wandb.Settings(**_SETTINGS),
                 **shown,
             )
-    except wandb.errors.Error as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    except (wandb.errors.Error, ValueError) as error:  # ValueError: a tag or a variable that it doesn't take
+        reason = one_line(error)[:200].rstrip(".")
         raise ExperimentError(
             f"W&B did not start, and so neither did the run ({reason}); `wandb login` stores a key, "
             "logger=offline needs neither login nor network and `make wandb-sync` uploads its runs later"

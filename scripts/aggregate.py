@@ -14,12 +14,12 @@ from pathlib import Path
 from experiments.aggregation.runs import select_runs
 from experiments.aggregation.tables import collect_tables, write_left_out, write_tables
 from experiments.environment import digest_of
-from experiments.settings import ExperimentError, one_line_errors, typed_path
+from experiments.settings import ExperimentError, one_line_errors, typed_path, typed_seed
 from experiments.store import FINISHED, write_atomically
 
 
 def _seeds(text: str) -> frozenset[int]:
-    return frozenset(int(seed) for seed in text.split(","))
+    return frozenset(map(typed_seed, text.split(",")))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -84,8 +84,10 @@ def find_data(folder: Path) -> dict[str, str]:
 
 def survey(installed: Sequence[Row], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Returns what is found here, in words, and "none" for what isn't."""
-    data = Path(environ.get("MVHG_DATA_DIR") or ROOT / "data").expanduser()
-    results = Path(environ.get("MVHG_RESULTS_DIR") or ROOT / "results").expanduser()
+    data, results = (  # a user that there is not stays as typed
+        Path(os.path.expanduser(environ.get(variable) or ROOT / folder))
+        for variable, folder in (("MVHG_DATA_DIR", "data"), ("MVHG_RESULTS_DIR", "results"))
+    )
     lacking = {extra for _, there, _, extra in installed if there == "missing"}
     free = shutil.disk_usage(results if results.is_dir() else ROOT).free / 2**30
     key, waiting = NONE, NONE

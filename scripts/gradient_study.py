@@ -7,7 +7,7 @@ import argparse
 from experiments.environment import environment_facts
 from experiments.gradient_study.figures import FILE
 from experiments.gradient_study.study import Settings, run
-from experiments.settings import one_line_errors, typed_path
+from experiments.settings import one_line_errors, typed_path, typed_seed
 from experiments.tables import write
 
 
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--official", type=typed_path, help="checkout of the authors' code; else their side is skipped")
     parser.add_argument("--output", type=typed_path, default="results/local", help="folder (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all generators (default: %(default)s)")
+    parser.add_argument("--seed", type=typed_seed, default=0, help="seed of all generators (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one temperature and few samples: seconds, noisy")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):

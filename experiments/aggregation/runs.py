@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from experiments.axes import Row
 from experiments.environment import FIRST_VERSION, project_version
@@ -135,7 +133,7 @@ def _runs(
             selection.problems.append((_name(run), str(error).replace(f"{run.path}/", "")))
         except FileNotFoundError:
             selection.problems.append((_name(run), "not finished: it was stopped before it began"))
-        except (OSError, ValueError, TypeError, KeyError, AssertionError, YAMLError, OmegaConfBaseException) as error:
+        except Exception as error:  # a file that is not whole can break its readers in any way
             reason = " ".join(str(error).split()) or "it is no configuration of a run"
             selection.problems.append((_name(run), f"can't be read ({reason})"))
     for _, _, run, origin, facts in sorted(found, key=lambda one: one[:2]):

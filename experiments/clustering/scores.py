@@ -41,7 +41,13 @@ def confusion(clusters: Tensor, labels: Tensor, num_clusters: int, num_classes: 
         labels: class of each sample, [samples], integers in 0..num_classes-1.
         num_clusters: number of clusters, which may differ from that of classes.
         num_classes: number of classes.
+
+    Raises:
+        ValueError: a cluster or a label lies outside.
     """
+    for name, values, number in (("clusters", clusters, num_clusters), ("labels", labels, num_classes)):
+        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < number:
+            raise ValueError(f"{name} must be in 0..{number - 1}, got {int(values.min())} to {int(values.max())}")
     cells = clusters.long() * num_classes + labels.to(clusters.device).long()
     return torch.bincount(cells, minlength=num_clusters * num_classes).reshape(num_clusters, num_classes)
 

@@ -15,7 +15,7 @@ from experiments.context import RunContext
 from experiments.disentanglement.scores import MINIMUM_SAMPLES, GridRepresentations, disentanglement_scores
 from experiments.disentanglement.shims import load_metrics
 from experiments.settings import ExperimentError, settings
-from experiments.store import RunDirectory
+from experiments.store import RunDirectory, read_tensors
 from experiments.weak_supervision.classification import downstream_accuracy
 from experiments.weak_supervision.data.images import FactorImages, load_batch
 from experiments.weak_supervision.data.pair_data import PairSplits
@@ -83,11 +83,9 @@ class DisentanglementScores(WeakSupervision):
                 f"{directory.path} holds no model.pt, the weights to start from: {command}, force=true"
             )
         try:
-            weights: dict[str, Tensor] = torch.load(directory.model, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises half a dozen types for a damaged file
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ExperimentError(f"{directory.model} can't be read ({reason}): {command}, force=true") from error
-        return weights
+            return read_tensors(directory.model)
+        except ValueError as error:
+            raise ExperimentError(f"{directory.model} can't be read ({error}): {command}, force=true") from error
 
     def _downstream(self, means: Tensor, splits: PairSplits, generator: torch.Generator) -> dict[str, Any]:
         """Fits on images that the model was trained on, and scores on half as many that it has not seen."""

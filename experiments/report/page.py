@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -124,6 +125,6 @@ def _profiles(metrics: Path) -> set[str]:
     """Profiles of everything in the folder."""
     found: set[str] = set()
     for path in sorted(metrics.glob("*.csv")):
-        if "profile" in pd.read_csv(path, nrows=0).columns:
-            found |= set(pd.read_csv(path, usecols=["profile"])["profile"])
+        with suppress(ValueError):  # of a file that can't be read: named where it is wanted
+            found |= set(pd.read_csv(path, usecols=lambda name: name == "profile").get("profile", ()))
     return found

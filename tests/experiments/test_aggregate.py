@@ -278,6 +278,24 @@ def test_real_runs_are_collected_once_and_again_when_something_changes(
         collect(tmp_path, "--profile", "paper")
 
 
+def test_a_configuration_cut_anywhere_is_named(tmp_path: Path) -> None:
+    finish(tmp_path, "whole", 0)
+    text = configuration(FOLDER, "medium", 1, "mnist")
+    for place in range(len(text)):
+        begin(tmp_path, f"cut-{place:03}", "medium", 1)
+        RunDirectory(tmp_path, FOLDER, f"cut-{place:03}").new_config.write_text(text[:place])
+    assert set(dict(select_runs(tmp_path, None).problems)) == {
+        f"runs/{FOLDER}/cut-{place:03}" for place in range(len(text))
+    }
+
+
+@pytest.mark.parametrize("seeds", ["", "0,", "-1", "1.5", "01x", "4294967296"])
+def test_seeds_that_there_are_not_are_refused(seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        aggregate.main([f"--seeds={seeds}"])
+    assert "a seed is an integer in 0..4294967295, got" in capsys.readouterr().err
+
+
 def test_lines_of_runs_that_broke_do_not_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(tmp_path, "one", 1)
     finish(tmp_path, "two", 2, folder="clustering_control/version=whole")

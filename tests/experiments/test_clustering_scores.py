@@ -60,3 +60,16 @@ def test_an_empty_cluster_is_counted_as_such() -> None:
     clusters, labels = torch.tensor([0, 0, 2, 2, 2], dtype=torch.uint8), torch.tensor([1, 1, 0, 0, 2])
     assert confusion(clusters, labels, 3, 3).tolist() == [[0, 2, 0], [0, 0, 0], [2, 0, 1]]
     assert score(clusters, labels, 3, 3).matching == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "labels", "message"),
+    [
+        ([0, 1], [0, 10], r"labels must be in 0..9, got 0 to 10"),  # the next cluster's first class otherwise
+        ([0, 2], [0, 1], r"clusters must be in 0..1, got 0 to 2"),
+        ([-1, 0], [3, 3], r"clusters must be in 0..1, got -1 to 0"),
+    ],
+)
+def test_what_lies_outside_is_refused(clusters: list[int], labels: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        score(torch.tensor(clusters), torch.tensor(labels), 2)

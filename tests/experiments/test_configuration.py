@@ -27,7 +27,7 @@ def identify(*overrides: str) -> str:
         "trainer=gpu",
         "trainer.enable_progress_bar=true",
         "tags=[mine]",
-        "profile.urn.epochs=99",
+        "profile.kolmogorov_smirnov.draws=50000",
         "experiment.significance=0.05",
     ],
 )
@@ -94,7 +94,6 @@ def test_an_axis_without_meaning_is_left_out() -> None:
         (["seed=2", "results=x", "logger.project=mine", "force=true", "trainer=gpu", "experiment.max_minutes=3"], ""),
         (["profile=smoke", "profile.weak_supervision.data=mpi3d_toy"], ""),
         (["experiment.training.final_temperature=0.01"], ""),  # its own
-        (["profile.urn.epochs=3"], ""),  # not read
         (["experiment.training.final_temperature=1.0"], "training.final_temperature=1"),
         (["experiment.model.objective=joint", "experiment.model.beta=2"], "model.beta=2 model.objective=joint"),
         (["experiment.training.learning_rate=${profile.weak_supervision.higher_learning_rate}"], f"{RATE}=0.003"),
@@ -110,6 +109,26 @@ def test_changes_are_the_settings_given_that_are_not_the_runs_own(overrides: lis
     assert made.row.changes == changes
     assert made.row.label == " ".join([HGVAE, *([changes] if changes else [])])
     assert made.row.folder == "weak_supervision/method=hgvae,shared=3"
+
+
+@pytest.mark.parametrize(
+    ("row", "setting"),
+    [
+        (HGVAE, "profile.urn.epochs=3"),
+        ("clustering recipe=n2d", "profile.clustering.vade_epochs=3"),
+        ("clustering_control overlap=2", "profile.clustering.data=mnist"),
+        (f"{HGVAE} experiment.{RATE}=0.1", "profile.weak_supervision.hgvae_learning_rate=1"),
+    ],
+)
+def test_a_setting_of_the_profile_that_the_run_does_not_read_is_refused(row: str, setting: str) -> None:
+    with pytest.raises(ExperimentError, match=f"{setting}: nothing here reads {setting.partition('=')[0]}; "):
+        cell(row, setting)
+
+
+@pytest.mark.parametrize("version", ["080", "'80'", "'8_0'", "'8e1'"])
+def test_a_number_that_is_text_is_no_other_row(version: str) -> None:
+    with pytest.raises(ExperimentError, match="version must be one name or integer: write 80, not .*, which is text"):
+        cell("clustering", f"version={version}")
 
 
 def test_an_axis_has_one_value() -> None:

@@ -86,6 +86,12 @@ def test_it_works_where_nothing_is_installed(tmp_path: Path) -> None:
     assert not done.stderr
 
 
+def test_folders_of_nobody_are_said_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MVHG_DATA_DIR", "~nobody-here/data")
+    monkeypatch.setenv("MVHG_RESULTS_DIR", "~nobody-here/results")
+    assert doctor.survey(OWN)["data folder"] == "~nobody-here/data"
+
+
 def test_it_names_what_is_there_and_what_is_not_and_is_silent_about_the_key(tmp_path: Path) -> None:
     done = run("-m", "scripts.doctor", home=tmp_path)
     assert done.returncode == 0

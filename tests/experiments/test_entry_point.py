@@ -20,7 +20,7 @@ from pytorch_lightning.plugins.environments import (
 from experiments.command_line import check_command_line
 from experiments.configuration import experiments
 from experiments.environment import leave_process_group
-from experiments.run import start
+from experiments.run import attempt, start
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from tests.experiments.helpers import (
@@ -92,6 +92,14 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(arguments: str, 
             "-m experiment=clustering recipe=n2d,vade experiment.training.guidance_weight=3",
             "recipe=vade has no experiment.training.guidance_weight; recipe=n2d has",
         ),
+        (
+            "experiment=clustering sweep=learning_rate",
+            "is over settings of experiment=weak_supervision: leave experiment=",
+        ),
+        ("sweep=learning_rate version=60", "version=60: experiment=weak_supervision has no axis version"),
+        ("experiment=weak_supervision experiment.data.shared=5", "it is what shared is; give shared=VALUE"),
+        ("experiment=clustering experiment.prior.reading=assignments", "it is what reading is; give reading=VALUE"),
+        ("experiment=weak_supervision experiment.model.image_size=64", "give experiment.data.image_size=VALUE"),
         ("experiment=kolmogorov_smirnov series=[draws,sizes]", "series=[draws,sizes]: a run takes one"),
         ("experiment=urn.yaml", "experiment=urn.yaml: there is no such experiment; choose from accuracy"),
         ("experiment=./urn", "experiment=./urn: there is no such experiment; near it: urn"),
@@ -158,6 +166,54 @@ def test_the_commands_of_the_makefile_are_accepted(tmp_path: Path) -> None:
         check_command_line([*shlex.split(re.sub(r"results=\S+", "", line)), f"results={tmp_path}"])
 
 
+def test_quotes_change_no_choice() -> None:
+    for word in ("runs_at_once='auto'", "launcher='serial'"):
+        assert check_command_line(["experiment=urn", word]) == ["experiment=urn", word]
+
+
+@pytest.mark.parametrize("name", ["spaces in it", "comma,=equals"])
+def test_make_takes_a_results_folder_of_any_name(name: str, tmp_path: Path) -> None:
+    results = tmp_path / name
+    done = subprocess.run(
+        ["make", "--dry-run", "PY=python", f"MVHG_RESULTS_DIR={results}", "reproduce-table2", "wandb-sync"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    commands = [words[words.index("experiments.run") + 1 :] for words in lines if "experiments.run" in words]
+    assert commands
+    for words in commands:
+        assert f'results="{results}"' in check_command_line(words)
+        assert (results / "runs").is_dir()
+    assert all(str(results) in words for words in lines if "--results" in words)
+
+
+def test_make_says_where_it_works(tmp_path: Path) -> None:
+    command = ["make", "-f", str(CHECKOUT / "Makefile"), "help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "this Makefile works in its own folder: make -C FOLDER TARGET" in done.stderr
+
+
+def test_what_nobody_foresaw_is_a_line_too_and_its_stack_trace_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = cell(KS, "profile=smoke", "logger=disabled", f"results={tmp_path}")
+
+    def fail(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'umap'")
+
+    monkeypatch.setattr("experiments.kolmogorov_smirnov.experiment.exact_marginals", fail)
+    with pytest.raises(ExperimentError) as caught:
+        attempt(one)
+    trace = one.run.checkpoints / "traceback.txt"
+    reason = f"No module named 'umap'; `make doctor` says what is missing (stack trace: {trace})"
+    assert str(caught.value) == f"ModuleNotFoundError: {reason}"
+    assert trace.read_text().startswith("Traceback")
+    monkeypatch.undo()
+    attempt(one)
+    assert not trace.exists()
+
+
 def test_the_sign_of_several_runs_may_stand_anywhere() -> None:
     assert check_command_line(["experiment=urn", "-m", "seed=0,1"]) == ["-m", "experiment=urn", "seed=0,1"]
     assert check_command_line(["experiment=urn", "-c", "job", "--multirun"]) == [
@@ -174,14 +230,16 @@ def test_several_values_without_a_multirun_are_refused(several: str, tmp_path: P
     with pytest.raises(ExperimentError, match=re.escape(f"{several}: several values make several runs: give -m, too")):
         check_command_line(arguments)
     check_command_line(["-m", *arguments])
-    check_command_line([*arguments, "sweep=learning_rate"])
+    if several.startswith("seed"):
+        check_command_line([several, arguments[0], "sweep=learning_rate"])
 
 
 def test_a_home_folder_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/jane")
     typed = ["experiment=urn", "results=~/a", "data_directory='~/b'", "experiment.x=~", "job_type='a~b'"]
-    passed = ["experiment=urn", "results=/home/jane/a", "data_directory=/home/jane/b", "experiment.x=/home/jane"]
+    passed = ["experiment=urn", "results=/home/jane/a", "data_directory='/home/jane/b'", "experiment.x=/home/jane"]
     assert check_command_line(typed) == [*passed, "job_type='a~b'"]
+    assert check_command_line(["experiment=urn", "results='~/a,b'"])[1] == "results='/home/jane/a,b'"
     monkeypatch.setenv("MVHG_RESULTS_DIR", "~/results")
     monkeypatch.setenv("MVHG_DATA_DIR", "")  # as if it were not set
     monkeypatch.setattr("experiments.run.main", lambda: cell(KS))
@@ -287,6 +345,7 @@ def test_a_row_of_earlier_versions_gets_the_command_that_runs_it(name: str, now:
         ("+trainer.max_epochs=0", "trainer: unknown key max_epochs; allowed: accelerator, devices, deterministic"),
         ("trainer.enable_progress_bar=perhaps", "trainer.enable_progress_bar: input should be a valid boolean"),
         ("tags=mine", "tags: input should be a valid list, got 'mine'"),
+        ("objective=''", "objective: string should have at least 1 character, got ''"),
     ],
 )
 def test_an_unknown_value_is_refused_by_name(override: str, message: str, tmp_path: Path) -> None:

@@ -119,3 +119,22 @@ def test_a_broken_file_of_one_room_leaves_the_others(tmp_path: Path, capsys: pyt
     (tmp_path / "clustering_metrics.csv").write_text("prior,changes,profile,seed\na,,b,1\n")
     with pytest.raises(ExperimentError, match=r"clustering_metrics.csv has no column run_id"):
         judge_all(tmp_path)
+
+
+def test_an_error_of_any_kind_of_one_part_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    write_block(tmp_path, versions=["60"])
+    (tmp_path / "somebodys_own.csv").write_bytes(b"\xff\xfe,\x00")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    monkeypatch.setattr("experiments.clustering.figures.figure_confusion", fail)
+    monkeypatch.setattr("experiments.claims.clustering.level", fail)
+    pages.main(["--metrics", str(tmp_path), "--report", str(tmp_path / "report.html")])
+    assert "clustering: the metrics can't be read (division by zero)" in (tmp_path / "report.html").read_text()
+    pages.write_pages(tmp_path, tmp_path / "out", ["table_2", "clustering", "figure_3"])
+    printed = capsys.readouterr().out
+    assert "clustering_confusion_quick_n2d: the metrics can't be read (division by zero)" in printed
+    assert list((tmp_path / "out" / "figures").glob("figure_3_*.png"))

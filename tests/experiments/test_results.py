@@ -104,6 +104,8 @@ def test_provenance_says_what_made_the_numbers(metrics: Path) -> None:
     changed = provenance_of(table[table["changes"] != ""].assign(dirty=True), "x")
     assert changed.runs == ("prior=uniform version=60 steps=3 01",)
     assert changed.commits == ("1234567890 with changes",)
+    parts = provenance_of(table.assign(commit=f"{40 * 'a'} {40 * 'b'}"), "x")
+    assert parts.commits == ("aaaaaaaaaa then bbbbbbbbbb",)
     assert describe_seconds(table.assign(seconds=float("nan"))) == "not known"
     assert describe_seeds(table) == "seeds 0, 1, 2"
     assert describe_seeds(table[:1]) == "seed 1"

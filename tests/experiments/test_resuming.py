@@ -13,7 +13,7 @@ from experiments.clustering.training import VaDETraining
 from experiments.row_training import RowTraining
 from experiments.settings import ExperimentError
 from experiments.urn.training import UrnModel
-from tests.experiments.helpers import csv_bytes, launch
+from tests.experiments.helpers import KS, csv_bytes, launch
 
 MERGED, EXACT = "urn estimator=merged", "urn estimator=exact"
 SAMPLES = ("experiment.problem.num_samples=20", "experiment.max_epochs=3", "experiment.record_every=10")
@@ -82,3 +82,23 @@ def test_a_checkpoint_of_other_code_is_refused(part: str, tmp_path: Path, monkey
     with pytest.raises(ExperimentError, match=r"last\.ckpt was made by other code .* start over with force=true"):
         launch(MERGED, tmp_path, *SAMPLES)
     launch(MERGED, tmp_path, *SAMPLES, "force=true")
+
+
+def test_a_result_names_the_code_of_all_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    one, other = 40 * "a", 40 * "b"
+    for commit, dirty in ((one, True), (one, True), (other, False)):
+        code = {"commit": commit, "dirty": dirty}
+        monkeypatch.setattr("experiments.environment.code_facts", lambda code=code: code)
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+            patch.setattr("experiments.kolmogorov_smirnov.experiment.exact_marginals", killed)
+            launch(KS, tmp_path)
+    facts = launch(KS, tmp_path).environment()
+    assert (facts["commit"], facts["dirty"]) == (f"{one} {other}", True)
+    assert caplog.text.count("begun at commit aaaaaaaaaa, and goes on at bbbbbbbbbb: the result names both") == 1
+    facts = launch(KS, tmp_path, "force=true").environment()
+    assert (facts["commit"], facts["dirty"]) == (other, False)

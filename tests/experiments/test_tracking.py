@@ -140,6 +140,25 @@ def test_online_without_a_key_the_run_does_not_start(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("finished.json"))
 
 
+@pytest.mark.parametrize(
+    ("setting", "variables", "reason"),
+    [
+        (f"tags=[{70 * 'a'}]", {}, "is 70 characters. Tags must be between 1 and 64"),
+        ("logger.project=a/b", {}, "Invalid project name 'a/b'"),
+        ("tags=[a]", {"WANDB_BASE_URL": "no-url"}, "base_url Input should be a valid URL"),
+    ],
+)
+def test_what_w_and_b_refuses_is_one_line(
+    setting: str, variables: dict[str, str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ExperimentError, match="W&B did not start, and so neither did the run") as caught:
+        launch(KS, tmp_path, "logger=offline", setting)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_run_that_starts_over_supersedes_what_was_logged_and_one_that_goes_on_does_not(tmp_path: Path) -> None:
     def log(resumed: bool) -> None:
         with opened(tmp_path, resumed):

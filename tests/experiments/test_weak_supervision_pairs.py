@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations, product
 from math import comb, prod
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +55,22 @@ def test_exactly_s_factors_are_shared_and_both_images_lie_in_the_split(shared: i
     assert torch.equal(pairs.changed, first != second), "what is said to have changed differs, and nothing else"
     assert (pairs.changed.sum(1) == 7 - shared).all()
     assert pairs.changed.gather(1, pairs.label[:, None]).all(), "the label is a factor that changed"
+
+
+@pytest.mark.parametrize(
+    ("shared", "pairing", "message"),
+    [
+        (7, "exact", "must be random or an integer in 0..6, got 7"),
+        (-1, "published", "must be random or an integer in 0..6, got -1"),
+        (1.5, "exact", "must be random or an integer in 0..6, got 1.5"),
+        ("Random", "exact", "must be random or an integer in 0..6, got 'Random'"),
+        ("random", "fixed_set", "needs pairing=exact, got pairing=fixed_set"),
+        (3, "fixed-set", "pairing must be one of exact, fixed_set, published, got 'fixed-set'"),
+    ],
+)
+def test_pairs_that_there_are_not_are_refused_by_name(shared: Any, pairing: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PairSampler(GRID, EVERYTHING, shared, pairing)
 
 
 def test_splits_share_no_image_and_leave_none_out() -> None:

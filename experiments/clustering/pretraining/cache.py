@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from experiments.settings import ExperimentError
-from experiments.store import alone, write_tensors
+from experiments.store import alone, read_tensors, write_tensors
 
 
 def key_of(decisive: Mapping[str, Any]) -> str:
@@ -31,13 +29,9 @@ def cached(folder: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[s
         with alone(folder / f"{key}.lock", "making this pretraining"):
             if not path.exists():
                 write_tensors(path, make())
-            return _load(path)
     except OSError as error:
         raise ExperimentError(f"the cache {folder} can't be used: {error.strerror or error}") from None
-
-
-def _load(path: Path) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises half a dozen types for a damaged file
-        raise ExperimentError(f"{path} can't be read ({str(error).splitlines()[0]}); delete it") from None
+        return read_tensors(path)
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{path} can't be read ({error}); delete it") from None

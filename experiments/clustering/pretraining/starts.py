@@ -16,9 +16,10 @@ from torch import Tensor
 from experiments.cell_process import run_beside
 from experiments.clustering.data import Splits
 from experiments.clustering.pretraining.guided import GuidedTraining
+from experiments.clustering.scores import NUM_CLASSES
 from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
-from experiments.settings import NonNegative, NonNegativeInt, PositiveInt, settings
+from experiments.settings import ExperimentError, NonNegative, NonNegativeInt, PositiveInt, settings
 
 if TYPE_CHECKING:
     from experiments.clustering.pretraining.pretraining import Pretraining
@@ -94,6 +95,11 @@ class KnownStart(Start):
 
     def clusters(self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits) -> Tensor:
         classes, values = splits.train_labels, embedding.double()
+        if vade.prior.num_clusters != NUM_CLASSES:
+            raise ExperimentError(
+                "the start from the known classes has a cluster for each of them: experiment.prior.num_clusters must "
+                f"be {NUM_CLASSES}, got {vade.prior.num_clusters}"
+            )
         means = torch.stack([values[classes == one].mean(0) for one in range(vade.prior.num_clusters)])
         covariance = (values - means[classes]).T.cov(correction=0)
         factor = torch.linalg.cholesky(covariance)

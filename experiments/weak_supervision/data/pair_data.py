@@ -11,7 +11,7 @@ from pydantic import Field
 from experiments.settings import ExperimentError, NonNegativeInt, PositiveInt, settings
 from experiments.shared import Shared
 from experiments.weak_supervision.data.images import FactorImages
-from experiments.weak_supervision.data.pairs import Pairing, PairSampler, Random, split_images
+from experiments.weak_supervision.data.pairs import Pairing, PairSampler, Random, check_pairing, split_images
 from experiments.weak_supervision.data.sources import SOURCES
 
 _IMAGES: Shared[FactorImages] = Shared()
@@ -53,16 +53,7 @@ class PairData:
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
-        largest = len(self.factors) - 1
-        if self.shared != "random" and self.shared > largest:
-            raise ValueError(
-                f"shared, the number of shared factors s, must be random or an integer in 0..{largest}, got "
-                f"{self.shared}"
-            )
-        if self.shared == "random" and self.pairing != "exact":
-            raise ValueError(
-                f"shared=random draws the shared factors too and needs pairing=exact, got pairing={self.pairing}"
-            )
+        check_pairing(self.shared, self.pairing, len(self.factors))
 
     @property
     def factors(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -70,6 +70,25 @@ def split_images(num_images: int, test_share: float, seed: int) -> Split:
     return Split(order[tests:].sort().values, order[:tests].sort().values)
 
 
+def check_pairing(shared: int | Random, pairing: str, factors: int) -> None:
+    """Refuses pairs that there are not.
+
+    Raises:
+        ValueError: names what can be asked for.
+    """
+    if pairing not in get_args(Pairing):
+        raise ValueError(f"pairing must be one of {', '.join(get_args(Pairing))}, got {pairing!r}")
+    if shared == "random":
+        if pairing != "exact":
+            raise ValueError(
+                f"shared=random draws the shared factors too and needs pairing=exact, got pairing={pairing}"
+            )
+    elif not (isinstance(shared, int) and 0 <= shared < factors):
+        raise ValueError(
+            f"shared, the number of shared factors s, must be random or an integer in 0..{factors - 1}, got {shared!r}"
+        )
+
+
 class PairSampler:
     """Draws pairs within a set of images.
 
@@ -87,10 +106,11 @@ class PairSampler:
         pairing: see above.
 
     Raises:
-        ValueError: a factor has one value alone.
+        ValueError: a factor has one value alone, or there are no such pairs.
     """
 
     def __init__(self, grid: FactorGrid, images: Tensor, shared: int | Random, pairing: Pairing = "exact") -> None:
+        check_pairing(shared, pairing, len(grid.sizes))
         single = [name for name, size in zip(grid.names, grid.sizes) if size < 2]
         if single:
             raise ValueError(f"every factor needs two values to differ between views; {', '.join(single)} has one")
