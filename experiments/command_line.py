@@ -64,9 +64,9 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     if chosen:
         plain = {key: _values(one, choices(key)) for key, one in given.items() if "." not in key}
         _check_axes(plain, chosen)
-        settings = [one for key, one in given.items() if not choices(key)]
-        _check_owners(settings, plain, chosen[0])
-        _check_followers(settings, chosen[0])
+        others = [one for key, one in given.items() if not choices(key)]
+        _check_owners(others, plain, chosen[0])
+        _check_followers(others, chosen[0])
     elif "experiment" not in given and not asking:
         raise ExperimentError(f"choose an experiment with experiment=NAME, one of: {', '.join(experiments())}")
     if not asking:

@@ -21,6 +21,7 @@ from experiments.results import (
     read_paper,
     spread,
 )
+from experiments.settings import ExperimentError
 from experiments.tables import NOTHING, Table, floats
 
 SCORES = {"accuracy": "Acc", "nmi": "NMI", "ari": "ARI"}
@@ -72,10 +73,14 @@ def tables(metrics: Path) -> dict[str, str]:
     studies = [*study_tables(metrics), *control_tables(metrics)]
     if studies:
         files["clustering_studies.md"] = "\n".join([STUDIES, *(table.markdown() for table in studies)])
-    if studies and not (metrics / METRICS_FILE).is_file():
-        return files
+    try:
+        blocks = read_blocks(metrics)
+    except ExperimentError:  # only studies were run
+        if files:
+            return files
+        raise
     paper, text, weights, latex = read_paper("table_2"), [TABLE_2], [WEIGHTS], []
-    for block in read_blocks(metrics):
+    for block in blocks:
         heading = f"## {block.heading}\n"
         of_splits = [table_2(block, split, paper) for split in SPLITS]
         text += [heading, *(table.markdown() for table in of_splits), notes(block)]

@@ -123,8 +123,9 @@ def _weak_supervision(metrics: Path, figures: Path) -> Section:
         section.add("ablations", partial(ablation_table, block))
         section.add("the number that the bound prefers", partial(preferred_table, block))
         section.add("the first s factors shared", partial(fixed_set_table, block, paper), paper["place"])
-    for block in random_blocks(metrics):
-        section.add("random numbers of shared factors", partial(random_table, block))
+    with named_problems("random numbers of shared factors", section.missing):
+        for block in random_blocks(metrics):
+            section.add("random numbers of shared factors", partial(random_table, block))
     file = benchmark_file(metrics)
     section.add(
         "Table 3",
@@ -160,20 +161,21 @@ def _clustering(metrics: Path, figures: Path) -> Section:
         "classes cut to 80 or 60 %, with a uniform, a categorical and a hypergeometric prior.",
     )
     paper = read_paper("table_2")
-    for block in clustering_blocks.read_blocks(metrics):
-        for split in SPLITS:
-            section.add("Table 2", partial(table_2, block, split, paper), paper["place"])
-        section.add("learned weights", partial(weights_chart, block))
-        captions = {
-            "figure_3": "Figure 3: learned weights beside the frequencies of the classes.",
-            "clustering_digits": "Digits that each cluster generates.",
-            "clustering_confusion": "Clusters against classes on the test digits.",
-            "clustering_history": "Bound and test accuracy over the epochs.",
-        }
-        captions = {name: f"{caption} {block.heading}." for name, caption in captions.items()}
-        made = provenance_of(block.metrics, CLUSTERING_FILE)
-        section.add_pictures(figures, captions, made, f"_{block.suffix}")
-        section.add("learned weights", partial(weights_tables, block))
+    with named_problems("Table 2", section.missing):
+        for block in clustering_blocks.read_blocks(metrics):
+            for split in SPLITS:
+                section.add("Table 2", partial(table_2, block, split, paper), paper["place"])
+            section.add("learned weights", partial(weights_chart, block))
+            captions = {
+                "figure_3": "Figure 3: learned weights beside the frequencies of the classes.",
+                "clustering_digits": "Digits that each cluster generates.",
+                "clustering_confusion": "Clusters against classes on the test digits.",
+                "clustering_history": "Bound and test accuracy over the epochs.",
+            }
+            captions = {name: f"{caption} {block.heading}." for name, caption in captions.items()}
+            made = provenance_of(block.metrics, CLUSTERING_FILE)
+            section.add_pictures(figures, captions, made, f"_{block.suffix}")
+            section.add("learned weights", partial(weights_tables, block))
     section.add("studies", lambda: [*study_tables(metrics), *control_tables(metrics)])
     return section
 

@@ -34,7 +34,13 @@ class Block(MetricsBlock):
 
     @property
     def num_factors(self) -> int:
-        """Number of generative factors of the data."""
+        """Number of generative factors of the data.
+
+        Raises:
+            ExperimentError: this code doesn't know them.
+        """
+        if self.data not in SOURCES:
+            raise ExperimentError(f"this code has no data {self.data}, only {', '.join(SOURCES)}")
         return len(SOURCES[self.data].factors)
 
     @property
@@ -97,10 +103,10 @@ def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
         profile: profile to take; None for every one.
 
     Returns:
-        A block for every profile and data set with a run, the largest first.
+        A block for every profile and data set with a run on pairs of one number of shared factors, the largest first.
 
     Raises:
-        ExperimentError: the file isn't there or holds no such run.
+        ExperimentError: the file isn't there or holds no run at all.
     """
     table = of_number(read_metrics(metrics, f"{ROOM}_metrics", profile=profile))
     return [Block(metrics, *part) for part in results.blocks(table, SOURCES)]

@@ -28,7 +28,6 @@ from experiments.weak_supervision.blocks import (
     mean_and_error,
     with_scaled_error,
 )
-from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS, PAPER_METHODS
 
 METRICS_FILE = f"{ROOM}_metrics.csv"
@@ -155,7 +154,7 @@ def notes(block: Block, runs: pd.DataFrame | None = None) -> str:
     each = "; ".join(f"{name} {rate}" for name, rate in rates.items())
     sizes = listed(runs["image_size"])
     lines = {
-        "data": f"{SOURCES[block.data].words}, {sizes} x {sizes} pixels",
+        "data": f"{block.data_in_words}, {sizes} x {sizes} pixels",
         "profile": block.profile,
         "steps": f"{listed(runs['steps'])} of {listed(runs['batch_size'])} pairs",
         "learning rate": each if len(set(rates.values())) > 1 else next(iter(rates.values())),

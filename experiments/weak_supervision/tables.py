@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from experiments.results import read_paper
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, named_problems
 from experiments.tables import Table, floats
 from experiments.weak_supervision.ablation import ablation_runs, ablation_table
 from experiments.weak_supervision.blocks import Block, read_blocks
@@ -80,7 +80,7 @@ def block_markdown(
         except ExperimentError as error:
             reasons.append(str(error))
     if len(parts) == 1:
-        raise ExperimentError("; ".join(reasons))
+        raise ExperimentError("; ".join(reasons) or "the metrics hold no run whose pairs share one number of factors")
     return "\n".join(parts)
 
 
@@ -95,10 +95,8 @@ def tables(metrics: Path) -> dict[str, str]:
     """
     files, reasons = dict[str, str](), list[str]()
     for make in (_table_1, _figure_2, _random, _ablation, _table_3):
-        try:
+        with named_problems(make.__name__.removeprefix("_"), reasons):
             files |= make(metrics)
-        except ExperimentError as error:
-            reasons.append(str(error))
     if not files:
         raise ExperimentError("; ".join(dict.fromkeys(reasons)))
     for reason in reasons:

@@ -6,12 +6,18 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.claims.rules import Claim
 from experiments.claims.summary import END, START, judge_all, replace_between_markers, summary
+from experiments.clustering.tables import tables as clustering_tables
+from experiments.report.section import Shown
+from experiments.report.sections import sections
 from experiments.settings import ExperimentError
+from experiments.weak_supervision.tables import tables as weak_supervision_tables
 from scripts import pages
+from tests.experiments import weak_supervision_metrics
 from tests.experiments.clustering_metrics import write_block
 from tests.experiments.helpers import CHECKOUT
 
@@ -133,8 +139,30 @@ def test_an_error_of_any_kind_of_one_part_leaves_the_others(
     monkeypatch.setattr("experiments.clustering.figures.figure_confusion", fail)
     monkeypatch.setattr("experiments.claims.clustering.level", fail)
     pages.main(["--metrics", str(tmp_path), "--report", str(tmp_path / "report.html")])
-    assert "clustering: the metrics can't be read (division by zero)" in (tmp_path / "report.html").read_text()
+    assert "claims of clustering: the metrics can&#39;t be read (division" in (tmp_path / "report.html").read_text()
     pages.write_pages(tmp_path, tmp_path / "out", ["table_2", "clustering", "figure_3"])
     printed = capsys.readouterr().out
-    assert "clustering_confusion_quick_n2d: the metrics can't be read (division by zero)" in printed
+    assert "clustering_confusion_quick_vade: the metrics can't be read (division by zero)" in printed
     assert list((tmp_path / "out" / "figures").glob("figure_3_*.png"))
+
+
+def test_what_was_not_run_takes_nothing_else_along(tmp_path: Path) -> None:
+    weak_supervision_metrics.write_block(tmp_path / "metrics")  # Table 1 alone, as of make reproduce
+    shown, missing = sections(tmp_path / "metrics", tmp_path)
+    [weak] = [section for section in shown if section.key == "weak-supervision"]
+    assert "Table 1 on" in str([part.table.title for part in weak.parts if isinstance(part, Shown)])
+    assert "weak supervision, random numbers of shared factors: the metrics hold no run with shared=random" in missing
+    weak_supervision_metrics.write_block(tmp_path / "metrics", data="unknown", methods=["hgvae"])
+    tables = weak_supervision_tables(tmp_path / "metrics")
+    assert "unknown" not in tables["figure_2.md"] and "Figure 2 on profile quick, mpi3d_sim" in tables["figure_2.md"]
+    weak_supervision_metrics.write_random(tmp_path / "random", "hgvae", 0, {1: [3, 3]})
+    shown, missing = sections(tmp_path / "random", tmp_path)
+    assert "weak-supervision" in [section.key for section in shown]
+    with pytest.raises(ExperimentError, match="disentanglement: the metrics hold no run whose pairs share one number"):
+        pages.write_pages(tmp_path / "random", tmp_path / "out", ["figure_11"])
+    write_block(tmp_path / "studies", versions=["60"], priors=["uniform"])
+    path = tmp_path / "studies" / "clustering_metrics.csv"
+    table = pd.read_csv(path)
+    table.assign(changes="training.kl_weight=2", run_id=table["run_id"] + "b").to_csv(path, index=False)
+    assert list(clustering_tables(tmp_path / "studies")) == ["clustering_studies.md"]
+    assert "clustering" in [section.key for section in sections(tmp_path / "studies", tmp_path)[0]]
