@@ -59,7 +59,7 @@ INSTALL = .venv/bin/python -m pip install --quiet --constraint $@.txt --editable
 .venv/.disentanglement .venv/.ray: .venv/.%: .venv/.ready
 	grep -vE '^(torch|cloudpickle|joblib|python-dateutil)==' constraints.txt > $@.txt
 	$(INSTALL) '.[experiments,$*]' && touch $@
-install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 1.7 GB)
+install: $(READY) ## Environment for experiments and tests in .venv, without TensorFlow (1-3 minutes, 2 GB)
 install-disentanglement: $(if $(READY),.venv/.disentanglement) ## What Figure 11 needs beside the rest: TensorFlow and disentanglement-lib (2 GB)
 install-ray: $(if $(READY),.venv/.ray) ## What launcher=ray needs beside the rest (500 MB)
 

@@ -8,7 +8,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ("*.png", "*.md", "*.csv", "*.tex")
-LINK = re.compile(r"\]\(\.\./(?!results/(?:figures|tables|benchmark)/)([^)]+)\)")
+LINK = re.compile(r"\[([^\]]*)\]\(\.\./(?!results/(?:figures|tables|benchmark)/)([^)]+)\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -24,6 +24,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: Files) -> str:
     """Turns links out of docs/: to results/ into links within the site, to other files into their names."""
-    markdown = LINK.sub(r" (`\1`)", markdown.replace("](../results/tables", "](results/tables"))
-    markdown = re.sub(r"\[([^\]]*)\] \(`", r"\1 (`", markdown)
+    markdown = LINK.sub(_named, markdown)
     return markdown.replace("](../results/", "](results/")
+
+
+def _named(link: re.Match[str]) -> str:
+    text, path = link.groups()
+    return f"`{path}`" if text == path else f"{text} (`{path}`)"

@@ -107,3 +107,5 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "site" / "results" / "figures" / "figure_1.png").is_file()
+    for page in (tmp_path / "site").glob("*.html"):  # of a link to a file that the site doesn't have its name is left
+        assert not re.findall(r"\[[^][<>]{1,80} \(<code>", page.read_text(encoding="utf-8")), page.name
