@@ -1,11 +1,16 @@
 """What a draw is asked for: how many, and by which noise."""
 
+import math
+import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mvhg._validation import can_look, describe
+
+_MOST_ENTRIES = 1 << 33
 
 
 def sample_size(sample_shape: Sequence[int]) -> torch.Size:
@@ -13,22 +18,43 @@ def sample_size(sample_shape: Sequence[int]) -> torch.Size:
 
     Raises:
         TypeError: it is no sequence of whole numbers.
-        ValueError: a number is negative.
+        ValueError: a number is negative, or the draws are too many to count.
     """
     if torch.compiler.is_compiling():
         return torch.Size(sample_shape)
     try:
-        shape = torch.Size(sample_shape)
+        shape = tuple(operator.index(number) for number in sample_shape)
     except TypeError:
         message = f"sample_shape must be a sequence of whole numbers, such as (3,), got {sample_shape!r}"
         raise TypeError(message) from None
     if any(number < 0 for number in shape):
-        raise ValueError(f"sample_shape must not be negative, got {tuple(shape)}")
-    return shape
+        raise ValueError(f"sample_shape must not be negative, got {shape}")
+    if math.prod(shape) >= 1 << 63:
+        raise ValueError(f"sample_shape must be of fewer than 2^63 draws, got {shape}")
+    return torch.Size(shape)
+
+
+def check_generator(generator: Any) -> None:
+    """Raises TypeError for a source of randomness that is none, such as a seed."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, got {generator!r:.80}; of a seed, "
+            "torch.Generator(device).manual_seed(seed) makes one"
+        )
+
+
+def check_selection(shape: torch.Size, largest: int) -> None:
+    """Raises ValueError where one-hot vectors over 0..largest of counts of a shape fit no machine."""
+    entries = shape.numel() * (largest + 1)
+    if entries > _MOST_ENTRIES:
+        raise ValueError(
+            f"rsample_selection would have vectors of {entries:,} entries, more than {_MOST_ENTRIES:,}: group_sizes up "
+            f"to {largest:,} for counts of shape {tuple(shape)}. Counts alone, by rsample, have no such limit"
+        )
 
 
 def given_noise(noise: Tensor, noise_shape: Callable[[], torch.Size], check_values: bool | None) -> Tensor:
-    """Uniform numbers that a caller gave, in float64.
+    """Uniform numbers that a caller gave, in float64; 0 as the least positive one, whose logarithm is finite.
 
     Args:
         noise: what was given.
@@ -46,4 +72,4 @@ def given_noise(noise: Tensor, noise_shape: Callable[[], torch.Size], check_valu
         bad = ~((noise >= 0) & (noise < 1))
         if bool(bad.any()):
             raise ValueError(f"noise must be within [0, 1): {describe(noise, bad)}")
-    return noise.double()
+    return noise.double().clamp(min=torch.finfo(torch.float64).tiny)

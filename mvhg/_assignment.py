@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mvhg._relaxation import TEMPERATURES
+
 RELAXATIONS = ("normalised", "paper")
 # Entries of the relaxed permutation at a time, or as many as the assignment has where that is more.
 _LEAST_BLOCK = 1 << 18
@@ -27,6 +29,11 @@ def assign(scores: Tensor, counts: Tensor, prefix_mask: Tensor, temperature: flo
         temperature: of the relaxed sort, a number or a scalar; not differentiated.
         relaxation: ``"normalised"`` divides each element's weights by their sum; ``"paper"`` cuts them off at 1.
     """
+    least, most = TEMPERATURES[prefix_mask.dtype]
+    if isinstance(temperature, Tensor):
+        temperature = temperature.clamp(least, most)
+    else:
+        temperature = min(max(temperature, least), most)
     return _Assignment.apply(scores, counts.detach().long(), prefix_mask, temperature, relaxation)[0]
 
 
@@ -112,7 +119,8 @@ def _score_gradient(
     for ranks, weights in blocks:
         above = of_soft.gather(1, group_of_rank[:, ranks].unsqueeze(-1).expand_as(weights))
         of_logits = weights * (above - (weights * above).sum(-1, keepdim=True)) / temperature
-        of_scores = of_scores + torch.einsum("r,brn->bn", blocks.scaling[ranks], of_logits)
+        # No product of matrices, which autocast rounds.
+        of_scores = of_scores + (blocks.scaling[ranks].unsqueeze(-1) * of_logits).sum(1)
         of_distances = of_distances - of_logits.sum(1)
     # distances_j = sum_k |s_j - s_k|; in descending order the sign of s_j - s_k is that of k's place less j's.
     along = of_distances.gather(-1, order)

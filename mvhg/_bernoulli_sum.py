@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from mvhg._binomial import log_sigmoid
-from mvhg._validation import can_look, constant, may_be_kept
+from mvhg._kept import Memory, constant, may_be_kept
+from mvhg._validation import can_look
 
 PlainUrn: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # sizes, and totals
 
@@ -31,8 +32,7 @@ _NOTHING = 1e-25
 _MOST_STEPS = 60
 # Where convergence cannot be looked at: the bracket shrinks 65-fold a round, then one of Newton's steps.
 _GRID, _GRID_ROUNDS = 64, 3
-_FACTS: dict[tuple[tuple[int, ...], tuple[int, ...], torch.device], "_Facts"] = {}
-_MOST_KEPT = 64
+_FACTS: "Memory[_Facts]" = Memory(64)
 
 
 def solve_tilt(
@@ -103,8 +103,7 @@ def _facts(size: Tensor, total: Tensor, urn: PlainUrn | None) -> _Facts:
     """As ``_Facts.of``; kept for plain urns."""
     if urn is None or not may_be_kept(total):
         return _Facts.of(size, total)
-    key = (*urn, total.device)
-    found = _FACTS.get(key)
+    found = _FACTS.get(urn, total.device)
     if found is None:
         sizes, totals = urn
         shape = (len(totals),) if len(totals) > 1 else ()
@@ -116,9 +115,7 @@ def _facts(size: Tensor, total: Tensor, urn: PlainUrn | None) -> _Facts:
             absent=found.absent if 0 in sizes else None,
             nothing=None if population else found.nothing,
         )
-        while len(_FACTS) >= _MOST_KEPT:
-            _FACTS.pop(next(iter(_FACTS)))
-        _FACTS[key] = found
+        _FACTS.keep(urn, total.device, found)
     return found
 
 

@@ -20,8 +20,8 @@ from torch.nn.functional import pad
 from mvhg._bounds import Bounds
 from mvhg._convolution import convolved, convolved_gradient, log_sums, log_sums_gradient, stretch
 from mvhg._fisher import merged_log_weight
+from mvhg._kept import Memory, may_be_kept
 from mvhg._log_binomials import log_binomials
-from mvhg._validation import may_be_kept
 from mvhg._windows import centred, supports, widths, windows_within
 
 # A float64 is subnormal below exp(-708): what is read deeper is convolved by logarithms, at some five times the cost,
@@ -222,16 +222,15 @@ def _with_last(base: Tensor, low: Tensor) -> Tensor:
     return torch.cat([base[:, :-1], low[:, -1:]], 1) if base.shape[1] else base
 
 
-_EQUAL_GROUPS: dict[Any, tuple[Tensor, ...]] = {}
-_MOST_KEPT = 64
+_EQUAL_GROUPS: Memory[tuple[Tensor, ...]] = Memory(64)
 
 
 def _equal_groups(
     sizes: tuple[int, ...], total: int, count: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Supports, total and log-binomials of an urn whose groups have one size: [1, c] and so on; kept between calls."""
-    key = (sizes, total, count, device)
-    found = _EQUAL_GROUPS.get(key) if may_be_kept(None) else None
+    key = (sizes, total, count)
+    found = _EQUAL_GROUPS.get(key, device) if may_be_kept(None) else None
     if found is None:
         size = torch.full((1, len(sizes)), sizes[0], dtype=torch.float64, device=device)
         n = torch.full((1,), total, dtype=torch.float64, device=device)
@@ -240,9 +239,7 @@ def _equal_groups(
         coefficients = log_binomials(size, low, count)
         found = (low.long(), base.long(), later.long(), n.long(), coefficients)
         if may_be_kept(coefficients) and coefficients.numel() <= 1 << 16:
-            while len(_EQUAL_GROUPS) >= _MOST_KEPT:
-                _EQUAL_GROUPS.pop(next(iter(_EQUAL_GROUPS)))
-            _EQUAL_GROUPS[key] = found
+            _EQUAL_GROUPS.keep(key, device, found)
     return found  # type: ignore[return-value]
 
 

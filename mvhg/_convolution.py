@@ -35,7 +35,7 @@ def shifted(values: Tensor, first: Tensor, width: int) -> Tensor:
     left, right = max(0, -least), max(0, most + width - length)
     padded = pad(values, (left, right)) if left or right else values.contiguous()
     stride = left + length + right
-    places = first + torch.arange(left, rows * stride, stride)
+    places = first + torch.arange(left, rows * stride, stride, device=values.device)
     return padded.view(-1).unfold(0, width, 1).index_select(0, places)
 
 

@@ -43,7 +43,7 @@ class DrawsOfMany(torch.autograd.Function):
         weights = log_weights.reshape(-1, groups).double()
         batch, width = weights.shape[0], urn.width
         # Rows of [B, c, ...] in the order [c, B] in which they are drawn.
-        rows = (order + torch.arange(0, batch * groups, groups)).flatten()
+        rows = (order + torch.arange(0, batch * groups, groups, device=order.device)).flatten()
         ordered = weights.flatten().index_select(0, rows).view(groups, 1, batch)
         if urn.alike:
             coefficients = urn.coefficients.unsqueeze(2)
@@ -166,7 +166,7 @@ def _gradient(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> 
         along = rise if along is None else along + rise
         if urn.shifted:
             low = urn.least.index_select(0, order.flatten()).unsqueeze(1)
-            values = values.gather(1, (low + torch.arange(width)).clamp(max=values.shape[1] - 1))
+            values = values.gather(1, (low + torch.arange(width, device=low.device)).clamp(max=values.shape[1] - 1))
         values = values.view(groups, batch, -1)[..., :width]
         gains = values[:-1].transpose(1, 2)
     ramp = urn.steps.to(dtype).unsqueeze(1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mvhg._kept import CPU
 from mvhg._once import refuse_second_derivative
 from mvhg._surrogate import Forms, central_rises, neighbours, through_softmax, values_of_counts
 
@@ -51,8 +52,8 @@ def triple_of(sizes: tuple[int, ...], least: list[int], total: int, coefficients
     if len(sizes) != 3 or width * width > _MOST_PAIRS:
         return None
     every = list(permutations(range(3)))
-    alike, orders, size, low = len(coefficients) == 1, torch.tensor(every), torch.tensor(sizes), torch.tensor(least)
-    x = torch.arange(width)
+    alike, x = len(coefficients) == 1, torch.arange(width, device=CPU)
+    orders, size, low = (torch.tensor(numbers, device=CPU) for numbers in (every, sizes, least))
     z = (total - x.unsqueeze(1) - x).flatten()
     known = (z >= 0) & (z < width)
     z = z.clamp(0, width - 1)
@@ -63,19 +64,20 @@ def triple_of(sizes: tuple[int, ...], least: list[int], total: int, coefficients
     of_last = central_rises(torch.nn.functional.pad(rows.flip(1), (1, 1), value=-math.inf), 1, rows.dtype).flip(1)
     for order in every:
         drawn = torch.cat([x_and_y, z.unsqueeze(1)], 1) + low[list(order)]
-        counts.append(torch.empty_like(drawn).index_copy_(1, torch.tensor(order), drawn))
+        counts.append(torch.empty_like(drawn).index_copy_(1, torch.tensor(order, device=CPU), drawn))
         ends, factors = neighbours(drawn[:, 2].minimum(size[order[2]]), size[order[2]])
         around.append(ends + order[2] * (max(sizes) + 1))
         differences.append(factors)
         slopes.append(of_last[order[2]].take(z).masked_fill(~known, 0.0).view(width, width))
-    first = (low.unsqueeze(1) + x).clamp(max=max(sizes)) + torch.arange(3).unsqueeze(1) * (max(sizes) + 1)
+    ladder = torch.arange(max(sizes) + 1, device=CPU)
+    first = (low.unsqueeze(1) + x).clamp(max=max(sizes)) + x.new_tensor([[0], [1], [2]]) * len(ladder)
     return Triple(
         orders,
         torch.stack(joint, 1).masked_fill(~known.unsqueeze(1), -math.inf),
         x_and_y.double(),
         torch.cat([x_and_y, -x_and_y.sum(1, keepdim=True)], 1).double().t().contiguous(),
-        torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float64),
-        Forms(torch.cat(counts), torch.arange(max(sizes) + 1)),
+        torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float64, device=CPU),
+        Forms(torch.cat(counts), ladder),
         torch.stack([first[orders[:, i]].t() for i in (0, 1)]).flatten(0, 1).contiguous(),
         torch.cat(around),
         torch.cat(differences),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mvhg._kept import CPU
 from mvhg._once import refuse_second_derivative
 from mvhg._surrogate import Forms, through_softmax, values_of_counts
 
@@ -36,11 +37,11 @@ class Pair(NamedTuple):
 def pairs_of(sizes: tuple[int, ...], least: list[int], total: int, coefficients: Tensor) -> tuple[Pair, ...]:
     """In both orders, of log-binomials [2, X], or [1, X] if the sizes are one."""
     pairs, width = [], coefficients.shape[1]
-    steps, ladder = torch.arange(width), torch.arange(max(sizes) + 1)
+    steps, ladder = (torch.arange(count, device=CPU) for count in (width, max(sizes) + 1))
     for a, b in ((0, 1), (1, 0)):
-        sign = torch.tensor([[1.0 - 2 * a], [1.0 - 2 * b]], dtype=torch.float64)
+        sign = torch.tensor([[1.0 - 2 * a], [1.0 - 2 * b]], dtype=torch.float64, device=CPU)
         row = coefficients[a % len(coefficients)] + coefficients[b % len(coefficients)].flip(0)
-        drawn = torch.empty(width, 2, dtype=torch.int64)
+        drawn = torch.empty(width, 2, dtype=torch.int64, device=CPU)
         drawn[:, a], drawn[:, b] = least[a] + steps, least[b] + total - steps
         pairs.append(Pair((a, b), row.unsqueeze(1), sign, sign * steps, Forms(drawn, ladder), least[a], least[b]))
     return tuple(pairs)
@@ -90,7 +91,7 @@ def _gradient(ctx: Any, soft: Tensor, counts_grad: Any, one_hot_grad: Any, mask_
     values = values_of_counts(one_hot_grad, mask_grad, counts_grad, urn.ladder)
     if values is None:
         return soft.new_zeros(batch, 2)
-    values = values.view(batch, 2, -1)
+    values = values.reshape(batch, 2, -1)
     first, second = values.select(1, pair.order[0]), values.select(1, pair.order[1])
     gains = first[:, pair.first : pair.first + width] + second[:, pair.second : pair.second + width].flip(1)
     grad = through_softmax(gains.t().double(), soft)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mvhg._kept import CPU
+
 _MOST_LISTED = 10_000_000
 
 
@@ -10,26 +12,26 @@ def count_vectors(total: int, sizes: list[int]) -> Tensor:
     """Count vectors [support, c] in lexicographic order, by extending feasible prefixes one group at a time."""
     # What is drawn or what is left, whichever is less: sizes above it make no difference.
     if 2 * total > sum(sizes):
-        return torch.tensor(sizes) - count_vectors(sum(sizes) - total, sizes).flip(0)
+        return torch.tensor(sizes, device=CPU) - count_vectors(sum(sizes) - total, sizes).flip(0)
     sizes = [min(size, total) for size in sizes]
     if total * len(sizes) > _MOST_LISTED and sum(size > 0 for size in sizes) > 1:
         raise ValueError(_too_many(f"at least {total:,}", len(sizes)))
     # Number of vectors for each remainder, in floating point: only its order of magnitude matters.
-    ways = torch.zeros(total + 1, dtype=torch.float64)
+    ways = torch.zeros(total + 1, dtype=torch.float64, device=CPU)
     ways[0] = 1
     for size in sizes:
         summed = torch.nn.functional.pad(ways.cumsum(0), (size + 1, 0))
         ways = summed[size + 1 :] - summed[: total + 1]
     if float(ways[total]) * len(sizes) > _MOST_LISTED:
         raise ValueError(_too_many(f"about {float(ways[total]):.3g}", len(sizes)))
-    prefixes, remaining = torch.zeros(1, 0, dtype=torch.long), torch.tensor([total])
+    prefixes, remaining = torch.zeros(1, 0, dtype=torch.long, device=CPU), torch.tensor([total], device=CPU)
     for i, size in enumerate(sizes):
         later = sum(sizes[i + 1 :])
         # Feasible counts are a range: least..most.
         least, most = (remaining - later).clamp(min=0), remaining.clamp(max=size)
         number = (most - least + 1).clamp(min=0)
         row = torch.repeat_interleave(number)
-        x = torch.arange(len(row)) - (number.cumsum(0) - number)[row] + least[row]
+        x = torch.arange(len(row), device=CPU) - (number.cumsum(0) - number)[row] + least[row]
         prefixes, remaining = torch.cat([prefixes[row], x[:, None]], 1), remaining[row] - x
     return prefixes
 

@@ -1,10 +1,15 @@
-"""Numbers as users give them, lists, NumPy's arrays or tensors, as tensors of the same precision and gradient."""
+"""Numbers as users give them, lists, NumPy's arrays or tensors, as tensors of the same precision and gradient.
+
+What is no tensor is on the CPU, whatever torch's default device is: the host knows it.
+"""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+from mvhg._kept import CPU
 
 TensorLike: TypeAlias = Tensor | int | float | Sequence[Any]
 
@@ -47,7 +52,7 @@ def _as_tensor(name: str, value: TensorLike, dtype: torch.dtype | None = None) -
             dtype, device = (dtype, None) if first is None else (first.dtype, first.device)
             parts = [v if isinstance(v, Tensor) else _as_tensor(name, v, dtype) for v in value]  # type: ignore[union-attr]
             return torch.stack([part.to(device) for part in parts])
-        return _of_array(value, dtype) if _is_array(value) else torch.as_tensor(value, dtype=dtype)
+        return _of_array(value, dtype) if _is_array(value) else torch.as_tensor(value, dtype=dtype, device=CPU)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{name} must be numbers or a tensor, got {value!r:.80} ({error})") from None
 

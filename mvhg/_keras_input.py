@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+# Whole numbers up to here are exact in float64.
+_MOST_ELEMENTS = 2**53 - 1
 # Terms of one convolution of one law; beyond it a batch does not fit anywhere.
 _MOST_TERMS = 1 << 24
 _said_single = False
@@ -34,13 +36,15 @@ def urn(total_count: Any, group_sizes: Any) -> tuple[int, tuple[int, ...]]:
     try:
         sizes, total = tuple(int(size) for size in group_sizes), int(total_count)
         whole = all(a == b for a, b in zip((*sizes, total), (*group_sizes, total_count), strict=True))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         whole, sizes, total = False, (), 0
     if not whole or not sizes or min(sizes) < 0 or total < 0:
         raise ValueError(
-            f"group_sizes and total_count must be whole Python numbers, 0 or more, got {group_sizes!r} and "
-            f"{total_count!r}"
+            f"group_sizes and total_count must be whole Python numbers, 0 or more, got {group_sizes!r:.200} and "
+            f"{total_count!r:.200}"
         )
+    if sum(sizes) > _MOST_ELEMENTS:
+        raise ValueError(f"group_sizes must sum to at most 2^53 - 1 elements, got {group_sizes!r:.200}")
     if total > sum(sizes):
         raise ValueError(f"total_count must not exceed the sum of group_sizes: {total} of {sum(sizes)}")
     terms = (min(max(sizes), total) + 1) * (2 * total + 2)
@@ -60,7 +64,11 @@ def weights(log_weights: Any, groups: int) -> Any:
     """
     if isinstance(log_weights, (list, tuple, int, float)):
         try:
-            log_weights = np.asarray(log_weights, dtype=keras.backend.floatx())
+            tensors = [leaf for leaf in _leaves(log_weights) if hasattr(leaf, "dtype") and not _is_numpy(leaf)]
+            if tensors:  # an array of them would have no gradient
+                log_weights = _stacked(log_weights, keras.backend.standardize_dtype(tensors[0].dtype))
+            else:
+                log_weights = np.asarray(log_weights, dtype=keras.backend.floatx())
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(f"log_weights must be numbers [..., {groups}], got {log_weights!r:.200}") from None
     if not hasattr(log_weights, "dtype"):
@@ -81,23 +89,43 @@ def weights(log_weights: Any, groups: int) -> Any:
     return ops.convert_to_tensor(log_weights)
 
 
-def temperature(given: Any) -> Any:
-    """One number, positive as far as it is a number of the host's, or a tensor of one, as a scalar.
+def _leaves(value: Any) -> list[Any]:
+    return [leaf for v in value for leaf in _leaves(v)] if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_numpy(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, np.generic))
+
+
+def _stacked(value: Any, dtype: str) -> Any:
+    """Nested lists of tensors and numbers as one tensor."""
+    if isinstance(value, (list, tuple)):
+        return ops.stack([_stacked(each, dtype) for each in value])
+    return ops.cast(ops.convert_to_tensor(value), dtype)
+
+
+def temperature(given: Any, working: str) -> Any:
+    """One number, or a tensor of one as a scalar; positive in the ``working`` dtype as far as its value is at hand.
 
     Raises:
         ValueError: naming it.
     """
-    if hasattr(given, "shape") and not isinstance(given, (np.ndarray, np.generic)):
+    if hasattr(given, "shape") and not _is_numpy(given):
         if any(side != 1 for side in given.shape):
             raise ValueError(f"temperature must be one number, got a tensor of shape {tuple(given.shape)}")
-        return ops.reshape(given, ())
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        raise ValueError(f"temperature must be one number, got {given!r:.200}") from None
-    if not (number > 0 and np.isfinite(number)):
-        raise ValueError(f"temperature must be positive and finite, got {given}")
-    return number
+        result, known = ops.reshape(given, ()), _known(given)
+    else:
+        try:
+            known = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            known = None
+        if known is None or known.size != 1 or isinstance(given, bool):
+            raise ValueError(f"temperature must be one number, got {given!r:.200}")
+        result = known.item()
+    limits = np.finfo(working)
+    if known is not None and not limits.tiny <= known.item() <= limits.max:
+        raise ValueError(f"temperature must be positive and finite in {working}, got {known.item()}")
+    return result
 
 
 def check_counts(shape: _Shape, batch_and_groups: _Shape) -> None:

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mvhg._validation import may_be_kept
+from mvhg._kept import CPU, Memory, may_be_kept
 
 # Largest group whose coefficients are kept as a whole; sums of more logarithms lose digits.
 LONGEST_KEPT = 1 << 13
-_KEPT: dict[tuple[int, ...], Tensor] = {}
-_MOST_KEPT = 64
+_KEPT: Memory[Tensor] = Memory(64)
 
 
 def log_binomials(size: Tensor, low: Tensor, count: int) -> Tensor:
@@ -31,14 +30,12 @@ def kept_log_binomials(sizes: tuple[int, ...]) -> Tensor:
     Kept between calls: they depend on the sizes alone.
     """
     sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
-    found = _KEPT.get(sizes)
+    found = _KEPT.get(sizes, CPU)
     if found is None:
         with torch.inference_mode(False), torch.no_grad():
-            size = torch.tensor([sizes], dtype=torch.float64)
+            size = torch.tensor([sizes], dtype=torch.float64, device=CPU)
             found = log_binomials(size, torch.zeros_like(size), max(sizes) + 1)[0]
             found = pad(found, (0, max(sizes) + 1), value=-math.inf).contiguous()
         if may_be_kept(found):
-            while len(_KEPT) >= _MOST_KEPT:
-                _KEPT.pop(next(iter(_KEPT)))
-            _KEPT[sizes] = found
+            _KEPT.keep(sizes, CPU, found)
     return found

@@ -41,11 +41,16 @@ def marginal_log_probabilities(urn: Urn) -> Tensor:
             elif urn.bounds.total <= _MOST_CONVOLVED:
                 others = in_chunks(_convolved_others, urn, urn.bounds.total * urn.width)
             else:
-                without = 1 - torch.eye(groups, dtype=torch.float64, device=x.device)
-                sizes = urn.size.unsqueeze(-2) * without  # [..., c, c]
-                others = log_sum_probability(sizes.unsqueeze(-2), urn.logits[..., None, None, :], rest)
+                each = [_inverted_others(urn, i, rest.squeeze(-2)) for i in range(groups)]
+                others = torch.stack(each, -2)
             value = own + others - urn.spectrum().probability.log()[..., None, None]
     return torch.nn.functional.pad(value, (0, urn.bounds.group + 1 - urn.width), value=-math.inf)
+
+
+def _inverted_others(urn: Urn, group: int, rest: Tensor) -> Tensor:
+    """log P(sum of the groups but one = rest) under the tilt, for rest [..., W]."""
+    size, logits = (torch.cat([a[..., :group], a[..., group + 1 :]], -1) for a in (urn.size, urn.logits))
+    return log_sum_probability(size.unsqueeze(-2), logits.unsqueeze(-2), rest)
 
 
 def _convolved_others(urn: Urn) -> Tensor:

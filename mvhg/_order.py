@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mvhg._bounds import Bounds
-from mvhg._validation import constant
+from mvhg._kept import constant
 
 # A random order costs one set of tables. Up to three groups all orders are used, else this many random ones a call.
 _MOST_ORDERS = 8

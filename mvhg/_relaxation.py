@@ -20,6 +20,9 @@ from mvhg._validation import can_look
 URNS_AT_ONCE = 1024
 # Likewise of draws that share an urn.
 _DRAWS_AT_ONCE = 2560
+# Log-weights that a dtype tells apart have a hard softmax at the first of these temperatures, and those within 1e12 an
+# even one at the second; beyond them, products overflow and underflow.
+TEMPERATURES = {torch.float32: (1e-12, 1e25), torch.float64: (1e-20, 1e25)}
 
 
 class Selection(NamedTuple):
@@ -89,7 +92,7 @@ def depth_read(highest_temperature: float | None, hard: bool, dtype: torch.dtype
     A softmax at temperature T reads T times as deep as the working precision, exp(-20) or exp(-39), below the mode
     of a conditional whose own place is a draw: the half is for the two together.
     """
-    if highest_temperature is None:
+    if highest_temperature is None or highest_temperature > TEMPERATURES[dtype][1]:
         return math.inf
     precision = 20.0 if hard and dtype == torch.float32 else 39.0
     # Soft counts wander where whole ones would not.
@@ -148,6 +151,7 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     log_weights, temperature = once_only(relaxation.log_weights), relaxation.temperature
     if temperature.requires_grad:
         temperature = once_only(temperature)
+    temperature = temperature.clamp(*TEMPERATURES[dtype if relaxation.hard else torch.float64])
     uniform = None
     if order is None and groups > 1:
         if noise is None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mvhg._draws_of_many import DrawsOfMany
 from mvhg._draws_of_three import DrawsOfThree
 from mvhg._draws_of_two import DrawsOfTwo
+from mvhg._kept import CPU
 from mvhg._single_plan import Plan
 
 
@@ -49,14 +50,14 @@ def draw(
         noise = noise.reshape(batch, groups - 1, -1)[..., : urn.width]
     if groups == 2:
         if noise is None:
-            noise = torch.rand(urn.width, batch, dtype=torch.float64, generator=generator)
+            noise = torch.rand(urn.width, batch, dtype=torch.float64, device=CPU, generator=generator)
         else:
             noise = noise[:, 0].t().clone()
         return DrawsOfTwo.apply(log_weights, urn, noise, inverse, dtype, selected, given == (1, 0))
     by_pairs = urn.by_pairs(batch)
     order = _which(batch, given, uniform, generator) if by_pairs else _orders(groups, batch, given, uniform, generator)
     if noise is None:
-        noise = torch.rand(groups - 1, urn.width, batch, dtype=torch.float64, generator=generator)
+        noise = torch.rand(groups - 1, urn.width, batch, dtype=torch.float64, device=CPU, generator=generator)
     else:
         noise = noise.permute(1, 2, 0).clone()
     of_batch = DrawsOfThree if by_pairs else DrawsOfMany
@@ -72,10 +73,10 @@ def _orders(
 ) -> Tensor:
     """Drawing orders, int64 [c, B]."""
     if given is not None:
-        return torch.tensor(given).unsqueeze(1).expand(groups, batch)
+        return torch.tensor(given, device=CPU).unsqueeze(1).expand(groups, batch)
     if uniform is not None:
         return uniform.t().argsort(0)
-    return torch.rand(groups, batch, dtype=torch.float64, generator=generator).argsort(0)
+    return torch.rand(groups, batch, dtype=torch.float64, device=CPU, generator=generator).argsort(0)
 
 
 def _which(
@@ -83,6 +84,6 @@ def _which(
 ) -> Tensor:
     """Which of the six orders of three groups, int64 [B]."""
     if given is None and uniform is None:
-        return torch.randint(6, (batch,), generator=generator)
+        return torch.randint(6, (batch,), device=CPU, generator=generator)
     order = _orders(3, batch, given, uniform, generator)
     return 2 * order[0] + (order[1] > order[2])

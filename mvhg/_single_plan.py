@@ -1,5 +1,6 @@
 """What sizes and total decide of single draws, worked out once for an urn."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -10,16 +11,18 @@ from torch.nn.functional import pad
 from mvhg._bounds import Bounds
 from mvhg._draws_of_three import Triple, triple_of
 from mvhg._draws_of_two import Pair, pairs_of
+from mvhg._kept import CPU, Memory
 from mvhg._surrogate import central_rises, neighbours
 
 # Products of probabilities a call, above which narrower tables or transforms win.
 _MOST_PRODUCTS = 1 << 21
 # What is read so much below the largest is told from 0.
 _DEEPEST = 600.0
+# Counts of the largest group, as many times those that a draw can have, up to which rows of all of them pay.
+_LONGEST_ROWS, _FEW_COUNTS = 4, 1024
 # Pairs of counts of all urns of a call, up to which one table of them pays.
 _MOST_PAIRS = 1 << 17
-_PLANS: dict[tuple[tuple[int, ...], int], "Plan"] = {}
-_MOST_PLANS = 64
+_PLANS: "Memory[Plan]" = Memory(64)
 
 
 class Plan(NamedTuple):
@@ -90,32 +93,28 @@ def plan(bounds: Bounds) -> Plan | None:
     sizes, total = bounds.sizes, bounds.totals
     if sizes is None or total is None or len(sizes) < 2 or 0 in sizes:
         return None
-    found = _PLANS.get((sizes, total))
+    found = _PLANS.get((sizes, total), CPU)
     if found is None:
         left = sum(sizes) - total
         least = [max(0, m - left) for m in sizes]
         rest = total - sum(least)
         spans = [min(m - k, rest) for m, k in zip(sizes, least, strict=True)]
         width = max(spans) + 1
-        if width * (rest + width) > _MOST_PRODUCTS:
+        if width * (rest + width) > _MOST_PRODUCTS or max(sizes) > max(_LONGEST_ROWS * width, _FEW_COUNTS):
             return None
         with torch.inference_mode(False), torch.no_grad():
             found = _plan(sizes, total, least, spans)
-        while len(_PLANS) >= _MOST_PLANS:
-            _PLANS.pop(next(iter(_PLANS)))
-        _PLANS[sizes, total] = found
+        _PLANS.keep((sizes, total), CPU, found)
     return found
 
 
 def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]) -> Plan:
     groups, total = len(sizes), drawn - sum(least)
-    width, most_first = max(spans) + 1, sorted(spans, reverse=True)
-    ranges = [
-        (max(0, total - sum(most_first[: i + 1])), min(total, sum(most_first[: groups - 1 - i])))
-        for i in range(groups - 1)
-    ]
-    alike, steps = len(set(sizes)) == 1, torch.arange(width, dtype=torch.float64)
-    m, k = (torch.tensor(a[:1] if alike else a, dtype=torch.float64).unsqueeze(1) for a in (list(sizes), least))
+    width, largest = max(spans) + 1, [0, *itertools.accumulate(sorted(spans, reverse=True))]
+    ranges = [(max(0, total - largest[i + 1]), min(total, largest[groups - 1 - i])) for i in range(groups - 1)]
+    alike, steps = len(set(sizes)) == 1, torch.arange(width, dtype=torch.float64, device=CPU)
+    size, low = (torch.tensor(a, device=CPU) for a in (sizes, least))
+    m, k = (a[: 1 if alike else None].double().unsqueeze(1) for a in (size, low))
     # Sums of logarithms of ratios: logarithms of factorials lose digits.
     coefficients = pad((((m - k + 1) - steps[1:]).clamp(min=0) / (k + steps[1:])).log().cumsum(1), (1, 0))
     n, most = sum(sizes), min(total, sum(sizes) // 2)
@@ -127,10 +126,10 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
     logs = coefficients.new_full((len(coefficients), columns), -math.inf)
     logs[:, total + 2 - width : total + 2] = coefficients.flip(1)
     return Plan(
-        torch.tensor(sizes),
+        size,
         magnitude,
         alike,
-        torch.tensor(least),
+        low,
         any(least),
         drawn,
         total,
@@ -138,10 +137,10 @@ def _plan(sizes: tuple[int, ...], drawn: int, least: list[int], spans: list[int]
         tuple(ranges),
         coefficients,
         steps,
-        torch.arange(width + 2),
-        total + 1 - torch.arange(columns, dtype=torch.float64),
+        torch.arange(width + 2, device=CPU),
+        total + 1 - torch.arange(columns, dtype=torch.float64, device=CPU),
         pad(central_rises(logs, 1, torch.float64), (1, 1)).flatten(),
-        torch.arange(max(sizes) + 1),
+        torch.arange(max(sizes) + 1, device=CPU),
         ends.flatten(0, 1).long(),
         differences.flatten(0, 1),
         steps.unsqueeze(1),

@@ -120,7 +120,7 @@ def neighbours(counts: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """
     ends = torch.stack([(counts - 1).clamp(min=0), torch.minimum(counts + 1, size)], -1)
     gap = (ends[..., 1:] - ends[..., :1]).clamp(min=1)
-    return ends, torch.tensor([-1.0, 1.0], dtype=torch.float64) / gap
+    return ends, torch.tensor([-1.0, 1.0], dtype=torch.float64, device=gap.device) / gap
 
 
 def through_softmax(gains: Tensor, soft: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from mvhg._bernoulli_sum import PlainUrn, Spectrum, frequencies_for, solve_tilt, spectrum
 from mvhg._binomial import log_binomial
 from mvhg._bounds import Bounds
-from mvhg._validation import constant, may_be_kept
+from mvhg._kept import Memory, constant, may_be_kept
 
 # Up to here lgamma, whose error goes with its value, is as good as the series for large counts, and cheaper.
 MOST_BY_GAMMA = 10_000
@@ -135,8 +135,7 @@ class Pair:
         return (log_pmf.exp() * torch.where(log_pmf > -math.inf, values, 0.0)).sum(-1)
 
 
-_COEFFICIENTS: dict[tuple[tuple[int, ...], int], Tensor] = {}
-_MOST_KEPT = 256
+_COEFFICIENTS: Memory[Tensor] = Memory(256)
 
 
 def _pair_coefficients(urn: Urn, x: Tensor) -> Tensor:
@@ -147,13 +146,11 @@ def _pair_coefficients(urn: Urn, x: Tensor) -> Tensor:
         total, one, two = urn.total.unsqueeze(-1), urn.size[..., :1], urn.size[..., 1:]
         return _ways(x, one - x, total - x, two - total + x)
     keep = x.device.type == "cpu" and may_be_kept(x)
-    found = _COEFFICIENTS.get((sizes, drawn)) if keep else None
+    found = _COEFFICIENTS.get((sizes, drawn), x.device) if keep else None
     if found is None:
         found = _ways(x, sizes[0] - x, drawn - x, sizes[1] - drawn + x)  # [width], for all laws
         if keep and not found.is_inference():
-            while len(_COEFFICIENTS) >= _MOST_KEPT:
-                _COEFFICIENTS.pop(next(iter(_COEFFICIENTS)))
-            _COEFFICIENTS[sizes, drawn] = found
+            _COEFFICIENTS.keep((sizes, drawn), x.device, found)
     return found
 
 

@@ -1,5 +1,6 @@
 """Turns a user's arguments into the distribution's parameters, or says what is wrong with them."""
 
+import functools
 import math
 import operator
 import sys
@@ -12,14 +13,13 @@ from torch.distributions import Distribution
 
 from mvhg._bounds import Bounds
 from mvhg._given import TensorLike, as_integers, as_reals
+from mvhg._kept import CPU, constant
 
 CONDITIONALS = ("exact", "merged")
 # Whole numbers up to here are exact in float64, in which everything is computed.
 _MOST_ELEMENTS = 2**53 - 1
 # Above this the tilt, a number of the size of the log weights, is too coarse in float64 to tell ties from gaps.
 MOST_LOG_WEIGHT = 1e12
-_CONSTANTS: dict[tuple[tuple[int, ...], torch.device, torch.dtype], Tensor] = {}
-_MOST_CONSTANTS = 256
 
 
 class Parameters(NamedTuple):
@@ -46,6 +46,13 @@ def can_look(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     return all(t.device.type == "cpu" and not isinstance(t, FakeTensor) and not _is_batched(t) for t in tensors)
+
+
+def can_read(*tensors: Tensor) -> bool:
+    """Whether there are values to look at, at the cost of a wait: not within torch.compile nor on the meta device."""
+    if torch.compiler.is_compiling():
+        return False
+    return not any(t.device.type == "meta" or isinstance(t, FakeTensor) for t in tensors)
 
 
 def _is_batched(tensor: Tensor) -> bool:
@@ -85,10 +92,12 @@ def broadcast_parameters(
     weights: TensorLike | None,
     log_weights: TensorLike | None,
     check_values: bool,
+    temperature: Tensor | None = None,
 ) -> Parameters:
     """Checks and broadcasts the parameters of a multivariate hypergeometric law.
 
-    What the host knows is always checked; values on an accelerator with ``check_values`` alone, by one read.
+    What the host knows is always checked; values on an accelerator with ``check_values`` alone, by one read, and by the
+    same one a ``temperature`` that is there.
 
     Raises:
         ValueError: naming the argument, its shape and the bad values.
@@ -98,17 +107,17 @@ def broadcast_parameters(
     name, given = ("weights", weights) if weights is not None else ("log_weights", log_weights)
     bounds = _plain_urn(group_sizes, total_count)
     if bounds is not None and isinstance(given, Tensor):
-        plain = _plain_parameters(name, given, bounds, check_values)
+        plain = _plain_parameters(name, given, bounds, check_values, temperature)
         if plain is not None:
             return plain
     if bounds is None or bounds.sizes is None or bounds.totals is None:
         sizes, count = as_integers("group_sizes", group_sizes), as_integers("total_count", total_count)
     else:
-        devices = [a.device for a in (group_sizes, total_count) if isinstance(a, Tensor)]
-        device = devices[0] if devices else torch.device("cpu")
-        sizes = constant(bounds.sizes, device, torch.int64)
-        count = torch.full((), bounds.totals, device=device)
+        sizes = constant(bounds.sizes, CPU, torch.int64)
+        count = torch.full((), bounds.totals, device=CPU)
     elsewhere = count.device if sizes.device.type == "cpu" else sizes.device
+    if elsewhere.type == "cpu" and not isinstance(group_sizes, Tensor) and not isinstance(total_count, Tensor):
+        elsewhere = torch.empty(0).device  # torch's default
     if given is None:
         dtype = torch.get_default_dtype()
         importance = torch.zeros((), dtype=dtype, device=elsewhere)
@@ -117,9 +126,11 @@ def broadcast_parameters(
         if not isinstance(given, Tensor):
             importance = importance.to(elsewhere) if importance.device.type == "cpu" else importance
     if dtype not in (torch.float32, torch.float64):
+        advice = f"convert with {name}.float()"
+        if not isinstance(given, Tensor) and dtype == torch.get_default_dtype():
+            advice = "it is torch's default dtype, as there is no tensor to go by: give one"
         raise ValueError(
-            f"{name} must be float32 or float64, got {dtype}, which rounds counts above a few hundred; "
-            f"convert with {name}.float()"
+            f"{name} must be float32 or float64, got {dtype}, which rounds counts above a few hundred; {advice}"
         )
     if sizes.dim() == 0:
         raise ValueError("group_sizes must have at least one dimension, the groups: shape [..., c], got a scalar")
@@ -143,13 +154,17 @@ def broadcast_parameters(
         bounds = Bounds.of_tensors(sizes.long(), count.long() if count.numel() else sizes.long().sum(-1))
     if given is not None and can_look(importance):
         _check_importance(name, importance)
-    elif check_values and not torch.compiler.is_compiling():
-        bad = _bad_importance(name, importance).any()
-        if bounds is None:
-            bad = bad | _bad_urn(sizes.double(), count.double())
-        if bool(bad):
+    if check_values and can_read(*(a for a in (sizes, count, importance, temperature) if a is not None)):
+        bad = [] if bounds is not None else [_bad_urn(sizes.double(), count.double())]
+        if given is not None and not can_look(importance):
+            bad.append(_bad_importance(name, importance).any())
+        if temperature is not None and not can_look(temperature):
+            bad.append(_bad_temperature(temperature).any())
+        if bad and bool(functools.reduce(operator.or_, bad)):
             _check_urn(sizes, count)
             _check_importance(name, importance)
+            if temperature is not None:
+                check_temperature(temperature)
     if importance.shape != shape:  # expanding makes a non-leaf, which cannot be deep-copied
         importance = importance.expand(shape)
     if bounds is not None and bounds.sizes is not None:
@@ -161,48 +176,20 @@ def broadcast_parameters(
     return Parameters(count.expand(batch), sizes.expand(shape), importance, dtype, bounds)
 
 
-def _plain_parameters(name: str, given: Tensor, bounds: Bounds, check_values: bool) -> Parameters | None:
+def _plain_parameters(
+    name: str, given: Tensor, bounds: Bounds, check_values: bool, temperature: Tensor | None
+) -> Parameters | None:
     """Of one plain urn and weights of the batch's own shape, the common case; None if there is more to it."""
     shape, sizes = given.shape, bounds.sizes
     if sizes is None or bounds.totals is None or not shape or shape[-1] != len(sizes):
         return None
     if given.dtype not in (torch.float32, torch.float64):
         return None
+    if check_values and not all(can_look(a) or not can_read(a) for a in (given, temperature) if a is not None):
+        return None
     if can_look(given):
         _check_importance(name, given)
-    elif check_values and not torch.compiler.is_compiling():
-        return None
     return Parameters(None, None, given, given.dtype, bounds)
-
-
-def constant(values: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The values [c] on a device, made once there, without a copy from the host that would wait for the device."""
-    if torch.compiler.is_compiling():
-        return torch.tensor(values, dtype=dtype, device=device)
-    key = (values, device, dtype)
-    found = _CONSTANTS.get(key)
-    if found is None:
-        if device.type == "cpu":
-            found = torch.tensor(values, dtype=dtype)
-        elif len(set(values)) == 1:
-            found = torch.full((len(values),), values[0], dtype=dtype, device=device)
-        else:
-            found = torch.stack([torch.full((), v, dtype=dtype, device=device) for v in values])
-        if may_be_kept(found) and not found.is_inference():
-            while len(_CONSTANTS) >= _MOST_CONSTANTS:
-                _CONSTANTS.pop(next(iter(_CONSTANTS)))
-            _CONSTANTS[key] = found
-    return found
-
-
-def may_be_kept(tensor: Tensor | None) -> bool:
-    """Whether constants made here may serve later calls: not while traced, batched, captured or in inference mode."""
-    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
-        return False
-    if tensor is None:
-        return True
-    passing = isinstance(tensor, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    return not passing and not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def _plain_urn(group_sizes: TensorLike, total_count: TensorLike) -> Bounds | None:
@@ -302,13 +289,11 @@ def check_conditionals(conditionals: str, group_order: object, num_groups: int) 
     return order
 
 
-def as_temperature(
-    temperature: TensorLike, device: torch.device, check_values: bool
-) -> tuple[Tensor | None, float | None]:
-    """The temperature in float64 on a device, None for a number, and the highest one where the host knows it.
+def as_temperature(temperature: TensorLike) -> tuple[Tensor | None, float | None]:
+    """The temperature as it was given, None for a number, and the highest one where the host knows it.
 
     Raises:
-        ValueError: unless it and its inverse are positive and finite.
+        ValueError: unless it and its inverse are positive and finite, as far as the host knows.
     """
     if isinstance(temperature, (int, float)) and not isinstance(temperature, bool):
         try:
@@ -319,11 +304,19 @@ def as_temperature(
             raise ValueError(f"temperature must be positive and finite, and so must its inverse: got {number}")
         return None, number
     given, _ = as_reals("temperature", temperature)
-    values, known = given.double(), can_look(given)
-    if known or (check_values and not torch.compiler.is_compiling()):
-        bad = ~((values > 0) & torch.isfinite(values) & torch.isfinite(1 / values))
-        if bad.any():
-            raise ValueError(
-                f"temperature must be positive and finite, and so must its inverse: {describe(values, bad)}"
-            )
-    return values.to(device), float(values.detach().max()) if known and values.numel() else None
+    if not can_look(given):
+        return given, None
+    check_temperature(given)
+    return given, float(given.detach().max()) if given.numel() else None
+
+
+def _bad_temperature(values: Tensor) -> Tensor:
+    values = values.double()
+    return ~((values > 0) & torch.isfinite(values) & torch.isfinite(1 / values))
+
+
+def check_temperature(values: Tensor) -> None:
+    """Raises ValueError for values that are no temperatures; looks at them."""
+    bad = _bad_temperature(values)
+    if bad.any():
+        raise ValueError(f"temperature must be positive and finite, and so must its inverse: {describe(values, bad)}")

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from mvhg._bounds import Bounds
 from mvhg._convolution import correlated, shifted, spread
 from mvhg._hard_draws import slope_at
+from mvhg._kept import CPU
 from mvhg._log_binomials import LONGEST_KEPT, kept_log_binomials, log_binomials
 from mvhg._noise import gumbel
 from mvhg._surrogate import central_rises, slopes_with_what_follows, values_of_counts
@@ -160,7 +161,7 @@ def _draw_part(request: Request, logits: Tensor, differentiable: bool) -> tuple[
     windows = _windows(request, logits)
     width, groups, low, top = windows.width, logits.shape[1], windows.low, windows.top
     working = working_dtype(request.dtype, request.depth)
-    steps = torch.arange(width, dtype=torch.float64)
+    steps = torch.arange(width, dtype=torch.float64, device=CPU)
     own = torch.addcmul(_log_binomials(request, windows), logits.unsqueeze(2), steps)
     if request.bounds.sizes is None or request.bounds.totals is None:
         # Where another urn of the batch would reach further.
@@ -177,7 +178,7 @@ def _draw_part(request: Request, logits: Tensor, differentiable: bool) -> tuple[
         strips.append(strip[:, :reached])
         table = correlated(terms[:, i + 1], strip)
         if windows.possible is not None and i > 0:
-            beyond = torch.arange(windows.spans[i]) >= windows.possible[:, i].unsqueeze(1)
+            beyond = torch.arange(windows.spans[i], device=CPU) >= windows.possible[:, i].unsqueeze(1)
             table = table.masked_fill(beyond, 0.0)
         tables.append(table)
         read.append(table)
@@ -225,10 +226,10 @@ class _WideDraws(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, request: Request) -> tuple[Tensor, Tensor, Tensor]:
         rows, groups = logits.shape
         largest, dtype = request.largest, request.dtype
-        counts = torch.empty(rows, groups, dtype=dtype)
-        one_hot = torch.empty((rows, groups, largest + 1) if largest is not None else (0,), dtype=dtype)
-        prefix_mask = torch.empty((rows, groups, largest) if largest is not None else (0,), dtype=dtype)
-        ladder = torch.arange(0 if largest is None else largest + 1)
+        counts = logits.new_empty(rows, groups, dtype=dtype)
+        one_hot = logits.new_empty((rows, groups, largest + 1) if largest is not None else (0,), dtype=dtype)
+        prefix_mask = logits.new_empty((rows, groups, largest) if largest is not None else (0,), dtype=dtype)
+        ladder = torch.arange(0 if largest is None else largest + 1, device=CPU)
         count = windows_within(request.bounds, groups, request.depth)[0]
         at_once = max(_FEWEST_ROWS, _NUMBERS_AT_ONCE // (count * groups))
         parts: list[tuple[slice, _Drawn]] = []
@@ -249,7 +250,7 @@ class _WideDraws(torch.autograd.Function):
     def backward(ctx: Any, counts_grad: Any, one_hot_grad: Any, mask_grad: Any) -> tuple[Any, ...]:
         if ctx.request.largest is None:
             one_hot_grad = mask_grad = None
-        result = torch.zeros(ctx.shape, dtype=torch.float64)
+        result = torch.zeros(ctx.shape, dtype=torch.float64, device=CPU)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):  # backward may be called within one
             for some, made in ctx.parts:
                 grads = [None if g is None else g[some] for g in (counts_grad, one_hot_grad, mask_grad)]
@@ -263,7 +264,8 @@ def _gradient(request: Request, made: _Drawn, counts_grad: Any, one_hot_grad: An
     rows, positions, width = soft.shape
     if counts_grad is None and one_hot_grad is None and mask_grad is None:
         return soft.new_zeros(rows, positions + 1)
-    ramp, scale = torch.arange(width, dtype=soft.dtype), request.inverse_temperature.to(soft.dtype).unsqueeze(1)
+    ramp = torch.arange(width, dtype=soft.dtype, device=CPU)
+    scale = request.inverse_temperature.to(soft.dtype).unsqueeze(1)
     # The loss, to first order, is a sum over the groups of a slope times the count and of a value of each count.
     slopes = None if counts_grad is None else counts_grad.gather(1, permutation)
     along: Any = None if slopes is None else slopes[:, -1]
@@ -271,7 +273,7 @@ def _gradient(request: Request, made: _Drawn, counts_grad: Any, one_hot_grad: An
     values = values_of_counts(one_hot_grad, mask_grad)
     if values is not None:
         counts = values.shape[2]
-        first = permutation + torch.arange(0, rows * (positions + 1), positions + 1).unsqueeze(1)
+        first = permutation + torch.arange(0, rows * (positions + 1), positions + 1, device=CPU).unsqueeze(1)
         at_last = values.flatten(0, 1).index_select(0, first[:, -1])
         rise = slope_at(at_last, made.last, request.size[:, -1].long())
         along = rise if along is None else along + rise
@@ -302,7 +304,7 @@ def _through_sums(made: _Drawn, grad: Tensor) -> Tensor:
     """
     windows, smallest = made.windows, _SMALLEST[grad.dtype]
     width = windows.width
-    ramp = torch.arange(2 * width + max(windows.spans), dtype=grad.dtype)
+    ramp = torch.arange(2 * width + max(windows.spans), dtype=grad.dtype, device=CPU)
     own = (grad @ (ramp[:width] - width // 2)).double()  # of counts
     results, entering, flow = [own[:, 0]], -own[:, 0], grad[:, 0]
     for i, (table, strip, start) in enumerate(zip(made.tables, made.strips, made.starts, strict=True)):

@@ -1,5 +1,6 @@
 """Which counts and sums a table holds: known from sizes and totals alone, or narrower where the weights may be read."""
 
+import itertools
 import math
 from typing import Any
 
@@ -23,8 +24,8 @@ def widths(bounds: Bounds, groups: int) -> tuple[int, tuple[int, ...]]:
         count = min(bounds.group, n) + 1
         return count, (1,) + (min(n, population) + 1,) * (groups - 2) + (count,) * (groups > 1)
     most = max(min(m, n) - max(0, m - (population - n)) for m in bounds.sizes)
-    decreasing = sorted(bounds.sizes, reverse=True)
-    spans = [min(n, population - n, sum(decreasing[:i]), sum(decreasing[: groups - i])) + 1 for i in range(groups)]
+    largest = [0, *itertools.accumulate(sorted(bounds.sizes, reverse=True))]
+    spans = [min(n, population - n, largest[i], largest[groups - i]) + 1 for i in range(groups)]
     return most + 1, (1, *spans[1:-1], *((most + 1,) * (groups > 1)))
 
 

@@ -1,6 +1,7 @@
 """Exponential annealing of a temperature."""
 
 import math
+from typing import Any
 
 
 class ExponentialAnnealing:
@@ -24,19 +25,18 @@ class ExponentialAnnealing:
     """
 
     def __init__(self, initial: float, final: float, num_steps: int) -> None:
-        for name, value in (("initial", initial), ("final", final)):
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be a positive finite temperature, got {value}")
-        if not (math.isfinite(num_steps) and num_steps >= 1 and num_steps == int(num_steps)):
-            raise ValueError(f"num_steps must be a whole number, 1 or more, got {num_steps}")
-        self.initial = float(initial)
-        self.final = float(final)
+        self.initial, self.final, steps = _number(initial), _number(final), _number(num_steps)
+        for name, value, given in (("initial", self.initial, initial), ("final", self.final, final)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive finite temperature, got {given!r:.80}")
+        if not (1 <= steps < math.inf and steps == int(steps)):
+            raise ValueError(f"num_steps must be a whole number, 1 or more, got {num_steps!r:.80}")
         self.num_steps = int(num_steps)
 
     def __call__(self, step: int) -> float:
         """The temperature at ``step`` (0 or more); raises ValueError for a negative step."""
-        if not step >= 0:
-            raise ValueError(f"step must be 0 or more, got {step}")
+        if not _number(step) >= 0:
+            raise ValueError(f"step must be 0 or more, got {step!r:.80}")
         if step >= self.num_steps:
             return self.final
         rate = (math.log(self.initial) - math.log(self.final)) / self.num_steps
@@ -44,3 +44,13 @@ class ExponentialAnnealing:
 
     def __repr__(self) -> str:
         return f"ExponentialAnnealing(initial={self.initial}, final={self.final}, num_steps={self.num_steps})"
+
+
+def _number(value: Any) -> float:
+    """A number, infinity beyond what a float holds, and NaN for what is none."""
+    try:
+        return math.nan if isinstance(value, str) else float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError, RuntimeError):
+        return math.nan

@@ -9,16 +9,18 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from mvhg import _entropy, _fisher, _marginals, _moments
-from mvhg._asked import sample_size
+from mvhg._asked import check_generator, sample_size
 from mvhg._bernoulli_sum import solve_tilt
 from mvhg._bounds import Bounds
 from mvhg._derived import Derived, Kept
 from mvhg._enumeration import count_vectors
 from mvhg._given import TensorLike
+from mvhg._kept import constant
+from mvhg._observed import known_inside, off_total
 from mvhg._sampling import draw_counts
 from mvhg._urn import Urn
-from mvhg._validation import broadcast_parameters, broadcast_shapes, can_look, check_conditionals, constant, validates
-from mvhg.constraints import HypergeometricSupport, rounding
+from mvhg._validation import broadcast_parameters, can_look, check_conditionals, validates
+from mvhg.constraints import HypergeometricSupport
 
 _MOST_MARGINALS = 100_000_000
 
@@ -90,7 +92,8 @@ class MultivariateHypergeometric(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         check_values = validates(validate_args, MultivariateHypergeometric._validates_by_default)
-        parameters = broadcast_parameters(total_count, group_sizes, weights, log_weights, check_values)
+        temperature = self.__dict__.get("_given_temperature")  # of classes that have one
+        parameters = broadcast_parameters(total_count, group_sizes, weights, log_weights, check_values, temperature)
         if parameters.total_count is not None and parameters.group_sizes is not None:
             self.total_count, self.group_sizes = parameters.total_count, parameters.group_sizes
         self._known_bounds, self._dtype = parameters.bounds, parameters.dtype
@@ -137,8 +140,10 @@ class MultivariateHypergeometric(Distribution):
         return bounds.sizes, bounds.totals
 
     def __repr__(self) -> str:
-        self.total_count, self.group_sizes  # noqa: B018 - torch's shows what has been made
-        return super().__repr__()
+        names = [name for name in self.arg_constraints if name in self.__dict__ or not name.endswith("weights")]
+        values = [getattr(self, name) for name in names]
+        shown = (f"{name}: {v if v.numel() == 1 else v.size()}" for name, v in zip(names, values, strict=True))
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> constraints.Constraint:
@@ -252,7 +257,9 @@ class MultivariateHypergeometric(Distribution):
         """
         with torch.no_grad():
             size, log_weights, total = self._law()
-            shape = self._extended_shape(sample_size(sample_shape))
+            sample_shape = sample_size(sample_shape)
+            check_generator(generator)
+            shape = self._extended_shape(sample_shape)
             counts = draw_counts(
                 size.reshape(-1, size.shape[-1]),
                 log_weights.reshape(-1, size.shape[-1]),
@@ -295,7 +302,7 @@ class MultivariateHypergeometric(Distribution):
             ValueError: with ``validate_args``, for counts outside the support, naming the first such row, its sum and
                 the total.
         """
-        checked = self._check_counts(value)
+        checked = known_inside(value, self)
         counts = value.double()
         if self.conditionals == "merged" and self.event_shape[0] > 2:  # of two groups none are merged
             order = self.group_order or tuple(range(self.event_shape[0]))
@@ -304,43 +311,9 @@ class MultivariateHypergeometric(Distribution):
         else:
             urn = self._urn()
             result, total = _fisher.log_probability(counts, urn, checked), urn.total
-        if checked:
-            return result.to(self._dtype)
-        tolerance = self._tolerance(value, total)
-        off_total = (counts.detach().sum(-1) - total).abs() > tolerance
-        return result.masked_fill(off_total, -math.inf).to(self._dtype)
-
-    def _tolerance(self, value: Tensor, total: Tensor) -> Tensor | float:
-        """By how much the sum of counts may differ from the total: rounding, or what a user may have rounded."""
-        bounds = self._known_bounds
-        half_unit = 0.5 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
-        if bounds is not None and bounds.totals is not None and bounds.group * half_unit < 1:  # nothing was rounded
-            return min(max(1e-5 * bounds.totals, 1e-5), 0.5)
-        return torch.maximum((1e-5 * total).clamp(min=1e-5, max=0.5), rounding(value))
-
-    def _check_counts(self, value: Tensor) -> bool:
-        """Whether ``value`` is known to lie in the support; raises ValueError where it is known not to."""
-        if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] != self.event_shape[0]:
-            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"value must be a tensor of counts [..., {self.event_shape[0]}], got {got}")
-        try:
-            shape = broadcast_shapes(value.shape[:-1], self.batch_shape)
-        except RuntimeError:
-            raise ValueError(
-                f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(self.batch_shape)}"
-            ) from None
-        if not self._validate_args or torch.compiler.is_compiling():
-            return False
-        good = self.support.check(value)
-        if bool(good.all()):
-            return True
-        row = tuple((~good).expand(shape).nonzero()[0].tolist())
-        counts, total = value.double().expand(*shape, -1)[row], int(self.total_count.expand(shape)[row])
-        shown = ", ".join(f"{x:.12g}" for x in counts[:8].tolist()) + (", ..." if len(counts) > 8 else "")
-        raise ValueError(
-            "value must be whole numbers with 0 <= value <= group_sizes that sum to total_count: shape "
-            f"{tuple(value.shape)}, row {row} is [{shown}] with sum {float(counts.sum()):.12g}, total_count {total}"
-        )
+        if not checked:
+            result = result.masked_fill(off_total(value, total, self), -math.inf)
+        return result.to(self._dtype)
 
     @property
     def log_partition(self) -> Tensor:

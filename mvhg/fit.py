@@ -65,7 +65,7 @@ def fit_weights(counts: TensorLike, group_sizes: TensorLike) -> WeightsFit:
         raise ValueError(
             f"group_sizes must be [c] or [rows, c], got shape {tuple(sizes.shape)} for counts {tuple(observed.shape)}"
         )
-    broadcast_parameters(0, sizes, None, None, check_values=True)
+    broadcast_parameters(0, sizes, None, torch.zeros_like(observed[0]), check_values=True)
     sizes = sizes.double()
     bad = ~((observed >= 0) & (observed <= sizes) & (observed == observed.round()))
     if bad.any():

@@ -117,7 +117,7 @@ class MultivariateHypergeometric:
             noise: what to draw by instead, uniform on [0, 1), of shape [sample_shape, batch, c]; within ``jax.jit``,
                 which has no state to draw from.
         """
-        groups = len(self.group_sizes)
+        groups, sample_shape = len(self.group_sizes), _keras_input.sample_size(sample_shape)
         terms = ops.stop_gradient(self._tilted().log_terms)
         later = self._sums(terms).tables
         uniform = self._noise(sample_shape, groups, seed, noise)
@@ -187,9 +187,8 @@ class MultivariateHypergeometric:
     def _numbers(self, length: int) -> Any:
         return ops.convert_to_tensor(np.arange(length).astype(self._working))
 
-    def _noise(self, sample_shape: Sequence[int], columns: int, seed: Any, noise: Any) -> Any:
+    def _noise(self, sample_shape: tuple[int, ...], columns: int, seed: Any, noise: Any) -> Any:
         """Uniform numbers [B, S, columns]."""
-        sample_shape = _keras_input.sample_size(sample_shape)
         if noise is None:
             shape = (*sample_shape, *tuple(ops.shape(self.log_weights))[:-1], columns)
             noise = keras.random.uniform(shape, dtype=self._working, seed=seed)
@@ -201,7 +200,7 @@ class MultivariateHypergeometric:
     def _reshaped(self, values: Any, *last: int) -> Any:
         return ops.reshape(values, (*tuple(ops.shape(self.log_weights))[:-1], *last))
 
-    def _drawn(self, values: Any, sample_shape: Sequence[int], last: tuple[int, ...]) -> Any:
+    def _drawn(self, values: Any, sample_shape: tuple[int, ...], last: tuple[int, ...]) -> Any:
         """[B, S, ...] as [sample_shape, batch, ...]."""
         turned = ops.transpose(values, (1, 0, *range(2, len(values.shape))))
         return ops.reshape(turned, (*sample_shape, *tuple(ops.shape(self.log_weights))[:-1], *last))
@@ -215,7 +214,7 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
     (exp(-87) in float32, exp(-708) in float64) are left out, so temperatures should stay below 4 and 17.
 
     Args:
-        temperature: positive, a number or a tensor of one, whose value is not checked.
+        temperature: positive, a number or a tensor of one, checked where its value is at hand.
         total_count: as in ``MultivariateHypergeometric``.
         group_sizes: as there.
         log_weights: as there.
@@ -223,11 +222,11 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
 
     def __init__(self, temperature: Any, total_count: int, group_sizes: Sequence[int], log_weights: Any) -> None:
         super().__init__(total_count, group_sizes, log_weights)
-        self.temperature = _keras_input.temperature(temperature)
+        self.temperature = _keras_input.temperature(temperature, self._working)
 
     def noise_shape(self, sample_shape: Sequence[int] = ()) -> tuple[int, ...]:
         """Shape of the ``noise`` that ``rsample`` and ``rsample_selection`` take."""
-        return (*sample_shape, *tuple(self.log_weights.shape)[:-1], self._columns)
+        return (*_keras_input.sample_size(sample_shape), *tuple(self.log_weights.shape)[:-1], self._columns)
 
     @property
     def _columns(self) -> int:
@@ -247,6 +246,7 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
                 ``jax.jit``, which has no state to draw from.
         """
         groups, width = len(self.group_sizes), self._width
+        sample_shape = _keras_input.sample_size(sample_shape)
         uniform = self._noise(sample_shape, self._columns, seed, noise)
         order = ops.argsort(uniform[:, 0, :groups], -1)  # [B, c], one for all draws of a law
         info = np.finfo(self._working)  # Within (0, 1) by arithmetic: on torch, Keras clips in float32.
@@ -263,7 +263,9 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
             logits = ops.expand_dims(terms[:, i], 1) + log_sums + ops.expand_dims(left - whole, -1) * rise
             logits = ops.where(logits > 0.5 * _IMPOSSIBLE, logits, _IMPOSSIBLE)
             noisy = logits + gumbel[:, :, i * width : (i + 1) * width]
-            noisy_scaled = noisy / ops.cast(self.temperature, self._working)
+            # The largest at 0, where no temperature makes it overflow.
+            noisy_scaled = noisy - ops.stop_gradient(ops.max(noisy, -1, keepdims=True))
+            noisy_scaled = noisy_scaled / ops.cast(self.temperature, self._working)
             soft = ops.softmax(noisy_scaled, -1) if width > 1 else ops.ones_like(noisy)
             hard = ops.one_hot(ops.argmax(ops.stop_gradient(noisy), -1), width, dtype=self._working)
             vectors.append(hard + (soft - ops.stop_gradient(soft)))  # whole numbers to the last bit
@@ -372,9 +374,11 @@ def _at(table: Any, left: Any, width: int) -> Any:
 
 
 def _log_binomials(sizes: tuple[int, ...], width: int) -> np.ndarray[Any, Any]:
-    """log (m_i choose x) for x = 0..width - 1 in float64, -inf where x is above m_i; [c, width]."""
-    table = np.full((len(sizes), width), -np.inf)
-    for row, size in zip(table, sizes, strict=True):
-        counts = range(min(size, width - 1) + 1)
-        row[: len(counts)] = [math.lgamma(size + 1) - math.lgamma(x + 1) - math.lgamma(size - x + 1) for x in counts]
-    return table
+    """log (m_i choose x) for x = 0..width - 1 in float64, -inf where x is above m_i; [c, width].
+
+    Sums of logarithms of ratios: the logarithms of large factorials lose digits.
+    """
+    size, x = np.array(sizes, np.longdouble)[:, np.newaxis], np.arange(1, width, dtype=np.longdouble)
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.maximum(size - x + 1, 0) / x)
+    return np.pad(np.cumsum(logs, 1), ((0, 0), (1, 0))).astype(np.float64)

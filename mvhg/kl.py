@@ -37,7 +37,9 @@ def kl_hypergeometric(p: MultivariateHypergeometric, q: MultivariateHypergeometr
             f"{_shown(p.total_count)} and {_shown(q.total_count)}, group_sizes {_shown(p.group_sizes)} and "
             f"{_shown(q.group_sizes)}"
         )
-    return _fisher.divergence(p._exact_law("KL divergence"), q._exact_law("KL divergence")).to(p._dtype)
+    bounds = p._known_bounds or q._known_bounds  # the urn is one, and what is known of it holds for both
+    laws = (law._exact_law("KL divergence")._replace(bounds=bounds) for law in (p, q))
+    return _fisher.divergence(*laws).to(p._dtype)
 
 
 def _same_urn(p: MultivariateHypergeometric, q: MultivariateHypergeometric) -> bool:

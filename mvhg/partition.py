@@ -10,9 +10,10 @@ from torch.distributions import Distribution, constraints
 
 from mvhg._asked import given_noise, sample_size
 from mvhg._assignment import RELAXATIONS, assign
+from mvhg._given import TensorLike
 from mvhg._once import once_only
 from mvhg._plackett_luce import log_order_probability, log_partition_probability
-from mvhg._validation import can_look, validates
+from mvhg._validation import as_temperature, can_look, can_read, describe, validates
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough
 
@@ -64,13 +65,13 @@ class RandomPartition(Distribution):
         >>> assignment[0, :4].sum().backward()
 
     Args:
-        temperature: of both relaxations, a positive number or a tensor of one, which is not differentiated.
+        temperature: of both relaxations, a positive number or what holds one, which is not differentiated.
         log_scores: of the elements, [..., N], float32 or float64; high ones tend to come first.
         log_weights: of the groups, [..., c], float32 or float64.
         group_sizes: the most elements a group can take, c whole numbers; None is N for each.
         relaxation: ``"normalised"`` or ``"paper"``.
-        validate_args: whether to check the arguments' values and the assignments given to ``log_prob``; None is torch's
-            default.
+        validate_args: whether to check arguments on an accelerator, by a read each, and assignments given to
+            ``log_prob``; what is on the host is checked in any case. None is ``MultivariateHypergeometric``'s default.
 
     Raises:
         ValueError: naming the argument, its shape and the bad values.
@@ -88,20 +89,19 @@ class RandomPartition(Distribution):
 
     def __init__(
         self,
-        temperature: float | Tensor,
+        temperature: TensorLike,
         log_scores: Tensor,
         log_weights: Tensor,
         group_sizes: Sequence[int] | None = None,
         relaxation: str = "normalised",
         validate_args: bool | None = None,
     ) -> None:
-        validate = validates(validate_args, None)
+        validate = validates(validate_args, MultivariateHypergeometric._validates_by_default)
         for name, value in (("log_scores", log_scores), ("log_weights", log_weights)):
             _check_values(name, value, validate)
-        if isinstance(temperature, Tensor):
-            if temperature.numel() != 1:
-                raise ValueError(f"temperature must be one number, got a tensor of shape {tuple(temperature.shape)}")
-            temperature = temperature.detach().reshape(())
+        one, number = as_temperature(temperature)
+        if one is not None and one.numel() != 1:
+            raise ValueError(f"temperature must be one number, got a tensor of shape {tuple(one.shape)}")
         if log_scores.device != log_weights.device:
             raise ValueError(f"log_scores are on {log_scores.device} and log_weights on {log_weights.device}")
         if relaxation not in RELAXATIONS:
@@ -117,9 +117,12 @@ class RandomPartition(Distribution):
                 f"log_scores of shape {tuple(log_scores.shape)} and log_weights of shape {tuple(log_weights.shape)} do "
                 "not broadcast in all but their last dimensions"
             ) from None
-        self.temperature, self.relaxation = temperature, relaxation
-        self.log_scores = log_scores.expand(*batch, elements)
-        self.log_weights = log_weights.expand(*batch, groups)
+        self.temperature: Any = number if one is None else one.detach().reshape(())
+        self.relaxation = relaxation
+        # Expanding makes a non-leaf, which cannot be deep-copied.
+        self.log_scores, self.log_weights = (
+            given if given.shape[:-1] == batch else given.expand(*batch, -1) for given in (log_scores, log_weights)
+        )
         self.group_sizes = tuple(sizes)
         self._sizes_drawn(validate)  # whose arguments are checked there
         super().__init__(batch, torch.Size((groups, elements)), validate_args=False)
@@ -233,8 +236,10 @@ class RandomPartition(Distribution):
     def _read(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log scores [B, N], each element's group [B, N] and the counts [B, c], and log P(counts) [...]."""
         groups, elements = self.event_shape
-        if not isinstance(value, Tensor) or value.dim() < 2 or value.shape[-2:] != self.event_shape:
-            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        if not isinstance(value, Tensor) or value.shape[-2:] != self.event_shape or value.is_complex():
+            got = type(value).__name__
+            if isinstance(value, Tensor):
+                got = f"dtype {value.dtype}" if value.is_complex() else f"shape {tuple(value.shape)}"
             raise ValueError(f"value must be a tensor of assignments [..., {groups}, {elements}], got {got}")
         try:
             shape = torch.broadcast_tensors(value[..., 0, 0], self.log_scores[..., 0])[0].shape
@@ -242,8 +247,8 @@ class RandomPartition(Distribution):
             raise ValueError(
                 f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(self.batch_shape)}"
             ) from None
-        value = value.detach().to(torch.uint8) if value.dtype == torch.bool else value.detach()
-        if self._validate_args:
+        value = value.detach() if value.is_floating_point() else value.long()  # the widest of all unsigned lack argmax
+        if self._validate_args and can_read(value, self.log_scores):
             good = self.support.check(value)
             if not bool(good.all()):
                 row = tuple((~good).nonzero()[0].tolist())
@@ -275,12 +280,13 @@ def _numbers(group_sizes: Any) -> list[Any]:
     return sizes
 
 
-def _check_values(name: str, value: Tensor, finite: bool) -> None:
+def _check_values(name: str, value: Tensor, check_values: bool) -> None:
     if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] == 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{name} must be a tensor with entries along its last dimension, got {got}")
     if value.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{name} must be float32 or float64, got {value.dtype}; convert with {name}.float()")
-    if finite and can_look(value) and not bool(value.detach().isfinite().all()):
-        bad = value.detach()[~value.detach().isfinite()].tolist()
-        raise ValueError(f"{name} must be finite: shape {tuple(value.shape)}, bad values {bad[:5]}")
+    if can_look(value) or (check_values and can_read(value)):
+        bad = ~value.detach().isfinite()
+        if bool(bad.any()):
+            raise ValueError(f"{name} must be finite: {describe(value, bad)}")

@@ -4,7 +4,6 @@
 better served by ``MultivariateHypergeometricStraightThrough``, whose results are tensors instead of lists.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mvhg._fisher import log_partition
+from mvhg._given import TensorLike, as_integers
+from mvhg._kept import CPU, Memory, may_be_kept
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
 
@@ -46,8 +47,8 @@ class MVHG(nn.Module):
 
     def forward(
         self,
-        m_all: Tensor | Sequence[int],
-        n: Tensor | int,
+        m_all: TensorLike,
+        n: TensorLike,
         log_w_all: Tensor,
         temperature: float | Tensor,
         add_noise: bool = True,
@@ -79,7 +80,7 @@ class MVHG(nn.Module):
         if not add_noise:
             order = list(range(groups))
         elif self.conditionals == "merged":
-            order = torch.randperm(groups).tolist()
+            order = torch.randperm(groups, device=CPU).tolist()
         law = kind(_temperature(temperature, batch), total, sizes, None, log_w_all, self.conditionals, order)
         noise = None
         if not add_noise and groups > 1:  # Gumbel noise shifts all counts alike where it is the same for all
@@ -92,8 +93,8 @@ class MVHG(nn.Module):
 
     def get_log_probs(
         self,
-        m_all: Tensor | Sequence[int],
-        n: Tensor | int,
+        m_all: TensorLike,
+        n: TensorLike,
         x_all: Sequence[Tensor] | Tensor,
         y_all: Sequence[Tensor] | Tensor,
         log_w_all: Tensor,
@@ -119,14 +120,15 @@ class MVHG(nn.Module):
         sizes, total = _urn(m_all, n, log_w_all)
         batch = len(log_w_all)
         for name, values in (("x_all", x_all), ("y_all", y_all)):
-            if len(values) != len(sizes):
-                raise ValueError(f"{name} must hold one tensor a group: got {len(values)} for {len(sizes)} groups")
+            if not isinstance(values, (list, tuple, Tensor)) or len(values) != len(sizes):
+                got = len(values) if hasattr(values, "__len__") else type(values).__name__
+                raise ValueError(f"{name} must hold one tensor a group: got {got} for {len(sizes)} groups")
         for i, size in enumerate(sizes):
             for name, value, last in (("x_all", x_all[i], 1), ("y_all", y_all[i], size + 1)):
-                if tuple(value.shape) not in ((batch, 1, last), (1, 1, last)):
+                shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                if shape not in ((batch, 1, last), (1, 1, last)):
                     raise ValueError(
-                        f"{name}[{i}] must have shape [{batch}, 1, {last}] for {size} elements, got "
-                        f"{tuple(value.shape)}"
+                        f"{name}[{i}] must be a tensor of shape [{batch}, 1, {last}] for {size} elements, got {shape}"
                     )
         x, y = ([values[i] for i in range(len(sizes))] for values in (x_all, y_all))
         if log_w_all.device.type == "cpu":
@@ -164,26 +166,27 @@ class MVHG(nn.Module):
         return (value - normaliser).to(law.log_weights.dtype)
 
 
-def _urn(m_all: Tensor | Sequence[int], n: Tensor | int, log_w_all: Tensor) -> tuple[list[int], int | Tensor]:
+def _urn(m_all: TensorLike, n: TensorLike, log_w_all: Tensor) -> tuple[list[int], int | Tensor]:
     """Sizes as numbers, since they are lengths of results, and the total as one number where all rows share it."""
     if not isinstance(log_w_all, Tensor) or log_w_all.dim() != 2:
         got = f"shape {tuple(log_w_all.shape)}" if isinstance(log_w_all, Tensor) else type(log_w_all).__name__
         raise ValueError(f"log_w_all must be a tensor of log weights [batch, groups], got {got}")
-    sizes = torch.as_tensor(m_all).detach()
+    sizes, totals = as_integers("m_all", m_all), as_integers("n", n)
     if sizes.dim() != 1 or len(sizes) != log_w_all.shape[1]:
         raise ValueError(
             f"m_all must hold one size a group: got shape {tuple(sizes.shape)} for log_w_all of shape "
             f"{tuple(log_w_all.shape)}"
         )
-    totals, batch = torch.as_tensor(n).detach(), len(log_w_all)
+    batch = len(log_w_all)
     if totals.numel() not in (1, batch):
         raise ValueError(f"n must have shape [{batch}, 1], one number a row of log_w_all, got {tuple(totals.shape)}")
-    # One read from the device for both.
-    known = [*_whole("m_all", sizes), *_whole("n", totals.reshape(-1))]
-    sizes_known, totals_known = known[: len(sizes)], known[len(sizes) :]
+    both = [sizes.double(), totals.reshape(-1).double()]
+    if sizes.device == totals.device:  # one read from it for both
+        both = list(torch.cat(both).cpu().split([len(sizes), totals.numel()]))
+    sizes_known, totals_known = _whole("m_all", both[0]), _whole("n", both[1])
     if len(set(totals_known)) == 1:
         return sizes_known, totals_known[0]
-    return sizes_known, torch.tensor(totals_known, device=log_w_all.device)
+    return sizes_known, torch.tensor(totals_known, dtype=torch.int64, device=log_w_all.device)
 
 
 def _whole(name: str, values: Tensor) -> list[int]:
@@ -205,7 +208,7 @@ def _temperature(temperature: float | Tensor, batch: int) -> float | Tensor:
 
 
 def _check_counts(x: list[Tensor], y: list[Tensor], total: int | Tensor) -> None:
-    drawn = torch.zeros((), dtype=torch.float64)
+    drawn = torch.zeros((), dtype=torch.float64, device=CPU)
     for i, (count, vector) in enumerate(zip(x, y, strict=True)):
         counted = vector.detach().double() @ _counts(vector.shape[-1] - 1, vector.device)
         off = (count.detach().double().squeeze(-1) - counted).abs()
@@ -229,25 +232,35 @@ def _by_group(values: Tensor, sizes: list[int]) -> list[Tensor]:
     return [part if size == most else part[..., : size + 1] for part, size in zip(parts, sizes, strict=True)]
 
 
-@functools.lru_cache(maxsize=8)
+_LOG_BINOMIALS: Memory[Tensor] = Memory(8)
+_EVERY_VECTOR: Memory[tuple[Tensor, Tensor]] = Memory(8)
+
+
 def _log_binomials(sizes: tuple[int, ...], device: torch.device) -> Tensor:
     """log (m_i choose k) for k = 0..m_i, one group after another; they depend on the sizes alone."""
-    with torch.inference_mode(False):
-        return torch.cat([_log_binomial(_counts(size, device), size) for size in sizes])
+    found = None if torch.compiler.is_compiling() else _LOG_BINOMIALS.get(sizes, device)
+    if found is None:
+        found = torch.cat([_log_binomial(_counts(size, device), size) for size in sizes])
+        if may_be_kept(found):
+            _LOG_BINOMIALS.keep(sizes, device, found)
+    return found
 
 
-@functools.lru_cache(maxsize=8)
 def _every_vector(sizes: tuple[int, ...], total: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
     """All count vectors [c, K] and sum_i log (m_i choose x_i) of each [K]; None of laws that have many."""
     if len(sizes) > _FEW_GROUPS:
         return None
-    found = list(itertools.islice(_vectors(sizes, total), _FEW_VECTORS + 1))
-    if len(found) > _FEW_VECTORS:
-        return None
-    with torch.inference_mode(False):
-        counts = torch.tensor(found, dtype=torch.float64).T.contiguous()
+    found = None if torch.compiler.is_compiling() else _EVERY_VECTOR.get((sizes, total), device)
+    if found is None:
+        few = list(itertools.islice(_vectors(sizes, total), _FEW_VECTORS + 1))
+        if len(few) > _FEW_VECTORS:
+            return None
+        counts = torch.tensor(few, dtype=torch.float64, device=CPU).T.contiguous()
         each = [_log_binomial(row, size) for row, size in zip(counts, sizes, strict=True)]
-        return counts.to(device), torch.stack(each).sum(0).to(device)
+        found = counts.to(device), torch.stack(each).sum(0).to(device)
+        if may_be_kept(found[0]):
+            _EVERY_VECTOR.keep((sizes, total), device, found)
+    return found
 
 
 def _vectors(sizes: tuple[int, ...], total: int) -> Iterator[tuple[int, ...]]:
@@ -282,8 +295,9 @@ def _merged(sizes: list[int], total: int | Tensor, y: list[Tensor], log_weights:
         logits = _log_binomial(own, size) + own * log_omega[:, i : i + 1]
         rest, remainder = sum(others), left - own
         if rest:
-            parts = torch.tensor([math.log(m / rest) if m else -math.inf for m in others], dtype=torch.float64)
-            log_rest = torch.logsumexp(log_omega[:, later] + parts.to(log_omega.device), 1, keepdim=True)
+            shares = [math.log(m / rest) if m else -math.inf for m in others]
+            parts = torch.tensor(shares, dtype=torch.float64, device=log_omega.device)
+            log_rest = torch.logsumexp(log_omega[:, later] + parts, 1, keepdim=True)
             logits = logits + remainder * log_rest
         inside = (remainder > -1) & (remainder < rest + 1)
         logits = logits + _log_binomial(torch.where(inside, remainder, 0.0), rest)

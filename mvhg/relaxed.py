@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from mvhg import _conditionals, _single_draws
-from mvhg._asked import given_noise, sample_size
-from mvhg._derived import Kept
+from mvhg._asked import check_generator, check_selection, given_noise, sample_size
 from mvhg._given import TensorLike
 from mvhg._relaxation import (
+    TEMPERATURES,
     URNS_AT_ONCE,
     Relaxation,
     Selection,
@@ -27,9 +27,6 @@ from mvhg._validation import as_temperature, broadcast_shapes, can_look
 from mvhg._windows import widths
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
-
-# A softmax of whatever is told apart by it is hard, and nothing overflows.
-_HARDEST = 1e250
 
 
 class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
@@ -88,11 +85,12 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         group_order: Sequence[int] | None = None,
         validate_args: bool | None = None,
     ) -> None:
+        given, self._host_temperature = as_temperature(temperature)
+        self._given_temperature = given
         super().__init__(total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args)
-        given, self._host_temperature = as_temperature(temperature, self._importance.device, bool(self._validate_args))
         if given is None:
             return
-        self.temperature = given
+        self._given_temperature = given.to(self._importance.device)
         try:
             fits = broadcast_shapes(given.shape, self.batch_shape) == self.batch_shape
         except RuntimeError:
@@ -103,23 +101,21 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
                 f"{tuple(self.batch_shape)}"
             )
 
-    @Kept
+    @property
     def temperature(self) -> Tensor:
-        """Float64, a scalar or of a shape that broadcasts with the batch; given as a number, made when asked for."""
+        """Float64, a scalar or of a shape that broadcasts with the batch."""
+        if self._given_temperature is not None:
+            return self._given_temperature.double()
         number: Any = self._host_temperature
         return torch.full((), number, dtype=torch.float64, device=self._importance.device)
 
     @property
     def _highest_temperature(self) -> float | None:
         """Where the host knows it; of a tensor as it is now, after changes in place, too."""
-        given = self.__dict__.get("temperature")
+        given = self._given_temperature
         if self._host_temperature is None or given is None or not can_look(given):
             return self._host_temperature
         return float(given.detach().max())
-
-    def __repr__(self) -> str:
-        self.temperature  # noqa: B018 - torch's shows what has been made
-        return super().__repr__()
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         **MultivariateHypergeometric.arg_constraints,
@@ -146,10 +142,9 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "RelaxedMultivariateHypergeometric":
         new = self._get_checked_instance(RelaxedMultivariateHypergeometric, _instance)
+        given = self._given_temperature
         new._host_temperature = self._host_temperature
-        if "temperature" in self.__dict__:
-            given = self.temperature
-            new.temperature = given.expand(torch.Size(batch_shape)) if given.dim() > 0 else given
+        new._given_temperature = given.expand(torch.Size(batch_shape)) if given is not None and given.dim() else given
         return super().expand(batch_shape, _instance=new)  # type: ignore[return-value]
 
     def sample(self, sample_shape: Sequence[int] = torch.Size(), *, generator: torch.Generator | None = None) -> Tensor:
@@ -191,8 +186,13 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         Returns:
             ``Selection`` of counts [sample, batch, c], one_hot [sample, batch, c, M + 1] and prefix_mask
             [sample, batch, c, M], groups in the order of ``group_sizes``.
+
+        Raises:
+            ValueError: for vectors of more than 2^33 entries, naming ``group_sizes``.
         """
-        return self._draw(sample_size(sample_shape), generator, noise, selection=True)
+        sample_shape = sample_size(sample_shape)
+        check_selection(self._extended_shape(sample_shape), self._bounds.group)
+        return self._draw(sample_shape, generator, noise, selection=True)
 
     def noise_shape(self, sample_shape: Sequence[int] = torch.Size()) -> torch.Size:
         """Shape of the ``noise`` that ``rsample`` and ``rsample_selection`` take: [sample, batch, numbers a draw]."""
@@ -205,7 +205,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             size.reshape(-1, groups),
             log_weights.reshape(-1, groups),
             total.reshape(-1),
-            self.temperature.double().expand(self.batch_shape).reshape(-1),
+            self.temperature.expand(self.batch_shape).reshape(-1),
             self._highest_temperature,
             hard=self._hard,
             merged=self.conditionals == "merged",
@@ -219,6 +219,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     def _draw(
         self, sample_shape: torch.Size, generator: torch.Generator | None, noise: Tensor | None, selection: bool
     ) -> Selection:
+        check_generator(generator)
         num_draws, batch = math.prod(sample_shape), math.prod(self.batch_shape)
         if noise is not None:
             noise = given_noise(noise, lambda: self.noise_shape(sample_shape), self._validate_args)
@@ -246,7 +247,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             return None
         if not can_look(self._importance) or torch._C._are_functorch_transforms_active():
             return None
-        given = self.__dict__.get("temperature")
+        given = self._given_temperature
         if given is not None and given.requires_grad:
             return None
         urn = plan(self._bounds)
@@ -263,13 +264,14 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         self, urn: Plan, generator: torch.Generator | None, noise: Tensor | None, selection: bool
     ) -> Selection:
         log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
-        groups, given = self.event_shape[0], self.__dict__.get("temperature")
+        groups, given = self.event_shape[0], self._given_temperature
         order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
         scale: Any
+        least, most = TEMPERATURES[self._dtype]
         if given is None or given.numel() == 1:
-            scale = min(1 / self._highest_temperature, _HARDEST)  # type: ignore[operator]
+            scale = 1 / min(max(self._highest_temperature, least), most)  # type: ignore[type-var, operator]
         else:
-            scale = given.reciprocal().clamp(max=_HARDEST).expand(self.batch_shape).reshape(-1)
+            scale = given.double().clamp(least, most).reciprocal().expand(self.batch_shape).reshape(-1)
         batch, rest = math.prod(self.batch_shape), (order, self._dtype, selection, generator)
         if batch <= URNS_AT_ONCE:
             drawn = _single_draws.draw(urn, log_weights, scale, *rest, noise if noise is None else noise[0])

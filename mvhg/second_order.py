@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from mvhg import _fisher, _marginals, _moments
+from mvhg._asked import check_selection, sample_size
 from mvhg._once import once_only
 from mvhg._relaxation import Selection
 from mvhg._urn import Urn
@@ -72,7 +73,10 @@ class MultivariateHypergeometricSecondOrder(MultivariateHypergeometric):
 
         Raises:
             NotImplementedError: for conditionals="merged", which has no closed form.
+            ValueError: for vectors of more than 2^33 entries, naming ``group_sizes``.
         """
+        sample_shape = sample_size(sample_shape)
+        check_selection(self._extended_shape(sample_shape), self._bounds.group)
         urn = self._differentiable("rsample_selection")
         counts = self.sample(sample_shape, generator=generator).double()
         score, chances = self._score(counts, urn), _marginals.marginal_log_probabilities(urn).exp()

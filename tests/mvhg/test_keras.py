@@ -68,7 +68,7 @@ BAD = [
     ("law(5, (3, 5), [0.0, float('nan')])", "log_weights must be finite"),
     ("law(90000, (10**6, 10**6), [0.0, 0.0])", "the torch classes have no such limit"),
     ("law(5, (3, 5), [0.0, 0.0]).log_prob([1.0, 2.0, 2.0])", r"value must be counts [..., 2], got shape (3,)"),
-    ("hard(0.0, 5, (3, 5), [0.0, 0.0])", "temperature must be positive"),
+    ("hard(0.0, 5, (3, 5), [0.0, 0.0])", "temperature must be positive and finite in float"),
     ("hard(0.5, 5, (3, 5), [0.0, 0.0]).rsample(noise=[0.5])", "noise must have shape [sample_shape, batch, 8] = (8,)"),
     (
         "law(5, (3, 5), np.zeros((4, 2))).sample(noise=np.zeros((3, 2)))",

@@ -258,7 +258,7 @@ M, N, W = torch.tensor([3, 5, 4]), torch.full((2, 1), 5), torch.zeros(2, 3)
         (lambda: MVHG()(M, N, W, 0.0), "temperature must be positive"),
         (lambda: MVHG()(M, N, W, torch.ones(3)), r"temperature must be a number or have 2 entries"),
         (lambda: MVHG().get_log_probs(M, N, [N] * 2, [N] * 3, W), "x_all must hold one tensor a group: got 2 for 3"),
-        (lambda: MVHG().get_log_probs(M, N, [N] * 3, [N] * 3, W), r"x_all\[0\] must have shape \[2, 1, 1\]"),
+        (lambda: MVHG().get_log_probs(M, N, [N] * 3, [N] * 3, W), r"x_all\[0\] must be a tensor of shape \[2, 1, 1\]"),
     ],
 )
 def test_bad_input_is_named(call, message: str) -> None:
