@@ -45,6 +45,11 @@ def test_formula(initial: float, final: float, num_steps: int) -> None:
         ((1.0, 0.1, 0), "num_steps"),
         ((1.0, 0.1, -5), "num_steps"),
         ((1.0, 0.1, 2.5), "num_steps"),
+        ((10**400, 0.1, 10), "initial"),
+        (("1", 0.1, 10), "initial"),
+        ((1.0, None, 10), "final"),
+        ((1.0, 0.1, 10**400), "num_steps"),
+        ((1.0, 0.1, "10"), "num_steps"),
     ],
 )
 def test_bad_settings(arguments: tuple[Any, ...], name: str) -> None:
@@ -52,7 +57,7 @@ def test_bad_settings(arguments: tuple[Any, ...], name: str) -> None:
         mvhg.ExponentialAnnealing(*arguments)
 
 
-@pytest.mark.parametrize("step", [-1, math.nan])
-def test_a_bad_step_is_an_error(step: float) -> None:
+@pytest.mark.parametrize("step", [-1, math.nan, "3", None])
+def test_a_bad_step_is_an_error(step: Any) -> None:
     with pytest.raises(ValueError, match=r"\bstep\b"):
         mvhg.ExponentialAnnealing(1.0, 0.1, 10)(step)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.distributions import Distribution
 
+import mvhg
 from tests.mvhg.helpers import EXACT, HARD, SOFT
 
 RELAXED = [SOFT, HARD]
@@ -117,3 +118,17 @@ def test_other_dtypes_are_refused_or_right(dtype: torch.dtype) -> None:
         assert "log_weights" in str(refusal)
     else:
         torch.testing.assert_close(mean.float(), EXACT(**GOOD, log_weights=logits.float()).mean, rtol=0.02, atol=0.02)
+
+
+def test_complex_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"value must be a tensor of counts \[..., 3\], got dtype torch.complex64"):
+        EXACT(**GOOD).log_prob(torch.tensor([1 + 3j, 2, 2]))
+
+
+def test_a_default_dtype_that_is_refused_is_named_as_the_default() -> None:
+    torch.set_default_dtype(torch.bfloat16)
+    for weights in (None, [1.0, 2.0, 3.0]):
+        with pytest.raises(ValueError, match="got torch.bfloat16, .* it is torch's default dtype"):
+            EXACT(**GOOD, weights=weights)
+    assert EXACT(**GOOD, weights=torch.ones(3, dtype=torch.float32)).mean.dtype == torch.float32
+    assert mvhg.fit_weights([[1, 2, 2], [2, 2, 1]], [3, 5, 4]).log_weights.dtype == torch.float64

@@ -11,6 +11,7 @@ import scipy.stats
 import torch
 from torch.overrides import TorchFunctionMode
 
+import mvhg
 from mvhg._noise import gumbel
 from tests.mvhg.helpers import EXACT, HARD, SOFT, generator, make
 from tests.mvhg.test_sampling import check_law
@@ -258,3 +259,59 @@ def test_a_temperature_changed_in_place_counts(kind: type, sizes: tuple[int, ...
             torch.manual_seed(1)
             gradients.append(torch.autograd.grad(urn.rsample(shape)[..., 0].sum(), log_weights)[0])
         torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@kinds
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("temperature", [1e-307, 1e-39, 1e39, 1e200, 1e307])
+def test_temperatures_at_the_ends_of_a_float(temperature: float, dtype: torch.dtype, kind: type) -> None:
+    """Draws are those of a hard or of an even softmax, and no gradient is NaN; also in the temperature."""
+    for sizes, n in (((3, 5), 4), ((3, 5, 4), 5), ((2, 3, 1, 4), 5), ((70, 80, 60), 50)):
+        for given in (temperature, torch.tensor(temperature, dtype=torch.float64, requires_grad=True)):
+            for shape in ((), (3,), (200,)):
+                point = torch.linspace(-1, 1, len(sizes), dtype=dtype).requires_grad_()
+                counts = kind(given, n, list(sizes), log_weights=point).rsample(shape, generator=generator(1))
+                assert (counts.sum(-1) - n).abs().max() < 1e-4
+                wanted = [point] if isinstance(given, float) else [point, given]
+                for gradient in torch.autograd.grad(counts[..., 0].sum(), wanted):
+                    assert torch.isfinite(gradient).all()
+                if temperature < 1 and sizes[0] < 10:
+                    assert (counts - counts.round()).abs().max() < 1e-6
+                if kind is SOFT and temperature > 1 and len(sizes) == 2:
+                    torch.testing.assert_close(counts[..., 0], torch.full(shape, 1.5, dtype=dtype))
+
+
+@kinds
+@pytest.mark.parametrize("sizes, n", [((3, 5), 4), ((3, 5, 4), 10), ((2, 3, 1, 4), 8), ((70, 80, 60), 150)])
+def test_noise_of_0_is_small_noise(sizes: tuple[int, ...], n: int, kind: type) -> None:
+    """Its logarithm made all counts alike and impossible ones be drawn."""
+    for shape in ((), (3,)):
+        point = torch.zeros(len(sizes), dtype=torch.float64, requires_grad=True)
+        law = kind(0.5, n, list(sizes), log_weights=point)
+        noise = torch.zeros(law.noise_shape(shape), dtype=torch.float64)
+        counts = law.rsample(shape, noise=noise)
+        assert law.support.check(counts).all()
+        assert torch.isfinite(torch.autograd.grad(counts[..., 0].sum(), point)[0]).all()
+        torch.testing.assert_close(counts, law.rsample(shape, noise=noise + 1e-300))
+
+
+@pytest.mark.parametrize("sizes", [(3, 5), (3, 5, 4), (3, 5, 4, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(), (3,), (400,)])
+def test_gradients_may_come_in_any_layout(shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+    point = torch.zeros(2, 3, len(sizes), requires_grad=True)
+    for form in HARD(0.5, 4, list(sizes), log_weights=point).rsample_selection(shape, generator=generator(1)):
+        turned = torch.randn(form.shape[::-1], generator=generator(2)).permute(*range(form.dim() - 1, -1, -1))
+        gradients = [torch.autograd.grad(form, point, g, retain_graph=True)[0] for g in (turned, turned.contiguous())]
+        assert torch.equal(*gradients)
+
+
+def test_single_draws_from_many_touch_nothing_of_the_size_of_the_groups() -> None:
+    for sizes in ([2**48, 2**47], [2**48, 2**47, 3], [2**48, 2**47, 5, 2**40]):
+        point = torch.zeros(len(sizes), dtype=torch.float64, requires_grad=True)
+        counts = HARD(0.5, 10, sizes, log_weights=point).rsample(generator=generator(1))
+        assert counts.sum() == 10 and torch.isfinite(torch.autograd.grad(counts[0], point)[0]).all()
+        for law in (HARD(0.5, 10, sizes), SOFT(0.5, 10, sizes), mvhg.MultivariateHypergeometricSecondOrder(10, sizes)):
+            with pytest.raises(
+                ValueError, match="rsample_selection would have vectors of .* group_sizes up to 281,474"
+            ):
+                law.rsample_selection((2,))

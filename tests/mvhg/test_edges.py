@@ -279,6 +279,17 @@ def test_numbers_that_no_type_holds() -> None:
         HARD(10**400, 5, [3, 5, 4])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_temperature_of_any_dtype_changed_in_place_counts(dtype: torch.dtype) -> None:
+    temperature = torch.tensor(0.5, dtype=dtype)
+    law = HARD(temperature, 5, [3, 5, 4], log_weights=torch.zeros(3))
+    wide = law.expand((2,))
+    temperature.fill_(4.0)
+    assert law.temperature.dtype == DOUBLE
+    for one in (law, wide):
+        assert float(one.temperature) == 4 == one._highest_temperature and "temperature: 4" in repr(one)
+
+
 def test_sizes_and_totals_changed_in_place_change_no_law() -> None:
     sizes, totals = torch.tensor([[3, 5, 4], [3, 5, 6]]), torch.tensor([5, 4])
     urn = HARD(0.5, totals, sizes, weights=torch.ones(3))

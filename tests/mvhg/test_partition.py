@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from typing import Any
@@ -346,3 +347,57 @@ S, W = torch.zeros(4), torch.zeros(2)
 def test_bad_input_is_named(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.bool, torch.int8, torch.uint8, torch.uint16, torch.uint64, torch.bfloat16], ids=str
+)
+def test_assignments_of_any_type(kind: torch.dtype) -> None:
+    partition = mvhg.RandomPartition(0.5, torch.zeros(3), torch.zeros(2))
+    value = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    assert torch.equal(partition.log_prob(value.to(kind)), partition.log_prob(value))
+    assert partition.log_prob_bounds(value.to(kind)) == partition.log_prob_bounds(value)
+    with pytest.raises(ValueError, match="value must be a tensor of assignments .*, got dtype torch.complex64"):
+        partition.log_prob(value.to(torch.complex64))
+
+
+def test_autocast_changes_no_gradient() -> None:
+    gradients = []
+    for enabled in (False, True):
+        leaves = torch.linspace(-1, 1, 9).requires_grad_(), torch.linspace(0, 1, 3).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            drawn = mvhg.RandomPartition(0.7, *leaves).rsample((4,), generator=generator(1))
+            gradients.append(torch.autograd.grad((drawn * torch.arange(27.0).reshape(3, 9)).sum(), leaves))
+    for plain, mixed in zip(*gradients, strict=True):
+        assert torch.equal(plain, mixed)
+
+
+@pytest.mark.parametrize("temperature", [1e-307, 1e-39, 0.5, 1e39, 1e307])
+def test_a_temperature_may_be_given_in_any_way(temperature: float) -> None:
+    results = []
+    for given in (
+        temperature,
+        [temperature],
+        np.array([temperature]),
+        torch.tensor([[temperature]], dtype=torch.float64),
+    ):
+        leaves = torch.linspace(-1, 1, 6).requires_grad_(), torch.zeros(1, 3, requires_grad=True)
+        drawn = mvhg.RandomPartition(given, *leaves).rsample((2,), generator=generator(1))
+        results.append(torch.autograd.grad((drawn * torch.arange(18.0).reshape(3, 6)).sum(), leaves))
+    for gradients in results:
+        for one, first in zip(gradients, results[0], strict=True):
+            assert torch.isfinite(one).all() and torch.equal(one, first)
+
+
+def test_it_follows_the_librarys_default_of_validation_and_can_be_copied() -> None:
+    """Also with parameters, of which the largest batch is the batch."""
+    scores, weights = torch.nn.Parameter(torch.zeros(2, 4)), torch.nn.Parameter(torch.zeros(2, 3))
+    copied = copy.deepcopy(mvhg.RandomPartition(0.5, scores, weights))
+    assert copied.log_scores.is_leaf and copied.sample().shape == (2, 3, 4)
+    mvhg.MultivariateHypergeometric.set_default_validate_args(False)
+    try:
+        mvhg.RandomPartition(0.5, scores, weights).log_prob(torch.ones(3, 4))
+    finally:
+        mvhg.MultivariateHypergeometric._validates_by_default = None
+    with pytest.raises(ValueError, match="value must hold one 1 in each column"):
+        mvhg.RandomPartition(0.5, scores, weights).log_prob(torch.ones(3, 4))

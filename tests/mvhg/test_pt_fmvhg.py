@@ -198,6 +198,12 @@ def test_totals_and_temperatures_may_differ_within_the_batch() -> None:
         assert (sum(x) == 6).all()
 
 
+def test_numbers_keep_their_digits() -> None:
+    """As float32, torch's default, the size would be one less."""
+    y, _, _, _ = MVHG()([16_777_217.0, 5], 2.0, torch.zeros(1, 2), 0.5)
+    assert y[0].shape == (1, 1, 16_777_218)
+
+
 class PartitionClient:
     """What a user of the interface does with it: counts choose how many places of a relaxed order a group takes."""
 
@@ -253,11 +259,21 @@ M, N, W = torch.tensor([3, 5, 4]), torch.full((2, 1), 5), torch.zeros(2, 3)
         (lambda: MVHG()(M + 0.5, N, W, 0.5), r"m_all must be whole numbers.*3.5, 5.5, 4.5"),
         (lambda: MVHG()(M, torch.ones(3, 1), W, 0.5), r"n must have shape \[2, 1\].*got \(3, 1\)"),
         (lambda: MVHG()(M, N - 9, W, 0.5), "n must be whole numbers, 0 or more"),
+        (lambda: MVHG()("ab", N, W, 0.5), "m_all must be numbers or a tensor, got 'ab'"),
+        (lambda: MVHG()([[3], [5, 4]], N, W, 0.5), "m_all must be numbers or a tensor"),
+        (lambda: MVHG()(M + 0j, N, W, 0.5), "m_all must be whole numbers, got dtype torch.complex64"),
+        (lambda: MVHG()(M.float().requires_grad_(), N, W, 0.5), "m_all must be whole numbers, which have no gradient"),
+        (lambda: MVHG()(M, None, W, 0.5), "n must be numbers or a tensor, got None"),
         (lambda: MVHG()(M, N * 9, W, 0.5), "total_count must not exceed the number of elements"),
         (lambda: MVHG()(M, N, W * float("nan"), 0.5), "log_weights must be finite"),
         (lambda: MVHG()(M, N, W, 0.0), "temperature must be positive"),
         (lambda: MVHG()(M, N, W, torch.ones(3)), r"temperature must be a number or have 2 entries"),
         (lambda: MVHG().get_log_probs(M, N, [N] * 2, [N] * 3, W), "x_all must hold one tensor a group: got 2 for 3"),
+        (
+            lambda: MVHG().get_log_probs(M, N, None, [N] * 3, W),
+            "x_all must hold one tensor a group: got NoneType for 3",
+        ),
+        (lambda: MVHG().get_log_probs(M, N, [[[1]]] * 3, [N] * 3, W), r"x_all\[0\] must be a tensor .*, got list"),
         (lambda: MVHG().get_log_probs(M, N, [N] * 3, [N] * 3, W), r"x_all\[0\] must be a tensor of shape \[2, 1, 1\]"),
     ],
 )

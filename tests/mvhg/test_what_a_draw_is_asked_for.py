@@ -35,6 +35,7 @@ ALL = BY_NOISE | {
         ((2.5,), TypeError, "sample_shape must be a sequence of whole numbers, such as (3,), got (2.5,)"),
         (None, TypeError, "sample_shape must be a sequence of whole numbers, such as (3,), got None"),
         ((2, -1), ValueError, "sample_shape must not be negative, got (2, -1)"),
+        ((2**40, 2**40), ValueError, f"sample_shape must be of fewer than 2^63 draws, got {(2**40, 2**40)}"),
     ],
 )
 def test_a_sample_shape_is_a_sequence_of_numbers(name: str, shape: Any, error: type, message: str) -> None:
@@ -43,6 +44,17 @@ def test_a_sample_shape_is_a_sequence_of_numbers(name: str, shape: Any, error: t
     for method in (one for one in methods if hasattr(draws, one) and not (name == "law" and one == "rsample")):
         with pytest.raises(error, match=f"^{re.escape(message)}$"):
             getattr(draws, method)(shape)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_sample_shape_may_be_any_sequence_and_a_generator_is_one(name: str) -> None:
+    draws = ALL[name]()
+    for method in (one for one in ("sample", "rsample") if getattr(draws, "has_rsample", True) or one == "sample"):
+        draw = getattr(draws, method)
+        for shape in (iter((2, 3)), [torch.tensor(2), 3], torch.tensor([2, 3])):
+            assert draw(shape).shape[:2] == (2, 3)
+        with pytest.raises(TypeError, match="^generator must be a torch.Generator or None, got 42; of a seed, "):
+            draw(generator=42)
 
 
 @pytest.mark.parametrize("name", BY_NOISE)
