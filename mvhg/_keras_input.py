@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+# So near 0 the tilt is found well enough for nothing to underflow.
+_MOST_LOG_WEIGHT = 1e6
 # Whole numbers up to here are exact in float64.
 _MOST_ELEMENTS = 2**53 - 1
 # Terms of one convolution of one law; beyond it a batch does not fit anywhere.
@@ -73,7 +75,8 @@ def weights(log_weights: Any, groups: int) -> Any:
             raise ValueError(f"log_weights must be numbers [..., {groups}], got {log_weights!r:.200}") from None
     if not hasattr(log_weights, "dtype"):
         raise ValueError(f"log_weights must be a tensor [..., {groups}], got {type(log_weights).__name__}")
-    if keras.backend.standardize_dtype(log_weights.dtype) not in ("float32", "float64"):
+    dtype = str(log_weights.dtype) if _is_numpy(log_weights) else keras.backend.standardize_dtype(log_weights.dtype)
+    if dtype not in ("float32", "float64"):
         raise ValueError(f"log_weights must be float32 or float64, got {log_weights.dtype}")
     if len(log_weights.shape) == 0 or log_weights.shape[-1] != groups or 0 in tuple(log_weights.shape):
         raise ValueError(
@@ -84,9 +87,18 @@ def weights(log_weights: Any, groups: int) -> Any:
         _say_single()
         log_weights = log_weights.astype("float32")
     known = _known(log_weights)
-    if known is not None and not np.isfinite(known).all():
-        raise ValueError(f"log_weights must be finite, got {known.tolist()!r:.200}")
+    if known is not None and not (np.abs(known) <= _MOST_LOG_WEIGHT).all():
+        limit = f"{_MOST_LOG_WEIGHT:g}"
+        raise ValueError(f"log_weights must be finite, between -{limit} and {limit}, got {known.tolist()!r:.200}")
     return ops.convert_to_tensor(log_weights)
+
+
+def tensor(name: str, value: Any, working: str) -> Any:
+    """Numbers as a tensor of the ``working`` dtype; raises ValueError for what is none."""
+    try:
+        return ops.cast(ops.convert_to_tensor(value), working)
+    except Exception as error:  # each backend has its own
+        raise ValueError(f"{name} must be numbers or a tensor, got {value!r:.200} ({error!s:.200})") from None
 
 
 def _leaves(value: Any) -> list[Any]:
@@ -153,14 +165,14 @@ def sample_size(sample_shape: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
-def noise(given: Any, sample_shape: Sequence[int], batch_and_groups: _Shape, columns: int) -> Any:
-    """Noise as a tensor, if it has the shape that is wanted and, where they are at hand, values within [0, 1).
+def noise(given: Any, sample_shape: Sequence[int], batch_and_groups: _Shape, columns: int, working: str) -> Any:
+    """Noise as a tensor of the ``working`` dtype: of the shape that is wanted and, as far as is known, within [0, 1).
 
     Raises:
         ValueError: naming what is wrong.
     """
-    tensor = ops.convert_to_tensor(given)
-    shape, expected = tuple(tensor.shape), (*sample_shape, *batch_and_groups[:-1], columns)
+    numbers = tensor("noise", given, working)
+    shape, expected = tuple(numbers.shape), (*sample_shape, *batch_and_groups[:-1], columns)
     fits = len(shape) == len(expected) and all(
         None in pair or pair[0] == pair[1] for pair in zip(shape, expected, strict=True)
     )
@@ -169,7 +181,7 @@ def noise(given: Any, sample_shape: Sequence[int], batch_and_groups: _Shape, col
     known = _known(given)
     if known is not None and not ((known >= 0) & (known < 1)).all():
         raise ValueError(f"noise must be within [0, 1), got {known.tolist()!r:.200}")
-    return tensor
+    return numbers
 
 
 def _known(values: Any) -> Any:

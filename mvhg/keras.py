@@ -25,7 +25,7 @@ from mvhg import _keras_input
 __all__ = ["MultivariateHypergeometric", "MultivariateHypergeometricStraightThrough", "Selection"]
 
 # Of the range of the log weights; any tilt gives the same laws, one that expects about n draws loses least to rounding.
-_BISECTIONS = 16
+_BISECTIONS = 24
 # Instead of minus infinity, whose differences are not numbers.
 _IMPOSSIBLE = -1e30
 
@@ -50,8 +50,9 @@ class MultivariateHypergeometric:
     Args:
         total_count: number of draws n, a Python number.
         group_sizes: elements in each group, c Python numbers.
-        log_weights: log importance [..., c], a tensor of the backend or what becomes one. Values are checked where they
-            are at hand: not within ``jax.jit`` or ``tf.function``, and not of torch on a GPU.
+        log_weights: log importance [..., c], between -1e6 and 1e6, a tensor of the backend or what becomes one, such as
+            a list that may hold tensors. Values are checked where they are at hand: not within ``jax.jit`` or
+            ``tf.function``, and not of torch on a GPU.
 
     Raises:
         ValueError: naming the argument and the bad values; if the urn is too large for convolutions.
@@ -94,7 +95,7 @@ class MultivariateHypergeometric:
 
     def log_prob(self, value: Any) -> Any:
         """Log-probability of counts [..., c], differentiable in the log weights; -inf outside the support."""
-        counts, groups = ops.cast(ops.convert_to_tensor(value), self._working), len(self.group_sizes)
+        counts, groups = _keras_input.tensor("value", value, self._working), len(self.group_sizes)
         _keras_input.check_counts(tuple(counts.shape), tuple(self.log_weights.shape))
         tilted = self._tilted()
         sizes = ops.convert_to_tensor(np.array(self.group_sizes, self._working))
@@ -193,8 +194,7 @@ class MultivariateHypergeometric:
             shape = (*sample_shape, *tuple(ops.shape(self.log_weights))[:-1], columns)
             noise = keras.random.uniform(shape, dtype=self._working, seed=seed)
         else:
-            noise = _keras_input.noise(noise, sample_shape, tuple(self.log_weights.shape), columns)
-            noise = ops.cast(noise, self._working)
+            noise = _keras_input.noise(noise, sample_shape, tuple(self.log_weights.shape), columns, self._working)
         return ops.transpose(ops.reshape(noise, (math.prod(sample_shape), -1, columns)), (1, 0, 2))
 
     def _reshaped(self, values: Any, *last: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -102,7 +103,7 @@ def draws(dtype: str) -> dict[str, float]:
 
 
 def edges() -> int:
-    """How many draws at the edges are not what they must be: nothing, everything, one group, noise up to 1."""
+    """How many draws at the edges are not what they must be: nothing, everything, one group, noise from 0 to nearly 1."""
     wrong = 0
     for total, sizes, counts in ((0, (3, 5), [0, 0]), (8, (3, 5), [3, 5]), (4, (9,), [4]), (3, (0, 3), [0, 3])):
         weights = np.zeros((2, len(sizes)), "float32")
@@ -112,12 +113,38 @@ def edges() -> int:
             hard = mk.MultivariateHypergeometricStraightThrough(0.5, total, sizes, weights)
             return hard.rsample(noise=noise), hard.sample(seed=1), hard.log_prob(np.array(counts, "float32"))
 
-        for noise in (np.random.default_rng(0).random(shape), np.ones(shape), np.zeros(shape)):
+        for noise in (np.random.default_rng(0).random(shape), np.full(shape, 1 - 2.0**-24), np.zeros(shape)):
             hard, exact, log_prob = (array(part) for part in compiled(drawn)(weights, noise.astype("float32")))
             wrong += not (hard == counts).all() or not (exact == counts).all() or abs(log_prob).max() > 1e-6
     outside = np.array([[np.nan, 4.0], [-1.0, 4.0], [0.5, 2.5], [4.0, -1.0]])
     law = mk.MultivariateHypergeometric(3, (3, 5), np.zeros(2, "float32"))
     return int(wrong + (array(law.log_prob(outside)) != -np.inf).sum())
+
+
+def large() -> float:
+    """Error of the law of two draws from two groups of many, whose factorials have no digits left, and wide weights."""
+    worst = 0.0
+    for m in (10**6, 10**12):
+        ours = mk.MultivariateHypergeometric(2, (m, m), np.zeros(2))
+        pairs = m * (m - 1) // 2  # from one group; from each one it is m * m
+        expected = math.log(m * m / (2 * pairs + m * m)), math.log(2 * pairs + m * m)
+        worst = max(
+            worst, error(array(ours.log_prob(np.ones(2))), expected[0]), error(array(ours.log_partition), expected[1])
+        )
+    wide = mk.MultivariateHypergeometric(150, (100, 100, 100), np.array([5e5, -5e5, 0.0]))
+    return max(worst, error(array(wide.mean), [100.0, 0.0, 50.0]))
+
+
+def listed() -> float:
+    """Error of the gradient of log P_0, the mean, in weights that are a list of tensors."""
+    urn = BY_NAME["rising"]
+
+    def value(weights: Any) -> Any:
+        rows = [weights[i] for i in range(urn.groups)]
+        return mk.MultivariateHypergeometric(urn.total_count, urn.group_sizes, rows).log_partition
+
+    found = gradient(value, np.array(urn.log_weights, keras.backend.floatx()))
+    return error(found, oracle.enumerate_law(*urn.arguments).mean)
 
 
 def straight_through_gradient() -> float:
@@ -175,5 +202,7 @@ if __name__ == "__main__":
         "gradient": straight_through_gradient(),
         "tracings": tracings(),
         "edges": edges(),
+        "large": large(),
+        "listed": listed(),
         "warnings": sum("JAX has no float64" in str(one.message) for one in said),
     }))  # fmt: skip
