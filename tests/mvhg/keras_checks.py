@@ -103,7 +103,7 @@ def draws(dtype: str) -> dict[str, float]:
 
 
 def edges() -> int:
-    """How many draws at the edges are not what they must be: nothing, everything, one group, noise from 0 to nearly 1."""
+    """How many draws at the edges are wrong: nothing, everything, one group, noise of 0 and nearly 1."""
     wrong = 0
     for total, sizes, counts in ((0, (3, 5), [0, 0]), (8, (3, 5), [3, 5]), (4, (9,), [4]), (3, (0, 3), [0, 3])):
         weights = np.zeros((2, len(sizes)), "float32")
