@@ -181,7 +181,8 @@ def _clustering(metrics: Path, figures: Path) -> Section:
 
 
 def _gradients(metrics: Path, figures: Path) -> Section:
-    section = Section("gradients", "Gradients through the draws", f"Ours. {EXPLANATION}")
+    text = EXPLANATION.replace("`", "")  # which is Markdown
+    section = Section("gradients", "Gradients through the draws", f"Ours. {text}")
     study = gradient_figures.read(metrics)
     table = worst_table(study)
     made = table.provenance[0]
