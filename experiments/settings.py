@@ -12,6 +12,7 @@ stands in ``__post_init__`` and raises a ValueError.
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
@@ -139,10 +140,13 @@ def one_line_errors(place: Path) -> Iterator[None]:
     Where the operating system names no file, the place is named.
 
     Raises:
-        SystemExit: an ExperimentError or OSError came out of the block.
+        SystemExit: an ExperimentError or OSError came out of the block, or it was interrupted.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        print("interrupted; the same command begins again", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except ExperimentError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

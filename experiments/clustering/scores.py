@@ -43,9 +43,11 @@ def confusion(clusters: Tensor, labels: Tensor, num_clusters: int, num_classes: 
         num_classes: number of classes.
 
     Raises:
-        ValueError: a cluster or a label lies outside.
+        ValueError: a cluster or a label lies outside, or is no integer.
     """
     for name, values, number in (("clusters", clusters, num_clusters), ("labels", labels, num_classes)):
+        if values.is_floating_point():
+            raise ValueError(f"{name} must be integers, got {values.dtype}")
         if len(values) and not 0 <= int(values.min()) <= int(values.max()) < number:
             raise ValueError(f"{name} must be in 0..{number - 1}, got {int(values.min())} to {int(values.max())}")
     cells = clusters.long() * num_classes + labels.to(clusters.device).long()

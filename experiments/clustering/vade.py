@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from experiments.clustering.networks import Autoencoder, linear
 from experiments.clustering.priors import BatchLaw, Prior
+from experiments.clustering.priors.base import checked
+from experiments.settings import Positive, PositiveInt
 
 
 class Terms(NamedTuple):
@@ -124,13 +127,14 @@ class VaDE(nn.Module):
         generator: for the initial weights.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        widths: Sequence[int],
+        widths: Annotated[Sequence[PositiveInt], Field(min_length=2)],
         prior: Prior,
-        minimum_variance: float,
-        initial_variance: float,
+        minimum_variance: Positive,
+        initial_variance: Positive,
         generator: torch.Generator,
     ) -> None:
         super().__init__()

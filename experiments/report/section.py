@@ -77,7 +77,7 @@ class Picture:
             with Image.open(self.path) as opened:
                 opened.convert("RGB").save(file, "WEBP", lossless=True)
                 width, height = opened.size
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
             raise ExperimentError(f"{self.path} can't be read as an image ({error}): draw it again") from None
         return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}", width, height
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from experiments.clustering.priors import UniformPrior
+from experiments.clustering.priors import HypergeometricPrior, UniformPrior
 from experiments.clustering.vade import Noise, VaDE
 from tests.experiments.clustering_fits import generator
 from tests.experiments.clustering_reference import (
@@ -106,3 +107,27 @@ def test_assignment_takes_the_most_probable_cluster_at_the_posterior_mean() -> N
     expected = reference.encode(parameters)[0]
     np.testing.assert_array_equal(clusters, reference.responsibilities(parameters, expected).argmax(1))
     assert len(clusters.unique()) > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"minimum_variance": 0.0}, "minimum_variance\n  Input should be greater than 0"),
+        ({"initial_variance": float("nan")}, "initial_variance\n  Input should be a finite number"),
+        ({"widths": [784]}, "widths\n  .* at least 2 items"),
+        ({"widths": [784, 0, 5]}, "widths.1\n  Input should be greater than 0"),
+        ({"prior": UniformPrior}, "prior\n  Input should be an instance of Prior"),
+        ({"generator": None}, "generator\n  Input should be an instance of Generator"),
+    ],
+)
+def test_a_model_that_there_is_not_is_refused_by_name(change: dict[str, Any], message: str) -> None:
+    settings: dict[str, Any] = {"widths": (784, 20, 5), "prior": UniformPrior(num_clusters=3)}
+    settings |= {"minimum_variance": 1e-4, "initial_variance": 0.1, "generator": torch.Generator()}
+    VaDE(**settings)
+    with pytest.raises(ValueError, match=message):
+        VaDE(**settings | change)
+
+
+def test_of_no_digit_nothing_is_said() -> None:
+    with pytest.raises(ValueError, match="batch_size, the number of digits, must be at least 1, got 0"):
+        HypergeometricPrior(num_clusters=3).law(0)

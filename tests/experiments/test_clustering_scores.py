@@ -73,3 +73,8 @@ def test_an_empty_cluster_is_counted_as_such() -> None:
 def test_what_lies_outside_is_refused(clusters: list[int], labels: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         score(torch.tensor(clusters), torch.tensor(labels), 2)
+
+
+def test_what_is_no_number_of_a_class_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"clusters must be integers, got torch.float32"):
+        score(torch.tensor([0.5, 1.0]), torch.tensor([0, 1]), 2)

@@ -318,3 +318,24 @@ def test_a_given_array_without_a_note_gets_one(tmp_path: Path) -> None:
     flip(path, 100_000)
     with pytest.raises(ExperimentError, match="mpi3d_toy_64.npy was altered"):
         load(tmp_path)
+
+
+def test_a_damaged_header_is_refused_wherever_the_damage_is(tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    np.save(path, np.zeros((4, 8, 8, 3), np.uint8))
+    whole = path.read_bytes()
+    for place in range(128):
+        for byte in b"\0'({x\xff":
+            path.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+            try:
+                assert image_file.inspect(path).shape == (4, 8, 8, 3)  # a space that is another one
+            except ExperimentError as error:
+                assert "images.npy" in str(error)
+
+
+@pytest.mark.parametrize("note", ["[]", "3", '{"origin": "given", "size": 1, "mtime_ns": 1, "crc32": "zz"}', "\0\0"])
+def test_a_note_that_says_nothing_is_none(note: str, tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    np.save(path, np.zeros((4, 8, 8, 3), np.uint8))
+    image_file.record_of(path).write_text(note)
+    assert image_file.verify(path, image_file.inspect(path)).origin == image_file.GIVEN

@@ -8,7 +8,8 @@ import torch
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
-checked = validate_call(config=ConfigDict(strict=True))  # of the settings of a prior, by their types
+# Of the settings of a prior, or of a model, by their types.
+checked = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False))
 
 
 class BatchLaw:

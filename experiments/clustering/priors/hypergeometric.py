@@ -28,6 +28,9 @@ class CountsLaw(BatchLaw):
         exact: law of the counts, whose mean q(c | x) takes.
         scored: law whose log p is taken: the same, or that of the merged conditionals.
         of_assignments: divide by the number n! / prod_k x_k! of assignments with the same counts.
+
+    Raises:
+        ValueError: of no digit nothing can be said.
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class CountsLaw(BatchLaw):
         scored: MultivariateHypergeometric,
         of_assignments: bool,
     ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size, the number of digits, must be at least 1, got {batch_size}")
         super().__init__((exact.mean / batch_size).log())
         self.batch_size = batch_size
         self.scored = scored

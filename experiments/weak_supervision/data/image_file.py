@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.downloads import readable_size
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, one_line
 from experiments.store import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -71,9 +71,10 @@ def record_of(path: Path) -> Path:
 def read_record(path: Path) -> Record | None:
     """Returns the note about a file; None if there is none that can be read."""
     try:
-        return Record(**json.loads(record_of(path).read_text()))
+        record = Record(**json.loads(record_of(path).read_text()))
     except (OSError, ValueError, TypeError):
         return None
+    return record if [type(value) for value in record] == [str, int, int, int] else None
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -134,8 +135,10 @@ def _read_header(stream: IO[bytes], length: int) -> tuple[tuple[int, ...], int]:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except ValueError as error:
-        raise ValueError(f"is truncated or holds no array ({error})") from None
+    except OSError:
+        raise
+    except Exception as error:  # NumPy's reader takes a damaged header for Python, and breaks in any way
+        raise ValueError(f"is truncated or holds no array ({one_line(error)})") from None
     if dtype != np.uint8 or fortran:
         raise ValueError(f"holds an array of {dtype}{' in column order' if fortran else ''}, expected uint8 in rows")
     header = stream.tell()
