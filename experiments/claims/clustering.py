@@ -94,15 +94,17 @@ def kept(block: Block) -> list[Measurement]:
     measured = []
     lines = block.lines[block.lines["split"] == "test"]
     for (prior, version), cell in lines.groupby(["prior", "version"]):
-        stages = {stage: part.set_index("seed")["accuracy"] for stage, part in cell.groupby("stage")}
-        change = stages["vade"] - stages["start"]
+        stages = {stage: cell[cell["stage"] == stage].set_index("seed")["accuracy"] for stage in ("start", "vade")}
+        change = (stages["vade"] - stages["start"]).dropna()
         fills = {"prior": prior, "version": VERSIONS[version], "place": block.lines["recipe"].iloc[0]}
         text = f"from {100 * stages['start'].mean():.1f} to {100 * stages['vade'].mean():.1f} %, "
         text += "by seed " + " ".join(f"{100 * one:+.1f}" for one in change)
         more: dict[str, Any] = {"seeds": len(change), "fills": fills, "part": f"{prior}, {VERSIONS[version]}"}
         more["short"] = f"{100 * change.min():+.1f} points at worst"
         values = [(float(one), 1.0) for one in change]
-        measured.append(measure("keeps_start", block, cell, FILE, text, values, **more))
+        measured.append(
+            measure("keeps_start", block, cell[cell["seed"].isin(change.index)], FILE, text, values, **more)
+        )
     return measured
 
 

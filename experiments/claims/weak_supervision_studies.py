@@ -61,7 +61,10 @@ def _move_together(block: Block, metrics: Path) -> Measurement:
     if table.empty:
         return Measurement(rule, missing="no run", block=block)
     means = table.groupby(["method", "shared", "score"])["value"].mean().unstack("score")
-    correlations = [float(spearmanr(means[one], means[DOWNSTREAM]).statistic) for one in SCORES if one in means]
+    shown = [one for one in SCORES if one in means and DOWNSTREAM in means]
+    if not shown:
+        return Measurement(rule, missing=f"no run with {DOWNSTREAM} accuracy and another score", block=block)
+    correlations = [float(spearmanr(means[one], means[DOWNSTREAM]).statistic) for one in shown]
     mean = sum(correlations) / len(correlations)
     text = f"{mean:.2f}, from {min(correlations):.2f} to {max(correlations):.2f} over {len(correlations)} scores"
     seeds = table["seed"].nunique()

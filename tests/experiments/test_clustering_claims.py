@@ -169,6 +169,15 @@ def test_one_seed_that_falls_below_its_start_is_enough_to_fail(tmp_path: Path) -
     assert judge(tmp_path, "training keeps what it starts with").outcome == "fails"
 
 
+def test_a_run_without_a_start_takes_no_other_claim_along(tmp_path: Path) -> None:
+    write_block(tmp_path, versions=["60"], recipe="n2d")
+    path = tmp_path / "clustering_metrics.csv"
+    table = pd.read_csv(path, dtype={"version": str})
+    table[table["stage"] != "start"].to_csv(path, index=False)
+    assert judge(tmp_path, "training keeps what it starts with").measured == "no run"
+    assert judge(tmp_path, WEIGHTS).outcome != "not judged"
+
+
 def test_nothing_with_umap_is_the_papers(tmp_path: Path) -> None:
     write_block(tmp_path, "paper", "mnist", recipe="n2d", epochs=1000)
     places = {judge_one(one).place for one in clustering(tmp_path)}

@@ -254,3 +254,18 @@ def test_every_block_is_judged_by_itself(folder: Path, tmp_path: Path) -> None:
     assert ["mpi3d_toy, paper" in line for line in lines] == [True, False]
     assert ["| reproduced |" in line for line in lines] == [True, False]
     assert ["not comparable (close here" in line for line in lines] == [False, True]
+
+
+@pytest.mark.parametrize("scores", [["downstream"], ["mig"], []])
+def test_scores_that_lack_one_side_take_no_other_claim_along(scores: list[str], tmp_path: Path) -> None:
+    add_runs(tmp_path, METHODS, range(3))
+    lines = [
+        {"method": "hgvae", "shared": 3, "changes": "", "profile": "quick", "data": "mpi3d_sim", "seed": seed}
+        | {"run_id": str(seed), "score": score, "value": 0.5, **RUN}
+        for seed in range(3)
+        for score in scores
+    ]
+    if lines:
+        pd.DataFrame(lines).to_csv(tmp_path / "disentanglement_metrics.csv", index=False)
+    found = [one.measured for one in map(judge, weak_supervision_studies(tmp_path)) if "Figure 11" in one.place]
+    assert found == ["no run with downstream accuracy and another score" if scores else "no run"]
