@@ -25,8 +25,8 @@ REPORT ?= $(if $(filter smoke,$(PROFILE)),$(LOCAL),results)
 AGGREGATE = $(PY) -m scripts.aggregate --results '$(RESULTS)' --profile $(PROFILE) --seeds $(SEEDS)
 MAKE_PAGES = $(AGGREGATE) $(KEEP) --output $(LOCAL)/metrics && $(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL)
 PARALLEL := $(if $(findstring launcher=,$(ARGS)),,$(if $(filter-out 1,$(JOBS)),launcher=local hydra.launcher.n_jobs=$(JOBS)))
-# A training that stops is named on the pages, which are made of the others; in smoke it is what one looks for.
-RUN = $(if $(filter smoke,$(PROFILE)),,-)$(PY) -m experiments.run -m $(PARALLEL) results='"$(RESULTS)"' profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
+# A training that stops (status 3) is named on the pages, which are made of the others; in smoke it is what one looks for.
+RUN = $(if $(filter smoke,$(PROFILE)),,sh -c '"$$@" || [ $$? = 3 ]' run) $(PY) -m experiments.run -m $(PARALLEL) results='"$(RESULTS)"' profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
 KS = $(RUN) experiment=kolmogorov_smirnov series=weights,draws,sizes conditionals=merged,exact
 URN = $(RUN) experiment=urn estimator=merged,exact,maximum_likelihood,squared_loss_optimum
 DIGITS = $(addprefix profile.clustering.data=,$(DATA))

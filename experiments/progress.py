@@ -33,11 +33,12 @@ from experiments.settings import ExperimentError, one_line
 from experiments.watched import Watched, in_words, read_reports, say_finished, seconds_left
 
 POLL_SECONDS, SAY_SECONDS = 1.0, 30.0  # from one look at the store to the next; from one line to the next
+CELLS_FAILED = 3  # the status; that of a command that is refused is 1
 AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
 
 
 class Progress(Callback):
-    """Prints a line when a count changes, and one every half minute; ends with status 1 if cells failed."""
+    """Prints a line when a count changes, and one every half minute; ends with status 3 if cells failed."""
 
     current: Progress | None = None  # of the multirun that this process started
 
@@ -84,7 +85,8 @@ class Progress(Callback):
         if failed:
             message = f"{len(failed)} of {self.total} cells failed:{''.join(failed)}\n{AGAIN}"
             if not self._search:
-                sys.exit(f"error: {message}")
+                print(f"error: {message}", file=sys.stderr)
+                sys.exit(CELLS_FAILED)
             print(message, flush=True)
         elif not (self._folder / "optimization_results.yaml").exists():
             shutil.rmtree(self._folder, ignore_errors=True)

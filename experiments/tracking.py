@@ -176,13 +176,19 @@ def track(
 
 
 def logged_in() -> bool:
-    """Whether W&B has a key or another way to authenticate; asks nothing, and no server."""
+    """Whether W&B has a key or another way to authenticate; asks nothing, and no server.
+
+    Raises:
+        ExperimentError: W&B refuses its own variables.
+    """
     import wandb
 
     try:
         return bool(wandb.login(prompt=False, verify=False))
     except (wandb.errors.Error, TypeError):  # TypeError: an older wandb without `prompt`
         return False
+    except ValueError as error:
+        raise ExperimentError(f"W&B refuses a variable WANDB_... of this shell: {one_line(error)[:200]}") from None
 
 
 def runs_to_sync(results: Path) -> list[Path]:

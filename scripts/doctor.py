@@ -92,9 +92,13 @@ def survey(installed: Sequence[Row], environ: Mapping[str, str] = os.environ) ->
     free = shutil.disk_usage(results if results.is_dir() else ROOT).free / 2**30
     key, waiting = NONE, NONE
     if "experiments" not in lacking:
+        from experiments.settings import ExperimentError
         from experiments.tracking import logged_in, runs_to_sync
 
-        key = "a key is there" if logged_in() else NONE
+        try:
+            key = "a key is there" if logged_in() else NONE
+        except ExperimentError as error:
+            key = str(error)
         waiting = str(len(runs_to_sync(results)))
     return {
         "Python": platform.python_version() + ("" if (3, 10) <= sys.version_info[:2] <= (3, 13) else " (not tested)"),

@@ -206,7 +206,9 @@ def planned(*targets: str, settings: tuple[str, ...] = ()) -> str:
 
 def commands(text: str) -> list[dict[str, str]]:
     """What the runs of some planned commands are given, by key."""
-    lines = [shlex.split(line) for line in text.splitlines() if "experiments.run" in line]
+    lines = [
+        shlex.split(line.partition("experiments.run")[2]) for line in text.splitlines() if "experiments.run" in line
+    ]
     return [dict(word.split("=", 1) for word in line if "=" in word) for line in lines]
 
 
@@ -231,14 +233,21 @@ def test_make_reproduce_and_other_targets_run_every_experiment_and_every_choice(
 
 def test_a_training_that_stops_keeps_no_page_from_being_made_except_in_smoke(tmp_path: Path) -> None:
     python, made = tmp_path / "python", tmp_path / "made"
-    cases = f'*experiments.run*) exit 1;; *scripts.pages*) echo "$@" >> {made};;'
-    python.write_text(f'#!/bin/sh\ncase "$*" in {cases} esac\n')
-    python.chmod(0o755)
+
+    def end_with(status: int) -> None:
+        cases = f'*experiments.run*) exit {status};; *scripts.pages*) echo "$@" >> {made};;'
+        python.write_text(f'#!/bin/sh\ncase "$*" in {cases} esac\n')
+        python.chmod(0o755)
+
+    end_with(3)
     make("reproduce-table1", f"PY={python}")
     assert "--only table_1" in made.read_text()
     made.unlink()
     with pytest.raises(subprocess.CalledProcessError):
         make("smoke", f"PY={python}")
+    end_with(1)  # a command that is refused
+    with pytest.raises(subprocess.CalledProcessError):
+        make("reproduce-table1", f"PY={python}")
     assert not made.exists()
 
 

@@ -152,3 +152,9 @@ def test_a_study_that_is_not_there_or_damaged_is_one_line(tmp_path: Path) -> Non
     (tmp_path / "gradient_study.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ExperimentError, match="tables of gradient_study: the metrics have no column 'temperature'"):
         pages.write_pages(tmp_path, tmp_path)
+
+
+def test_a_seed_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gradient_study.main(["--quick", "--seed=-1"])
+    assert "a seed is an integer in 0..4294967295, got '-1'" in capsys.readouterr().err

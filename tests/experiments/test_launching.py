@@ -50,7 +50,7 @@ def test_a_launcher_gives_the_results_of_single_runs_and_names_the_cells_that_fa
         "-m", *SHORT, "experiment.batch_size=10000,-1", f"seed=range({seeds})", f"results={tmp_path}",
         f"launcher={launcher}",
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 3
     lines = done.stderr[done.stderr.index("error:") :].splitlines()
     assert lines[0] == f"error: {seeds} of {2 * seeds} cells failed:"
     assert lines[seeds + 1] == AGAIN
@@ -126,7 +126,7 @@ def killed_cell(results: Path, launcher: str, cells: int) -> None:
         wait_for(lambda: at_work(results) and victims(process))
         os.kill(victims(process)[0], signal.SIGKILL)
         output, errors = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 3
     lines = errors[errors.index("error:") :].splitlines()
     assert lines[0] == f"error: 1 of {cells} cells failed:"
     assert lines[1].endswith(": its process was killed by SIGKILL (out of memory?)")

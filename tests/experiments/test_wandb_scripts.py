@@ -97,6 +97,14 @@ def test_uploading_needs_a_login_but_only_where_something_waits(
     assert capsys.readouterr().out == f"{tmp_path / 'nothing' / 'wandb'}: 0 to sync\n"
 
 
+def test_variables_that_w_and_b_refuses_are_one_line(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "no-url")
+    with pytest.raises(
+        SystemExit, match="error: W&B refuses a variable WANDB_... of this shell: .*base_url Input should"
+    ):
+        weights_and_biases.main(["sync", "--results", str(results)])
+
+
 def test_without_a_network_one_line_says_so_in_seconds(results: Path, tmp_path: Path) -> None:
     environ = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": 40 * "0", "HOME": str(tmp_path)}
     started = time.monotonic()
