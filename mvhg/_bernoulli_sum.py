@@ -27,6 +27,8 @@ _LOG_PRECISION = 39.0
 # The largest number of positive frequencies that these bounds need for any variance (reached near variance 19).
 _MOST_FREQUENCIES = 28
 _CHUNK_ELEMENTS = 1 << 22
+# Elements up to which phases of the size of a group cancel to 1e-11.
+MOST_BY_PLAIN_PHASE = 50_000
 # Stands for nothing drawn or nothing left, where the tilt is infinite: what it leaves in the tail is below 1e-20.
 _NOTHING = 1e-25
 _MOST_STEPS = 60
@@ -136,26 +138,40 @@ def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: f
         low, high = (a.masked_fill(nothing, 0.0) for a in (low, high))
 
     if not can_look(size, log_weights, total):
-        theta = _tilt_unseen(size, log_weights, less, low, high)
+        plain = urn is not None and sum(urn[0]) <= MOST_BY_PLAIN_PHASE
+        theta = _tilt_unseen(size, log_weights, less, low, high, plain)
     else:
         theta = _tilt_seen(size, log_weights, less, odds, low, high, tolerance)
     return theta if sign is None else theta * sign.squeeze(-1)
 
 
-def _tilt_unseen(size: Tensor, log_weights: Tensor, less: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    size = size.unsqueeze(-1)
+def _excess(size: Tensor, logits: Tensor, total: Tensor) -> Tensor:
+    """sum_j size_j sigmoid(logits_j) - total, [...], without what groups that are mostly drawn would cancel."""
+    drawn = (logits > 0).to(size.dtype)
+    rare = torch.sigmoid(-logits.abs()) * (1 - 2 * drawn)
+    return (size * rare).sum(-1) - (total - (size * drawn).sum(-1))
+
+
+def _tilt_unseen(size: Tensor, log_weights: Tensor, less: Tensor, low: Tensor, high: Tensor, plain: bool) -> Tensor:
+    """By a grid; ``plain`` says that sums of sizes this small have no digits to lose."""
+    row, size = size, size.unsqueeze(-1)
     places = torch.arange(1, _GRID + 1, dtype=low.dtype, device=low.device)
     width = high - low
     for _ in range(_GRID_ROUNDS):
         width = width / (_GRID + 1)
         points = torch.addcmul(low.unsqueeze(-1), width.unsqueeze(-1), places)  # [..., grid]
-        mean = (torch.sigmoid(points.unsqueeze(-1) + log_weights.unsqueeze(-2)) @ size).squeeze(-1)
-        low = torch.addcmul(low, width, (mean < less.unsqueeze(-1)).sum(-1, dtype=low.dtype))
+        logits = points.unsqueeze(-1) + log_weights.unsqueeze(-2)
+        if plain:
+            below = (torch.sigmoid(logits) @ size).squeeze(-1) < less.unsqueeze(-1)
+        else:
+            below = _excess(row.unsqueeze(-2), logits, less.unsqueeze(-1)) < 0
+        low = torch.addcmul(low, width, below.sum(-1, dtype=low.dtype))
     theta = torch.add(low, width, alpha=0.5)
     chance = torch.sigmoid(theta.unsqueeze(-1) + log_weights)
     moments = torch.stack([chance, torch.addcmul(chance, chance, chance, value=-1)], -2) @ size  # [..., 2, 1]
     mean, variance = moments.squeeze(-1).unbind(-1)
-    newton = torch.addcdiv(theta, less - mean, variance.clamp(min=1e-300))
+    missing = less - mean if plain else -_excess(row, theta.unsqueeze(-1) + log_weights, less)
+    newton = torch.addcdiv(theta, missing, variance.clamp(min=1e-300))
     return torch.clamp(newton, low, low + width)
 
 
@@ -167,14 +183,16 @@ def _tilt_seen(
     merged = torch.logsumexp(log_weights + size.log(), -1) - population.log()
     theta = torch.maximum(low, torch.minimum(high, odds - merged.nan_to_num(0.0)))
     for _ in range(_MOST_STEPS):
-        chance = torch.sigmoid(theta.unsqueeze(-1) + log_weights)
+        logits = theta.unsqueeze(-1) + log_weights
+        chance = torch.sigmoid(logits)
         expected = size * chance
-        mean, variance = expected.sum(-1), (expected * (1 - chance)).sum(-1)
-        error = mean - less
-        if bool((error.abs() <= tolerance * variance.sqrt() + 1e-9 * less).all()):
+        mean, variance = expected.sum(-1), (expected * torch.sigmoid(-logits)).sum(-1)
+        error = _excess(size, logits, less)
+        if bool((error.abs() <= tolerance * variance.sqrt() + 1e-9 * less.clamp(max=1)).all()):
             break
         floored = mean.clamp(min=1e-300)
-        newton = theta - (floored / less).log() * (floored / variance.clamp(min=1e-300))
+        ratio = torch.where(error > -0.5 * less, torch.log1p(error / less), (floored / less).log())
+        newton = theta - ratio * (floored / variance.clamp(min=1e-300))
         low, high = torch.where(error < 0, theta, low), torch.where(error > 0, theta, high)
         # A step that leaves the bracket by more than rounding is a plateau: bisect there.
         slack = 1e-12 * (1 + theta.abs())
@@ -235,11 +253,14 @@ def spectrum(
     frequency = turns / period.unsqueeze(-1)  # [..., K]
     half, sine = torch.sin(frequency / 2).square(), torch.sin(frequency)
     lost = (product.unsqueeze(-1) * (-4 * half).unsqueeze(-2)).clamp(min=-1 + 1e-16)  # [..., c, K]
+    turned, rare, common, rest = size, chance, opposite, total
+    if population is None or population > MOST_BY_PLAIN_PHASE:
+        turned, rare, common, rest = mostly_left(size, chance, opposite, total)
     # 1 - p + p z is 1 - p + p cos(f) + i p sin(f).
-    across = torch.addcmul(opposite.unsqueeze(-1), chance.unsqueeze(-1), torch.cos(frequency).unsqueeze(-2))
-    angle = torch.atan2(chance.unsqueeze(-1) * sine.unsqueeze(-2), across)
+    across = torch.addcmul(common.unsqueeze(-1), rare.unsqueeze(-1), torch.cos(frequency).unsqueeze(-2))
+    angle = torch.atan2(rare.unsqueeze(-1) * sine.unsqueeze(-2), across)
     log_modulus = 0.5 * _weighted(size, torch.log1p(lost))
-    phase = torch.addcmul(_weighted(size, angle), total.unsqueeze(-1), frequency, value=-1)
+    phase = torch.addcmul(_weighted(turned, angle), rest.unsqueeze(-1), frequency, value=-1)
     modulus = log_modulus.masked_fill(frequency > math.pi, -math.inf).exp()
     real, imaginary = modulus * torch.cos(phase), modulus * torch.sin(phase)
     scale = 1 + 2 * real.sum(-1)
@@ -257,6 +278,21 @@ def spectrum(
         opposite,
         spread,
     )
+
+
+def mostly_left(size: Tensor, chance: Tensor, opposite: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same phases by groups that are mostly left: of one mostly drawn, what is left is counted, backwards.
+
+    Since 1 - p + p z = z (p + (1 - p) / z). Otherwise the group's phase and the total's, both of the size of the group,
+    would cancel.
+
+    Returns:
+        Sizes [..., c], negative where that is so, the chances, at most 1/2, and their opposites, and the total without
+        those groups [...].
+    """
+    mostly = (chance > 0.5).to(size.dtype)
+    signed = size * (1 - 2 * mostly)
+    return signed, torch.minimum(chance, opposite), torch.maximum(chance, opposite), total - (size * mostly).sum(-1)
 
 
 def _weighted(weights: Tensor, values: Tensor) -> Tensor:

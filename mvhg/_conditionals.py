@@ -31,6 +31,8 @@ _DEEPEST_KEPT = 700.0
 _FEWEST_LINEAR = 64
 # Where the tilt takes a fixed number of steps, as on an accelerator, it costs more than that.
 _FEWEST_BLIND = 1 << 16
+# Entries of an urn's tables: half a gigabyte.
+_MOST_ENTRIES = 1 << 26
 # Columns of a table beyond its ends on each side, more than a window: neighbours of the entries at its edge.
 _MARGIN = 2
 
@@ -207,9 +209,17 @@ def _layout(bounds: Bounds, groups: int, merged: bool, depth: float, read_values
     count, spans = widths(bounds, groups)
     terms = count * max(spans[2:], default=1)
     if merged or groups == 1 or terms <= (_FEWEST_LINEAR if read_values else _FEWEST_BLIND):
-        return _Layout(count, spans, False, False)
-    narrow = windows_within(bounds, groups, depth)
-    return _Layout(*narrow, groups > 2 and depth <= _DEEPEST_LINEAR, narrow != (count, spans))
+        layout = _Layout(count, spans, False, False)
+    else:
+        narrow = windows_within(bounds, groups, depth)
+        layout = _Layout(*narrow, groups > 2 and depth <= _DEEPEST_LINEAR, narrow != (count, spans))
+    longest = max(layout.width, *layout.spans)
+    if groups > 1 and longest * groups > _MOST_ENTRIES:
+        raise ValueError(
+            f"a draw needs tables of the counts that matter, {longest:,} for each of {groups} groups, of total_count "
+            f"{bounds.total:,} and group_sizes up to {bounds.group:,}; more than {_MOST_ENTRIES:,} in all are refused"
+        )
+    return layout
 
 
 def columns(bounds: Bounds, groups: int, merged: bool, depth: float) -> int:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from mvhg._bernoulli_sum import MOST_BY_PLAIN_PHASE, mostly_left
 from mvhg._bounds import Bounds
 from mvhg._urn import Pair, Urn, in_chunks, log_factors, not_negative
 
@@ -57,11 +58,15 @@ def _entropy(urn: Urn, window: int, period: int) -> Tensor:
     weighted = terms.exp() * torch.where(terms > -math.inf, terms, 0.0)
     frequency = (2 * math.pi / period) * torch.arange(period // 2 + 1, dtype=torch.float64, device=start.device)
     half, sine = torch.sin(frequency / 2).square(), torch.sin(frequency)
-    chance, product = s.chance.unsqueeze(-1), (s.chance * s.opposite).unsqueeze(-1)
-    size = urn.size.unsqueeze(-1)
+    product, size = (s.chance * s.opposite).unsqueeze(-1), urn.size.unsqueeze(-1)
     modulus = 0.5 * size * torch.log1p((-4 * product * half).clamp(min=-1 + 1e-16))  # [..., c, F]
-    phase = size * torch.atan2(chance * sine, 1 - 2 * chance * half)
-    phase = _without(phase) - (urn.total.unsqueeze(-1) - start).unsqueeze(-1) * frequency
+    turned, rare, rest = urn.size, s.chance, urn.total.unsqueeze(-1)
+    if urn.bounds is None or urn.bounds.population > MOST_BY_PLAIN_PHASE:
+        turned, rare, _, rest = mostly_left(urn.size, s.chance, s.opposite, urn.total)
+        rest = rest.unsqueeze(-1) + (urn.size - turned) / 2  # that of its own group is not among the others
+    rare = rare.unsqueeze(-1)
+    phase = turned.unsqueeze(-1) * torch.atan2(rare * sine, 1 - 2 * rare * half)
+    phase = _without(phase) - (rest - start).unsqueeze(-1) * frequency
     others = torch.polar(_without(modulus).exp(), phase)
     # Twice, since the negative frequencies are the complex conjugates.
     average = 2 * (others * torch.fft.rfft(weighted, n=period).conj()).real.sum(-1) - weighted.sum(-1)
