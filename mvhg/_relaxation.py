@@ -151,7 +151,6 @@ def _draw(relaxation: Relaxation, num_draws: int, generator: torch.Generator | N
     log_weights, temperature = once_only(relaxation.log_weights), relaxation.temperature
     if temperature.requires_grad:
         temperature = once_only(temperature)
-    temperature = temperature.clamp(*TEMPERATURES[dtype if relaxation.hard else torch.float64])
     uniform = None
     if order is None and groups > 1:
         if noise is None:

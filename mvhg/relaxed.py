@@ -90,7 +90,11 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         super().__init__(total_count, group_sizes, weights, log_weights, conditionals, group_order, validate_args)
         if given is None:
             return
-        self._given_temperature = given.to(self._importance.device)
+        device = self._importance.device
+        # On an accelerator converted once; on a CPU kept as it is, so that a change in place counts.
+        self._given_temperature = (
+            given if given.device.type == device.type == "cpu" else given.to(device, torch.float64)
+        )
         try:
             fits = broadcast_shapes(given.shape, self.batch_shape) == self.batch_shape
         except RuntimeError:
@@ -198,6 +202,15 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         """Shape of the ``noise`` that ``rsample`` and ``rsample_selection`` take: [sample, batch, numbers a draw]."""
         return sample_size(sample_shape) + self.batch_shape + (noise_columns(self._relaxation(False)),)
 
+    def _within_reach(self) -> Tensor:
+        """The temperature where it makes a difference; on an accelerator as it was given, which saves a kernel."""
+        least, most = TEMPERATURES[self._dtype if self._hard else torch.float64]
+        if self._given_temperature is None:
+            number = min(max(self._host_temperature, least), most)  # type: ignore[type-var]
+            return torch.full((), number, dtype=torch.float64, device=self._importance.device)
+        temperature = self.temperature
+        return temperature.clamp(least, most) if can_look(temperature) else temperature
+
     def _relaxation(self, selection: bool) -> Relaxation:
         size, log_weights, total = self._law()
         groups = self.event_shape[0]
@@ -205,7 +218,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             size.reshape(-1, groups),
             log_weights.reshape(-1, groups),
             total.reshape(-1),
-            self.temperature.expand(self.batch_shape).reshape(-1),
+            self._within_reach().expand(self.batch_shape).reshape(-1),
             self._highest_temperature,
             hard=self._hard,
             merged=self.conditionals == "merged",
