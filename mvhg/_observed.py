@@ -45,8 +45,8 @@ def known_inside(value: Tensor, law: "MultivariateHypergeometric") -> bool:
     )
 
 
-def off_total(value: Tensor, total: Tensor, law: "MultivariateHypergeometric") -> Tensor:
-    """Where the sum of counts differs from the total by more than rounding, or what a user may have rounded; [...]."""
+def off_total(value: Tensor, counts: Tensor, total: Tensor, law: "MultivariateHypergeometric") -> Tensor:
+    """Where counts, ``value`` in float64, differ in their sum from the total by more than rounding, [...]."""
     bounds = law._known_bounds
     half_unit = 0.5 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
     tolerance: Tensor | float
@@ -54,4 +54,4 @@ def off_total(value: Tensor, total: Tensor, law: "MultivariateHypergeometric") -
         tolerance = min(max(1e-5 * bounds.totals, 1e-5), 0.5)
     else:
         tolerance = torch.maximum((1e-5 * total).clamp(min=1e-5, max=0.5), rounding(value))
-    return (value.detach().double().sum(-1) - total).abs() > tolerance
+    return (counts.detach().sum(-1) - total).abs() > tolerance

@@ -312,7 +312,7 @@ class MultivariateHypergeometric(Distribution):
             urn = self._urn()
             result, total = _fisher.log_probability(counts, urn, checked), urn.total
         if not checked:
-            result = result.masked_fill(off_total(value, total, self), -math.inf)
+            result = result.masked_fill(off_total(value, counts, total, self), -math.inf)
         return result.to(self._dtype)
 
     @property

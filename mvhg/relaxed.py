@@ -206,7 +206,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         """The temperature where it makes a difference; on an accelerator as it was given, which saves a kernel."""
         least, most = TEMPERATURES[self._dtype if self._hard else torch.float64]
         if self._given_temperature is None:
-            number = min(max(self._host_temperature, least), most)  # type: ignore[type-var]
+            number: Any = self._host_temperature
+            number = min(max(number, least), most)
             return torch.full((), number, dtype=torch.float64, device=self._importance.device)
         temperature = self.temperature
         return temperature.clamp(least, most) if can_look(temperature) else temperature
