@@ -21,8 +21,10 @@ from experiments.environment import code_facts
 from experiments.settings import ExperimentError, one_line_errors, typed_path
 from experiments.store import write_atomically
 from experiments.tracking import logged_in, require_server, runs_to_sync, track
+from experiments.wandb_logs import cut_unreadable_end
 
 FOLDERS = ("tables", "figures", "metrics")
+UNREADABLE = "unreadable-run"  # how the folder of an offline run begins that has no readable record
 
 
 def sync(results: Path, dry_run: bool = False) -> None:
@@ -45,19 +47,32 @@ def sync(results: Path, dry_run: bool = False) -> None:
     if not logged_in():
         raise ExperimentError("W&B has no key: run `wandb login` (an account is free), then this again")
     require_server()
-    _upload(waiting)
-    for folder in runs_to_sync(results):  # one that W&B can't read ends its command for all others
+    for folder in waiting:
+        _mend(folder)
+    _upload(runs_to_sync(results))
+    for folder in runs_to_sync(results):  # one that W&B refuses ends its command for all others
         _upload([folder])
     if left := runs_to_sync(results):
         names = "".join(f"\n  {folder}" for folder in left)
-        raise ExperimentError(
-            f"{len(left)} of {len(waiting)} runs not uploaded; W&B says why above, and the same command tries again. "
-            f"Of a run that was killed, the end of a part can be unreadable: move such a folder away{names}"
-        )
+        count = f"{len(left)} of {len(waiting)} runs not uploaded"
+        raise ExperimentError(f"{count}; W&B says why above, and the same command tries again{names}")
+
+
+def _mend(folder: Path) -> None:
+    """Takes from a run's logs the end that a kill left unreadable; a folder with nothing readable gets another name."""
+    for log in folder.glob("run-*.wandb"):
+        size = log.stat().st_size
+        end = cut_unreadable_end(log)
+        if not end:
+            place = folder.rename(folder.with_name(folder.name.replace("offline-run", UNREADABLE, 1)))
+            print(f"{folder}: nothing of it can be read (the run was killed), put aside as {place.name}", flush=True)
+        elif end < size:
+            print(f"{log}: its last {size - end} bytes can't be read (the run was killed) and are cut off", flush=True)
 
 
 def _upload(folders: list[Path]) -> None:
-    subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, folders)], check=False)
+    if folders:
+        subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, folders)], check=False)
 
 
 def publish(source: Path, results: Path, mode: str, project: str) -> None:

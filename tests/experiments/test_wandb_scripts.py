@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import filelock
 import pytest
 
+from experiments.tracking import track
 from scripts import weights_and_biases
 from tests.experiments.helpers import CHECKOUT
-from tests.experiments.wandb_files import records, summary, the_file
+from tests.experiments.wandb_files import complaint, records, summary, the_file
 
 pytestmark = pytest.mark.usefixtures("no_account")
 
@@ -22,8 +27,11 @@ pytestmark = pytest.mark.usefixtures("no_account")
 def offline_run(results: Path, time: str, run_id: str, *files: str) -> Path:
     folder = results / "wandb" / f"offline-run-{time}-{run_id}"
     folder.mkdir(parents=True)
-    for name in (f"run-{run_id}.wandb", *files):
+    for name in files:
         (folder / name).touch()
+    whole = b"\1one record"  # its kind and its data
+    chunk = struct.pack("<IH", zlib.crc32(whole), len(whole) - 1) + whole
+    (folder / f"run-{run_id}.wandb").write_bytes(b":W&B\xe1\xbe\0" + chunk)
     return folder
 
 
@@ -53,7 +61,7 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(weights_and_biases, "logged_in", lambda: True)
     monkeypatch.setattr(weights_and_biases, "require_server", lambda: None)
-    monkeypatch.setattr(subprocess, "run", upload)
+    monkeypatch.setattr(weights_and_biases, "subprocess", SimpleNamespace(run=upload))
     return commands
 
 
@@ -78,12 +86,61 @@ def test_what_is_waiting_is_uploaded_in_order_and_nothing_else(
 def test_a_run_that_w_and_b_refuses_keeps_no_other_from_being_uploaded_and_is_named(
     results: Path, uploads: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken, upload = results / "wandb" / "offline-run-20260101_000003-bbb", subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda one, **_: str(broken) in one or upload(one))  # all of it, or nothing
+    broken, of_all = results / "wandb" / "offline-run-20260101_000003-bbb", weights_and_biases.subprocess
+    refusing = SimpleNamespace(run=lambda one, **_: str(broken) in one or of_all.run(one))  # all of it, or nothing
+    monkeypatch.setattr(weights_and_biases, "subprocess", refusing)
     with pytest.raises(SystemExit, match="error: 1 of 4 runs not uploaded") as caught:
         weights_and_biases.main(["sync", "--results", str(results)])
     assert str(caught.value).splitlines()[1:] == [f"  {broken}"]
     assert [len(command[4:]) for command in uploads] == [1, 1, 1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What W&B writes of a run with 700 records, over several blocks of its log."""
+    folder = tmp_path_factory.mktemp("whole")
+    with track(folder, mode="offline", project="p", artifacts=False, group="g", run_id="whole") as tracker:
+        assert tracker.logger is not None
+        for step in range(700):
+            tracker.logger.experiment.log({"value": step / 7, "text": "x" * (step % 90)})
+    return the_file(folder).read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.31, 0.62, 0.87, 0.999])
+@pytest.mark.parametrize("tail", [b"", bytes(5000), bytes(100_000), b"\xff" * 50])
+def test_of_a_killed_run_every_record_that_w_and_b_can_read_is_uploaded_and_the_rest_is_named_once(
+    whole: bytes,
+    share: float,
+    tail: bytes,
+    tmp_path: Path,
+    uploads: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, other = offline_run(tmp_path, "20260101_000001", "aaa"), offline_run(tmp_path, "20260101_000002", "aaa")
+    log = folder / "run-aaa.wandb"
+    log.write_bytes(whole[: int(share * len(whole))] + tail)
+    readable = records(log)
+    weights_and_biases.main(["sync", "--results", str(tmp_path)])
+    assert records(log) == readable
+    assert "incomplete" not in (told := complaint(log)) and "corrupt" not in told
+    lines = [line for line in capsys.readouterr().out.splitlines() if "can't be read" in line]
+    assert len(lines) == 1 and str(log) in lines[0]
+    assert uploads[0][4:] == [str(folder), str(other)]
+    weights_and_biases.main(["sync", "--results", str(tmp_path)])
+    assert len(uploads) == 1 and "can't be read" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b":W&", b":W&B\xe1\xbe\0", b":W&B\xe1\xbe\0" + bytes(500), b"noise" * 40])
+def test_a_part_without_a_record_is_put_aside_and_named(
+    content: bytes, tmp_path: Path, uploads: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = offline_run(tmp_path, "20260101_000001", "aaa"), offline_run(tmp_path, "20260101_000002", "aaa")
+    (folder / "run-aaa.wandb").write_bytes(content)
+    weights_and_biases.main(["sync", "--results", str(tmp_path)])
+    assert [command[4:] for command in uploads] == [[str(other)]]
+    assert "nothing of it can be read" in capsys.readouterr().out
+    [aside] = (tmp_path / "wandb").glob("unreadable-run-*-aaa")
+    assert (aside / "run-aaa.wandb").read_bytes() == content
 
 
 def test_uploading_needs_a_login_but_only_where_something_waits(
@@ -97,21 +154,25 @@ def test_uploading_needs_a_login_but_only_where_something_waits(
     assert capsys.readouterr().out == f"{tmp_path / 'nothing' / 'wandb'}: 0 to sync\n"
 
 
-def test_variables_that_w_and_b_refuses_are_one_line(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", "no-url")
-    with pytest.raises(
-        SystemExit, match="error: W&B refuses a variable WANDB_... of this shell: .*base_url Input should"
-    ):
-        weights_and_biases.main(["sync", "--results", str(results)])
+def sync_apart(results: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the client reads variables once."""
+    command = [sys.executable, "-m", "scripts.weights_and_biases", "sync", "--results", str(results)]
+    return subprocess.run(
+        command, cwd=CHECKOUT, timeout=60, env=os.environ | environ, capture_output=True, text=True, check=False
+    )
+
+
+def test_variables_that_w_and_b_refuses_are_one_line(results: Path) -> None:
+    done = sync_apart(results, WANDB_BASE_URL="no-url")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.match("error: W&B refuses a variable WANDB_... of this shell: .*base_url Input should", last)
 
 
 def test_without_a_network_one_line_says_so_in_seconds(results: Path, tmp_path: Path) -> None:
-    environ = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": 40 * "0", "HOME": str(tmp_path)}
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.weights_and_biases", "sync", "--results", str(results)],
-        cwd=CHECKOUT, timeout=60, env=os.environ | environ, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    keys = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": 40 * "0", "HOME": str(tmp_path)}
+    done = sync_apart(results, **keys)
     assert time.monotonic() - started < 30
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (

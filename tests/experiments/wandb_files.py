@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 
-def inspect(file: Path, *options: str) -> str:
+def _run(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(file)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+
+
+def inspect(file: Path, *options: str) -> str:
+    return _run(file, *options).stdout
+
+
+def complaint(file: Path) -> str:
+    """What it says of a file that is not whole."""
+    return _run(file).stderr
 
 
 def records(file: Path) -> list[dict[str, Any]]:
