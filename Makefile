@@ -8,12 +8,8 @@ PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 JOBS ?= 2
 
-ifeq ($(wildcard constraints.txt),)
-$(error this Makefile works in its own folder: make -C FOLDER TARGET)
-endif
-ifeq ($(shell printf '%s\n' '$(SEEDS)' | grep -xE '[0-9]+(,[0-9]+)*'),)
-$(error SEEDS=$(SEEDS): give seeds with commas between them, such as SEEDS=0,1,2)
-endif
+$(if $(wildcard constraints.txt),,$(error this Makefile works in its own folder: make -C FOLDER TARGET))
+$(if $(shell printf '%s\n' '$(SEEDS)' | grep -xE '[0-9]+(,[0-9]+)*'),,$(error SEEDS=$(SEEDS): give seeds with commas between them, such as SEEDS=0,1,2))
 
 # An environment of your own (conda, for example): PY=python. Otherwise .venv is made here.
 PY ?= .venv/bin/python
