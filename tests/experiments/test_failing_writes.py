@@ -18,7 +18,7 @@ from experiments.clustering.pretraining.cache import cached
 from experiments.figures import plt, save
 from experiments.run import execute
 from experiments.settings import ExperimentError
-from experiments.store import RunDirectory
+from experiments.store import CODE, RunDirectory
 from scripts import aggregate
 from tests.experiments.helpers import KS, cell, csv_bytes
 from tests.experiments.test_aggregate import begin, finish
@@ -77,7 +77,8 @@ def failing(folder: Path, number: int, code: int, lasts: bool) -> Iterator[list[
 def half_written(run: RunDirectory, removable: bool) -> list[str]:
     """Parts of files, and tables of a run that isn't finished; unfinished hidden files, where they can be removed."""
     names = [path.name for path in run.path.rglob("*") if path.is_file() and path.parent.name != ".next"]
-    tables = [name for name in names if name.endswith((".csv", ".json"))] if run.finished() is None else []
+    whole = {CODE} if run.finished() is None else set(names)  # which may be there
+    tables = [name for name in names if name.endswith((".csv", ".json")) and name not in whole]
     return tables + [name for name in names if removable and name.startswith(".") and name != ".lock"]
 
 

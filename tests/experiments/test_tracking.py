@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import wandb
 
 from experiments.configuration import JobType, axes_of, experiments
 from experiments.settings import ExperimentError
@@ -151,6 +152,8 @@ def test_online_without_a_key_the_run_does_not_start(tmp_path: Path) -> None:
 def test_what_w_and_b_refuses_is_one_line(
     setting: str, variables: dict[str, str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if variables:
+        wandb.teardown()  # the client reads them once
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ExperimentError, match="W&B did not start, and so neither did the run") as caught:
