@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
@@ -30,6 +31,7 @@ log = logging.getLogger("experiments")
 calls_at_once = 1  # of this process
 stopping = threading.Event()  # set where the runs that share this process are to end at their next chunk
 STOP_SECONDS = 20.0  # they have for it
+LAUNCHER = "MVHG_LAUNCHER"  # variable: id of the process that launches the cells
 
 
 @contextmanager
@@ -201,6 +203,13 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[A
     except Exception as error:
         log.exception("%s", function.__name__)
         return None, f"{type(error).__name__}: {one_line(error)}"
+
+
+@cache
+def end_with_launcher() -> None:
+    """In a worker: ends it soon after the process that launched the cells, if that is its parent; joblib does not."""
+    if os.environ.get(LAUNCHER) == str(parent := os.getppid()):
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:

@@ -76,6 +76,7 @@ def run_one_of_many(
 
     Its failure must not end the others: it is logged, and reported to the process that launched it.
     """
+    cell_process.end_with_launcher()
     words = " ".join(overrides)
     failed = partial(_report_failure, multirun, job, words)
     try:
@@ -279,6 +280,7 @@ def start(arguments: Sequence[str]) -> Any:
     except (ExperimentError, ValueError) as error:
         sys.exit(f"error: {error}")
     sys.argv[1:] = arguments
+    os.environ[cell_process.LAUNCHER] = str(os.getpid())
     with reported():
         return main()
 

@@ -175,6 +175,21 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(launcher: str, tmp_path
     assert output.splitlines()[-1] == f"interrupted; {AGAIN}"
 
 
+@pytest.mark.parametrize("launcher", ["serial", "local"])
+@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL])
+def test_a_launching_process_that_is_killed_leaves_none_at_work(
+    launcher: str, way: signal.Signals, tmp_path: Path
+) -> None:
+    with multirun(tmp_path, "seed=0,1", f"launcher={launcher}") as process:
+        wait_for(lambda: at_work(tmp_path))
+        below = [pid for pid, line in descendants(process.pid) if "experiments" in line or "Loky" in line]
+        os.kill(process.pid, way)
+        process.communicate(timeout=60)
+        wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
+    assert below
+    assert len(finished_runs(tmp_path)) < 2
+
+
 @pytest.mark.parametrize("finishes", [True, False])
 def test_a_multirun_waits_for_the_cell_of_another_and_takes_over_what_it_does_not_finish(
     finishes: bool, tmp_path: Path, alone: Path
