@@ -257,8 +257,8 @@ def _check_followers(settings: Sequence[Override], experiment: str) -> None:
 
 def _swept_experiment(sweep: str, chosen: list[str]) -> list[str]:
     """The experiment whose settings a sweep is over, if its file says so."""
-    own = [one["override /experiment"] for one in _content(CONFIGS / "sweep" / f"{sweep}.yaml").get("defaults", ())
-           if "override /experiment" in one]  # fmt: skip
+    key, defaults = "override /experiment", _content(CONFIGS / "sweep" / f"{sweep}.yaml").get("defaults", ())
+    own = [one[key] for one in defaults if key in one]
     if own and chosen and own != chosen:
         raise ExperimentError(
             f"sweep={sweep} is over settings of experiment={own[0]}: leave experiment={chosen[0]} out"

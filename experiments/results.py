@@ -286,9 +286,8 @@ def describe_run(line: pd.Series) -> str:
 
 def _commits(runs: pd.DataFrame) -> list[str]:
     def of(run: Any) -> str:
-        commits = " then ".join(
-            commit[:10] for commit in str(run.commit).split()
-        )  # several of a run that went on later
+        # Several of a run that went on with other code.
+        commits = " then ".join(commit[:10] for commit in str(run.commit).split())
         return f"{commits}{' with changes' if run.dirty else ''}"
 
     return sorted({of(run) for run in runs.itertuples()})

@@ -1,7 +1,7 @@
 """What is readable of an offline log of W&B whose process was killed.
 
-`wandb sync` never takes a log for uploaded that ends within a record, and sends nothing of one that ends in zeros, as a
-file can after the machine went down. Such an end is cut off before.
+`wandb sync` (0.31) never takes a log for uploaded that ends within a record, and gives up on one that ends in zeros, as
+a file can after the machine went down. Such an end is cut off before.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Choice:
     """Which latents of each pair are independent.
 
     Attributes:
-        independent: [pairs, latents] weights in [0, 1]: 1 keeps a view's own posterior, 0 takes the average.
+        independent: [pairs, latents] weights: 1 keeps a view's own posterior, 0 takes the average; HGVAE's can exceed 1.
         count: [pairs], the number of independent latents that was drawn or decided, k-hat.
         expected_count: [pairs], its mean under the method's law; the count itself where there is none.
         diagnostics: numbers to log, by name, each a scalar.
@@ -175,7 +175,7 @@ class GroupVAE(nn.Module):
             mean: of the posteriors before aggregation, [2, pairs, latents].
             log_variance: the same shape.
             noise: standard normal, the same shape.
-            independent: [pairs, latents] weights in [0, 1].
+            independent: [pairs, latents] weights, see ``Choice``.
             objective: ``per_view`` or ``joint``; the model's own if None.
         """
         mean, log_variance = self.aggregate(mean, log_variance, independent)
@@ -199,7 +199,7 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def twice_kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """The double of it, where a factor follows anyway."""
+    """2 KL(N(mean, variance) || N(0, 1)), for a sum whose own factor takes the half in."""
     return torch.addcmul(log_variance.expm1() - log_variance, mean, mean)
 
 
