@@ -27,7 +27,8 @@ class Choice:
     """Which latents of each pair are independent.
 
     Attributes:
-        independent: [pairs, latents] weights: 1 keeps a view's own posterior, 0 takes the average; HGVAE's can exceed 1.
+        independent: [pairs, latents] weights: 1 keeps a view's own posterior, 0 takes the average. HGVAE's can
+            exceed 1.
         count: [pairs], the number of independent latents that was drawn or decided, k-hat.
         expected_count: [pairs], its mean under the method's law; the count itself where there is none.
         diagnostics: numbers to log, by name, each a scalar.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 from pathlib import Path
 
@@ -32,8 +30,6 @@ from tests.experiments.helpers import (
     environment,
     launch,
     run_command,
-    started,
-    wait_for,
 )
 
 
@@ -377,30 +373,3 @@ def test_a_multirun_writes_one_folder_per_seed_and_nothing_else(tmp_path: Path) 
     # What other tests and tools that run at the same time leave in a checkout.
     tools = {".pytest_cache", ".mypy_cache", ".ruff_cache", "__pycache__", "build", "dist", "mvhg.egg-info"}
     assert {path.name for path in CHECKOUT.iterdir()} - {path.name for path in before} <= tools
-
-
-SLOW_ENOUGH = ["experiment.draws=50000", "experiment.batch_size=1000", "experiment.max_settings=3"]
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_one(
-    how: signal.Signals, tmp_path: Path, alone: Path
-) -> None:
-    row = "kolmogorov_smirnov sampler=straight_through"
-    overrides = [*SLOW_ENOUGH, "experiment.references=[exact]"]
-    arguments = [*f"experiment={row}".split(), "profile=smoke", "logger=disabled", f"results={tmp_path}", *overrides]
-    with started(*arguments) as process:
-        wait_for(lambda: list(tmp_path.glob("runs/*/*/*/checkpoints/last.ckpt")))
-        process.send_signal(how)
-        said = "".join(process.communicate(timeout=60))
-    assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
-    assert ("the same command continues from the last checkpoint" in said) == (how != signal.SIGKILL)
-    assert "Traceback" not in said
-    [folder] = (tmp_path / "runs").glob("kolmogorov_smirnov/*/*")
-    assert not (folder / "finished.json").exists()
-    assert not list(folder.glob("*.csv"))
-
-    run = launch(row, tmp_path, *overrides)
-    assert run.path == folder
-    assert json.loads((folder / "environment.json").read_text())["resumed"] is True
-    assert csv_bytes(run) == csv_bytes(launch(row, alone, *overrides))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ from experiments.clustering.training import VaDETraining
 from experiments.row_training import RowTraining
 from experiments.settings import ExperimentError
 from experiments.urn.training import UrnModel
-from tests.experiments.helpers import KS, csv_bytes, launch
+from tests.experiments.helpers import KS, csv_bytes, launch, started, wait_for
 
 MERGED, EXACT = "urn estimator=merged", "urn estimator=exact"
 SAMPLES = ("experiment.problem.num_samples=20", "experiment.max_epochs=3", "experiment.record_every=10")
+SLOW_ENOUGH = ["experiment.draws=50000", "experiment.batch_size=1000", "experiment.max_settings=3"]
 DIGITS = "clustering prior=hypergeometric version=60"
 EPOCHS = ("experiment.training.max_epochs=4", "experiment.pretraining.finetune_epochs=4")
 FAST = ("recipe=vade", "experiment.training.batch_size=128", *EPOCHS)  # without UMAP, which compiles for half a minute
@@ -102,3 +105,27 @@ def test_a_result_names_the_code_of_all_its_parts(
     assert caplog.text.count("begun at commit aaaaaaaaaa, and goes on at bbbbbbbbbb: the result names both") == 1
     facts = launch(KS, tmp_path, "force=true").environment()
     assert (facts["commit"], facts["dirty"]) == (other, False)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_continues_and_gives_the_numbers_of_an_uninterrupted_one(
+    how: signal.Signals, tmp_path: Path, alone: Path
+) -> None:
+    row = "kolmogorov_smirnov sampler=straight_through"
+    overrides = [*SLOW_ENOUGH, "experiment.references=[exact]"]
+    arguments = [*f"experiment={row}".split(), "profile=smoke", "logger=disabled", f"results={tmp_path}", *overrides]
+    with started(*arguments) as process:
+        wait_for(lambda: list(tmp_path.glob("runs/*/*/*/checkpoints/last.ckpt")))
+        process.send_signal(how)
+        said = "".join(process.communicate(timeout=60))
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
+    assert ("the same command continues from the last checkpoint" in said) == (how != signal.SIGKILL)
+    assert "Traceback" not in said
+    [folder] = (tmp_path / "runs").glob("kolmogorov_smirnov/*/*")
+    assert not (folder / "finished.json").exists()
+    assert not list(folder.glob("*.csv"))
+
+    run = launch(row, tmp_path, *overrides)
+    assert run.path == folder
+    assert json.loads((folder / "environment.json").read_text())["resumed"] is True
+    assert csv_bytes(run) == csv_bytes(launch(row, alone, *overrides))

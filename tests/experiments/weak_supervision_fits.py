@@ -22,6 +22,7 @@ from experiments.weak_supervision.training import PairTraining, TrainingSettings
 
 SIZES = (3, 2, 2, 2, 2, 3, 4)  # 576 images
 LATENTS = 10
+PAIRS = 6
 METHODS: dict[str, Callable[..., GroupVAE]] = {
     "label_vae": LabelVAE,
     "ada_vae": AdaVAE,
@@ -120,3 +121,20 @@ def fit(training: PairTraining, **trainer: Any) -> pl.Trainer:
     )
     chosen.fit(training, training.loader())
     return chosen
+
+
+def make_views(pairs: int = PAIRS) -> Tensor:
+    """[2 * pairs, 3, 32, 32], far enough apart that the posteriors differ; a few pixels are exactly 0 or 1."""
+    images = 1.4 * torch.rand(2 * pairs, 3, 2, 2, generator=generator(2)) - 0.2
+    return images.clamp(0, 1).repeat_interleave(16, 2).repeat_interleave(16, 3)
+
+
+def lively_model(method: str = "fixed_k", **settings: Any) -> GroupVAE:
+    """Biases, and heads whose outputs aren't all near 0, so that a misplaced term shows."""
+    model = make_model(method, **settings)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.uniform_(-0.2, 0.2, generator=generator())
+        model.encoder.heads.weight.mul_(5)
+    return model

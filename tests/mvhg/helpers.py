@@ -124,3 +124,11 @@ def kolmogorov_smirnov_critical(draws: int) -> float:
 def draw_in_chunks(draw: Callable[[tuple[int, ...]], torch.Tensor], draws: int, chunk: int) -> np.ndarray:
     """[draws, ...] in pieces of bounded memory."""
     return np.concatenate([draw((min(chunk, draws - i),)).detach().numpy() for i in range(0, draws, chunk)])
+
+
+def partition_example(
+    elements: int, groups: int, seed: int = 0, spread: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    g = generator(seed)
+    scores = spread * torch.randn(elements, dtype=torch.float64, generator=g)
+    return scores, torch.randn(groups, dtype=torch.float64, generator=g)
