@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from experiments import cell_process
-
 log = logging.getLogger("experiments")
 _CAPTURING = threading.Lock()
+_free_streams: defaultdict[int, list[torch.cuda.Stream]] = defaultdict(list)  # by GPU, of runs that have ended
 WARM_UP = 3  # steps before the capture, in which libraries choose their algorithms and the optimizer makes its state
 
 Inputs = tuple[Any, ...]  # tensors, and tuples of them
@@ -31,11 +31,16 @@ def capture(step: Callable[[], Tensor], generator: torch.Generator) -> Callable[
     Returns:
         What takes the step, and returns the memory that holds its result until the next one.
     """
-    graph = torch.cuda.CUDAGraph()
+    graph, outside = torch.cuda.CUDAGraph(), generator.clone_state()
     graph.register_generator_state(generator)
-    # The other runs of this process go on meanwhile; two captures at once would share a stream.
-    with _CAPTURING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = step()
+    # The other runs of this process go on meanwhile, and each captures its own stream.
+    captured = torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local")
+    try:
+        with _CAPTURING, captured:
+            result = step()
+    except BaseException:
+        generator.graphsafe_set_state(outside)  # or it would take itself for one in a capture
+        raise
 
     def replay() -> Tensor:
         graph.replay()
@@ -44,12 +49,26 @@ def capture(step: Callable[[], Tensor], generator: torch.Generator) -> Callable[
     return replay
 
 
-def own_stream(accelerator: str, devices: Any) -> AbstractContextManager[Any]:
-    """A stream for what a run does on its GPU, where runs share the process: theirs does not wait for it."""
-    if cell_process.calls_at_once == 1 or accelerator == "cpu" or not torch.cuda.is_available():
-        return nullcontext()
+@contextmanager
+def own_stream(accelerator: str, devices: Any) -> Iterator[None]:
+    """A stream for what a run does on its GPU: one that CUDA can capture, and that waits for no other run's.
+
+    A stream that is free is taken again: torch has 32 of them, and then gives the same ones out once more.
+    """
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        yield
+        return
     index = devices[0] if isinstance(devices, list) else 0
-    return torch.cuda.stream(torch.cuda.Stream(index))
+    free = _free_streams[index]
+    try:
+        stream = free.pop()
+    except IndexError:
+        stream = torch.cuda.Stream(index)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        free.append(stream)
 
 
 class CapturedSteps:
@@ -78,7 +97,7 @@ class CapturedSteps:
         """Takes one step."""
         if self.warm_up > 0:
             self.warm_up -= 1
-            return self._beside(inputs)
+            return self.take(*inputs)
         if self.buffers is None:
             return self._first(inputs)
         if self.replay is None or _shapes(inputs) != _shapes(self.buffers):
@@ -86,17 +105,6 @@ class CapturedSteps:
         for buffer, value in zip(tree_leaves(self.buffers), tree_leaves(inputs), strict=True):
             buffer.copy_(value)
         return self.replay().clone()
-
-    def _beside(self, inputs: Inputs) -> Tensor:
-        """Takes a step on a stream that is not the default one, as a capture must be prepared."""
-        if not torch.cuda.is_available():
-            return self.take(*inputs)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            recorded = self.take(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        return recorded
 
     def _first(self, inputs: Inputs) -> Tensor:
         """Captures a step and takes it, through the graph and, from the same state, as usual."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -195,6 +196,7 @@ class RunContext:
             "log_every_n_steps": 1,
             **{key: value for key, value in self._trainer.items() if key != "graph"},
             "precision": self.precision,
+            "plugins": LightningEnvironment(),  # a run is one process: else Lightning asks MPI, which may end it
             **settings,
         }
         try:

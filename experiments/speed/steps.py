@@ -163,7 +163,7 @@ def turn(side: Side, folder: Path, together: threading.Barrier | None = None) ->
     clock = Clock(together)
     folder.mkdir(parents=True, exist_ok=True)
     side.training.steps_taken = 0
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    with tempfile.TemporaryDirectory(dir=folder) as name, own_stream(side.trainer["accelerator"], 1):
         context = _context(Path(name), side.trainer)
         context.fit(side.training, side.loader(), max_epochs=side.epochs, callbacks=[clock])
     return clock.seconds_per_step()
@@ -220,8 +220,7 @@ def _train_together(sides: Sequence[Side], folders: Sequence[Path], sizes: Steps
 
     def train(side: Side, folder: Path) -> float:
         try:
-            with own_stream(sizes.accelerator, 1):
-                return 1 / turn(side, folder, together)
+            return 1 / turn(side, folder, together)
         except BaseException:
             together.abort()
             raise
