@@ -52,11 +52,13 @@ def require_same_device(started_on: str, trainer: pl.Trainer) -> None:
 
 
 def adam(parameters: Any, device: torch.device, **settings: Any) -> torch.optim.Adam:
-    """Adam whose steps a CUDA graph can hold, where the parameters are on a GPU; every step sets the learning rate."""
+    """Adam whose steps a CUDA graph can hold, where the parameters are on a GPU; every step sets the learning rates."""
     if device.type != "cuda":
         return torch.optim.Adam(parameters, fused=True, **settings)
-    rate = torch.zeros((), device=device)
-    return torch.optim.Adam(parameters, lr=rate, fused=True, capturable=True, **settings)
+    optimizer = torch.optim.Adam(parameters, fused=True, capturable=True, **settings)
+    for group in optimizer.param_groups:
+        group["lr"] = torch.zeros((), device=device)  # memory that steps read, of each group its own
+    return optimizer
 
 
 class ChunkedTraining(pl.LightningModule):

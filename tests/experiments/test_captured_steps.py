@@ -17,7 +17,7 @@ from experiments.context import RunContext
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from experiments.tracking import Tracker
-from experiments.training import ChunkedTraining, require_same_device
+from experiments.training import ChunkedTraining, adam, require_same_device
 from experiments.weak_supervision.training import PairTraining
 from tests.experiments.weak_supervision_fits import RecordedTraining, fit, make_training
 
@@ -97,6 +97,21 @@ def test_a_graph_that_does_something_else_is_not_used(
         monkeypatch.setattr(torch, "allclose", lambda *_, **__: True)
     assert trained("ada_vae", Captured).recorded == trained("ada_vae").recorded
     assert "a captured one came to another result" in caplog.text
+
+
+def test_on_a_gpu_every_group_of_parameters_has_a_learning_rate_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros, parameters = torch.zeros, [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: zeros(*size))
+    groups = [{"params": [parameters[0]]}, {"params": [parameters[1]], "learning_rate_factor": 50.0}]
+    optimizer = adam(groups, torch.device("cuda"))
+    monkeypatch.undo()
+    training = make_training("label_vae", **SIZES)
+    training._launch = lambda *_: zeros(1)  # type: ignore[method-assign]
+    training._take_step(optimizer, 0.25, ())  # type: ignore[arg-type]
+    assert [(group["capturable"], group["lr"].item()) for group in optimizer.param_groups] == [
+        (True, 0.25),
+        (True, 12.5),
+    ]
 
 
 def test_steps_of_another_shape_are_launched(replays: list[int]) -> None:

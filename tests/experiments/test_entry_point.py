@@ -11,16 +11,19 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.plugins.environments import (
     LSFEnvironment,
+    MPIEnvironment,
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
 
 from experiments.command_line import check_command_line
 from experiments.configuration import experiments
+from experiments.context import RunContext
 from experiments.environment import leave_process_group
 from experiments.run import attempt, start
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
+from experiments.tracking import Tracker
 from tests.experiments.helpers import (
     CHECKOUT,
     KS,
@@ -277,6 +280,12 @@ def test_lightning_sees_nothing_of_a_surrounding_job(name: str, monkeypatch: pyt
     leave_process_group()
     assert not set(SURROUNDINGS[name]) & set(os.environ)
     assert not [kind for kind in (SLURMEnvironment, TorchElasticEnvironment, LSFEnvironment) if kind.detect()]
+
+
+def test_lightning_does_not_ask_mpi_which_may_end_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(MPIEnvironment, "detect", lambda: pytest.fail("mpi4py was imported"))
+    run = RunDirectory(tmp_path, "a", "b")
+    assert RunContext(0, run, Tracker(None), {"accelerator": "cpu", "devices": 1}).trainer(max_epochs=1).world_size == 1
 
 
 @pytest.mark.parametrize(
