@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.accelerators import CUDAAccelerator
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -69,6 +71,18 @@ def own_stream(accelerator: str, devices: Any) -> Iterator[None]:
             yield
     finally:
         free.append(stream)
+
+
+class SharedGPU(CUDAAccelerator):
+    """Lightning's GPU, for runs that share a process: their graphs write to cuBLAS' workspaces.
+
+    Lightning frees those of the whole process whenever one of its trainers begins or ends.
+    """
+
+    def setup(self, trainer: Trainer) -> None:
+        self.set_nvidia_flags(trainer.local_rank)
+
+    def teardown(self) -> None: ...
 
 
 class CapturedSteps:

@@ -181,10 +181,10 @@ def _check_several(key: str, one: Override, several: bool) -> None:
 def _check_launcher(given: Mapping[str, Override], several: bool) -> None:
     """Refuses what launches cells where there is one, and two ways at once; Hydra would leave one out silently."""
     typed = {key: _values(given[key], [])[0] for key in ("launcher", "runs_at_once") if key in given}
-    launcher, at_once = typed.get("launcher", "serial"), typed.get("runs_at_once", "auto")
+    launcher, at_once = typed.get("launcher", "serial"), typed.get("runs_at_once", "1")
     if launcher != "serial" and not several:
         raise ExperimentError(f"launcher={launcher} launches the cells of a multirun: give -m, too")
-    if at_once in ("auto", "1"):
+    if at_once == "1":
         return
     if not several:
         raise ExperimentError(f"runs_at_once={at_once} is about the cells of a multirun: give -m, too")

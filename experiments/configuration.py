@@ -34,7 +34,7 @@ class Common:
 
     seed: Annotated[int, Field(ge=0, lt=SEEDS)]
     threads: PositiveInt | None
-    runs_at_once: Literal["auto"] | PositiveInt
+    runs_at_once: PositiveInt
     force: bool
     job_type: JobType
     objective: Annotated[str, Field(min_length=1)] | None

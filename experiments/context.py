@@ -17,6 +17,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from experiments.captured_steps import SharedGPU
 from experiments.settings import ExperimentError, one_line
 from experiments.store import RunDirectory, readable_checkpoint, write_tensors
 from experiments.training import ChunkedTraining, EndWithProcess, derive_seed
@@ -199,6 +200,8 @@ class RunContext:
             "plugins": LightningEnvironment(),  # a run is one process: else Lightning asks MPI, which may end it
             **settings,
         }
+        if self.accelerator in ("gpu", "cuda") and SharedGPU.is_available():
+            chosen["accelerator"] = SharedGPU()
         try:
             trainer = pl.Trainer(callbacks=list(callbacks), **chosen)
         except (TypeError, ValueError, MisconfigurationException) as error:

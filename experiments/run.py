@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from experiments.context import Experiment, RunContext
 
 log = logging.getLogger("experiments")
-AT_ONCE_ON_A_GPU = 4  # runs_at_once=auto
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
@@ -109,11 +108,7 @@ def _report_failure(multirun: Path, job: int, words: str, cell: Cell | str, erro
 
 def most_at_once(plain: Mapping[str, Any]) -> int:
     """How many cells of a resolved configuration run at once in one process; 1 for a search, which learns from each."""
-    if plain["objective"] is not None:
-        return 1
-    if plain["runs_at_once"] == "auto":
-        return 1 if plain["trainer"]["accelerator"] == "cpu" else AT_ONCE_ON_A_GPU
-    return int(plain["runs_at_once"])
+    return 1 if plain["objective"] is not None else int(plain["runs_at_once"])
 
 
 def run_cell(cell: Cell, run: Callable[[], object]) -> float | None:

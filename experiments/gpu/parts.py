@@ -81,9 +81,10 @@ def library_checks(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def cells(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Every method and prior with checkpoint and resume."""
-    chosen = runs.small_cells()
-    yield from runs.interrupted_cells(plan.accelerator, plan.output / "cells", chosen[:1] if plan.smoke else chosen)
+    """Every method and prior with checkpoint and resume, and several in one process."""
+    chosen, folder = runs.small_cells(), plan.output / "cells"
+    yield from runs.interrupted_cells(plan.accelerator, folder, chosen[:1] if plan.smoke else chosen)
+    yield runs.cells_at_once(plan.accelerator, folder, *((2, "3") if plan.smoke else (4, "0,1,3,5")))
 
 
 def rates(plan: Plan) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from experiments.progress import AGAIN
 CHECKOUT = Path(__file__).resolve().parents[2]
 # In the order that decides most; those of a command at once. mpi3d_sim on the positions that come with the code: the
 # published files are 12.7 GB.
+CELLS_BESIDE = 5  # processes; most of a small cell's time is Python's start
 _SIM = ("shared=3", "profile.weak_supervision.data=mpi3d_sim", "experiment.data.positions=8")
 PAPER_CELLS = (
     ("experiment=clustering", "prior=uniform,categorical,hypergeometric", "version=60"),
@@ -59,20 +61,45 @@ def interrupted_cells(accelerator: str, folder: Path, cells: list[tuple[str, ...
     Yields:
         A line per cell with ``work``, ``passed`` and ``figure``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, cell in enumerate(cells):
+
+    def run(number: int, cell: tuple[str, ...]) -> dict[str, Any]:
         results = folder / f"cell_{number}"
         log, runs = folder / f"cell_{number}.txt", results / "runs"
         settings = [f"trainer={accelerator}", "profile=smoke", f"results={results}"]
         start = time.monotonic()
-        first = run_cell(cell, settings, log, 120, lambda runs=runs: any(runs.rglob("last.ckpt")))  # type: ignore[misc]
+        first = run_cell(cell, settings, log, 120, lambda: any(runs.rglob("last.ckpt")))
         status = first if first is not None else run_cell(cell, settings, log, 120)
         figure = f"{time.monotonic() - start:.0f} s, " + (
             "too quick to be interrupted" if first is not None else "interrupted at its first checkpoint"
         )
         if status != 0:
             figure += f", failed: {last_line(log)}"
-        yield {"work": " ".join(cell), "passed": status == 0, "figure": figure}
+        return {"work": " ".join(cell), "passed": status == 0, "figure": figure}
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(CELLS_BESIDE) as threads:
+        yield from threads.map(run, range(len(cells)), cells)
+
+
+def cells_at_once(accelerator: str, folder: Path, at_once: int, several: str) -> dict[str, Any]:
+    """Whether cells that share a process leave each other alone: some end while others are at work.
+
+    Args:
+        accelerator: of the trainer.
+        folder: for the files.
+        at_once: cells of the process.
+        several: values of s, of which every one makes two cells.
+
+    Returns:
+        A line with ``work``, ``passed`` and ``figure``.
+    """
+    cell = ("-m", "experiment=weak_supervision", "method=ada_vae,hgvae", f"shared={several}", "profile=smoke")
+    log = folder / "cells_at_once.txt"
+    settings = [f"trainer={accelerator}", f"results={folder / 'cells_at_once'}", f"runs_at_once={at_once}"]
+    start = time.monotonic()
+    status = run_cell(cell, settings, log, 120)
+    figure = f"{time.monotonic() - start:.0f} s" + (f", failed: {last_line(log)}" if status != 0 else "")
+    return {"work": f"{' '.join(cell)}, {at_once} at once", "passed": status == 0, "figure": figure}
 
 
 def paper_cells(
@@ -91,7 +118,7 @@ def paper_cells(
     for cell in cells:
         settings = [f"trainer={accelerator}", f"profile={profile}", f"results={results}"]
         figure = ""
-        for more in ([], ["runs_at_once=1"]):
+        for more in (["runs_at_once=4"], ["runs_at_once=1"]):
             if end - time.monotonic() < 5:
                 return
             status = run_cell(("-m", *cell), settings + more, log, end - time.monotonic())

@@ -166,7 +166,7 @@ def test_the_commands_of_the_makefile_are_accepted(tmp_path: Path) -> None:
 
 
 def test_quotes_change_no_choice() -> None:
-    for word in ("runs_at_once='auto'", "launcher='serial'"):
+    for word in ("runs_at_once='1'", "launcher='serial'"):
         assert check_command_line(["experiment=urn", word]) == ["experiment=urn", word]
 
 

@@ -95,7 +95,7 @@ def test_commands_of_the_paper_that_fail_together_are_tried_one_by_one(
     monkeypatch.setattr(runs, "run_cell", run_cell)
     [line] = runs.paper_cells("cpu", tmp_path, runs.PAPER_CELLS[:1], 60)
     assert (line["passed"], line["figure"]) == (True, "failed: a cell: why; one by one: finished")
-    assert asked == [[f"results={tmp_path}"], ["runs_at_once=1"]]
+    assert asked == [["runs_at_once=4"], ["runs_at_once=1"]]
 
 
 def test_a_wrong_value_and_a_wrong_law_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

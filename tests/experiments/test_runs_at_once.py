@@ -7,12 +7,15 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.accelerators import CUDAAccelerator
 
 from experiments import cell_process
+from experiments.captured_steps import SharedGPU
 from experiments.cell_process import run_apart, run_beside
 from experiments.run import most_at_once
 from experiments.settings import ExperimentError
@@ -177,13 +180,23 @@ def test_runs_that_share_a_process_share_their_data_and_images_as_long_as_one_ho
     assert on_device(images, torch.device("cpu")) is images
 
 
-@pytest.mark.parametrize(
-    ("changes", "most"),
-    [({}, 1), ({"runs_at_once": 3}, 3), ({"accelerator": "gpu"}, 4), ({"runs_at_once": 3, "objective": "x"}, 1)],
-)
-def test_how_many_runs_share_a_process(changes: dict[str, Any], most: int) -> None:
-    settings = {"runs_at_once": "auto", "objective": None, "accelerator": "cpu"} | changes
-    assert most_at_once(settings | {"trainer": {"accelerator": settings["accelerator"]}}) == most
+@pytest.mark.parametrize(("objective", "most"), [(None, 3), ("metrics.rmse", 1)])
+def test_a_search_runs_one_after_the_other(objective: str | None, most: int) -> None:
+    assert most_at_once({"runs_at_once": 3, "objective": objective}) == most
+
+
+def test_a_trainer_that_begins_or_ends_leaves_what_graphs_of_other_runs_write_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cleared: list[str] = []
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: cleared.append("cuBLAS"), raising=False)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: cleared.append("memory"))
+    trainer: Any = SimpleNamespace(local_rank=0)
+    for accelerator in (SharedGPU(), CUDAAccelerator()):
+        assert not cleared
+        accelerator.setup(trainer)
+        accelerator.teardown()
+    assert cleared == 2 * ["cuBLAS", "memory"]  # Lightning's
 
 
 def test_a_training_leaves_torchs_own_generator_alone_which_runs_share(
