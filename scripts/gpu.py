@@ -24,13 +24,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=typed_path, default="results/local/gpu", help="folder (%(default)s)")
     parser.add_argument("--minutes", type=float, default=9.0, help="in all (%(default)s)")
     parser.add_argument("--accelerator", choices=("gpu", "cpu"), default="gpu")
+    parser.add_argument(
+        "--profile", choices=("paper", "medium"), default="paper", help="of the last part (%(default)s)"
+    )
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: whether every part runs, not a measurement")
     parser.add_argument("--part", choices=PARTS, help="only this one, in this process")
     options = parser.parse_args(arguments)
     with one_line_errors(options.output):
         if options.accelerator == "gpu" and not torch.cuda.is_available():
             raise ExperimentError("torch finds no GPU here; --accelerator cpu --smoke shows that every part runs")
-        plan = Plan(options.accelerator, options.output.resolve(), options.smoke, 60 * options.minutes)
+        plan = Plan(options.accelerator, options.output.resolve(), options.smoke, 60 * options.minutes, options.profile)
         plan.output.mkdir(parents=True, exist_ok=True)
         if options.part:
             return run_part(options.part, plan)
@@ -50,13 +53,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run_apart(name: str, plan: Plan) -> str | None:
     """Runs a part in a process of its own, unless it is complete; returns why it is not."""
-    if (plan.output / f"{name}.csv").is_file() and name != "paper":  # which goes on
+    if (plan.output / f"{name}.csv").is_file() and name != "runs":  # which go on
         return None
     seconds = min(PARTS[name][1] * (_SMOKE_PATIENCE if plan.smoke else 1), plan.left)
     if seconds <= 0:
         return "no time was left"
     command = [sys.executable, "-m", "scripts.gpu", "--part", name, "--output", str(plan.output)]
-    command += ["--accelerator", plan.accelerator, "--minutes", str(seconds / 60), *["--smoke"] * plan.smoke]
+    command += ["--accelerator", plan.accelerator, "--minutes", str(seconds / 60), "--profile", plan.profile]
+    command += ["--smoke"] * plan.smoke
     print(f"--- {name}, at most {seconds:.0f} s", flush=True)
     start = time.monotonic()
     process = subprocess.Popen(command, start_new_session=True)

@@ -33,12 +33,14 @@ class Plan:
         output: folder of its files.
         smoke: tiny sizes, to see that every part runs.
         seconds: in all.
+        profile: of the long runs, ``paper`` or ``medium``.
     """
 
     accelerator: str
     output: Path
     smoke: bool = False
     seconds: float = 540.0
+    profile: str = "paper"
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -108,10 +110,10 @@ def rates(plan: Plan) -> Iterator[dict[str, Any]]:
             yield {"work": f"{room}, {line['side']}, {line['at_once']} at once", "passed": True, "figure": figure}
 
 
-def paper(plan: Plan) -> Iterator[dict[str, Any]]:
-    """The paper's own runs while time is left."""
-    profile, chosen = ("smoke", runs.PAPER_CELLS[-1:]) if plan.smoke else ("paper", runs.PAPER_CELLS)
-    yield from runs.paper_cells(plan.accelerator, plan.output / "paper", chosen, plan.left - 10, profile)
+def long_runs(plan: Plan) -> Iterator[dict[str, Any]]:
+    """The paper's own runs, or those of another profile, while time is left."""
+    profile = "smoke" if plan.smoke else plan.profile
+    yield from runs.long_cells(plan.accelerator, plan.output / "runs", profile, plan.left - 10)
 
 
 # Name -> what yields its lines and the seconds it may take; the last takes what is left.
@@ -120,7 +122,7 @@ PARTS: dict[str, tuple[Callable[[Plan], Iterable[dict[str, Any]]], float]] = {
     "library": (library_checks, 100),
     "cells": (cells, 150),
     "rates": (rates, 160),
-    "paper": (paper, float("inf")),
+    "runs": (long_runs, float("inf")),
 }
 
 

@@ -1,4 +1,4 @@
-"""Cells on a device: every method and prior with an interruption, and the paper's own runs as time allows."""
+"""Cells on a device: every method and prior with an interruption, and long ones as time allows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,23 @@ from experiments.configuration import CONFIGS
 from experiments.progress import AGAIN
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# In the order that decides most; those of a command at once. mpi3d_sim on the positions that come with the code: the
-# published files are 12.7 GB.
 CELLS_BESIDE = 5  # processes; most of a small cell's time is Python's start
+# Of a profile, in the order that decides most; those of a command at once. mpi3d_sim on the positions that come with
+# the code: the published files are 12.7 GB.
 _SIM = ("shared=3", "profile.weak_supervision.data=mpi3d_sim", "experiment.data.positions=8")
-PAPER_CELLS = (
-    ("experiment=clustering", "prior=uniform,categorical,hypergeometric", "version=60"),
-    ("experiment=weak_supervision", "method=hgvae", "shared=3,5", *_SIM[1:]),
-    ("experiment=weak_supervision", "method=label_vae,ada_vae", *_SIM),
-)
+CELLS = {
+    "paper": (
+        ("experiment=clustering", "prior=uniform,categorical,hypergeometric", "version=60"),
+        ("experiment=weak_supervision", "method=hgvae", "shared=3,5", *_SIM[1:]),
+        ("experiment=weak_supervision", "method=label_vae,ada_vae", *_SIM),
+    ),
+    "medium": (
+        ("experiment=weak_supervision", "shared=3,1,5", "method=posterior_hgvae,hgvae,ada_vae,label_vae"),
+        ("experiment=clustering", "prior=hypergeometric,uniform,categorical", "version=full,60", "seed=0,1,2"),
+        ("experiment=clustering", "recipe=vade", "prior=hypergeometric,uniform,categorical", "version=60", "seed=0,1"),
+    ),
+    "smoke": (("experiment=weak_supervision", "method=label_vae,ada_vae", *_SIM),),
+}
 
 
 def small_cells() -> list[tuple[str, ...]]:
@@ -102,10 +110,8 @@ def cells_at_once(accelerator: str, folder: Path, at_once: int, several: str) ->
     return {"work": f"{' '.join(cell)}, {at_once} at once", "passed": status == 0, "figure": figure}
 
 
-def paper_cells(
-    accelerator: str, results: Path, cells: Sequence[tuple[str, ...]], seconds: float, profile: str = "paper"
-) -> Iterator[dict[str, Any]]:
-    """Trains the cells of a command at once, and one command after the other, while time is left.
+def long_cells(accelerator: str, results: Path, profile: str, seconds: float) -> Iterator[dict[str, Any]]:
+    """Trains four cells of a command at once, and one command after the other, while time is left.
 
     What is interrupted goes on the next time. A command that fails is tried again with one cell at a time.
 
@@ -114,8 +120,8 @@ def paper_cells(
     """
     end = time.monotonic() + seconds
     results.mkdir(parents=True, exist_ok=True)
-    log = results / "paper_cells.txt"
-    for cell in cells:
+    log = results / f"{profile}.txt"
+    for cell in CELLS[profile]:
         settings = [f"trainer={accelerator}", f"profile={profile}", f"results={results}"]
         figure = ""
         for more in (["runs_at_once=4"], ["runs_at_once=1"]):

@@ -32,7 +32,7 @@ def test_every_part_runs(
     rates = pd.read_csv(tmp_path / "rates.csv")[-2:]
     assert rates["work"].tolist() == [f"clustering, hypergeometric, {number} at once" for number in (1, 2)]
     assert rates["figure"].str.match(r"[\d.e+]+ steps a second in all, \d+\.\d hours for the paper's runs").all()
-    assert pd.read_csv(tmp_path / "paper.csv")["figure"].tolist() == ["finished"]
+    assert pd.read_csv(tmp_path / "runs.csv")["figure"].tolist() == ["finished"]
 
 
 def test_a_part_that_fails_or_takes_too_long_stops_no_other(
@@ -42,20 +42,20 @@ def test_a_part_that_fails_or_takes_too_long_stops_no_other(
     for name in ("library", "cells", "rates"):
         pd.DataFrame([{"work": name, "passed": True, "figure": "done"}]).to_csv(tmp_path / f"{name}.csv", index=False)
     monkeypatch.setitem(PARTS, "facts", (parts.facts, 0.05))
-    (tmp_path / "paper").write_text("where a folder should be")
+    (tmp_path / "runs").write_text("where a folder should be")
     gpu.main([*SMALL, "--output", str(tmp_path)])
     page = (tmp_path / "gpu.md").read_text()
     assert "Not complete: stopped after 0 s" in page
     assert "Not complete: ended with status 1" in page
     assert page.count("done") == 3
-    assert re.findall("--- (.*), at most", capfd.readouterr().out) == ["facts", "paper"]
+    assert re.findall("--- (.*), at most", capfd.readouterr().out) == ["facts", "runs"]
     started: list[list[str]] = []
     complete = SimpleNamespace(wait=lambda timeout: 0, poll=lambda: 0)
     monkeypatch.setattr(gpu.subprocess, "Popen", lambda command, **_: started.append(command) or complete)
-    for name in ("facts", "paper"):
+    for name in ("facts", "runs"):
         pd.DataFrame([{"work": name, "passed": True, "figure": "done"}]).to_csv(tmp_path / f"{name}.csv", index=False)
     gpu.main([*SMALL, "--output", str(tmp_path)])
-    assert [command[command.index("--part") + 1] for command in started] == ["paper"]  # which goes on
+    assert [command[command.index("--part") + 1] for command in started] == ["runs"]  # which go on
 
 
 def test_an_interrupted_call_writes_the_page_and_the_next_one_goes_on(
@@ -82,9 +82,7 @@ def test_an_interrupted_call_writes_the_page_and_the_next_one_goes_on(
     assert begun == ["facts", "library", "cells", *PARTS]
 
 
-def test_commands_of_the_paper_that_fail_together_are_tried_one_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_runs_that_fail_together_are_tried_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
     def run_cell(cell: tuple[str, ...], settings: list[str], log: Path, seconds: float) -> int:
@@ -93,7 +91,7 @@ def test_commands_of_the_paper_that_fail_together_are_tried_one_by_one(
         return 0 if "runs_at_once=1" in settings else 1
 
     monkeypatch.setattr(runs, "run_cell", run_cell)
-    [line] = runs.paper_cells("cpu", tmp_path, runs.PAPER_CELLS[:1], 60)
+    [line] = runs.long_cells("cpu", tmp_path, "smoke", 60)
     assert (line["passed"], line["figure"]) == (True, "failed: a cell: why; one by one: finished")
     assert asked == [["runs_at_once=4"], ["runs_at_once=1"]]
 
