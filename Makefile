@@ -145,7 +145,7 @@ gradient-study: $(READY) ## Bias and variance of the straight-through gradient o
 update-results: $(READY) ## Rewrites the committed results/ from the finished runs of PROFILE (on purpose only)
 	$(AGGREGATE) --keep --output results/metrics
 	$(PY) -m scripts.pages --metrics results/metrics --output results --no-report --readme README.md --claims docs/reproduction.md
-gpu: $(READY); $(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps '$(WHEELS)'/*.whl &&) $(PY) -m scripts.gpu $(ARGS) ## Values, rates and the paper's runs on a GPU that is there for ten minutes (WHEELS=FOLDER: packages without a network)
+gpu: $(READY); $(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps '$(WHEELS)'/*.whl &&) $(PY) -m scripts.gpu $(addprefix --profile ,$(filter medium,$(PROFILE))) $(ARGS) ## Values, rates and runs of the paper's size (PROFILE=medium: smaller) on a GPU that is there for ten minutes (WHEELS=FOLDER: packages without a network)
 report: $(READY); $(PY) -m scripts.pages --metrics '$(REPORT)/metrics' --report $(LOCAL)/report.html ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
 wandb-sync: ## Uploads the offline runs that Weights & Biases does not have yet (needs `wandb login`)
 wandb-publish: ## Logs the tables and figures of results/ to Weights & Biases as one run, offline (5 s)

@@ -120,7 +120,7 @@ def long_runs(plan: Plan) -> Iterator[dict[str, Any]]:
 PARTS: dict[str, tuple[Callable[[Plan], Iterable[dict[str, Any]]], float]] = {
     "facts": (facts, 30),
     "library": (library_checks, 100),
-    "cells": (cells, 150),
+    "cells": (cells, 200),
     "rates": (rates, 160),
     "runs": (long_runs, float("inf")),
 }

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
@@ -30,47 +29,41 @@ MAX_ITERATIONS = 10_000
 
 @dataclass(frozen=True, eq=False)
 class EncodedPairs:
-    """Posterior means of pairs of images beside the truth.
+    """The two parts of the representation of pairs of images beside the truth.
 
     Attributes:
         names: of the generative factors.
-        means: [pairs, 2, latents], after aggregation: a shared latent has the same mean in both views.
-        independent: bool [pairs, latents], which latents are independent in a pair; the others are shared.
+        shared: [pairs, latents], posterior means of the shared latents, 0 elsewhere; see :func:`parts`.
+        independent: [pairs, 2, latents], posterior means of each view's independent latents, 0 elsewhere.
         factors: int64 [pairs, 2, factors], the generative factors of both images.
         shared_factors: bool [pairs, factors], which generative factors the pair shares.
 
     Raises:
-        ValueError: a mean isn't finite, or something said to be shared differs between the views.
+        ValueError: a mean isn't finite, or a factor said to be shared differs between the views.
     """
 
     names: Sequence[str]
-    means: Tensor
+    shared: Tensor
     independent: Tensor
     factors: Tensor
     shared_factors: Tensor
 
     def __post_init__(self) -> None:
-        if not self.means.isfinite().all():
+        if not (self.shared.isfinite().all() and self.independent.isfinite().all()):
             raise ValueError("means must be finite")
-        # Straight-through masks may leave rounding errors.
-        equal = torch.isclose(self.means[:, 0], self.means[:, 1], rtol=1e-4, atol=1e-5)
-        if not (equal | self.independent).all():
-            raise ValueError("means of shared latents must be equal in both views")
         if (self.shared_factors & (self.factors[:, 0] != self.factors[:, 1])).any():
             raise ValueError("factors that are shared must be equal in both views")
 
-    @property
-    def num_latents(self) -> int:
-        """Number of latents, d."""
-        return self.means.shape[2]
 
-    def shared_part(self) -> Tensor:
-        """Means of the shared latents, zero elsewhere, [pairs, latents]; the views agree on them."""
-        return torch.where(self.independent, 0, self.means[:, 0])
+def parts(own: Tensor, average: Tensor, independent: Tensor) -> tuple[Tensor, Tensor]:
+    """Expected posterior means of the shared part, [pairs, latents], and of the independent, [pairs, 2, latents].
 
-    def independent_part(self, view: int) -> Tensor:
-        """Means of one view's independent latents, zero elsewhere, [pairs, latents]."""
-        return torch.where(self.independent, self.means[:, view], 0)
+    Args:
+        own: [pairs, 2, latents], posterior means of the views.
+        average: [pairs, latents], those that the views have in common where a latent is shared.
+        independent: [pairs, latents], the probability of being independent: 0 or 1 where a method decides.
+    """
+    return (1 - independent) * average, independent.unsqueeze(1) * own
 
 
 class _Split(NamedTuple):
@@ -91,9 +84,9 @@ class _Fit(NamedTuple):
 def subset_accuracies(train: EncodedPairs, test: EncodedPairs) -> pd.DataFrame:
     """Scores shared factors on the shared part, and independent factors on each view's independent part.
 
-    A classifier is fitted and scored on those pairs alone in which its factor is shared (or independent). Its features
-    are the posterior means, zero where a latent isn't in the part. A value that no training pair shows counts as missed
-    in the test; without two values in both splits there is no accuracy (NaN), and a warning is logged.
+    A classifier is fitted and scored on those pairs alone in which its factor is shared (or independent). A value that
+    no training pair shows counts as missed in the test; without two values in both splits there is no accuracy (NaN),
+    and a warning is logged.
 
     Args:
         train: pairs to fit on.
@@ -105,9 +98,9 @@ def subset_accuracies(train: EncodedPairs, test: EncodedPairs) -> pd.DataFrame:
         ``converged``.
     """
     features = {
-        (SHARED, None): _Split(_array(train.shared_part()), _array(test.shared_part())),
-        (INDEPENDENT, 0): _Split(_array(train.independent_part(0)), _array(test.independent_part(0))),
-        (INDEPENDENT, 1): _Split(_array(train.independent_part(1)), _array(test.independent_part(1))),
+        (SHARED, None): _Split(_array(train.shared), _array(test.shared)),
+        (INDEPENDENT, 0): _Split(_array(train.independent[:, 0]), _array(test.independent[:, 0])),
+        (INDEPENDENT, 1): _Split(_array(train.independent[:, 1]), _array(test.independent[:, 1])),
     }
     records: list[dict[str, Any]] = []
     for position, factor in enumerate(train.names):

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from experiments.weak_supervision.classification import EncodedPairs
+from experiments.weak_supervision.classification import EncodedPairs, parts
 from experiments.weak_supervision.data.images import FactorImages, load_batch
 from experiments.weak_supervision.data.pairs import PairSampler, Random
 from experiments.weak_supervision.group_vae import (
@@ -36,7 +36,9 @@ class Evaluated:
     """Pairs as a model sees them.
 
     Attributes:
-        encoded: posterior means after aggregation, and the truth.
+        encoded: the parts of the representation, and the truth.
+        independent: bool [pairs, latents], which latents are independent, one draw.
+        aggregated: [pairs, 2, latents], posterior means after aggregation by that draw.
         count: [pairs], the number of independent latents, one draw.
         expected_count: [pairs], its mean under the method's law.
         true_count: [pairs], the number of factors that differ.
@@ -47,6 +49,8 @@ class Evaluated:
     """
 
     encoded: EncodedPairs
+    independent: Tensor
+    aggregated: Tensor
     count: Tensor
     expected_count: Tensor
     true_count: Tensor
@@ -72,6 +76,8 @@ def evaluate(
 ) -> Evaluated:
     """Draws pairs and passes them through a model; choices are whole decisions.
 
+    The parts of the representation are means over the posterior of the set where the method has one.
+
     Args:
         model: what was trained.
         images: of the grid.
@@ -85,7 +91,7 @@ def evaluate(
     """
     device = generator.device
     drawn = sampler.sample(pairs, generator)
-    parts: list[tuple[Tensor, ...]] = []
+    batches: list[tuple[Tensor, ...]] = []
     terms: list[Tensor] = []
     selection = 0.0
     for start in range(0, pairs, _BATCH):
@@ -99,21 +105,23 @@ def evaluate(
         bounds = [model.bound(views, mean, log_variance, noise, choice.independent, name) for name in OBJECTIVES]
         terms.append(torch.stack([torch.stack(one) for one in bounds]).double().sum(-1).cpu())  # [objectives, terms]
         aggregated, _ = model.aggregate(mean, log_variance, choice.independent)
-        kl = kl_to_prior(mean, log_variance)
-        parts.append(tuple(
+        averages, _ = model.aggregate(mean, log_variance, torch.zeros_like(choice.independent))
+        probability = choice.independent if choice.probability is None else choice.probability
+        own, kl = mean.movedim(0, 1), kl_to_prior(mean, log_variance).movedim(0, 1)
+        batches.append(tuple(
             values.float().cpu()
             for values in (
-                aggregated.movedim(0, 1), choice.independent, choice.count, choice.expected_count,
-                mean.movedim(0, 1), kl.movedim(0, 1),
+                *parts(own, averages[0], probability), aggregated.movedim(0, 1), choice.independent, choice.count,
+                choice.expected_count, own, kl,
             )
         ))  # fmt: skip
-    aggregated, independent, count, expected, means, kl = (torch.cat(values) for values in zip(*parts))
+    *both, aggregated, independent, count, expected, means, kl = (torch.cat(values) for values in zip(*batches))
     factors, differ = images.grid.factors_of(drawn.index).movedim(0, 1).cpu(), drawn.changed.cpu()
-    encoded = EncodedPairs(images.grid.names, aggregated, independent > 0.5, factors, ~differ)
-    averages = torch.stack(terms).sum(0) / pairs
-    mean_bounds = tuple(Terms(*values) for values in averages)
-    changed = differ.sum(-1).float()
-    return Evaluated(encoded, count, expected, changed, mean_bounds, means, kl.mean((0, 1)), selection)
+    encoded = EncodedPairs(images.grid.names, both[0], both[1], factors, ~differ)
+    mean_bounds = tuple(Terms(*values) for values in torch.stack(terms).sum(0) / pairs)
+    changed, chosen = differ.sum(-1).float(), independent > 0.5
+    divergences = kl.mean((0, 1))
+    return Evaluated(encoded, chosen, aggregated, count, expected, changed, mean_bounds, means, divergences, selection)
 
 
 @torch.no_grad()
@@ -159,12 +167,12 @@ def count_columns(evaluated: Evaluated, shared: int | Random) -> dict[str, float
         ``draw_shared_error``, the same of the literal s-hat = d - k-hat against s; ``active_independent``,
         ``active_shared`` and ``inactive``, mean numbers of latents; ``active_count_error``, of the first of these.
     """
-    factors, latents = len(evaluated.encoded.names), evaluated.encoded.num_latents
+    factors, latents = len(evaluated.encoded.names), evaluated.means.shape[-1]
     true = evaluated.true_count if shared == "random" else torch.full_like(evaluated.true_count, factors - shared)
     true = true.double()
     expected, count = evaluated.expected_count.double().mean(), evaluated.count.double()
     active = evaluated.active.double()
-    active_independent = (evaluated.encoded.independent.double() @ active).mean()
+    active_independent = (evaluated.independent.double() @ active).mean()
     literal = latents - factors  # s-hat - s = d - k-hat - (factors - k)
     return {
         "expected_count": expected.item(),
@@ -226,7 +234,7 @@ def shared_set_accuracy(evaluated: Evaluated, assigned: Mapping[int, int]) -> fl
     """Balanced accuracy of "shared" by the latent of each assigned factor, averaged; NaN where none could be wrong."""
     accuracies = []
     for factor, latent in assigned.items():
-        true, guess = evaluated.encoded.shared_factors[:, factor], ~evaluated.encoded.independent[:, latent]
+        true, guess = evaluated.encoded.shared_factors[:, factor], ~evaluated.independent[:, latent]
         if true.any() and not true.all():
             accuracies.append(0.5 * (guess[true].double().mean() + (~guess[~true]).double().mean()).item())
     return sum(accuracies) / len(accuracies) if accuracies else math.nan

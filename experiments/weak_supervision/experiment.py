@@ -198,7 +198,7 @@ def _pictures(images: FactorImages, model: GroupVAE, test: Evaluated) -> pd.Data
         return values.movedim(1, -1).unflatten(0, latents.shape[:2])
 
     index = images.grid.index_of(test.encoded.factors[:PICTURED_PAIRS]).flatten()
-    views = test.encoded.means[:PICTURED_PAIRS].flatten(0, 1)
+    views = test.aggregated[:PICTURED_PAIRS].flatten(0, 1)
     order = test.divergence.argsort(descending=True, stable=True)
     moved = test.means[0, 0].repeat(len(order), len(VALUES), 1)
     for place, latent in enumerate(order.tolist()):

@@ -33,6 +33,8 @@ class Choice:
         expected_count: [pairs], its mean under the method's law; the count itself where there is none.
         diagnostics: numbers to log, by name, each a scalar.
         loss: of a method whose choice has one of its own: what its ``loss`` takes for it.
+        probability: [pairs, latents], the posterior probability of being independent, of a whole decision that was
+            drawn from one.
     """
 
     independent: Tensor
@@ -40,6 +42,7 @@ class Choice:
     expected_count: Tensor
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
     loss: Tensor | None = None
+    probability: Tensor | None = None
 
 
 class Context(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from experiments.weak_supervision import evaluation as evaluation_module
 from experiments.weak_supervision.classification import EncodedPairs
@@ -26,6 +27,7 @@ from experiments.weak_supervision.evaluation import (
     shared_set_accuracy,
 )
 from experiments.weak_supervision.group_vae import OBJECTIVES, GroupVAE, Terms
+from experiments.weak_supervision.methods.posterior_hgvae import SubsetPosterior, all_sets
 from tests.experiments import weak_supervision_reference as reference
 from tests.experiments.weak_supervision_fits import LATENTS, METHODS, generator, make_images, make_model
 
@@ -85,8 +87,8 @@ def test_all_that_is_said_of_a_model_is_what_the_formulas_say() -> None:
     assert list(columns.values()) == [pytest.approx(np.mean(values), rel=1e-5) for values in bounds.values()]
     assert columns["joint_bound"] > columns["per_view_bound"] + 1
     np.testing.assert_allclose(result.means, np.concatenate(means, 1).swapaxes(0, 1), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(result.encoded.means, np.concatenate(aggregated, 1).swapaxes(0, 1), rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(result.encoded.independent, np.concatenate(kept) == 1)
+    np.testing.assert_allclose(result.aggregated, np.concatenate(aggregated, 1).swapaxes(0, 1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(result.independent, np.concatenate(kept) == 1)
     np.testing.assert_allclose(result.divergence, np.concatenate(divergences, 1).mean((0, 1)), rtol=1e-4, atol=1e-6)
     first, second = IMAGES.grid.factors_of(pairs.index)
     assert torch.equal(result.encoded.factors, torch.stack([first, second], 1))
@@ -100,7 +102,7 @@ def test_methods_see_the_same_pairs_and_decide_as_a_whole(method: str) -> None:
     state = torch.get_rng_state()
     result, other = evaluated(model), evaluated(label_vae)
     assert torch.equal(result.encoded.factors, other.encoded.factors)
-    assert torch.equal(result.encoded.independent.sum(1).float(), result.count)
+    assert torch.equal(result.independent.sum(1).float(), result.count)
     assert result.count.shape == result.expected_count.shape == (PAIRS,)
     if method not in ("hgvae", "posterior_hgvae"):
         assert torch.equal(result.count, result.expected_count)
@@ -109,6 +111,24 @@ def test_methods_see_the_same_pairs_and_decide_as_a_whole(method: str) -> None:
     assert not result.means.requires_grad
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_equal(bound_columns(result), bound_columns(evaluated(model)))
+
+
+@pytest.mark.parametrize("method", ["hgvae", "posterior_hgvae"])
+def test_the_parts_of_the_representation_are_means_over_the_posterior_of_the_set(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a method without one they are those of the set that is drawn."""
+    posteriors: list[Tensor] = []
+    draw = SubsetPosterior.draw
+    monkeypatch.setattr(SubsetPosterior, "draw", lambda self, by: posteriors.append(self.of_sets) or draw(self, by))
+    result = evaluated(trained(method))
+    independent = result.independent.double()
+    if method == "posterior_hgvae":
+        independent = torch.cat(posteriors) @ all_sets(LATENTS).double()
+        assert ((independent > 0.01) & (independent < 0.99)).any()
+    own = result.means.double()
+    torch.testing.assert_close(result.encoded.shared.double(), (1 - independent) * own.mean(1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(result.encoded.independent.double(), independent[:, None] * own, rtol=1e-5, atol=1e-6)
 
 
 def test_the_profile_at_a_models_own_k_is_its_bound() -> None:
@@ -128,10 +148,10 @@ def made_up(count: list[float], expected: list[float], latents: int = LATENTS) -
     pairs = len(count)
     factors = torch.zeros(pairs, 2, 7, dtype=torch.int64)
     means, independent = torch.zeros(pairs, 2, latents), torch.ones(pairs, latents).bool()
-    encoded = EncodedPairs(FACTORS, means, independent, factors, torch.zeros(pairs, 7).bool())
+    encoded = EncodedPairs(FACTORS, means[:, 0], means, factors, torch.zeros(pairs, 7).bool())
     bounds = tuple(Terms(torch.tensor(-100.0), torch.tensor(value)) for value in (7.0, 4.0))
     numbers = torch.tensor(count), torch.tensor(expected), torch.tensor([7.0, 1.0, 4.0, 4.0][:pairs])
-    return Evaluated(encoded, *numbers, bounds, encoded.means, torch.zeros(latents), 0.5)
+    return Evaluated(encoded, independent, means, *numbers, bounds, means, torch.zeros(latents), 0.5)
 
 
 @pytest.mark.parametrize("shared", [*range(7), "random"])
@@ -197,11 +217,11 @@ def test_the_shared_set_is_judged_by_the_latent_of_each_factor() -> None:
     means[..., 1] += 0.5 * factors[..., 4]
     shared = factors[:, 0] == factors[:, 1]
     independent = torch.rand(pairs, LATENTS, generator=source) < 0.5
-    encoded = EncodedPairs(FACTORS, means.mean(1, keepdim=True).expand(-1, 2, -1), independent, factors, shared)
+    encoded = EncodedPairs(FACTORS, means[:, 0], means, factors, shared)
     result = replace(made_up([1.0], [1.0]), encoded=encoded, means=means)
     assert assigned_latents(result) == {2: 5}
     right = torch.where(torch.arange(LATENTS) == 5, ~shared[:, 2:3], independent)
     for chosen, accuracy in ((right, 1.0), (torch.zeros_like(right), 0.5), (torch.ones_like(right), 0.5)):
-        found = replace(result, encoded=replace(encoded, independent=chosen))
+        found = replace(result, independent=chosen)
         assert shared_set_accuracy(found, {2: 5}) == accuracy
     assert np.isnan(shared_set_accuracy(result, {}))

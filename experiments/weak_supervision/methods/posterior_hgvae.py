@@ -151,7 +151,8 @@ class PosteriorHGVAE(GroupVAE):
             "selection_divergence": ((independent * log_odds).sum(-1) - posterior.log_evidence).mean(),
         }
         of_prior = of_counts.mean(0) @ log_prior + (independent * different).sum() / len(independent)
-        return Choice(independent, independent.sum(-1), of_counts @ self.sizes, diagnostics, -of_prior)
+        probability = (posterior.of_sets @ self.sets).to(mean.dtype) if context.hard else None
+        return Choice(independent, independent.sum(-1), of_counts @ self.sizes, diagnostics, -of_prior, probability)
 
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         assert choice.loss is not None
