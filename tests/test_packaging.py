@@ -199,6 +199,12 @@ def test_make_refuses_seeds_that_only_some_of_a_targets_commands_understand(seed
     assert f"SEEDS={seeds}: give seeds with commas between them, such as SEEDS=0,1,2" in caught.value.stderr
 
 
+def test_make_refuses_a_data_set_that_it_does_not_know_before_anything_runs() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        make("--dry-run", "reproduce", "DATA=typo")
+    assert "DATA=typo: there is no such data set" in caught.value.stderr
+
+
 def planned(*targets: str, settings: tuple[str, ...] = ()) -> str:
     """The commands of some targets, each planned by itself, in an environment of one's own."""
     return "".join(make("--dry-run", target, "PY=python", *settings) for target in targets)
@@ -266,7 +272,7 @@ def test_make_takes_profile_seeds_and_data_to_the_rooms_that_have_them() -> None
             assert "profile=medium seed=0,1" in line
             assert "profile.weak_supervision.data=mpi3d_toy" in line
             assert "joblib" not in line
-    for data, taken in (("mpi3d_toy", "weak_supervision"), ("mnist", "clustering"), ("typo", "clustering")):
+    for data, taken in (("mpi3d_toy", "weak_supervision"), ("mnist", "clustering")):
         plan = planned("reproduce", settings=(f"DATA={data}",))
         assert set(re.findall(r"profile\.(\w+)\.data=(\w+)", plan)) == {(taken, data)}
 
