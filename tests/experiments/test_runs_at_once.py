@@ -11,16 +11,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator
 
 from experiments import cell_process
 from experiments.captured_steps import SharedGPU
 from experiments.cell_process import run_apart, run_beside
+from experiments.context import RunContext
 from experiments.run import most_at_once
 from experiments.settings import ExperimentError
 from experiments.shared import Shared, on_device
 from experiments.store import RunDirectory
+from experiments.tracking import Tracker
 from experiments.training import ChunkedTraining
 from tests.experiments.helpers import csv_bytes, finished_runs, launch, run_command, wait_for
 from tests.experiments.test_launching import AGAIN, multirun
@@ -197,6 +200,16 @@ def test_a_trainer_that_begins_or_ends_leaves_what_graphs_of_other_runs_write_to
         accelerator.setup(trainer)
         accelerator.teardown()
     assert cleared == 2 * ["cuBLAS", "memory"]  # Lightning's
+
+
+@pytest.mark.parametrize(("accelerator", "there"), [("gpu", True), ("gpu", False), ("cpu", True)])
+def test_a_trainer_takes_the_shared_gpu_where_there_is_one(
+    accelerator: str, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SharedGPU, "is_available", staticmethod(lambda: there))
+    monkeypatch.setattr(pl, "Trainer", lambda **settings: settings["accelerator"])
+    context = RunContext(0, RunDirectory(tmp_path, "a", "b"), Tracker(None), {"accelerator": accelerator})
+    assert isinstance(context.trainer(), SharedGPU) == (accelerator == "gpu" and there)
 
 
 def test_a_training_leaves_torchs_own_generator_alone_which_runs_share(
