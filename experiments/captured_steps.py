@@ -74,9 +74,9 @@ def own_stream(accelerator: str, devices: Any) -> Iterator[None]:
 
 
 class SharedGPU(CUDAAccelerator):
-    """Lightning's GPU, for runs that share a process: their graphs write to cuBLAS' workspaces.
+    """Lightning's GPU, but cuBLAS' workspaces are left alone: graphs of other runs of the process write to them.
 
-    Lightning frees those of the whole process whenever one of its trainers begins or ends.
+    Lightning's own frees those of the whole process whenever a trainer begins or ends.
     """
 
     def setup(self, trainer: Trainer) -> None:

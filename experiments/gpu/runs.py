@@ -89,19 +89,19 @@ def interrupted_cells(accelerator: str, folder: Path, cells: list[tuple[str, ...
         yield from threads.map(run, range(len(cells)), cells)
 
 
-def cells_at_once(accelerator: str, folder: Path, at_once: int, several: str) -> dict[str, Any]:
+def cells_at_once(accelerator: str, folder: Path, at_once: int, shared: str) -> dict[str, Any]:
     """Whether cells that share a process leave each other alone: some end while others are at work.
 
     Args:
         accelerator: of the trainer.
         folder: for the files.
         at_once: cells of the process.
-        several: values of s, of which every one makes two cells.
+        shared: values of s, of which every one makes two cells.
 
     Returns:
         A line with ``work``, ``passed`` and ``figure``.
     """
-    cell = ("-m", "experiment=weak_supervision", "method=ada_vae,hgvae", f"shared={several}", "profile=smoke")
+    cell = ("-m", "experiment=weak_supervision", "method=ada_vae,hgvae", f"shared={shared}", "profile=smoke")
     log = folder / "cells_at_once.txt"
     settings = [f"trainer={accelerator}", f"results={folder / 'cells_at_once'}", f"runs_at_once={at_once}"]
     start = time.monotonic()

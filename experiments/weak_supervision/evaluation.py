@@ -21,6 +21,7 @@ from experiments.weak_supervision.group_vae import (
     Context,
     GroupVAE,
     Terms,
+    average,
     divergence,
     kl_to_prior,
     largest_latents,
@@ -105,23 +106,24 @@ def evaluate(
         bounds = [model.bound(views, mean, log_variance, noise, choice.independent, name) for name in OBJECTIVES]
         terms.append(torch.stack([torch.stack(one) for one in bounds]).double().sum(-1).cpu())  # [objectives, terms]
         aggregated, _ = model.aggregate(mean, log_variance, choice.independent)
-        averages, _ = model.aggregate(mean, log_variance, torch.zeros_like(choice.independent))
+        shared = average(torch.stack([mean, log_variance]), model.averaging)[0]
         probability = choice.independent if choice.probability is None else choice.probability
         own, kl = mean.movedim(0, 1), kl_to_prior(mean, log_variance).movedim(0, 1)
         batches.append(tuple(
             values.float().cpu()
             for values in (
-                *parts(own, averages[0], probability), aggregated.movedim(0, 1), choice.independent, choice.count,
+                *parts(own, shared, probability), aggregated.movedim(0, 1), choice.independent, choice.count,
                 choice.expected_count, own, kl,
             )
         ))  # fmt: skip
-    *both, aggregated, independent, count, expected, means, kl = (torch.cat(values) for values in zip(*batches))
+    of_shared, of_independent, aggregated, chosen, count, expected, means, kl = map(torch.cat, zip(*batches))
     factors, differ = images.grid.factors_of(drawn.index).movedim(0, 1).cpu(), drawn.changed.cpu()
-    encoded = EncodedPairs(images.grid.names, both[0], both[1], factors, ~differ)
+    encoded = EncodedPairs(images.grid.names, of_shared, of_independent, factors, ~differ)
     mean_bounds = tuple(Terms(*values) for values in torch.stack(terms).sum(0) / pairs)
-    changed, chosen = differ.sum(-1).float(), independent > 0.5
-    divergences = kl.mean((0, 1))
-    return Evaluated(encoded, chosen, aggregated, count, expected, changed, mean_bounds, means, divergences, selection)
+    changed = differ.sum(-1).float()
+    return Evaluated(
+        encoded, chosen > 0.5, aggregated, count, expected, changed, mean_bounds, means, kl.mean((0, 1)), selection
+    )
 
 
 @torch.no_grad()
