@@ -12,7 +12,7 @@ import pandas as pd
 from experiments.authors import load_sampler
 from experiments.settings import one_line_errors, typed_path
 from experiments.speed import report
-from experiments.speed.sampler import Sizes, measure_grid, measure_peers
+from experiments.speed.sampler import Sizes, measure_calls, measure_grid, measure_peers
 from experiments.speed.steps import TINY, Steps, measure_steps
 from experiments.speed.tables import as_text
 
@@ -25,6 +25,9 @@ TITLES = {
     "weak_supervision": "Training on image pairs: seconds per step",
     "clustering": "Training of the VaDE: seconds per step",
 }
+CALLS = """Calls
+Medians on one thread, in float32, construction of the law included, validation off. The temperature is of selection and
+rsample alone."""
 STEPS = """Sides
 Every side is the training of a run, with its Lightning trainer and checkpoints; they take turns in one process, and the
 first chunk of steps of a turn warms up. Seconds are medians over the rounds; ratios, to the first side, are medians of
@@ -46,7 +49,8 @@ def sampler_sections(official: Path | None, quick: bool, left_out: list[str]) ->
     lines = [*report.grid_lines(grid), *said(measure_peers(sizes, sampler, left_out))]
     worst = report.grid_in_words(grid)
     main = (f"Beside others\n{worst}", pd.DataFrame(lines))
-    return {"benchmark": main, "grid": (f"Urns, batches, temperatures\n{worst}", grid)}
+    calls = (CALLS, pd.DataFrame(said(measure_calls(sizes.rounds))))
+    return {"benchmark": main, "grid": (f"Urns, batches, temperatures\n{worst}", grid), "calls": calls}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,6 +16,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import mvhg
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
@@ -44,6 +46,12 @@ def lines(text: str) -> list[str]:
 def test_links_to_files_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text(encoding="utf-8"))
     assert not [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in DOCS)
+    found = re.findall(r"^::: mvhg\.(\w+)$", text, re.MULTILINE)
+    assert sorted(found) == sorted(mvhg.__all__)
 
 
 @pytest.mark.parametrize("page", CODE)

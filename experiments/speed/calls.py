@@ -1,4 +1,4 @@
-"""The library's calls that are counted and timed on a device, on urns that users have."""
+"""The library's calls that are counted and timed, on urns that users have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 from mvhg import MultivariateHypergeometric as Law
 from mvhg import MultivariateHypergeometricStraightThrough as StraightThrough
@@ -59,6 +60,7 @@ def calls(urn: Urn, temperature: float, device: torch.device) -> dict[str, Calla
     start = urn.log_weights()
     counts = Law(urn.total_count, urn.group_sizes, log_weights=start).sample(urn.draws).to(device, torch.float32)
     start = start.to(device, torch.float32)
+    other = Law(urn.total_count, urn.group_sizes, log_weights=0.5 * start, validate_args=False)
 
     def given() -> dict[str, Any]:
         log_weights = start.detach().requires_grad_(True)
@@ -81,6 +83,9 @@ def calls(urn: Urn, temperature: float, device: torch.device) -> dict[str, Calla
         "sample": lambda: Law(**given()).sample(urn.draws),
         "log_prob, backward": lambda: Law(**given()).log_prob(counts).sum().backward(),
         "mean, backward": lambda: Law(**given()).mean.square().sum().backward(),
+        "KL divergence, backward": lambda: kl_divergence(Law(**given()), other).sum().backward(),
+        "entropy": lambda: Law(**given()).entropy(),
+        "marginals": lambda: Law(**given()).marginal_log_probs(),
     }
 
 

@@ -50,7 +50,7 @@ def grid_in_words(grid: pd.DataFrame) -> str:
         worst, best = grid.loc[grid["ratio"].idxmin()], grid.loc[grid["ratio"].idxmax()]
         below = int((grid["ratio"] < 2).sum())
         text += f"**Slowest cell: {worst.ratio:.2f} times as fast as the authors' code** ({_cell_in_words(worst)}); "
-        text += f"median {grid['ratio'].median():.1f}, best {best.ratio:.1f} ({_cell_in_words(best)}); "
+        text += f"median {grid['ratio'].median():.2f}, best {best.ratio:.1f} ({_cell_in_words(best)}); "
         text += f"{below} of {len(grid)} cells below 2. "
         more = grid[grid["ours_mib"] > grid["authors_mib"] + 0.5]
         text += f"More memory than theirs (by over 0.5 MiB) in {len(more)} cells. "
@@ -66,7 +66,7 @@ def grid_lines(grid: pd.DataFrame) -> list[dict[str, Any]]:
         line = grid.loc[(grid["ratio"] - ratio).abs().idxmin()]
         work = f"selection masks, forward + backward, {name} of {len(grid)} cells"
         note = f"{_cell_in_words(line)}; times as fast"
-        numbers = line["ours_ms"], "ms", "authors' code", line["authors_ms"], line["ratio"]
+        numbers = line["ours_ms"], "ms", "authors' code", line["authors_ms"], ratio
         lines.append(comparison(work, *numbers, target, note))
     return lines
 

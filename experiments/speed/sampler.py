@@ -18,7 +18,7 @@ from torch import Tensor
 
 import mvhg
 from experiments.settings import ExperimentError, PositiveInt, settings
-from experiments.speed.calls import Urn
+from experiments.speed.calls import Urn, every_call
 from experiments.speed.measure import comparison, in_turns, median_ratio, memory_growth_mib
 
 SIZES, TOTAL, WEIGHTS = (200, 200, 200), 180, (1.0, 2.0, 1.0)  # the paper's urn
@@ -154,6 +154,17 @@ def measure_peers(sizes: Sizes, sampler: Sampler | None, left_out: list[str]) ->
         mine, theirs = memory_growth_mib(sides["ours"]), scale * memory_growth_mib(theirs_call)
         ratio = mine / max(theirs, 1e-9)
         yield comparison(f"peak memory, {work}", mine, "MiB", f"{both}, scaled", theirs, ratio, "<= 1")
+
+
+def measure_calls(rounds: int) -> Iterator[dict[str, Any]]:
+    """Measures every call of the library on one thread.
+
+    Yields:
+        A line per call: urn, temperature, call and milliseconds.
+    """
+    for urn, temperature, name, call in every_call(torch.device("cpu")):
+        milliseconds = 1e3 * statistics.median(in_turns({"": call}, rounds, shortest=0.02)[""])
+        yield {"urn": urn.words, "temperature": temperature, "call": name, "milliseconds": milliseconds}
 
 
 def biased_urn_seconds(draws: int, repeats: int) -> list[float]:
