@@ -17,7 +17,6 @@ from experiments.weak_supervision.methods import METHODS, PAPER_METHODS
 FILE = "weak_supervision.csv"
 REFERENCE = "label_vae"
 SETTING = ["device", "size", "batch"]
-OTHER_SIDES = {"plain": "plain PyTorch loop"}
 
 
 def benchmark_file(metrics: Path) -> Path:
@@ -54,7 +53,7 @@ def describe_setting(device: str, size: int, batch: int) -> str:
 
 
 def table_3(measured: pd.DataFrame, paper: Mapping[str, Any], made: Provenance | None = None) -> list[Table]:
-    """A table per device, image size and batch size, and the paper's numbers; other sides stand in the benchmark's own.
+    """A table per device, image size and batch size, and the paper's numbers.
 
     Args:
         measured: from :func:`read_benchmark`.
@@ -64,10 +63,10 @@ def table_3(measured: pd.DataFrame, paper: Mapping[str, Any], made: Provenance |
     tables = []
     for (device, size, batch), part in measured.groupby(SETTING):
         rows = []
-        for side in (side for side in [*METHODS, *OTHER_SIDES] if (part["side"] == side).any()):
+        for side in (side for side in METHODS if (part["side"] == side).any()):
             line = part[part["side"] == side].iloc[0]
             ratio = NOTHING if pd.isna(line["ratio"]) else f"{line['ratio']:.3f}"
-            rows.append([OTHER_SIDES.get(side) or label(side), f"{line['seconds_per_step']:.4f}", ratio])
+            rows.append([label(side), f"{line['seconds_per_step']:.4f}", ratio])
         title = f"Table 3, measured in one run: {describe_setting(device, size, batch)}"
         header = ["method", "seconds per step", "ratio to LabelVAE"]
         tables.append(Table(title, header, rows, [made] * len(rows) if made else ()))

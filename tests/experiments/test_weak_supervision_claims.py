@@ -222,7 +222,8 @@ def test_scores_move_together(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("ratios", "expected"),
     [
-        ((1.05, 1.05), ["holds", "fails", "fails"]),
+        ((1.05, 1.05), ["holds", "fails", "no difference"]),
+        ((1.05, 0.99), ["holds", "fails", "fails"]),
         ((1.06, 1.15), ["fails", "close", "holds"]),
         ((0.99, 1.25), ["holds", "holds", "holds"]),
     ],
