@@ -11,6 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from experiments import cell_process
 from experiments.claims.rules import Claim
 from experiments.claims.summary import judge_all
 from scripts import pages
@@ -18,6 +19,15 @@ from tests.experiments.helpers import CHECKOUT
 
 METRICS = CHECKOUT / "results" / "metrics"
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    """Ends the processes in which functions ran apart."""
+    yield
+    for child, connection in cell_process._idle:
+        connection.close()
+        child.process.wait(30)
 
 
 @pytest.fixture(scope="session")
