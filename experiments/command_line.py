@@ -23,6 +23,7 @@ from experiments.settings import ExperimentError, typed_path
 
 _MULTIRUN = {"-m", "--multirun"}
 _ASKING = {"-h", "--help", "--hydra-help", "--version", "-i", "--info", "-c", "--cfg"}  # start no run
+_ONE_OF = _MULTIRUN | {"-i", "--info", "-c", "--cfg"}  # of which Hydra takes one
 _WITH_VALUE = {"-i", "--info", "-c", "--cfg", "-p", "--package"}  # after "=" or, of some, as the next word
 _OPTIONS = {*_MULTIRUN, *_ASKING, *_WITH_VALUE, "--resolve"}
 FOLDERS = {"results": "MVHG_RESULTS_DIR", "data_directory": "MVHG_DATA_DIR"}  # settings, and variables instead of them
@@ -40,9 +41,10 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         The arguments for Hydra, -m first, with the home folder in place of a "~" at the beginning of a value.
 
     Raises:
-        ExperimentError: an unknown option; a setting that can't be read, is given twice, is none, or has several values
-            where it takes one; there is no such experiment or choice; an experiment lacks an axis that is given; the
-            launcher isn't installed or not one of the project's; the results folder can't be made.
+        ExperimentError: an unknown option, or two that exclude each other; a setting that can't be read, is given
+            twice, is none, or has several values where it takes one; there is no such experiment or choice; an
+            experiment lacks an axis that is given; the launcher isn't installed or not one of the project's; the
+            results folder can't be made.
     """
     options, settings = _options_and_settings(arguments)
     expanded = {text: _with_home(text) for text in settings}
@@ -92,6 +94,10 @@ def _options_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str
             options.append(name)
             if name in ("-c", "--cfg", "-p", "--package") and not equals:
                 next(remaining, None)
+    ways = {name.strip("-")[0]: name for name in options if name in _ONE_OF}
+    if len(ways) > 1:
+        words = " and ".join(ways.values())
+        raise ExperimentError(f"{words}: leave one out; -c and -i show what one run would be, -m starts many")
     return options, settings
 
 

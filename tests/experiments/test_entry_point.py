@@ -125,6 +125,8 @@ def test_a_wrong_command_ends_with_a_message_and_no_stack_trace(arguments: str, 
         ("experiment=urn estimator=", "estimator=: there is no such choice"),
         ("experiment=urn experiment=urn", "experiment=urn: experiment is given twice"),
         ("experiment=urn seed=0 ++seed=1", "++seed=1: seed is given twice"),
+        ("experiment=urn -m -c job seed=0,1", "-m and -c: leave one out; -c and -i show what one run would be"),
+        ("experiment=urn --cfg=job --info", "--cfg and --info: leave one out"),
         ("experiment=urn -m=1", "-m=1: there is no such option"),
         ("experiment=urn +experiment.extra=1", "+experiment.extra=1: keys can't be added or removed"),
         ("experiment=urn +trainer.max_epochs=0", "+trainer.max_epochs=0: keys can't be added or removed"),
@@ -215,12 +217,7 @@ def test_what_nobody_foresaw_is_a_line_too_and_its_stack_trace_is_kept(
 
 def test_the_sign_of_several_runs_may_stand_anywhere() -> None:
     assert check_command_line(["experiment=urn", "-m", "seed=0,1"]) == ["-m", "experiment=urn", "seed=0,1"]
-    assert check_command_line(["experiment=urn", "-c", "job", "--multirun"]) == [
-        "--multirun",
-        "experiment=urn",
-        "-c",
-        "job",
-    ]
+    assert check_command_line(["experiment=urn", "--multirun"]) == ["--multirun", "experiment=urn"]
 
 
 @pytest.mark.parametrize("several", ["seed=0,1", "seed=range(3)", "experiment=urn,accuracy", "estimator=glob(*)"])
