@@ -127,7 +127,9 @@ def is_smoke(claims: Iterable[Claim]) -> bool:
 
 
 def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
-    """Returns the claims in short: a line per rule that has runs, on its largest profile.
+    """Returns the claims in short: a line per rule that has runs, of each of its parts on its largest profile.
+
+    Parts whose largest profiles or data differ have lines of their own.
 
     Args:
         claims: All of them.
@@ -137,12 +139,15 @@ def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
     for key, rule in read_rules().items():
         some = [one for one in claims if one.measurement.rule == key and one.measurement.short]
         some.sort(key=lambda one: [*PROFILES, ""].index(_block(one)[0]))  # stable: of one profile, the first data set
-        best = [one for one in some if _block(one) == _block(some[0])]
+        largest: dict[tuple[str, str], tuple[str, str]] = {}
+        for one in some:
+            largest.setdefault((one.place, one.measurement.part), _block(one))
+        lines: dict[object, list[Claim]] = {}
+        for one in some:
+            if largest[one.place, one.measurement.part] == _block(one):
+                lines.setdefault((not headlines and one.is_ours, _block(one)), []).append(one)
+        parts = [] if headlines and not rule.get("headline") else lines.values()
         words = str(rule.get("summary") or rule["claim"])
-        if headlines:
-            parts = [best] if rule.get("headline") else []
-        else:
-            parts = [[one for one in best if one.is_ours == ours] for ours in (False, True)]
         rows += [_line(words, part, headlines) for part in parts if any(_says_something(one) for one in part)]
     return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
 

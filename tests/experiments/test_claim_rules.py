@@ -127,6 +127,21 @@ def test_headlines_are_few_and_name_equal_numbers_once_and_of_many_the_range() -
     assert lines_of(*many)[0].count(";") == 9
 
 
+def test_each_part_is_shown_on_its_largest_profile() -> None:
+    """A larger profile that has some parts alone takes no other one's line along."""
+    runs = [("quick", "full"), ("quick", "60 %"), ("medium", "full")]
+    fills = {"where": "Figure 1", "sampler": "sample"}
+    claims = [
+        judge(
+            Measurement(
+                "ks_reference", "text", [(0, 6)], Block(name, "", pd.DataFrame()), fills=fills, part=part, short=name
+            )
+        )
+        for name, part in runs
+    ]
+    assert [line[1] for line in summary(claims).rows] == ["medium", "quick"]
+
+
 def test_numbers_of_the_same_parts_are_told_apart_by_their_places() -> None:
     assert (
         lines_of(("Figure 1", "", "0 of 30"), ("Figure 9", "", "1 of 30"))[0] == "Figure 1: 0 of 30; Figure 9: 1 of 30"
