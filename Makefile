@@ -7,9 +7,9 @@ SEEDS ?= 0
 PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 JOBS ?= 2
-
 $(if $(wildcard constraints.txt),,$(error this Makefile works in its own folder: make -C FOLDER TARGET))
 $(if $(filter-out mnist digits_5000 mpi3d_sim mpi3d_toy mpi3d_realistic mpi3d_real,$(DATA)),$(error DATA=$(DATA): there is no such data set; `make` lists them))
+$(if $(filter-out 1,$(words $(PROFILE)))$(filter-out smoke quick medium paper,$(PROFILE)),$(error PROFILE=$(PROFILE): give smoke, quick, medium or paper))
 $(if $(shell printf '%s\n' '$(SEEDS)' | grep -xE '[0-9]+(,[0-9]+)*'),,$(error SEEDS=$(SEEDS): give seeds with commas between them, such as SEEDS=0,1,2))
 
 # An environment of your own (conda, for example): PY=python. Otherwise .venv is made here.

@@ -56,7 +56,7 @@ class Logger:
 class Trainer:
     """The section ``trainer``: where and how visibly a run computes; the experiment's own settings decide the rest."""
 
-    accelerator: str
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: int | str | list[int]
     deterministic: bool | Literal["warn"]
     precision: Literal["float32", "tf32", "bf16"]

@@ -28,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cell_process
-from experiments.axes import Cell, cell_of
+from experiments.axes import Cell, Row, cell_of
 from experiments.command_line import FOLDERS, check_command_line
 from experiments.configuration import CONFIGS
 from experiments.environment import environment_facts, leave_process_group, peak_memory
@@ -171,6 +171,7 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
     experiment: Experiment = build(cell.plain["experiment"])
+    refuse_idle_settings(experiment, cell.row)
     force, before = cell.plain["force"], cell.run.finished_at
     with cell.run.claim(wait):
         if (not force or cell.run.finished_at != before) and cell.run.finished() is not None:
@@ -187,6 +188,18 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
             log.warning("stopped by SIGTERM; the same command continues from the last checkpoint")
             sys.exit(128 + signal.SIGTERM)
     return cell.run
+
+
+def refuse_idle_settings(experiment: Experiment, row: Row) -> None:
+    """Refuses changes that change nothing: the row would tell runs apart that have the same numbers.
+
+    Raises:
+        ExperimentError: names the first one.
+    """
+    idle = getattr(experiment, "idle_settings", ())
+    for change in row.changes.split():
+        if change.partition("=")[0] in idle:
+            raise ExperimentError(f"experiment.{change}: nothing reads it in {row.label}; leave it out")
 
 
 def _run(experiment: Experiment, cell: Cell) -> None:

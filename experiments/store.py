@@ -318,8 +318,6 @@ def readable_checkpoint(path: Path) -> Path | None:
 def find_runs(results: Path) -> Iterator[tuple[str, RunDirectory]]:
     """Yields (folder of the row, run) of every run that was ever started, by name; nothing is checked."""
     runs = results / "runs"
-    found = {path.parent for name in ("checkpoints", FINISHED) for path in runs.rglob(name)}
-    folders = {path for path in found if path.name != STAGED}
-    for folder in sorted(folders):
+    for folder in sorted({path.parent for name in ("checkpoints", FINISHED) for path in runs.glob(f"*/*/*/{name}")}):
         row = folder.parent.relative_to(runs).as_posix()
         yield row, RunDirectory(results, row, folder.name)

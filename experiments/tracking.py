@@ -134,10 +134,12 @@ def track(
 
     Raises:
         ExperimentError: W&B refuses to start: no login, or no network.
+        OSError: the folder can't be made.
     """
     if mode == "disabled":
         yield Tracker(None)
         return
+    (results / "wandb").mkdir(parents=True, exist_ok=True)  # W&B would take the folder of temporary files instead
     if mode == "offline":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at wandb's import: no crash reports either
     import wandb

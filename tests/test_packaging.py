@@ -199,6 +199,13 @@ def test_make_refuses_seeds_that_only_some_of_a_targets_commands_understand(seed
     assert f"SEEDS={seeds}: give seeds with commas between them, such as SEEDS=0,1,2" in caught.value.stderr
 
 
+@pytest.mark.parametrize("profile", ["typo", "", "smoke,quick", "smoke quick"])
+def test_make_refuses_a_profile_that_is_none_before_anything_runs(profile: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        make("--dry-run", "reproduce-fig1", f"PROFILE={profile}")
+    assert f"PROFILE={profile}: give smoke, quick, medium or paper" in caught.value.stderr
+
+
 def test_make_refuses_a_data_set_that_it_does_not_know_before_anything_runs() -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         make("--dry-run", "reproduce", "DATA=typo")

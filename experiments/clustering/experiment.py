@@ -48,6 +48,17 @@ class ClusteringExperiment:
     checkpoint_every: PositiveInt
     keep_model: bool
 
+    @property
+    def idle_settings(self) -> frozenset[str]:
+        """Those of the prior, and what the other settings leave without work."""
+        data, training = self.data, self.training
+        idle = self.prior.idle_settings | {f"pretraining.{name}" for name in self.pretraining.idle_settings}
+        if data.version == "full":
+            idle |= {"data.subsampled_classes"}
+        if training.learning_rate_decay == 1:
+            idle |= {"training.decay_epochs", "training.minimum_learning_rate"}
+        return idle
+
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics``, ``weights``, ``confusion``, ``history`` and ``generated``."""
         num_clusters = self.prior.num_clusters

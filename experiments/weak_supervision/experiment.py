@@ -86,6 +86,11 @@ class WeakSupervision:
                 f"model.num_latents is {model.num_latents}; {name} needs one for each of the {factors} factors"
             )
 
+    @property
+    def idle_settings(self) -> frozenset[str]:
+        """Those of the method."""
+        return self._untrained(0).idle_settings
+
     def _untrained(self, seed: int) -> GroupVAE:
         """A model whose weights torch's own generator gives."""
         with default_generator_lock, torch.random.fork_rng(devices=[]):

@@ -18,6 +18,7 @@ from experiments.weak_supervision.networks import Decoder, Encoder, ImageSize
 Average = Literal["arithmetic", "product_of_experts"]
 Divergence = Literal["symmetric", "one_sided"]
 Objective = Literal["per_view", "joint"]
+RELAXATION = frozenset(f"training.{name}" for name in ("initial_temperature", "final_temperature", "annealing_steps"))
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 checked = validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))  # of a method's settings, by their types
 
@@ -93,6 +94,7 @@ class GroupVAE(nn.Module):
     needs_every_factor = False  # whether there must be a latent for each factor
     diagnostic_names: tuple[str, ...] = ()  # of what ``choose`` says beside its choice
     gradient_names: tuple[str, ...] = ()  # of ``gradient_terms``
+    idle_settings: frozenset[str] = frozenset()  # of the experiment, that it does not read, see ``Experiment``
 
     @checked
     def __init__(

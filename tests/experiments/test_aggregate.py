@@ -108,6 +108,16 @@ def test_axes_changes_profile_data_and_seed_tell_runs_apart(tmp_path: Path, caps
     assert list(tables["clustering_confusion.csv"].columns) == [*names[:-1], "cluster", "digits"]
 
 
+def test_foreign_files_among_the_runs_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(tmp_path, "one", 0)
+    runs = tmp_path / "runs"
+    for path in (runs / "finished.json", runs / "clustering" / "finished.json", runs / "checkpoints" / "note.txt"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    assert list(collect(tmp_path)[METRICS]["run_id"]) == ["one"]
+    assert "left out" not in capsys.readouterr().out
+
+
 def test_a_run_of_before_there_were_axes_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(tmp_path, "one", 1)
     run = RunDirectory(tmp_path, "urn/exact", "old")

@@ -205,3 +205,11 @@ def test_tables_and_figures_are_published_as_one_run(tmp_path: Path) -> None:
 def test_publishing_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="error: .* holds no tables, figures, metrics"):
         weights_and_biases.main(["publish", "--source", str(tmp_path), "--results", str(tmp_path)])
+
+
+def test_what_can_not_be_written_to_the_results_is_not_written_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "table_1.md").write_text("| a |\n")
+    (results := tmp_path / "results").write_text("a file")
+    with pytest.raises(SystemExit, match=f"error: {results}.*: Not a directory"):
+        weights_and_biases.main(["publish", "--source", str(tmp_path), "--results", str(results)])

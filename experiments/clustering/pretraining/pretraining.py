@@ -87,6 +87,16 @@ class Pretraining:
         if self.method == "original" and self.widths != ORIGINAL_WIDTHS:
             raise ValueError(f"method original needs the widths {ORIGINAL_WIDTHS}, got {self.widths}")
 
+    @property
+    def idle_settings(self) -> set[str]:
+        """Settings of this section that nothing reads beside the others."""
+        idle = {f"start.{name}" for name in self.start.idle_settings}
+        if self.method != "stacked_denoising":
+            idle |= {"layer_epochs", "finetune_epochs", "layer_dropout"}
+        elif not self.layer_epochs:
+            idle |= {"layer_dropout"}
+        return idle
+
     def run(self, context: RunContext, splits: Splits, num_clusters: int) -> Pretrained:
         """Returns the cached result or makes it.
 

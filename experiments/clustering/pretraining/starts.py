@@ -40,6 +40,11 @@ class Start:
     mixture_starts: PositiveInt
     mixture_digits: PositiveInt
 
+    @property
+    def idle_settings(self) -> set[str]:
+        """Settings of this section that nothing reads beside the others."""
+        return set()
+
     def clusters(self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits) -> Tensor:
         """Finds clusters and sets the components of ``vade`` to them.
 
@@ -93,6 +98,10 @@ class KnownStart(Start):
     mixture's diagonal covariances could not follow them otherwise, and their misfit would pass for one of the sizes.
     """
 
+    @property
+    def idle_settings(self) -> set[str]:
+        return {"mixture_starts", "mixture_digits"}
+
     def clusters(self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits) -> Tensor:
         classes, values = splits.train_labels, embedding.double()
         if vade.prior.num_clusters != NUM_CLASSES:
@@ -126,6 +135,10 @@ class N2DStart(Start):
     dimensions: PositiveInt
     guided_epochs: NonNegativeInt
     guidance_weight: NonNegative
+
+    @property
+    def idle_settings(self) -> set[str]:
+        return set() if self.guided_epochs else {"guidance_weight"}
 
     def clusters(self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits) -> Tensor:
         num_clusters = vade.prior.num_clusters

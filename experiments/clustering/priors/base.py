@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 # Of the settings of a prior, or of a model, by their types.
 checked = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False))
+_RELAXATION = frozenset(f"training.{name}" for name in ("initial_temperature", "final_temperature", "annealing_share"))
 
 
 class BatchLaw:
@@ -42,6 +43,8 @@ class Prior(nn.Module):
         num_clusters: number of clusters, K.
     """
 
+    idle_settings: frozenset[str] = frozenset()  # of the experiment, that it does not read, see ``Experiment``
+
     @checked
     def __init__(self, *, num_clusters: Annotated[int, Field(ge=2)]) -> None:
         super().__init__()
@@ -59,6 +62,7 @@ class Prior(nn.Module):
 class UniformPrior(Prior):
     """p(c_i = k) = 1 / K, fixed (Section 5.3, ii)."""
 
+    idle_settings = _RELAXATION | {"training.prior_learning_rate_factor"}
     equal: Tensor  # [clusters], log 1 / K; a buffer knows the device
 
     def __init__(self, *, num_clusters: int) -> None:
@@ -71,6 +75,8 @@ class UniformPrior(Prior):
 
 class CategoricalPrior(Prior):
     """p(c_i = k) = pi_k with learned pi (Section 5.3, i); its expectation is exact, nothing is drawn."""
+
+    idle_settings = _RELAXATION
 
     def __init__(self, *, num_clusters: int) -> None:
         super().__init__(num_clusters=num_clusters)

@@ -6,7 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
-from experiments.weak_supervision.group_vae import Choice, Context, Divergence, GroupVAE, checked, divergence
+from experiments.weak_supervision.group_vae import (
+    RELAXATION,
+    Choice,
+    Context,
+    Divergence,
+    GroupVAE,
+    checked,
+    divergence,
+)
 
 
 class AdaVAE(GroupVAE):
@@ -16,6 +24,8 @@ class AdaVAE(GroupVAE):
         divergence: ``one_sided``, as in the published code, or ``symmetric``.
         settings: of ``GroupVAE``.
     """
+
+    idle_settings = RELAXATION
 
     @checked
     def __init__(self, *, divergence: Divergence = "one_sided", **settings: Any) -> None:

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from experiments.settings import NonNegativeInt
 from experiments.weak_supervision.data.pairs import Random
-from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE, checked, divergence, largest_latents
+from experiments.weak_supervision.group_vae import (
+    RELAXATION,
+    Choice,
+    Context,
+    GroupVAE,
+    checked,
+    divergence,
+    largest_latents,
+)
 
 
 class FixedK(GroupVAE):
@@ -24,6 +32,8 @@ class FixedK(GroupVAE):
     Raises:
         ValueError: there are fewer latents, or no one truth.
     """
+
+    idle_settings = RELAXATION
 
     @checked
     def __init__(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from experiments.settings import NonNegative
 from experiments.weak_supervision.group_vae import (
+    RELAXATION,
     Choice,
     Context,
     GroupVAE,
@@ -70,6 +71,8 @@ class HGVAE(GroupVAE):
         self.weights_learning_rate_factor = weights_learning_rate_factor
         self.detach_divergences = detach_divergences
         self.gradient = gradient
+        if gradient == "score_function":
+            self.idle_settings = RELAXATION | {"model.selection", "model.detach_divergences"}
         self.weights = nn.Linear(self.num_latents, 2)
         initialise(self.weights)
         size, alike = self.num_latents, torch.zeros(2)

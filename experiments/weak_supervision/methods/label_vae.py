@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from experiments.weak_supervision.group_vae import Choice, Context, GroupVAE
+from experiments.weak_supervision.group_vae import RELAXATION, Choice, Context, GroupVAE
 
 
 class LabelVAE(GroupVAE):
     """Takes the number of independent latents as known to be 1 and the label, a changed factor, as its index."""
 
     needs_every_factor = True
+    idle_settings = RELAXATION
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         independent = one_hot(context.label, self.num_latents).to(mean.dtype)

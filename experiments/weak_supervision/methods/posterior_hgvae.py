@@ -19,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from experiments.settings import ExperimentError, NonNegativeInt, Positive
 from experiments.weak_supervision.group_vae import (
+    RELAXATION,
     Choice,
     Context,
     GroupVAE,
@@ -76,6 +77,7 @@ class PosteriorHGVAE(GroupVAE):
             raise ValueError(f"candidates is {candidates}, but there are {self.num_latents} latents")
         self.decoded_share = decoded_share
         self.candidates = candidates
+        self.idle_settings = RELAXATION if candidates else RELAXATION | {"model.decoded_share"}
         self.weight_learning_rate_factor = weight_learning_rate_factor
         self.width_learning_rate_factor = width_learning_rate_factor
         self.log_weight = nn.Parameter(torch.zeros(()))  # of independent marbles; shared ones have 0
