@@ -343,7 +343,10 @@ def test_a_row_of_earlier_versions_gets_the_command_that_runs_it(name: str, now:
             "logger.mode=carrier_pigeon",
             "logger.mode: input should be 'offline', 'online' or 'disabled', got 'carrier_pigeon'",
         ),
-        ("trainer.accelerator=abacus", "trainer.accelerator: input should be 'auto', 'cpu', 'gpu', 'cuda' or 'mps', got 'abacus'"),
+        (
+            "trainer.accelerator=abacus",
+            "trainer.accelerator: input should be 'auto', 'cpu'",
+        ),
         ("+trainer.max_epochs=0", "trainer: unknown key max_epochs; allowed: accelerator, devices, deterministic"),
         ("trainer.enable_progress_bar=perhaps", "trainer.enable_progress_bar: input should be a valid boolean"),
         ("tags=mine", "tags: input should be a valid list, got 'mine'"),
