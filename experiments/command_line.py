@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -109,7 +110,7 @@ def _with_home(text: str) -> str:
         return text
     try:
         return f"{key}={quote}{typed_path(plain)}{quote}"
-    except ValueError as error:
+    except ArgumentTypeError as error:
         raise ExperimentError(f"{text}: {error}") from None
 
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -285,7 +286,7 @@ def start(arguments: Sequence[str]) -> Any:
             if typed := os.environ.pop(variable, ""):  # an empty one is none
                 os.environ[variable] = str(typed_path(typed))
         arguments = check_command_line(arguments)
-    except (ExperimentError, ValueError) as error:
+    except (ExperimentError, ArgumentTypeError) as error:
         sys.exit(f"error: {error}")
     sys.argv[1:] = arguments
     os.environ[cell_process.LAUNCHER] = str(os.getpid())

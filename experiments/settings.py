@@ -125,12 +125,12 @@ def typed_path(text: str) -> Path:
     """Returns a path as it was typed, with the home folder in place of a "~" at its beginning.
 
     Raises:
-        ValueError: there is no such user.
+        ArgumentTypeError: there is no such user.
     """
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ValueError(f"there is no home folder {Path(text).parts[0]}") from None
+        raise ArgumentTypeError(f"there is no home folder {Path(text).parts[0]}") from None
 
 
 @contextmanager

@@ -106,7 +106,8 @@ def read_reports(multirun: Path, cells: list[Watched]) -> None:
             cell = Watched(content["name"], run)
             cells.append(cell)
         cell.started = began
-        if not cell.finished:
+        finished_at = cell.run.finished_at if cell.run else None
+        if not cell.finished or (finished_at and began > finished_at):  # what failed after it: the objective
             cell.reason = content["reason"]
 
 

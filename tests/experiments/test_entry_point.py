@@ -370,6 +370,14 @@ def test_a_results_folder_that_cannot_be_written_is_reported_before_any_work(tmp
         launch(KS, tmp_path / "file")
 
 
+def test_a_multirun_whose_objective_is_not_there_fails(tmp_path: Path) -> None:
+    arguments = ["experiment=urn", "estimator=maximum_likelihood", "profile=smoke", "logger=disabled"]
+    done = run_command("-m", *arguments, "objective=foo", f"results={tmp_path}")
+    assert done.returncode == 3
+    assert "error: 1 of 1 cells failed" in done.stderr and "objective=foo: no column of numbers" in done.stderr
+    assert run_command("-m", *arguments, "objective=rmse", f"results={tmp_path}").returncode == 0
+
+
 def test_a_multirun_writes_one_folder_per_seed_and_nothing_else(tmp_path: Path) -> None:
     before = set(CHECKOUT.iterdir())
     axes = ["experiment=kolmogorov_smirnov", "sampler=sample,straight_through", "seed=0,1"]

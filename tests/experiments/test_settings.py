@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -91,7 +92,7 @@ def test_a_path_is_taken_as_typed_with_the_home_folder_for_its_sign(monkeypatch:
     monkeypatch.setenv("HOME", "/home/jane")
     typed = ["~/a", "~", "b/~", "c"]
     assert [str(typed_path(text)) for text in typed] == ["/home/jane/a", "/home/jane", "b/~", "c"]
-    with pytest.raises(ValueError, match="there is no home folder ~nobody-here"):
+    with pytest.raises(ArgumentTypeError, match="there is no home folder ~nobody-here"):
         typed_path("~nobody-here/x")
     for script in (CHECKOUT / "scripts").glob("*.py"):
         assert "type=Path" not in script.read_text(), script
