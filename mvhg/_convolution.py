@@ -127,7 +127,7 @@ def _products(a: Tensor, b: Tensor, width: int) -> Tensor:
 
 def _block(terms: int) -> int:
     """Terms whose products are summed along diagonals; measured, where a matrix product costs least."""
-    return max(1, math.isqrt(terms) * 2 // 3)
+    return max(1, int(math.sqrt(terms)) * 2 // 3)  # isqrt breaks the graph of torch.compile
 
 
 def log_sums(a: Tensor, b: Tensor, width: int) -> Tensor:

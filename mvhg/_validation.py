@@ -300,7 +300,7 @@ def as_temperature(temperature: TensorLike) -> tuple[Tensor | None, float | None
             number = float(temperature)
         except OverflowError:
             number = math.inf
-        if not (number > 0 and math.isfinite(number) and math.isfinite(1 / number)):
+        if not (0 < number < math.inf and 1 / number < math.inf):
             raise ValueError(f"temperature must be positive and finite, and so must its inverse: got {number}")
         return None, number
     given, _ = as_reals("temperature", temperature)

@@ -37,7 +37,7 @@ def windows_within(
     Under the tilt the variances sum to at most n (1 - n / N), since p (1 - p) is concave, and p (1 - p) <= 1 / 4.
     """
     count, spans = widths(bounds, groups)
-    if math.isinf(depth):
+    if depth == math.inf:
         return count, spans
     whole = _variance_of_sum(bounds)
     variance, variance_of_sums = min(variance, bounds.group / 4, whole), min(variance_of_sums, whole)

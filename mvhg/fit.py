@@ -142,8 +142,8 @@ def _checked(information: Tensor) -> Tensor:
         return information
     group = int(vectors[:, 0].abs().argmax())
     raise ValueError(
-        f"no finite maximum-likelihood weight exists for group {group}: the likelihood keeps rising as its weight, "
-        "relative to others, goes to zero or to infinity. Leave the group out or collect more counts"
+        f"no finite maximum-likelihood weight exists for group {group}: the likelihood keeps rising or stays as it is "
+        "as its weight, relative to others, goes to zero or to infinity. Leave the group out or collect more counts"
     )
 
 

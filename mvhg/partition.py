@@ -41,6 +41,9 @@ class PartitionSupport(constraints.Constraint):
         whole = ((value == 0) | (value == 1)).all(-1).all(-1)
         return whole & (value.sum(-2) == 1).all(-1) & (value.double().sum(-1) <= sizes).all(-1)
 
+    def __repr__(self) -> str:
+        return f"PartitionSupport(group_sizes={self.group_sizes})"
+
 
 class RandomPartition(Distribution):
     r"""A differentiable random partition of N elements into c groups that are named and may be empty.

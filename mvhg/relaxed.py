@@ -117,7 +117,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     def _highest_temperature(self) -> float | None:
         """Where the host knows it; of a tensor as it is now, after changes in place, too."""
         given = self._given_temperature
-        if self._host_temperature is None or given is None or not can_look(given):
+        if self._host_temperature is None or given is None or given.numel() == 0 or not can_look(given):
             return self._host_temperature
         return float(given.detach().max())
 

@@ -115,6 +115,8 @@ def test_gradients_reach_lists_of_tensors() -> None:
 def test_support_shows_its_name() -> None:
     assert repr(EXACT(3, [3, 4]).support) == "HypergeometricSupport(is_discrete=True)"
     assert repr(SOFT(0.5, 3, [3, 4]).support) == "HypergeometricSupport(is_discrete=False)"
+    partition = mvhg.RandomPartition(0.5, torch.zeros(4), torch.zeros(2))
+    assert repr(partition.support) == "PartitionSupport(group_sizes=(4, 4))"
 
 
 VALIDATION = """
@@ -288,6 +290,8 @@ def test_a_temperature_of_any_dtype_changed_in_place_counts(dtype: torch.dtype) 
     assert law.temperature.dtype == DOUBLE
     for one in (law, wide):
         assert float(one.temperature) == 4 == one._highest_temperature and "temperature: 4" in repr(one)
+    none = HARD(temperature.reshape(1), 5, [3, 5, 4], log_weights=torch.zeros(1, 3)).expand((0, 1))
+    assert none.rsample().shape == (0, 1, 3) == none.rsample_selection().counts.shape
 
 
 def test_sizes_and_totals_changed_in_place_change_no_law() -> None:

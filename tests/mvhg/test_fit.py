@@ -112,6 +112,11 @@ def test_a_pair_of_groups_without_a_finite_maximum_is_found() -> None:
         mvhg.fit_weights(counts, torch.tensor([2, 2, 2, 2]))
 
 
+def test_groups_that_no_row_compares_have_no_weights() -> None:
+    with pytest.raises(ValueError, match="stays as it is"):
+        mvhg.fit_weights([[1, 1, 0, 0], [0, 0, 1, 1]], [[2, 2, 0, 0], [0, 0, 2, 2]])
+
+
 @pytest.mark.parametrize(
     "counts, sizes, name",
     [

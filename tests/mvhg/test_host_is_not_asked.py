@@ -192,3 +192,20 @@ def test_draws_compile_to_one_graph(kind: type, sizes: tuple[int, ...], n: int, 
         results += [value.detach(), leaf.grad]
     torch.testing.assert_close(results[0], results[2], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(results[1], results[3], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("default")  # the compiler's own warnings are not the library's
+@pytest.mark.parametrize("sizes, n", [((3, 5, 4), 5), ((300, 300), 300)])
+@compiles_whole
+def test_draws_compile_to_one_graph_as_the_temperature_is_annealed(sizes: tuple[int, ...], n: int) -> None:
+    torch._dynamo.reset()
+
+    def draw(point: torch.Tensor, temperature: float, noise: torch.Tensor) -> torch.Tensor:
+        return HARD(temperature, n, list(sizes), log_weights=point).rsample(noise=noise)
+
+    compiled = torch.compile(draw, backend="aot_eager", fullgraph=True)
+    point = torch.randn(4, len(sizes), dtype=torch.float64, generator=generator(1))
+    for temperature in (2.0, 1.5, 0.5):  # from the second on a symbol
+        shape = HARD(temperature, n, list(sizes), log_weights=point).noise_shape()
+        noise = torch.rand(shape, dtype=torch.float64, generator=generator(2))
+        assert torch.equal(compiled(point, temperature, noise), draw(point, temperature, noise))
