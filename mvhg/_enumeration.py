@@ -14,16 +14,20 @@ def count_vectors(total: int, sizes: list[int]) -> Tensor:
     if 2 * total > sum(sizes):
         return torch.tensor(sizes, device=CPU) - count_vectors(sum(sizes) - total, sizes).flip(0)
     sizes = [min(size, total) for size in sizes]
-    if total * len(sizes) > _MOST_LISTED and sum(size > 0 for size in sizes) > 1:
-        raise ValueError(_too_many(f"at least {total:,}", len(sizes)))
-    # Number of vectors for each remainder, in floating point: only its order of magnitude matters.
-    ways = torch.zeros(total + 1, dtype=torch.float64, device=CPU)
+    *others, largest = sorted(sizes)
+    beside = min(total, sum(others))
+    if beside * len(sizes) > _MOST_LISTED:
+        raise ValueError(_too_many(f"at least {beside:,}", len(sizes)))
+    # Number of vectors of all but the largest group, which takes the rest, for each sum; in floating point: only its
+    # order of magnitude matters.
+    ways = torch.zeros(beside + 1, dtype=torch.float64, device=CPU)
     ways[0] = 1
-    for size in sizes:
+    for size in others:
         summed = torch.nn.functional.pad(ways.cumsum(0), (size + 1, 0))
-        ways = summed[size + 1 :] - summed[: total + 1]
-    if float(ways[total]) * len(sizes) > _MOST_LISTED:
-        raise ValueError(_too_many(f"about {float(ways[total]):.3g}", len(sizes)))
+        ways = (summed[size + 1 :] - summed[: beside + 1]).clamp(max=1e300)
+    vectors = float(ways[total - largest :].sum())
+    if vectors * len(sizes) > _MOST_LISTED:
+        raise ValueError(_too_many(f"{vectors:.3g} or more", len(sizes)))
     prefixes, remaining = torch.zeros(1, 0, dtype=torch.long, device=CPU), torch.tensor([total], device=CPU)
     for i, size in enumerate(sizes):
         later = sum(sizes[i + 1 :])

@@ -229,6 +229,8 @@ def test_few_draws_from_large_groups_cost_the_draws() -> None:
     law = EXACT(2, [40_000_000, 40_000_000], log_weights=torch.zeros(2, dtype=DOUBLE))
     assert law.enumerate_support().tolist() == [[0, 2], [1, 1], [2, 0]]
     assert EXACT(3, [5, 10**12, 1]).enumerate_support().shape == (7, 3)
+    for total, sizes, points in ((10**12, [2 * 10**12], 1), (10**8, [10**9, 1, 1], 4), (2, [0, 10**9, 0], 1)):
+        assert EXACT(total, sizes).enumerate_support().shape == (points, len(sizes))
     rest = EXACT(6, [4, 3, 1], log_weights=torch.zeros(3, dtype=DOUBLE)).enumerate_support()
     assert {tuple(x) for x in rest.tolist()} == set(oracle.enumerate_counts(6, (4, 3, 1)))
     m = 40_000_000
@@ -240,9 +242,11 @@ def test_few_draws_from_large_groups_cost_the_draws() -> None:
     small = EXACT(2, [4_000_000] * 3, log_weights=torch.zeros(3, dtype=DOUBLE)).marginal_log_probs()
     assert small.shape == (3, 4_000_001) and (small[:, 3:] == -math.inf).all()
     assert_accurate(small[:, :3].exp(), np.tile([4 / 9, 4 / 9, 1 / 9], (3, 1)), 1e-6)
-    for law, ask in ((EXACT(2, [10**9, 5]), "marginal_log_probs"), (EXACT(10**8, [10**9, 10**9]), "enumerate_support")):
+    with pytest.raises(ValueError, match="group_sizes"):
+        EXACT(2, [10**9, 5]).marginal_log_probs()
+    for law in (EXACT(10**8, [10**9, 10**9]), EXACT(500, [2] * 1000)):  # more vectors than a float holds
         with pytest.raises(ValueError, match="group_sizes"):
-            getattr(law, ask)()
+            law.enumerate_support()
 
 
 def test_entropy_and_memory_of_large_urns_go_with_the_spread() -> None:
