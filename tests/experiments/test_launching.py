@@ -175,8 +175,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(launcher: str, tmp_path
     assert output.splitlines()[-1] == f"interrupted; {AGAIN}"
 
 
-@pytest.mark.parametrize("launcher", ["serial", "local"])
-@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(("launcher", "way"), [("serial", signal.SIGTERM), ("local", signal.SIGKILL)])
 def test_a_launching_process_that_is_killed_leaves_none_at_work(
     launcher: str, way: signal.Signals, tmp_path: Path
 ) -> None:
