@@ -23,9 +23,9 @@ from experiments.configuration import CONFIGS, axes_of, choices, experiments
 from experiments.settings import ExperimentError, typed_path
 
 _MULTIRUN = {"-m", "--multirun"}
-_ASKING = {"-h", "--help", "--hydra-help", "--version", "-i", "--info", "-c", "--cfg"}  # start no run
-_ONE_OF = _MULTIRUN | {"-i", "--info", "-c", "--cfg"}  # of which Hydra takes one
-_WITH_VALUE = {"-i", "--info", "-c", "--cfg", "-p", "--package"}  # after "=" or, of some, as the next word
+_SHOWING = {"-i", "--info", "-c", "--cfg"}  # what one run would be
+_ASKING = _SHOWING | {"-h", "--help", "--hydra-help", "--version"}  # start no run
+_WITH_VALUE = _SHOWING | {"-p", "--package"}  # after "=" or, of some, as the next word
 _OPTIONS = {*_MULTIRUN, *_ASKING, *_WITH_VALUE, "--resolve"}
 FOLDERS = {"results": "MVHG_RESULTS_DIR", "data_directory": "MVHG_DATA_DIR"}  # settings, and variables instead of them
 _HYDRA = ("hydra.launcher.", "hydra.sweeper.")  # of its own settings, those that may be given
@@ -95,7 +95,7 @@ def _options_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str
             options.append(name)
             if name in ("-c", "--cfg", "-p", "--package") and not equals:
                 next(remaining, None)
-    ways = {name.strip("-")[0]: name for name in options if name in _ONE_OF}
+    ways = {name.strip("-")[0]: name for name in options if name in _MULTIRUN | _SHOWING}  # Hydra takes one
     if len(ways) > 1:
         words = " and ".join(ways.values())
         raise ExperimentError(f"{words}: leave one out; -c and -i show what one run would be, -m starts many")
