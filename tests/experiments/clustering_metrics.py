@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 VERSIONS = {"full": 1.0, "80": 0.8, "60": 0.6}
+SHARES = VERSIONS | {"10": 0.1}
 AXES = {  # prior, conditionals, reading
     "uniform": ("uniform", "", ""),
     "categorical": ("categorical", "", ""),
@@ -47,9 +48,9 @@ def tables_of(
     prior: str, version: str, seed: int, accuracies: Mapping[str, float], epochs: int
 ) -> dict[str, pd.DataFrame]:
     """What one run returns; clusters are the classes in a random order, learned frequencies half way to the truth."""
-    random = np.random.default_rng((seed, PRIORS.index(prior), list(VERSIONS).index(version)))
+    random = np.random.default_rng((seed, PRIORS.index(prior), list(SHARES).index(version)))
     matching = random.permutation(10)
-    truth = true_frequencies(VERSIONS[version])[matching]
+    truth = true_frequencies(SHARES[version])[matching]
     learned = np.full(10, 0.1) if prior == "uniform" else 0.5 * truth + 0.05 + 0.002 * random.standard_normal(10)
     log_weights = np.log(learned) - np.log(learned).mean()
     counts = random.multinomial(100, np.full(10, 0.02) + 0.8 * np.eye(10))  # [classes, columns], rows sum to 100

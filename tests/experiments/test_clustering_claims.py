@@ -137,6 +137,20 @@ def test_other_readings_priors_and_versions_are_not_judged(tmp_path: Path) -> No
     assert [judge_one(one).measured for one in clustering(tmp_path)] == before
 
 
+def test_harder_versions_have_orders_of_their_own_and_change_no_other_claim(tmp_path: Path) -> None:
+    write_block(tmp_path, recipe="vade")
+    before = [judge_one(one) for one in clustering(tmp_path)]
+    write_block(tmp_path, recipe="vade", versions=["10"], accuracy={"uniform": 0.3, "hypergeometric": 0.2})
+    after = [judge_one(one) for one in clustering(tmp_path)]
+    kept = [one for one in after if "harder" not in one.place]
+    assert [(one.claim, one.measured) for one in kept] == [(one.claim, one.measured) for one in before]
+    harder = [one for one in after if "harder" in one.place]
+    assert {one.place for one in harder} == {"ours (recipe vade), harder versions"}
+    assert {one.claim[-4:] for one in harder} == {"10 %"}
+    verdicts = {one.claim: one.verdict for one in harder}
+    assert verdicts["the hypergeometric prior has a better accuracy than the uniform one, 10 %"] == "fails"
+
+
 def test_the_gain_must_grow_with_the_imbalance_by_more_than_the_noise(tmp_path: Path) -> None:
     write_block(tmp_path)  # at full the hypergeometric prior is 3 points above the uniform one
     claim = "gains more over the uniform one at 60 % than on full data"
