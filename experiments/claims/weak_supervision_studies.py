@@ -90,16 +90,13 @@ def _figure_13(block: Block, changed: pd.DataFrame, losses: pd.Series) -> list[M
         pairs = pairs.assign(loss=pairs["run_id"].map(losses), loss_own=pairs["run_id_own"].map(losses))
         runs = pd.concat([lines, own[own["seed"].isin(lines["seed"])]])
         counts, with_loss = _differences(pairs, "expected_count"), pairs.dropna(subset=["loss", "loss_own"])
-        alive = with_loss[(with_loss["active_latents"] > 0) & (with_loss["active_latents_own"] > 0)]
+        alive = with_loss[2 * with_loss["active_latents"] > with_loss["active_latents_own"]]
         if setting == "final_temperature":
             rules = {"temperature": (counts, "latents"), "temperature_loss": (_differences(with_loss, "loss"), NATS)}
         elif setting == "learning_rate" and (pairs["learning_rate"] > pairs["learning_rate_own"]).all():
-            spreads = [pairs["expected_count"].std() - pairs["expected_count_own"].std()] * len(pairs)
-            rules = {
-                "learning_rate": (_differences(with_loss, "loss"), NATS),
-                "learning_rate_alive": (_differences(alive, "loss"), NATS),
-                "consistency": (spreads, "latents, standard deviation"),
-            }
+            losses_of = {"learning_rate": with_loss, "learning_rate_alive": alive}
+            rules = {name: (_differences(part, "loss"), NATS) for name, part in losses_of.items()}
+            measured.append(_consistency(block, pairs, runs, _told(setting, value, len(pairs))))
         else:
             continue
         for name, (by_seed, unit) in rules.items():
@@ -107,11 +104,23 @@ def _figure_13(block: Block, changed: pd.DataFrame, losses: pd.Series) -> list[M
             text = f"{difference:+.2f} {unit}" if by_seed else ""
             if len(set(by_seed)) > 1:  # one seed that collapses can make a mean
                 text += f" (by seed {', '.join(f'{one:+.2f}' for one in by_seed)})"
-            values = [(abs(difference) if "temperature" in name else difference, 1.0)]
-            more: dict[str, Any] = {"seeds": len(by_seed), "fills": {"variant": value}}
-            more["part"] = f"{setting.replace('_', ' ')} {value}"
+            values = [(abs(one), 1.0) for one in by_seed]
+            if "temperature" not in name:
+                values = [(difference, float(pd.Series(by_seed, dtype=float).sem()))]
+            more = _told(setting, value, len(by_seed))
             measured.append(measure(f"figure_13_{name}", block, runs, f"{FILE}.csv", text, values, **more))
     return measured
+
+
+def _told(setting: str, value: str, seeds: int) -> dict[str, Any]:
+    return {"seeds": seeds, "fills": {"variant": value}, "part": f"{setting.replace('_', ' ')} {value}"}
+
+
+def _consistency(block: Block, pairs: pd.DataFrame, runs: pd.DataFrame, more: dict[str, Any]) -> Measurement:
+    """The spread of the estimate between seeds, beside that at the row's own settings."""
+    changed, own = pairs["expected_count"].std(), pairs["expected_count_own"].std()
+    text, values = f"standard deviation {changed:.2f} beside {own:.2f} latents", [(changed, own)]
+    return measure("figure_13_consistency", block, runs, f"{FILE}.csv", text, values, **more)
 
 
 def _differences(pairs: pd.DataFrame, column: str) -> list[float]:

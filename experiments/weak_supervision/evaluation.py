@@ -15,7 +15,7 @@ from torch.nn.functional import one_hot
 
 from experiments.weak_supervision.classification import EncodedPairs, parts
 from experiments.weak_supervision.data.images import FactorImages, load_batch
-from experiments.weak_supervision.data.pairs import PairSampler, Random
+from experiments.weak_supervision.data.pairs import PairSampler
 from experiments.weak_supervision.group_vae import (
     OBJECTIVES,
     Context,
@@ -43,6 +43,7 @@ class Evaluated:
         count: [pairs], the number of independent latents, one draw.
         expected_count: [pairs], its mean under the method's law.
         true_count: [pairs], the number of factors that differ.
+        changed_pixels: [pairs], the number of pixels that differ: what the images say of k without any model.
         bounds: the bound in nats per image, of each objective, in their order.
         means: [pairs, 2, latents], posterior means before aggregation.
         divergence: [latents], mean KL to the prior, in nats.
@@ -55,6 +56,7 @@ class Evaluated:
     count: Tensor
     expected_count: Tensor
     true_count: Tensor
+    changed_pixels: Tensor
     bounds: tuple[Terms, ...]
     means: Tensor
     divergence: Tensor
@@ -109,21 +111,24 @@ def evaluate(
         shared = average(torch.stack([mean, log_variance]), model.averaging)[0]
         probability = choice.independent if choice.probability is None else choice.probability
         own, kl = mean.movedim(0, 1), kl_to_prior(mean, log_variance).movedim(0, 1)
+        first, second = views.chunk(2)
+        changed_pixels = (first != second).any(1).flatten(1).sum(1)
         batches.append(tuple(
             values.float().cpu()
             for values in (
                 *parts(own, shared, probability), aggregated.movedim(0, 1), choice.independent, choice.count,
-                choice.expected_count, own, kl,
+                choice.expected_count, changed_pixels, own, kl,
             )
         ))  # fmt: skip
-    of_shared, of_independent, aggregated, chosen, count, expected, means, kl = map(torch.cat, zip(*batches))
+    of_shared, of_independent, aggregated, chosen, count, expected, pixels, means, kl = map(torch.cat, zip(*batches))
     factors, differ = images.grid.factors_of(drawn.index).movedim(0, 1).cpu(), drawn.changed.cpu()
     encoded = EncodedPairs(images.grid.names, of_shared, of_independent, factors, ~differ)
     mean_bounds = tuple(Terms(*values) for values in torch.stack(terms).sum(0) / pairs)
     changed = differ.sum(-1).float()
     return Evaluated(
-        encoded, chosen > 0.5, aggregated, count, expected, changed, mean_bounds, means, kl.mean((0, 1)), selection
-    )
+        encoded, chosen > 0.5, aggregated, count, expected, changed, pixels, mean_bounds, means, kl.mean((0, 1)),
+        selection,
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -155,23 +160,18 @@ def bound_profile(
     return table
 
 
-def count_columns(evaluated: Evaluated, shared: int | Random) -> dict[str, float]:
+def count_columns(evaluated: Evaluated) -> dict[str, float]:
     """How many latents are independent, and the squared errors of that number (Figure 2).
 
-    Args:
-        evaluated: see there.
-        shared: s, the number of factors that the pairs share; random: k is that of each pair, on average for the means.
-
     Returns:
-        ``count_error``, (E[k-hat] - k)^2 with k the number of factors that differ and the mean over the law and the
-        pairs; ``scaled_count_error``, the same of E[k-hat] factors / latents, which needs no latent per factor;
+        ``count_error``, (E[k-hat] - k)^2 with k the number of factors that differ, both as means over the pairs;
+        ``scaled_count_error``, the same of E[k-hat] factors / latents, which needs no latent per factor;
         ``draw_count_error``, the mean over the pairs of (k-hat - k)^2 for one draw each; ``shared_error`` and
         ``draw_shared_error``, the same of the literal s-hat = d - k-hat against s; ``active_independent``,
         ``active_shared`` and ``inactive``, mean numbers of latents; ``active_count_error``, of the first of these.
     """
     factors, latents = len(evaluated.encoded.names), evaluated.means.shape[-1]
-    true = evaluated.true_count if shared == "random" else torch.full_like(evaluated.true_count, factors - shared)
-    true = true.double()
+    true = evaluated.true_count.double()
     expected, count = evaluated.expected_count.double().mean(), evaluated.count.double()
     active = evaluated.active.double()
     active_independent = (evaluated.independent.double() @ active).mean()
@@ -192,11 +192,11 @@ def count_columns(evaluated: Evaluated, shared: int | Random) -> dict[str, float
     }
 
 
-def rank_correlation(evaluated: Evaluated) -> float:
-    """Spearman's, of E[k-hat] with the number of factors that differ, pair by pair; 0 for an estimate without ranks."""
-    if evaluated.expected_count.unique().numel() < 2 or evaluated.true_count.unique().numel() < 2:
+def rank_correlation(estimate: Tensor, true_count: Tensor) -> float:
+    """Spearman's, of an estimate [pairs] with the factors that differ [pairs]; 0 for an estimate without ranks."""
+    if estimate.unique().numel() < 2 or true_count.unique().numel() < 2:
         return 0.0
-    return float(spearmanr(evaluated.expected_count, evaluated.true_count).statistic)
+    return float(spearmanr(estimate, true_count).statistic)
 
 
 def confusion(evaluated: Evaluated) -> pd.DataFrame:

@@ -162,7 +162,7 @@ class WeakSupervision:
         accuracies: pd.DataFrame = run_beside(subset_accuracies, train.encoded, test.encoded)
         shared_accuracy, independent_accuracy = average_accuracies(accuracies)
         log.info("  classifiers: %.0f s", time.perf_counter() - started)
-        assigned = assigned_latents(train)
+        assigned, random = assigned_latents(train), self.data.shared == "random"
         metrics = {
             "image_size": self.data.image_size,
             "latents": model.num_latents,
@@ -170,9 +170,10 @@ class WeakSupervision:
             "batch_size": self.training.batch_size,
             "learning_rate": self.training.learning_rate,
             "final_temperature": self.training.final_temperature,
-            **count_columns(test, self.data.shared),
+            **count_columns(test),
             **told_apart,
-            "rank_correlation": rank_correlation(test) if self.data.shared == "random" else math.nan,
+            "rank_correlation": rank_correlation(test.expected_count, test.true_count) if random else math.nan,
+            "pixel_rank_correlation": rank_correlation(test.changed_pixels, test.true_count) if random else math.nan,
             "assigned_factors": len(assigned),
             "shared_set_accuracy": shared_set_accuracy(test, assigned),
             "shared_accuracy": shared_accuracy,
@@ -183,7 +184,7 @@ class WeakSupervision:
         if not math.isnan(shared_accuracy):
             summary["test/shared_accuracy"] = shared_accuracy
         context.log_summary(summary)
-        counts = {"counts": confusion(test)} if self.data.shared == "random" else {}
+        counts = {"counts": confusion(test)} if random else {}
         return {
             **counts,
             "metrics": pd.DataFrame([metrics]),

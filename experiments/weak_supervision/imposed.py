@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -32,6 +33,18 @@ def imposed_runs(block: Block) -> pd.DataFrame:
     runs = runs[(runs["latents"] == latents) & runs["shared"].isin(tried[latents].index)]
     tried = runs.groupby(["shared", "seed"])["expected_count"].transform("nunique")
     return runs[tried == tried.groupby(runs["shared"]).transform("max")]  # seeds of one k alone would shift its mean
+
+
+def runs_told_k(block: Block, shared: int, latents: int) -> pd.DataFrame:
+    """Runs of so many latents with k imposed at the truth, with ``whole_bound``: also the choice of the set is paid for.
+
+    All sets of k latents are equally likely beforehand and one is taken, which costs log (latents choose k) per pair.
+    """
+    runs = block.table("metrics", changes=True)
+    runs = runs[(runs["method"] == IMPOSED) & runs["changes"].str.fullmatch(_CHANGES)]
+    k = block.num_factors - shared
+    runs = runs[(runs["shared"] == shared) & (runs["latents"] == latents) & (runs["expected_count"] == k)]
+    return runs.assign(whole_bound=runs["joint_bound"] - math.log(math.comb(latents, k)) / 2)
 
 
 def imposed_bounds(runs: pd.DataFrame) -> pd.DataFrame:

@@ -154,6 +154,16 @@ def test_the_published_pairing_redraws_one_or_k_factors_and_values_may_repeat(sh
     assert fits(counts.tolist(), (int(counts.sum()) / 20 * (1 - np.eye(5))).ravel().tolist())
 
 
+@pytest.mark.parametrize("shared", [0, 1, 3])
+def test_a_small_set_holds_no_more_unchanged_pairs_than_the_published_pairing_draws(shared: int) -> None:
+    """Three in ten images; if they were all kept there would be about three times as many (within a tenth here)."""
+    changed = PairSampler(GRID, SPLIT.test, shared, "published").sample(60_000, generator()).changed
+    law = published_law(shared)
+    assert (~changed.any(1)).double().mean() == pytest.approx(law[(False,) * 7], rel=0.1)
+    expected = sum(sum(pattern) * weight for pattern, weight in law.items())
+    assert changed.sum(1).double().mean() == pytest.approx(expected, rel=0.03)
+
+
 @pytest.mark.parametrize("shared", [0, 2, 5])
 def test_a_fixed_set_is_that_of_the_first_factors(shared: int) -> None:
     pairs = PairSampler(GRID, EVERYTHING, shared, "fixed_set").sample(7000, generator())

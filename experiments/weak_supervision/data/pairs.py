@@ -138,7 +138,7 @@ class PairSampler:
         for _ in range(_ROUNDS):
             number = min(math.ceil(1.1 * (pairs - have) / share) + 16, _CANDIDATES_PER_ROUND)
             candidates = self._candidates(number, generator)
-            inside = self._member[candidates.index[1]].nonzero().squeeze(1)[: pairs - have]
+            inside = self._inside(candidates, share, generator).nonzero().squeeze(1)[: pairs - have]
             kept.append(candidates[inside])
             have += len(inside)
             tried += number
@@ -154,6 +154,18 @@ class PairSampler:
             f"only {have} of {pairs} pairs with {self.shared} shared factors were found among {len(self.images)} "
             "images; take more images or a larger data.test_share"
         )
+
+    def _inside(self, candidates: Pairs, share: float, generator: torch.Generator) -> Tensor:
+        """Which candidates are kept: those whose second image is in the set.
+
+        A redraw that gives the old values is always in it, so that a small set would hold many more of such pairs than
+        were drawn; it is kept as often as another image would be.
+        """
+        inside = self._member[candidates.index[1]]
+        if self.pairing != "published":
+            return inside
+        kept = torch.rand(len(inside), generator=generator, device=inside.device) < share
+        return inside & (candidates.changed.any(-1) | kept)
 
     def _candidates(self, number: int, generator: torch.Generator) -> Pairs:
         device, width = self.images.device, len(self.grid.sizes)
