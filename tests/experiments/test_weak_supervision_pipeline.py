@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from experiments.context import RunContext
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from experiments.weak_supervision import experiment as experiment_module
+from experiments.weak_supervision.data.pairs import PairSampler
 from experiments.weak_supervision.training import PairTraining
 from tests.experiments.helpers import csv_bytes, launch
 
@@ -169,15 +171,30 @@ def test_a_run_that_the_trainer_stops_is_unfinished(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.rglob("*.csv"))
 
 
-def test_methods_of_a_seed_see_the_same_images_and_pairs(
+def test_methods_of_a_seed_see_the_same_images_and_pairs_and_are_scored_on_images_of_no_training(
     whole: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    samplers: dict[str, list[PairSampler]] = {}
+    for name in ("evaluate", "bound_profile", "told_apart_columns"):
+        original, seen = getattr(experiment_module, name), samplers.setdefault(name, [])
+        watched = partial(lambda original, seen, *given: seen.append(given[2]) or original(*given), original, seen)
+        monkeypatch.setattr(experiment_module, name, watched)
+    trained: list[PairSampler] = []
+    fit = PairTraining.__init__
+    monkeypatch.setattr(
+        PairTraining, "__init__", lambda self, **given: trained.append(given["sampler"]) or fit(self, **given)
+    )
     other = launch("weak_supervision method=label_vae shared=3", tmp_path, *TINY)
     pairs = [run.table("accuracies")[["factor", "part", "view", "train_pairs", "test_pairs"]] for run in (whole, other)]
     assert len(pairs[0]) and pairs[0].equals(pairs[1])
     (metrics,) = other.table("metrics").to_dict("records")
     assert metrics["expected_count"] == metrics["drawn_count"] == 1
     assert metrics["count_error"] == metrics["draw_count_error"] == 9
+    classifiers, test = samplers["evaluate"]
+    assert torch.equal(classifiers.images, trained[0].images)
+    for sampler in (test, *samplers["bound_profile"], *samplers["told_apart_columns"]):
+        assert len(sampler.images) == 41_472 - 33_178
+        assert not torch.isin(sampler.images, trained[0].images).any()
 
 
 @pytest.mark.parametrize(

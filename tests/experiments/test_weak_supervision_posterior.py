@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from scipy import stats
 from torch import Tensor
 
@@ -153,6 +154,27 @@ def test_decoded_odds_are_differences_of_the_joint_bound() -> None:
         shared = everything.clone()
         shared[:, latent] = 0
         torch.testing.assert_close(odds[:, latent], bound(everything) - bound(shared), atol=2e-2, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("hard", "chosen", "tried"), [(False, 3, 2), (True, PAIRS, 4)])
+def test_the_decoder_tries_the_latents_whose_cost_and_gain_are_nearest(hard: bool, chosen: int, tried: int) -> None:
+    """Half of the pairs and two latents of each; of whole decisions every pair, and twice as many latents."""
+    (mean, log_variance), given = posteriors(), context(hard=hard)
+    cost, gain = sharing(*with_average(mean, log_variance))
+    everything = model_with(candidates=5, decoded_share=1.0).log_odds(mean, log_variance, given)
+    certain = torch.where(cost < gain, cost.clamp(min=0) ** 2 / gain, gain**2 / cost)
+    expected = cost - gain
+    best = [sorted(range(5), key=lambda latent: -certain[pair, latent])[:tried] for pair in range(PAIRS)]
+    stakes = [sum(float(certain[pair, latent]) for latent in best[pair]) for pair in range(PAIRS)]
+    for pair in sorted(range(PAIRS), key=lambda pair: -stakes[pair])[:chosen]:
+        expected[pair, best[pair]] = everything[pair, best[pair]]
+    model = model_with(candidates=2, decoded_share=0.5)
+    torch.testing.assert_close(model.log_odds(mean, log_variance, given), expected, atol=2e-2, rtol=1e-4)
+
+
+def test_the_row_trains_on_the_bound_that_prices_a_shared_latent_once() -> None:
+    row = OmegaConf.load("configs/method/posterior_hgvae.yaml")
+    assert row.experiment.model.objective == SETTINGS["objective"]
 
 
 def test_without_candidates_the_odds_are_those_of_the_balance() -> None:
