@@ -145,7 +145,7 @@ def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
         lines: dict[object, list[Claim]] = {}
         for one in some:
             if largest[one.place, one.measurement.part] == _block(one):
-                lines.setdefault((not headlines and one.is_ours, _block(one)), []).append(one)
+                lines.setdefault((one.is_ours, _block(one)), []).append(one)
         parts = [] if headlines and not rule.get("headline") else lines.values()
         words = str(rule.get("summary") or rule["claim"])
         rows += [_line(words, part, headlines) for part in parts if any(_says_something(one) for one in part)]

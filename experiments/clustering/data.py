@@ -88,6 +88,8 @@ class ClusteringData:
             raise ValueError(f"subsampled_classes must be different digits, got {self.subsampled_classes}")
         if self.version != "full" and not 0 < self.ratio < 1:
             raise ValueError(f"version must be full, or a share in percent such as 80 and 60, got {self.version!r}")
+        if self.version != "full" and not self.subsampled_classes:
+            raise ValueError(f"subsampled_classes names no class that version {self.version} could cut")
 
     @property
     def ratio(self) -> float:

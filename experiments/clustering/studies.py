@@ -42,29 +42,36 @@ def study_tables(metrics: Path) -> list[Table]:
 def control_tables(metrics: Path) -> list[Table]:
     """Accuracy of every prior on blobs of known sizes, beside what the sizes are worth to the best classifier."""
     header = ["overlap, version", "best classifier, gain by the sizes", "prior; changed", "Acc", "above uniform"]
-    header += ["weights: error", "seeds"]
+    header += ["whole split: Acc", "above uniform", "weights: error", "seeds"]
     tables = []
     for block in _blocks(metrics, CONTROL):
         name = CONTROL.replace("metrics", "weights")
         shares = results.read_metrics(metrics, name, changes=True, dtype={"version": str})
-        lines = block.lines[(block.lines["split"] == "test_subsampled") & (block.lines["stage"] == "vade")]
+        trained = block.lines[block.lines["stage"] == "vade"]
+        lines, whole = (trained[trained["split"] == split] for split in ("test_subsampled", "test"))
         rows, provenance = [], []
         for (overlap, version), cell in lines.groupby(["overlap", "version"]):
             ratio = 1.0 if version == "full" else float(version) / 100
             knowing, equal = bayes_accuracies(overlap / 100, [ratio] * 5 + [1.0] * 5)
             best = f"{100 * knowing:.1f}, {100 * (knowing - equal):+.1f}"
             for (changes, prior), part in cell.groupby(["changes", "prior_words"]):
-                same = cell[(cell["prior"] == "uniform") & cell["changes"].isin(["", changes])]
-                # With the same changes, where there is such a run: "" is the first in order.
-                uniform = same.sort_values("changes").groupby("seed")["accuracy"].last()
-                gain = 100 * (part.set_index("seed")["accuracy"] - uniform).dropna()
+                uniform = cell[(cell["prior"] == "uniform") & (cell["changes"] == changes)]
+                if uniform.empty:
+                    uniform = cell[(cell["prior"] == "uniform") & (cell["changes"] == "")]
+                cells = []
+                for split in (lines, whole):
+                    own, other = (
+                        100 * split[split["run_id"].isin(runs["run_id"])].set_index("seed")["accuracy"]
+                        for runs in (part, uniform)
+                    )
+                    gain = (own - other).dropna()
+                    above = NOTHING if prior == "uniform" or gain.empty else _with_error(gain)
+                    cells += [spread(own, 1), above]
                 of_runs = shares[shares["run_id"].isin(part["run_id"])]
                 error = (of_runs["learned_frequency"] / of_runs["true_frequency"] - 1).abs().groupby(of_runs["run_id"])
-                above = NOTHING if prior == "uniform" or gain.empty else _with_error(gain)
                 size = NOTHING if prior == "uniform" else spread(100 * error.mean(), 0)
                 prior = f"{prior}; {changes}" if changes else prior
-                accuracy, seeds = spread(100 * part["accuracy"], 1), str(part["seed"].nunique())
-                rows.append([f"{overlap} %, {version}", best, prior, accuracy, above, size, seeds])
+                rows.append([f"{overlap} %, {version}", best, prior, *cells, size, str(part["seed"].nunique())])
                 provenance.append(provenance_of(part, f"{CONTROL}.csv"))
         if rows:
             title = f"Control: blobs of known sizes, profile {block.profile}, {describe_seeds(lines)}"

@@ -46,10 +46,11 @@ STUDIES = """\
 Accuracies in percent, bound in nats per digit. "Settings changed": runs with settings other than a recipe's own.
 The terms are those of the test digits after training, in nats: a lower entropy of q(c) is a wider margin.
 "Control": the VaDE from the true blobs and equal weights, encoder fixed; "best classifier" knows blobs and sizes,
-"gain" is what it loses by taking the sizes for equal; "above uniform" is the mean paired difference over the seeds with
-its standard error, in points, and a difference within two of them is none (a changed run is compared with the uniform
-prior under the same changes, or else with its own settings); "error" is the mean of |learned / true size - 1| in
-percent, which is about 250 for equal weights at 10:1.
+"gain" is what it loses by taking the sizes for equal. Both and "Acc" are of test digits cut like the training digits;
+"whole split" is of all test digits, where classes are of one size, as Table 2 is judged. "Above uniform" is the mean
+paired difference over the seeds with its standard error, in points, and a difference within two of them is none (a
+changed run is compared with the uniform prior under the same changes, or else with its own settings); "error" is the
+mean of |learned / true size - 1| in percent, which is about 250 for equal weights at 10:1.
 """
 WEIGHTS = """\
 # Learned weights against the class frequencies

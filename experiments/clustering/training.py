@@ -20,6 +20,7 @@ from experiments.training import adam
 from mvhg import ExponentialAnnealing
 
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Temperature = Annotated[float, Field(gt=0, le=1e6)]
 
 
 @settings
@@ -53,8 +54,8 @@ class TrainingSettings:
     minimum_learning_rate: NonNegative
     adam_epsilon: Positive
     prior_learning_rate_factor: Positive
-    initial_temperature: Positive
-    final_temperature: Positive
+    initial_temperature: Temperature
+    final_temperature: Temperature
     annealing_share: PositiveShare
     score_every: PositiveInt
     encoder_learning_rate_factor: NonNegative
@@ -62,10 +63,16 @@ class TrainingSettings:
     guidance_weight: NonNegative = 0.0
     final_guidance_weight: NonNegative = 0.0
 
+    def __post_init__(self) -> None:
+        if self.minimum_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"minimum_learning_rate {self.minimum_learning_rate:g} is above learning_rate {self.learning_rate:g}"
+            )
+
     def learning_rate_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
         decayed = self.learning_rate * self.learning_rate_decay ** (epoch // self.decay_epochs)
-        return max(decayed, min(self.minimum_learning_rate, self.learning_rate))
+        return max(decayed, self.minimum_learning_rate)
 
 
 class VaDETraining(RowTraining):

@@ -36,7 +36,7 @@ def imposed_runs(block: Block) -> pd.DataFrame:
 
 
 def runs_told_k(block: Block, shared: int, latents: int) -> pd.DataFrame:
-    """Runs of so many latents with k imposed at the truth, with ``whole_bound``: also the choice of the set is paid for.
+    """Runs of so many latents with k imposed at the truth; in ``whole_bound`` the choice of the set is paid for.
 
     All sets of k latents are equally likely beforehand and one is taken, which costs log (latents choose k) per pair.
     """

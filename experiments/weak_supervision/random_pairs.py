@@ -27,9 +27,9 @@ TITLE = """\
 k, the number of factors that differ, is uniform on 1..7, pair by pair. Rank correlation: Spearman's, of E[k-hat] with
 k over the test pairs; 0 for an estimate that is the same for all. "k = 1" and so on: mean of E[k-hat] over the pairs of
 that k; latents per factor: its slope. Scaled error: (7 k-hat / d - k)^2 pair by pair, of E[k-hat] rounded, beside that
-of the best constant. Shared set: balanced accuracy with which the latent of a factor is shared where the factor is, over the factors
-that one latent stands for (it explains at least half of that latent's variance; their number in brackets). T: as with
-the numbers of Figure 2; k is 4 on average.
+of the best constant. Shared set: balanced accuracy with which the latent of a factor is shared where the factor is,
+over the factors that one latent stands for (it explains at least half of that latent's variance; their number in
+brackets). T: as with the numbers of Figure 2; k is 4 on average.
 """
 
 

@@ -118,7 +118,7 @@ def lines_of(*measured: tuple[str, str, str], headlines: bool = False) -> list[s
 
 
 def test_headlines_are_few_and_name_equal_numbers_once_and_of_many_the_range() -> None:
-    assert sum(bool(rule.get("headline")) for rule in read_rules().values()) == 6
+    assert sum(bool(rule.get("headline")) for rule in read_rules().values()) == 7
     equal = [("Figure 1", "Figure 1", "0 of 30"), ("Figure 9", "Figure 9", "0 of 30")]
     assert lines_of(*equal, headlines=True) == ["0 of 30, 2 times"]
     assert lines_of(*equal) == ["Figure 1: 0 of 30; Figure 9: 0 of 30", "p 0.1"]

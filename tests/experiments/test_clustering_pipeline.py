@@ -157,6 +157,13 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
         ("version=0", "experiment.data: version must be full, or a share in percent"),
         ("profile.clustering.data=fashion", "source must be one of mnist, digits_5000, blobs, got 'fashion'"),
         ("experiment.data.subsampled_classes=[1,1]", "subsampled_classes must be different digits"),
+        ("version=60 experiment.data.subsampled_classes=[]", "subsampled_classes names no class that version 60 could"),
+        ("experiment.training.minimum_learning_rate=5", "minimum_learning_rate 5 is above learning_rate"),
+        ("experiment.training.initial_temperature=1e300", "initial_temperature: .* less than or equal to 1000000"),
+        (
+            "recipe=vade experiment.pretraining.method=original experiment.pretraining.learning_rate=0.01",
+            "experiment.pretraining.learning_rate",
+        ),
         ("experiment.data.max_digits=20", "3 digits in a split are fewer than the 10 clusters"),
         ("experiment.prior.num_clusters=1", "prior.num_clusters: .* greater than or equal to 2"),
         ("reading=both", "prior.reading: .* 'counts' or 'assignments', got 'both'"),
@@ -172,7 +179,7 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
 )
 def test_bad_settings_are_one_line_and_leave_no_result(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=message):
-        launch("clustering prior=hypergeometric", tmp_path, override)
+        launch("clustering prior=hypergeometric", tmp_path, *override.split())
     assert not list(tmp_path.rglob("*.csv"))
 
 

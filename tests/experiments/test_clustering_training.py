@@ -20,6 +20,7 @@ from experiments.store import TRAINED_AT
 from experiments.training import RateEstimate
 from tests.experiments.clustering_fits import BATCH, DIGITS, STEPS, WIDTHS, byte_images, fit, generator
 from tests.experiments.clustering_reference import PRIORS, ReferenceBound, make_vade, parameters_of
+from tests.experiments.helpers import compose
 
 SETTINGS: dict[str, Any] = {
     "max_epochs": 4,
@@ -58,7 +59,7 @@ def vade_training(prior: str = "uniform", **settings: Any) -> VaDETraining:
     [
         (0.0, [10, 10, 5, 5, 2.5, 2.5, 1.25, 1.25, 0.625]),
         (2e-4, [10, 10, 5, 5, 2.5, 2.5, 2, 2, 2]),
-        (2e-3, [10] * 9),  # a floor above the first rate doesn't raise it
+        (1e-3, [10] * 9),
     ],
 )
 def test_the_learning_rate_decays_to_its_floor(floor: float, expected: list[float]) -> None:
@@ -66,6 +67,17 @@ def test_the_learning_rate_decays_to_its_floor(floor: float, expected: list[floa
     rates = fit(model, 9).rates
     np.testing.assert_allclose([rate for (rate,) in rates], 1e-4 * np.repeat(expected, STEPS))
     np.testing.assert_allclose([record["learning_rate"] for record in model.history], 1e-4 * np.array(expected))
+
+
+def test_the_recipes_are_the_documented_ones() -> None:
+    """Jiang et al. 2017 for VaDE; the guidance of `n2d` stays; on the control's blobs the encoder does."""
+    vade, n2d = (compose(f"clustering recipe={recipe}").experiment.training for recipe in ("vade", "n2d"))
+    assert (vade.learning_rate, vade.learning_rate_decay, vade.decay_epochs) == (0.002, 0.9, 10)
+    assert (vade.minimum_learning_rate, vade.adam_epsilon, vade.batch_size) == (2e-4, 1e-4, 100)
+    assert (n2d.learning_rate, n2d.learning_rate_decay, n2d.batch_size) == (2e-4, 1.0, 128)
+    assert n2d.guidance_weight == n2d.final_guidance_weight == 10.0
+    assert compose("clustering_control").experiment.training.encoder_learning_rate_factor == 0
+    assert {group["eps"] for group in vade_training(adam_epsilon=1e-4).configure_optimizers().param_groups} == {1e-4}
 
 
 def test_the_loss_with_guidance_and_a_kl_weight() -> None:

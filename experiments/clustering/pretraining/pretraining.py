@@ -93,6 +93,8 @@ class Pretraining:
         idle = {f"start.{name}" for name in self.start.idle_settings}
         if self.method != "stacked_denoising":
             idle |= {"layer_epochs", "finetune_epochs", "layer_dropout"}
+            if not getattr(self.start, "guided_epochs", 0):
+                idle |= {"learning_rate", "batch_size"}
         elif not self.layer_epochs:
             idle |= {"layer_dropout"}
         return idle
