@@ -129,7 +129,7 @@ def is_smoke(claims: Iterable[Claim]) -> bool:
 def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
     """Returns the claims in short: a line per rule that has runs, of each of its parts on its largest profile.
 
-    Parts whose largest profiles or data differ have lines of their own.
+    Parts whose largest profiles or data differ have lines of their own, and so has each place of our own claims.
 
     Args:
         claims: All of them.
@@ -145,7 +145,7 @@ def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
         lines: dict[object, list[Claim]] = {}
         for one in some:
             if largest[one.place, one.measurement.part] == _block(one):
-                lines.setdefault((one.is_ours, _block(one)), []).append(one)
+                lines.setdefault((one.place if one.is_ours else "", _block(one)), []).append(one)
         parts = [] if headlines and not rule.get("headline") else lines.values()
         words = str(rule.get("summary") or rule["claim"])
         rows += [_line(words, part, headlines) for part in parts if any(_says_something(one) for one in part)]
