@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -70,16 +71,16 @@ def pixel_runs(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pair_by_pair(block: Block) -> pd.DataFrame:
-    """By run id: latents per factor, of E[k-hat] over k; the scaled error of each pair, and that of the mean k."""
+    """By run id: latents per factor, the slope over k; the scaled error pair by pair, and the best constant's."""
     found = {}
     latents = block.metrics["latents"].max()
     for run, lines in _counts(block).groupby("run_id"):
         pairs, true = lines["pairs"], lines["true_count"]
-        mean = np.average(true, weights=pairs)
-        slope = np.average((true - mean) * lines["mean"], weights=pairs) / np.average((true - mean) ** 2, weights=pairs)
-        scaled = lines["estimated_count"] * block.num_factors / latents
-        error = np.average((scaled - true) ** 2, weights=pairs)
-        found[run] = {"slope": slope, "error": error, "constant": np.average((true - mean) ** 2, weights=pairs)}
+        away = true - np.average(true, weights=pairs)
+        constant = np.average(away**2, weights=pairs)
+        slope = np.average(away * lines["mean"], weights=pairs) / (constant or math.nan)
+        error = np.average((lines["estimated_count"] * block.num_factors / latents - true) ** 2, weights=pairs)
+        found[run] = {"slope": slope, "error": error, "constant": constant}
     return pd.DataFrame.from_dict(found, orient="index")
 
 
@@ -97,7 +98,10 @@ def random_table(block: Block) -> Table:
             of_runs = means.reindex(runs["run_id"])
             cells = [with_error(runs["rank_correlation"], 3), *(with_error(of_runs[count], 2) for count in means)]
             one = by_pair.reindex(runs["run_id"])
-            cells += [with_error(one["slope"], 2), f"{with_error(one['error'], 2)}; {one['constant'].mean():.2f}"]
+            cells += [
+                with_error(one["slope"].dropna(), 2),
+                f"{with_error(one['error'], 2)}; {one['constant'].mean():.2f}",
+            ]
             accuracy = with_error(runs["shared_set_accuracy"].dropna(), 3)
             cells.append(f"{accuracy} ({runs['assigned_factors'].mean():.1f})")
             cells.append(with_error(count_of_held(runs, block.num_factors).dropna(), 2))
