@@ -127,7 +127,7 @@ def is_smoke(claims: Iterable[Claim]) -> bool:
 
 
 def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
-    """Returns the claims in short: a line per rule that has runs, of each of its parts on its largest profile.
+    """Returns the claims in short: a line per rule that has runs, of each part on the largest profile that is judged.
 
     Parts whose largest profiles or data differ have lines of their own, and so has each place of our own claims.
 
@@ -138,7 +138,8 @@ def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
     rows = []
     for key, rule in read_rules().items():
         some = [one for one in claims if one.measurement.rule == key and one.measurement.short]
-        some.sort(key=lambda one: [*PROFILES, ""].index(_block(one)[0]))  # stable: of one profile, the first data set
+        # Stable: of one profile, the first data set. A larger profile with too few seeds hides no verdict.
+        some.sort(key=lambda one: (one.outcome == NOT_JUDGED, [*PROFILES, ""].index(_block(one)[0])))
         largest: dict[tuple[str, str], tuple[str, str]] = {}
         for one in some:
             largest.setdefault((one.place, one.measurement.part), _block(one))

@@ -140,6 +140,16 @@ def test_each_part_is_shown_on_its_largest_profile() -> None:
         for name, part in runs
     ]
     assert [line[1] for line in summary(claims).rows] == ["medium", "quick"]
+    runs = {"medium": "one seed is too few", "quick": ""}
+    claims = [
+        judge(
+            Measurement(
+                "ks_reference", "", [(0, 6)], Block(name, "", pd.DataFrame()), missing=why, fills=fills, short=name
+            )
+        )
+        for name, why in runs.items()
+    ]
+    assert [line[1] for line in summary(claims).rows] == ["quick"]
 
 
 def test_numbers_of_the_same_parts_are_told_apart_by_their_places() -> None:
