@@ -118,7 +118,9 @@ reproduce-table3: benchmark-weak-supervision ## Time per step of the methods of 
 clustering-studies: KEEP = --keep
 clustering-studies: $(READY) ## What keeps the clusters, and where the prior matters: blobs of known sizes (SEEDS=100,101)
 	$(RUN) $(DIGITS) experiment=clustering prior=uniform experiment.training.guidance_weight=0,10 experiment.training.final_guidance_weight=0
-	$(foreach change,encoder_learning_rate_factor=0 encoder_learning_rate_factor=0.1 kl_weight=5 kl_weight=10 learning_rate=0.001,$(RUN) $(DIGITS) experiment=clustering prior=uniform experiment.training.final_guidance_weight=0 experiment.training.guidance_weight=0 experiment.training.$(change) &&) true
+	$(RUN) $(DIGITS) experiment=clustering prior=uniform experiment.training.final_guidance_weight=0 experiment.training.guidance_weight=0 experiment.training.encoder_learning_rate_factor=0,0.1
+	$(RUN) $(DIGITS) experiment=clustering prior=uniform experiment.training.final_guidance_weight=0 experiment.training.guidance_weight=0 experiment.training.kl_weight=5,10
+	$(RUN) $(DIGITS) experiment=clustering prior=uniform experiment.training.final_guidance_weight=0 experiment.training.guidance_weight=0 experiment.training.learning_rate=0.001
 	$(RUN) experiment=clustering_control overlap=1,2,5 prior=uniform,categorical,hypergeometric
 	$(RUN) experiment=clustering_control overlap=1,2,5 prior=hypergeometric reading=assignments
 	$(MAKE_PAGES) --only clustering_studies
