@@ -17,6 +17,7 @@ from experiments.results import Block, blocks, read_metrics
 
 VERSIONS = {"60": "60 %", "80": "80 %", "full": "full data"}
 HARDER = {"20": "20 %", "10": "10 %"}  # ours
+NAMES = VERSIONS | HARDER
 SCORES = {"accuracy": "accuracy", "nmi": "NMI", "ari": "ARI"}
 PLACES = {"vade": "Section 5.3", "n2d": "ours (recipe n2d)"}  # with UMAP nothing is the paper's
 PRIORS = ("uniform", "categorical", "hypergeometric")
@@ -57,9 +58,8 @@ def _place(block: Block) -> str:
 def pair(block: Block, rule: str, better: str, worse: str, version: str, score: str) -> Measurement:
     """The mean paired difference of a test score of two priors on the same seeds."""
     priors = {f"the {prior} prior": _scores(block, prior, version) for prior in (better, worse)}
-    name = (VERSIONS | HARDER)[version]
-    fills = {"other": worse, "version": name, "score": SCORES[score], "recipe": block.lines["recipe"].iloc[0]}
-    return _difference(block, rule, priors, score, fills, f"{SCORES[score]}, {worse}, {name}")
+    fills = {"other": worse, "version": NAMES[version], "score": SCORES[score], "recipe": block.lines["recipe"].iloc[0]}
+    return _difference(block, rule, priors, score, fills, f"{SCORES[score]}, {worse}, {NAMES[version]}")
 
 
 def imbalance(block: Block, other: str) -> Measurement:
@@ -116,7 +116,7 @@ def kept(block: Block) -> list[Measurement]:
     for (prior, version), cell in lines.groupby(["prior", "version"]):
         stages = {stage: cell[cell["stage"] == stage].set_index("seed")["accuracy"] for stage in ("start", "vade")}
         change = (stages["vade"] - stages["start"]).dropna()
-        name = (VERSIONS | HARDER)[version]
+        name = NAMES[version]
         fills = {"prior": prior, "version": name, "place": block.lines["recipe"].iloc[0]}
         text = f"from {100 * stages['start'].mean():.1f} to {100 * stages['vade'].mean():.1f} %, "
         text += "by seed " + " ".join(f"{100 * one:+.1f}" for one in change)
@@ -163,7 +163,7 @@ def _read(metrics: Path, name: str) -> pd.DataFrame:
     """Lines of the paper's prior on its versions and on ours; of others nothing is said."""
     table = read_metrics(metrics, f"clustering_{name}", dtype={"version": str})
     ours = (table["conditionals"] == "merged") | (table["reading"] == "assignments")
-    return table[table["version"].isin(VERSIONS | HARDER) & ~ours]
+    return table[table["version"].isin(NAMES) & ~ours]
 
 
 def _recovered(metrics: Path, runs: pd.DataFrame, estimate: str) -> pd.DataFrame:

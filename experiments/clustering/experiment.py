@@ -39,7 +39,7 @@ class ClusteringExperiment:
     """
 
     headline_metrics: ClassVar[dict[str, str]] = {"epoch/test_accuracy": "last", "epoch/elbo": "last"}
-    one_seed_tables: ClassVar[tuple[str, ...]] = ("generated",)  # pictures, large
+    one_seed_tables: ClassVar[tuple[str, ...]] = ("generated", "confusion")  # one is drawn, and they are large
 
     data: ClusteringData
     pretraining: Pretraining

@@ -75,7 +75,7 @@ class Picture:
         file = io.BytesIO()
         try:
             with Image.open(self.path) as opened:
-                opened.convert("RGB").save(file, "WEBP", lossless=True)
+                opened.convert("RGB").save(file, "WEBP", lossless=True, method=6)
                 width, height = opened.size
         except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
             raise ExperimentError(f"{self.path} can't be read as an image ({error}): draw it again") from None

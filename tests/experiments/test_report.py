@@ -21,7 +21,7 @@ from scripts import pages
 from tests.experiments.conftest import METRICS
 from tests.experiments.helpers import CHECKOUT
 
-LARGEST = 7_000_000  # bytes; every profile that is run adds its pictures
+LARGEST = 6_000_000  # bytes
 
 
 class Page(HTMLParser):
