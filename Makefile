@@ -26,9 +26,9 @@ PARALLEL := $(if $(findstring launcher=,$(ARGS)),,$(if $(filter-out 1,$(JOBS)),l
 RUN = $(if $(filter smoke,$(PROFILE)),,sh -c '"$$@" || [ $$? = 3 ]' run) $(PY) -m experiments.run -m $(PARALLEL) results='"$(RESULTS)"' profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
 KS = $(RUN) experiment=kolmogorov_smirnov series=weights,draws,sizes conditionals=merged,exact
 URN = $(RUN) experiment=urn estimator=merged,exact,maximum_likelihood,squared_loss_optimum
-DIGITS = $(addprefix profile.clustering.data=,$(DATA))
+DIGITS = $(addprefix experiment.data.source=,$(DATA))
 CLUSTERING = $(RUN) $(DIGITS) experiment=clustering version=full,80,60
-PAIRS = $(addprefix profile.weak_supervision.data=,$(DATA))
+PAIRS = $(addprefix experiment.data.source=,$(DATA))
 WEAK = $(RUN) $(PAIRS) experiment=weak_supervision
 ABLATION = $(WEAK) shared=3
 TABLE_1 := method=label_vae,ada_vae,hgvae,posterior_hgvae shared=0,1,3,5
@@ -60,8 +60,8 @@ install: $(READY) ## Environment for experiments and tests in .venv, without Ten
 install-disentanglement: $(if $(READY),.venv/.disentanglement) ## What Figure 11 needs beside the rest: TensorFlow and disentanglement-lib (2 GB)
 install-ray: $(if $(READY),.venv/.ray) ## What launcher=ray needs beside the rest (500 MB)
 
-reproduce: DIGITS = $(addprefix profile.clustering.data=,$(filter-out mpi3d_%,$(DATA)))
-reproduce: PAIRS = $(addprefix profile.weak_supervision.data=,$(filter mpi3d_%,$(DATA)))
+reproduce: DIGITS = $(addprefix experiment.data.source=,$(filter-out mpi3d_%,$(DATA)))
+reproduce: PAIRS = $(addprefix experiment.data.source=,$(filter mpi3d_%,$(DATA)))
 reproduce: $(READY) ## Tables 1, 2, Figures 1-4, 7-10, verdicts, report; one seed (20 to 40 minutes; 200 MB)
 	$(KS) sampler=straight_through,sample
 	$(RUN) experiment=accuracy sampler=straight_through,sample
@@ -148,7 +148,7 @@ gradient-study: $(READY) ## Bias and variance of the straight-through gradient o
 update-results: $(READY) ## Rewrites the committed results/ from the finished runs of PROFILE (on purpose only)
 	$(AGGREGATE) --keep --output results/metrics
 	$(PY) -m scripts.pages --metrics results/metrics --output results --no-report --readme README.md --claims docs/reproduction.md
-gpu: $(READY); $(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps '$(WHEELS)'/*.whl &&) $(PY) -m scripts.gpu $(addprefix --profile ,$(filter medium,$(PROFILE))) $(ARGS) ## Values, rates and runs of the paper's size (PROFILE=medium: smaller) on a GPU that is there for ten minutes (WHEELS=FOLDER: packages without a network)
+gpu: $(READY); $(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps '$(WHEELS)'/*.whl &&) $(PY) -m scripts.gpu $(if $(filter-out file,$(origin PROFILE)),--profile $(PROFILE)) $(ARGS) ## Values, rates and runs of the paper's size (PROFILE=medium: smaller) on a GPU that is there for ten minutes (WHEELS=FOLDER: packages without a network)
 report: $(READY); $(PY) -m scripts.pages --metrics '$(REPORT)/metrics' --report $(LOCAL)/report.html ## One HTML page with claims, tables, figures, sources (REPORT=results/local: of your own; a minute)
 wandb-sync: ## Uploads the offline runs that Weights & Biases does not have yet (needs `wandb login`)
 wandb-publish: ## Logs the tables and figures of results/ to Weights & Biases as one run, offline (5 s)

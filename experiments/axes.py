@@ -20,7 +20,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments.configuration import axes_of, compose, resolve
+from experiments.configuration import axes_of, compose, leaves, resolve
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 
@@ -32,7 +32,7 @@ _WORDS = ("force", "job_type", "tags", "launcher", "objective", "sweep")
 _BOOKKEEPING = ("checkpoint_every", "keep_model", "max_minutes")
 _DECISIVE_OF_TRAINER = ("trainer.deterministic", "trainer.precision")  # the others say where it runs
 # Which data an experiment takes is a choice like the profile, and a column of its tables.
-_DATA = re.compile(r"profile\.\w+\.data")
+_DATA = "experiment.data.source"
 _AXIS_VALUE = re.compile(r"[\w.+-]+")  # it becomes part of a folder's name
 
 
@@ -98,7 +98,7 @@ def cell_of(config: DictConfig, experiment: str, overrides: Sequence[str] = ()) 
         ExperimentError: a setting is refused, or an axis has no single plain value.
     """
     plain = resolve(config)
-    _check_profile(config, overrides)
+    _refuse_profile_settings(config, overrides)
     axes = {axis: plain[axis] for axis in plain["axes"] if axis in plain}
     for axis, value in axes.items():
         if isinstance(value, bool) or not isinstance(value, str | int) or not _AXIS_VALUE.fullmatch(str(value)):
@@ -118,14 +118,15 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _check_profile(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuses settings of the profile that this experiment, with what else is given, does not read."""
+def _refuse_profile_settings(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses settings of the profile: a run has one name, by the experiment's own, which read them."""
     for override in overrides:
-        key = override.partition("=")[0]
-        if key.startswith("profile.") and f"${{{key}" not in OmegaConf.to_yaml(config.experiment):
-            raise ExperimentError(
-                f"{override}: nothing here reads {key}; the command without it, and with -c job, shows what is read"
-            )
+        key, _, value = override.lstrip("+~").partition("=")
+        if key.startswith("profile."):
+            unresolved = leaves(OmegaConf.to_container(config.experiment), "experiment")
+            readers = [f"{name}={value}" for name, text in unresolved if f"${{{key}}}" in str(text)]
+            instead = f"give {' '.join(readers)}" if readers else "nothing here reads it"
+            raise ExperimentError(f"{override}: a profile is taken as it is; {instead}")
 
 
 def run_id(plain: Mapping[str, Any], row: Row) -> str:
@@ -168,7 +169,7 @@ def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> str:
     neutral, changing = [], set()
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
-        if key in (*_RUN, *plain["axes"]) or decides_no_number(key) or _DATA.fullmatch(key):
+        if key in (*_RUN, *plain["axes"]) or decides_no_number(key) or key == _DATA:
             neutral.append(str(override.input_line))
         else:
             changing.add(key)

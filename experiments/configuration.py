@@ -123,7 +123,7 @@ def refuse_credentials(config: Mapping[str, Any]) -> None:
     known = {
         value for name, value in os.environ.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
     }
-    for name, value in _leaves(config):
+    for name, value in leaves(config):
         if value is None:
             continue
         text = str(value)
@@ -134,12 +134,13 @@ def refuse_credentials(config: Mapping[str, Any]) -> None:
             )
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the full key and the value of everything within nested mappings and lists."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+            yield from leaves(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{name}[{index}]")
+            yield from leaves(inner, f"{name}[{index}]")
     else:
         yield name, value

@@ -37,8 +37,8 @@ class Experiment(Protocol):
 
     - ``headline_metrics``: name of a logged metric -> which of its values the W&B summary keeps (``min``, ``max``,
       ``mean`` or ``last``);
-    - ``idle_settings``: settings below ``experiment`` that nothing reads beside the others, such as temperatures of a
-      method that relaxes nothing; a command that gives one is refused;
+    - ``idle_settings``: settings below ``experiment``, or ``trainer.precision``, that nothing reads beside the others,
+      such as temperatures of a method that relaxes nothing; a command that gives one is refused;
     - ``one_seed_tables``, of the class: names of the large tables of which the collected results take the lowest seed;
     - ``keep_lines(table: str, row: Row, lines: DataFrame) -> DataFrame | None``, static: which lines of a run's table
       the collected results take; None or an empty frame for none.

@@ -200,7 +200,8 @@ def refuse_idle_settings(experiment: Experiment, row: Row) -> None:
     idle = getattr(experiment, "idle_settings", ())
     for change in row.changes.split():
         if change.partition("=")[0] in idle:
-            raise ExperimentError(f"experiment.{change}: nothing reads it in {row.label}; leave it out")
+            name = change if change.startswith("trainer.") else f"experiment.{change}"
+            raise ExperimentError(f"{name}: nothing reads it in {row.label}; leave it out")
 
 
 def _run(experiment: Experiment, cell: Cell) -> None:

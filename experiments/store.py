@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("experiments")
 
 FINISHED = "finished.json"
+ENVIRONMENT = "environment.json"
 CONFIG = "config.yaml"
 STAGED = ".next"  # folder of a result that is being written
 MODEL = "model.pt"
@@ -186,7 +187,10 @@ class RunDirectory:
             return None
         try:
             content: dict[str, Any] = json.loads(marker.read_text())
-            for name, digest in dict(content["files"]).items():
+            files = dict(content["files"])
+            if not {CONFIG, ENVIRONMENT} <= files.keys():
+                raise ValueError("it names no result")
+            for name, digest in files.items():
                 file = self.path / name
                 if not file.is_file() or file_digest(file) != digest:
                     state = "was changed after the run wrote it" if file.is_file() else "is missing"
@@ -204,7 +208,7 @@ class RunDirectory:
         leaves an earlier result as it was, one that is killed later a result that the next reader moves.
         """
         contents = {f"{name}.csv": table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
-        contents["environment.json"] = json.dumps(environment, indent=2) + "\n"
+        contents[ENVIRONMENT] = json.dumps(environment, indent=2) + "\n"
         contents[CONFIG] = config
         staged = self.path / STAGED
         shutil.rmtree(staged, ignore_errors=True)
@@ -253,7 +257,7 @@ class RunDirectory:
 
     def environment(self) -> dict[str, Any]:
         """Returns the facts of the code and machine that made a finished run."""
-        facts: dict[str, Any] = json.loads((self.path / "environment.json").read_text())
+        facts: dict[str, Any] = json.loads((self.path / ENVIRONMENT).read_text())
         return facts
 
     @property

@@ -277,7 +277,7 @@ def test_make_takes_profile_seeds_and_data_to_the_rooms_that_have_them() -> None
         assert runs, target
         for line in runs:
             assert "profile=medium seed=0,1" in line
-            assert "profile.weak_supervision.data=mpi3d_toy" in line
+            assert "experiment.data.source=mpi3d_toy" in line
             assert "joblib" not in line
     for data, taken in (("mpi3d_toy", "weak_supervision"), ("mnist", "clustering")):
         plan = planned("reproduce", settings=(f"DATA={data}",))

@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CELLS_BESIDE = 5  # processes; most of a small cell's time is Python's start
 # Of a profile, in the order that decides most; those of a command at once. mpi3d_sim on the positions that come with
 # the code: the published files are 12.7 GB.
-_SIM = ("shared=3", "profile.weak_supervision.data=mpi3d_sim", "experiment.data.positions=8")
+_SIM = ("shared=3", "experiment.data.source=mpi3d_sim", "experiment.data.positions=8")
 CELLS = {
     "paper": (
         ("experiment=clustering", "prior=uniform,categorical,hypergeometric", "version=60"),

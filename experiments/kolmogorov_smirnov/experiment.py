@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,8 @@ class KolmogorovSmirnov:
         significance: Level of the tests after the Benjamini-Hochberg correction over the groups of an urn.
         max_settings: Urns of each series; None for all.
     """
+
+    idle_settings: ClassVar = frozenset({"trainer.precision"})  # nothing is trained
 
     series: Annotated[dict[str, Series], Field(min_length=1)]
     conditionals: Literal["exact", "merged"]

@@ -7,6 +7,8 @@ weights under which the counts vary less. So the minimum lies beside the true we
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import torch
@@ -25,6 +27,8 @@ class ClosedForm:
     Attributes:
         problem: The urn and its datasets.
     """
+
+    idle_settings: ClassVar = frozenset({"trainer.precision"})  # nothing is trained
 
     problem: UrnProblem
 

@@ -74,7 +74,7 @@ def stripes(directory: Path) -> Digits:
 
 def test_new_digits_are_read_by_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(data.SOURCES, "stripes", stripes)
-    choice = "profile.clustering.data=stripes"
+    choice = "experiment.data.source=stripes"
     for prior in ("uniform", "hypergeometric"):
         launch(f"clustering prior={prior} version=60", tmp_path, choice)
     table_2, _, figures = collected(tmp_path)

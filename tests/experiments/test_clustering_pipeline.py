@@ -139,7 +139,7 @@ def test_given_weights_take_the_place_of_the_autoencoder(
 
 @pytest.mark.skipif("MVHG_DATA_DIR" not in os.environ, reason="MVHG_DATA_DIR names no folder with MNIST")
 def test_a_row_runs_on_mnist(tmp_path: Path) -> None:
-    settings = (*FAST, "profile.clustering.data=mnist", f"data_directory={os.environ['MVHG_DATA_DIR']}")
+    settings = (*FAST, "experiment.data.source=mnist", f"data_directory={os.environ['MVHG_DATA_DIR']}")
     assert launch(UNIFORM, tmp_path, *settings).finished() is not None
 
 
@@ -155,7 +155,7 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("version=0", "experiment.data: version must be full, or a share in percent"),
-        ("profile.clustering.data=fashion", "source must be one of mnist, digits_5000, blobs, got 'fashion'"),
+        ("experiment.data.source=fashion", "source must be one of mnist, digits_5000, blobs, got 'fashion'"),
         ("experiment.data.subsampled_classes=[1,1]", "subsampled_classes must be different digits"),
         ("version=60 experiment.data.subsampled_classes=[]", "subsampled_classes names no class that version 60 could"),
         ("experiment.training.minimum_learning_rate=5", "minimum_learning_rate 5 is above learning_rate"),

@@ -23,7 +23,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "kolmogorov_smirnov series=weights sampler=sample": (),
     "kolmogorov_smirnov series=draws sampler=sample": (),
     "kolmogorov_smirnov series=sizes sampler=sample": (),
-    "urn estimator=exact": ("profile.urn.datasets=10",),
+    "urn estimator=exact": ("experiment.problem.num_datasets=10",),
     "weak_supervision method=hgvae shared=3": (),
     "weak_supervision method=posterior_hgvae shared=3": (),
     "clustering prior=hypergeometric": FAST,

@@ -103,7 +103,7 @@ def test_files_of_a_finished_run_are_checked(run: RunDirectory) -> None:
     (run.path / "metrics.csv").unlink()
     with pytest.raises(ExperimentError, match=r"metrics.csv is missing; force=true"):
         run.finished()
-    for damaged in ("{", "[]", '{"files": 3}', "", "\0\0"):
+    for damaged in ("{", "[]", '{"files": 3}', "", "\0\0", '{"files": {}}', '{"files": {"config.yaml": ""}}'):
         (run.path / "finished.json").write_text(damaged)
         with pytest.raises(ExperimentError, match=r"finished.json is damaged; force=true"):
             run.finished()

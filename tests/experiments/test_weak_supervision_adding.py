@@ -37,7 +37,7 @@ experiment:
   model:
     _target_: {__name__}.FirstLatents
 """
-DATA = "profile.weak_supervision.data=blots"
+DATA = "experiment.data.source=blots"
 
 
 class FirstLatents(GroupVAE):

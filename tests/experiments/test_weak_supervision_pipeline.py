@@ -213,7 +213,7 @@ def test_methods_of_a_seed_see_the_same_images_and_pairs_and_are_scored_on_image
             "shared=random experiment.data.pairing=fixed_set",
             "shared=random draws the shared factors too and needs pairing=exact, got pairing=fixed_set",
         ),
-        ("profile.weak_supervision.data=mpi3d", "experiment.data: source must be one of mpi3d_toy, mpi3d_realistic"),
+        ("experiment.data.source=mpi3d", "experiment.data: source must be one of mpi3d_toy, mpi3d_realistic"),
         ("experiment.data.image_size=48", "experiment.data.image_size: input should be 64 or 32, got 48"),
         ("experiment.data.levels=5", "experiment.data.levels: input should be 4 or 6, got 5"),
         ("experiment.data.positions=3", "positions must divide the 40 of an axis: 1, 2, 4, 5, 8, 10, 20, 40; got 3"),
