@@ -30,7 +30,11 @@ _OPTIONS = {*_MULTIRUN, *_ASKING, *_WITH_VALUE, "--resolve"}
 FOLDERS = {"results": "MVHG_RESULTS_DIR", "data_directory": "MVHG_DATA_DIR"}  # settings, and variables instead of them
 _HYDRA = ("hydra.launcher.", "hydra.sweeper.")  # of its own settings, those that may be given
 _ABSENT = object()
-_NOT_SET = {"axes": "the experiment's file names them", "profile.name": "choose with profile=NAME"}
+_NOT_SET = {
+    "axes": "the experiment's file names them",
+    "profile.name": "choose with profile=NAME",
+    "experiment.trained_run": "it is the run of the same method, settings, profile and seed",
+}
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ a choice, ``seed`` and ``run_id``; what the runs returned follows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,9 +163,26 @@ def read_collected(path: Path, dtype: Mapping[str, Any] | None = None) -> pd.Dat
     table = _read(path, ORIGIN, _TEXT | dict(dtype or {}))
     if table.duplicated().any():
         raise ExperimentError(f"{path} holds a line twice: {AGAIN}")
-    names = [*axes_columns(table), "changes"]
-    texts = [name for name in names if name == "changes" or not pd.api.types.is_numeric_dtype(table[name])]
-    return table.fillna({name: "" for name in texts})
+    axes = axes_columns(table)
+    _require_cells(path, table.drop(columns=axes))
+    texts = [name for name in axes if not pd.api.types.is_numeric_dtype(table[name])]
+    return table.fillna({name: "" for name in ["changes", *texts]})
+
+
+def _require_cells(path: Path, table: pd.DataFrame) -> None:
+    """Refuses lines that do not say of which run they are, and text among the numbers of a column."""
+    for name in ("profile", "data", "seed", "run_id"):
+        _require_all(path, name, table[name].notna() if name in table else ())
+    for name in table.select_dtypes(exclude=["number", "bool"]):
+        numeric = pd.to_numeric(table[name], errors="coerce").notna()
+        if numeric.mean() > 0.5:  # a column of numbers; names of runs may look like one now and then
+            _require_all(path, name, numeric | table[name].isna())
+
+
+def _require_all(path: Path, name: str, right: Iterable[bool]) -> None:
+    for line, one in enumerate(right, 2):  # after the header
+        if not one:
+            raise ExperimentError(f"{path}, line {line}: {name} is damaged or missing; {AGAIN}")
 
 
 def _read(path: Path, columns: Sequence[str], dtype: Any, **options: Any) -> pd.DataFrame:
@@ -174,6 +192,10 @@ def _read(path: Path, columns: Sequence[str], dtype: Any, **options: Any) -> pd.
         raise ExperimentError(f"{path} can't be read ({error}): {AGAIN}") from None
     if absent := [name for name in columns if name not in table]:
         raise ExperimentError(f"{path} has no column {', '.join(absent)}: {AGAIN}")
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            raise ExperimentError(f"{path} ends within a line: {AGAIN}")
     return table
 
 

@@ -276,8 +276,8 @@ class RunDirectory:
         """Notes which code begins this run or goes on with it; returns ``commit``, of all parts, and ``dirty``."""
         path, parts = self.checkpoints / CODE, []
         if resumed:
-            with suppress(OSError, ValueError):  # begun by code that left no note
-                parts = json.loads(path.read_text())
+            with suppress(OSError, ValueError, TypeError):  # begun by code that left no note, or a damaged one
+                parts = [[str(one), changed] for one, changed in json.loads(path.read_text())]
         if resumed and parts and parts[-1] != [commit, dirty]:
             log.warning("  begun at commit %.10s, and goes on at %.10s: the result names both", parts[-1][0], commit)
         parts = [*(part for part in parts if part != [commit, dirty]), [commit, dirty]]

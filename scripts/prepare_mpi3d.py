@@ -20,9 +20,8 @@ from experiments.settings import one_line_errors, typed_path
 from experiments.weak_supervision.data import mpi3d, mpi3d_sim
 from experiments.weak_supervision.data.contact_sheet import contact_sheet
 from experiments.weak_supervision.data.images import FactorImages
-from experiments.weak_supervision.data.mpi3d_factors import POSITIONS
 from experiments.weak_supervision.data.renderer import Renderer
-from experiments.weak_supervision.data.sources import SOURCES
+from experiments.weak_supervision.data.sources import POSITIONS, SOURCES
 
 
 def load(source: str, options: argparse.Namespace, levels: int | None = None) -> FactorImages:

@@ -12,7 +12,7 @@ from experiments.claims.rules import NOT_COMPARABLE, NOT_JUDGED, Claim, Measurem
 from experiments.claims.sampling import kolmogorov_smirnov, urn
 from experiments.claims.weak_supervision import weak_supervision
 from experiments.claims.weak_supervision_studies import weak_supervision_studies
-from experiments.results import PROFILES, read_left_out
+from experiments.results import LEFT_OUT, PROFILES, read_left_out
 from experiments.settings import ExperimentError, named_problems
 from experiments.store import write_atomically
 from experiments.tables import NOTHING, Table, longtables
@@ -57,7 +57,10 @@ def write_claims(
         ExperimentError: there is nothing to judge, or a file has no markers.
     """
     claims, problems = judge_all(metrics)
-    left_out = [*read_left_out(metrics), *problems]
+    left_out: list[str] = []
+    with named_problems(LEFT_OUT, problems):
+        left_out = read_left_out(metrics)
+    left_out += problems
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "verdicts.md", claims_markdown(claims, left_out))
     write_atomically(output / "verdicts.tex", claims_latex(claims))

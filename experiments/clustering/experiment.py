@@ -48,6 +48,13 @@ class ClusteringExperiment:
     checkpoint_every: PositiveInt
     keep_model: bool
 
+    def __post_init__(self) -> None:
+        only, given = self.pretraining.start.only_clusters, self.prior.num_clusters
+        if only and given != only:
+            raise ValueError(
+                f"prior.num_clusters must be {only}, one for each known class that training starts from, got {given}"
+            )
+
     @property
     def idle_settings(self) -> frozenset[str]:
         """Those of the prior, and what the other settings leave without work."""

@@ -51,6 +51,10 @@ class KolmogorovSmirnov:
     significance: Annotated[float, Field(gt=0, lt=1)]
     max_settings: PositiveInt | None
 
+    def __post_init__(self) -> None:
+        if len(set(self.references)) < len(self.references):
+            raise ValueError(f"references must be distinct, got {self.references}")
+
     @property
     def urns(self) -> list[Urn]:
         """Those of all series."""

@@ -39,7 +39,7 @@ class ClosedForm:
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics`` and ``weights``."""
         splits = self.problem.draw(context.generator(DATA_STREAM))
-        tables = self.problem.recovery(splits, self.log_weights(splits.train))
+        tables = self.problem.recovery(self.log_weights(splits.train), self.problem.fit(splits.train)[1])
         tables["metrics"]["model_squared_loss"] = tables["metrics"]["expected_squared_loss"]
         context.log_summary({"rmse": float(tables["metrics"]["rmse"].mean())})
         return tables

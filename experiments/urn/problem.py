@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from experiments.settings import NonNegativeInt, Positive, PositiveInt, Share, settings
+from experiments.settings import ExperimentError, Positive, PositiveInt, Share, settings
 from mvhg import MultivariateHypergeometric, fit_weights
 
 DATA_STREAM = 0  # of the run's seed: every estimator sees the same datasets under the same seed
@@ -40,8 +40,8 @@ class UrnProblem:
             order of the groups, as the generator behind the paper's figures does.
     """
 
-    group_sizes: Annotated[list[NonNegativeInt], Field(min_length=2)]
-    total_count: NonNegativeInt
+    group_sizes: Annotated[list[PositiveInt], Field(min_length=2)]
+    total_count: PositiveInt
     second_weights: Annotated[list[PositiveInt | Positive], Field(min_length=1)]
     num_datasets: PositiveInt
     num_samples: PositiveInt
@@ -49,8 +49,8 @@ class UrnProblem:
     data_law: Literal["exact", "merged"] = "exact"
 
     def __post_init__(self) -> None:
-        if self.total_count > sum(self.group_sizes):
-            raise ValueError(f"total_count must lie in [0, {sum(self.group_sizes)}], got {self.total_count}")
+        if self.total_count >= sum(self.group_sizes):  # what is left says as much of the weights as what is drawn
+            raise ValueError(f"total_count must lie in [1, {sum(self.group_sizes) - 1}], got {self.total_count}")
         if len(set(self.second_weights)) < len(self.second_weights):
             raise ValueError(f"second_weights must be distinct, got {self.second_weights}")
         if self.num_datasets > len(self.second_weights):
@@ -100,8 +100,19 @@ class UrnProblem:
 
         Returns:
             Log weights and their standard errors, each [datasets, groups].
+
+        Raises:
+            ExperimentError: the samples of a dataset leave the weights without a finite maximum.
         """
-        fits = [fit_weights(dataset, self.group_sizes) for dataset in counts]
+        fits = []
+        for weight, dataset in zip(self.datasets, counts, strict=True):
+            try:
+                fits.append(fit_weights(dataset, self.group_sizes))
+            except ValueError as error:
+                raise ExperimentError(
+                    f"experiment.problem: the samples of second weight {weight:g} can't be fitted ({error}); more "
+                    "num_samples, larger group_sizes or less extreme second_weights can"
+                ) from None
         return torch.stack([fit.log_weights for fit in fits]), torch.stack([fit.standard_errors for fit in fits])
 
     def expected_squared_loss(self, log_weights: Tensor, target_mean: Tensor, target_variance: Tensor) -> Tensor:
@@ -112,13 +123,12 @@ class UrnProblem:
         law = self.law(log_weights)
         return target_variance + law.variance.sum(-1) + (law.mean - target_mean).square().sum(-1)
 
-    def recovery(self, splits: UrnSplits, log_weights: Tensor) -> dict[str, pd.DataFrame]:
+    def recovery(self, log_weights: Tensor, standard_errors: Tensor) -> dict[str, pd.DataFrame]:
         """Compares estimates with the truth.
 
         Args:
-            splits: The observed counts; the training part gives the standard errors of the maximum-likelihood fit, the
-                natural unit of an error.
             log_weights: Estimates, [datasets, groups], at any scale.
+            standard_errors: Of the maximum-likelihood fit of the training part, the natural unit of an error; alike.
 
         Returns:
             ``metrics``, a line per dataset: ``second_weight``; ``rmse``, the root mean square over the groups of the
@@ -130,7 +140,7 @@ class UrnProblem:
         """
         estimate, truth = log_weights.detach().to("cpu", torch.float64), self.true_log_weights
         errors = centred(estimate) - centred(truth)
-        standard_errors, target = self.fit(splits.train)[1], self.true_moments()
+        target = self.true_moments()
         metrics = pd.DataFrame(
             {
                 "second_weight": self.datasets,

@@ -72,9 +72,10 @@ class UrnTraining:
         )
         train, validation = (part.transpose(0, 1).contiguous().to(torch.float32) for part in splits)
         model = UrnModel(self, train, validation, noise_seed, validation_noise_seed)
+        standard_errors = self.problem.fit(splits.train)[1]  # before a training whose result would be lost
         context.fit(model, model.chunks(order_seed), max_epochs=self.max_epochs)
 
-        tables = self.problem.recovery(splits, model.log_weights)
+        tables = self.problem.recovery(model.log_weights, standard_errors)
         loss_generator = context.generator(LOSS_STREAM, model.device)
         tables["metrics"]["model_squared_loss"] = model_squared_loss(self.problem, model, loss_generator).tolist()
         tables["history"] = history_table(self.problem, model)

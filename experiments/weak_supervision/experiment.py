@@ -88,8 +88,9 @@ class WeakSupervision:
 
     @property
     def idle_settings(self) -> frozenset[str]:
-        """Those of the method."""
-        return self._untrained(0).idle_settings
+        """Those of the method, and the set of shared factors where there are none."""
+        no_set = self.data.shared == 0 and self.data.pairing == "fixed_set"
+        return self._untrained(0).idle_settings | ({"data.pairing"} if no_set else set())
 
     def _untrained(self, seed: int) -> GroupVAE:
         """A model whose weights torch's own generator gives."""

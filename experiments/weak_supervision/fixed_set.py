@@ -27,7 +27,7 @@ def fixed_set_block(block: Block) -> Block:
         ExperimentError: there are none.
     """
     runs = block.table("metrics", changes=True)
-    fixed = runs["changes"] == CHANGE
+    fixed = (runs["changes"] == CHANGE) & (runs["shared"] != 0)
     if not fixed.any():
         raise ExperimentError(f"the metrics hold no run with {CHANGE} at {block.source}")
     nothing_shared = (runs["changes"] == "") & (runs["shared"] == 0) & runs["method"].isin(runs.loc[fixed, "method"])

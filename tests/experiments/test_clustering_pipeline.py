@@ -183,6 +183,12 @@ def test_bad_settings_are_one_line_and_leave_no_result(override: str, message: s
     assert not list(tmp_path.rglob("*.csv"))
 
 
+def test_the_start_from_known_classes_takes_a_cluster_for_each_of_them(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"experiment: prior.num_clusters must be 10, one for each .* got 5"):
+        launch("clustering_control prior=uniform overlap=2", tmp_path, "experiment.prior.num_clusters=5")
+    assert not any(tmp_path.iterdir())
+
+
 def test_more_clusters_than_classes_and_a_tiny_share_run(tmp_path: Path) -> None:
     settings = ("experiment.prior.num_clusters=14", "version=10")
     weights = launch("clustering prior=hypergeometric", tmp_path, *FAST, *settings).table("weights")

@@ -29,6 +29,7 @@ BLOBS, DIGITS = "clustering_control overlap=2 prior=categorical", "clustering pr
         (f"weak_supervision {UNBIASED}", "model.selection=random_partition"),
         (f"weak_supervision {UNBIASED}", "model.detach_divergences=true"),
         (f"weak_supervision {UNBIASED}", "training.final_temperature=0.1"),
+        ("weak_supervision shared=0", "data.pairing=fixed_set"),
         (DIGITS, "training.final_temperature=0.1"),
         (DIGITS, "training.prior_learning_rate_factor=3"),
         (DIGITS, "training.decay_epochs=3"),

@@ -76,9 +76,14 @@ def test_what_cannot_be_read_is_named(metrics: Path) -> None:
         (b"", "can't be read"),
         (bytes(500), "can't be read|has no column changes"),
         (text.encode() + text.splitlines()[1].encode() + b"\n", "holds a line twice"),
+        (text.encode()[:-3], "ends within a line"),
+        (text.replace("small", "", 1).encode(), ", line 2: data is damaged or missing"),
+        (text.replace(",1,01,", ",x,01,", 1).encode(), ", line 2: seed is damaged or missing"),
+        (text.replace(",2.0,2.0", ",two,2.0", 1).encode(), ", line 2: seconds is damaged or missing"),
     ):
+        assert content != text.encode()
         (metrics / "urn_metrics.csv").write_bytes(content)
-        with pytest.raises(ExperimentError, match=rf"urn_metrics.csv ({reason})"):
+        with pytest.raises(ExperimentError, match=rf"urn_metrics.csv ?({reason})"):
             read_metrics(metrics, "urn_metrics")
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from experiments.settings import ExperimentError
 from experiments.urn.closed_form import squared_loss_optimum
 from experiments.urn.problem import UrnProblem, centred
 from experiments.urn.training import UrnModel, UrnTraining
 from tests.experiments.clustering_fits import fit
+from tests.experiments.helpers import launch
 from tests.oracle import EnumeratedLaw, enumerate_law
 
 SETTINGS: dict[str, Any] = {
@@ -70,7 +73,7 @@ def test_the_optimum_of_the_squared_loss_is_a_minimum_and_not_the_truth() -> Non
 def test_recovery_does_not_depend_on_the_scale_and_measures_the_error() -> None:
     problem = make_problem()
     splits = problem.draw(torch.Generator().manual_seed(0))
-    perfect = problem.recovery(splits, problem.true_log_weights + 3.0)
+    perfect = problem.recovery(problem.true_log_weights + 3.0, problem.fit(splits.train)[1])
     assert perfect["metrics"]["rmse"].abs().max() < 1e-12
     assert perfect["metrics"]["rmse_standard_errors"].abs().max() < 1e-12
     np.testing.assert_allclose(
@@ -78,7 +81,7 @@ def test_recovery_does_not_depend_on_the_scale_and_measures_the_error() -> None:
     )
 
     shifted = problem.true_log_weights + torch.tensor([0.3, -0.3, 0.0], dtype=torch.float64)
-    tables = problem.recovery(splits, shifted)
+    tables = problem.recovery(shifted, problem.fit(splits.train)[1])
     np.testing.assert_allclose(tables["metrics"]["rmse"], np.sqrt(2 * 0.09 / 3), rtol=1e-12)
     weights = tables["weights"]
     errors = (weights["log_weight_centred"] - weights["log_weight_true_centred"]) / weights["standard_error"]
@@ -105,7 +108,9 @@ def test_datasets_follow_the_seed_and_the_split(data_law: str) -> None:
     [
         ({"second_weights": [2, 2]}, "second_weights must be distinct"),
         ({"num_datasets": 3}, "num_datasets must lie in"),
-        ({"total_count": 13}, "total_count must lie in"),
+        ({"total_count": 12}, r"total_count must lie in \[1, 11\], got 12"),
+        ({"total_count": 0}, "total_count"),
+        ({"group_sizes": [3, 0, 4]}, "group_sizes"),
         ({"num_samples": 1}, "num_samples and train_fraction"),
         ({"train_fraction": 1.0}, "num_samples and train_fraction"),
     ],
@@ -113,6 +118,14 @@ def test_datasets_follow_the_seed_and_the_split(data_law: str) -> None:
 def test_bad_problems_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_problem(**changes)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "maximum_likelihood"])
+def test_samples_that_cannot_be_fitted_are_named_before_a_training(estimator: str, tmp_path: Path) -> None:
+    extreme = ("experiment.problem.second_weights=[1e9]", "experiment.problem.num_datasets=1")
+    with pytest.raises(ExperimentError, match=r"^experiment\.problem: the samples of second weight 1e\+09 can't be fitted"):
+        launch(f"urn estimator={estimator}", tmp_path, *extreme)
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 TRAINING: dict[str, Any] = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ def key_of(decisive: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(f"the cache {folder} can't be used: {error.strerror or error}") from None
+
+
 def cached(folder: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Returns the content of a file of the cache or makes it; a second process that wants the same waits for the first.
 
@@ -24,13 +33,14 @@ def cached(folder: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[s
         ExperimentError: the cache can't be written or read.
     """
     path = folder / f"{key}.pt"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder / f"{key}.lock", "making this pretraining"):
-            if not path.exists():
-                write_tensors(path, make())
-    except OSError as error:
-        raise ExperimentError(f"the cache {folder} can't be used: {error.strerror or error}") from None
+    with ExitStack() as held:
+        with _usable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(folder / f"{key}.lock", "making this pretraining"))
+        if not path.exists():
+            made = make()
+            with _usable(folder):
+                write_tensors(path, made)
     try:
         return read_tensors(path)
     except (OSError, ValueError) as error:

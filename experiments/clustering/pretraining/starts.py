@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from experiments.clustering.pretraining.guided import GuidedTraining
 from experiments.clustering.scores import NUM_CLASSES
 from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
-from experiments.settings import ExperimentError, NonNegative, NonNegativeInt, PositiveInt, settings
+from experiments.settings import NonNegative, NonNegativeInt, PositiveInt, settings
 
 if TYPE_CHECKING:
     from experiments.clustering.pretraining.pretraining import Pretraining
@@ -39,6 +39,8 @@ class Start:
 
     mixture_starts: PositiveInt
     mixture_digits: PositiveInt
+
+    only_clusters: ClassVar[int | None] = None  # how many it can find, if not any number
 
     @property
     def idle_settings(self) -> set[str]:
@@ -98,17 +100,14 @@ class KnownStart(Start):
     mixture's diagonal covariances could not follow them otherwise, and their misfit would pass for one of the sizes.
     """
 
+    only_clusters = NUM_CLASSES
+
     @property
     def idle_settings(self) -> set[str]:
         return {"mixture_starts", "mixture_digits"}
 
     def clusters(self, context: RunContext, vade: VaDE, embedding: Tensor, splits: Splits) -> Tensor:
         classes, values = splits.train_labels, embedding.double()
-        if vade.prior.num_clusters != NUM_CLASSES:
-            raise ExperimentError(
-                "the start from the known classes has a cluster for each of them: experiment.prior.num_clusters must "
-                f"be {NUM_CLASSES}, got {vade.prior.num_clusters}"
-            )
         means = torch.stack([values[classes == one].mean(0) for one in range(vade.prior.num_clusters)])
         covariance = (values - means[classes]).T.cov(correction=0)
         factor = torch.linalg.cholesky(covariance)

@@ -11,8 +11,8 @@ from torch import Tensor
 from experiments.figures import add_caption
 from experiments.weak_supervision.data import scene
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
-from experiments.weak_supervision.data.mpi3d_factors import OLD_COLOURS, OLD_SHAPES, POSITIONS, thinned
-from experiments.weak_supervision.data.sources import FACTORS
+from experiments.weak_supervision.data.mpi3d_factors import OLD_COLOURS, OLD_SHAPES, thinned
+from experiments.weak_supervision.data.sources import FACTORS, POSITIONS
 
 COLUMNS = 8
 RANDOM_ROWS = 2

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.image_file import as_tensor
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
-from experiments.weak_supervision.data.sources import FACTORS
+from experiments.weak_supervision.data.sources import FACTORS, POSITIONS
 
-POSITIONS = 40  # of each axis of the arm, in the full grid
 # The older files hold four of today's six, in this order.
 OLD_COLOURS = (1, 2, 3, 4)  # green, red, blue, brown
 OLD_SHAPES = (0, 1, 3, 5)  # cone, cube, hexagonal, sphere

@@ -23,9 +23,9 @@ from experiments.weak_supervision.data import scene
 from experiments.weak_supervision.data.image_file import AWAY, inspect, open_map, verify
 from experiments.weak_supervision.data.image_writer import Plan, write_images
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages, halve
-from experiments.weak_supervision.data.mpi3d_factors import POSITIONS, keep, require_positions, thinned
+from experiments.weak_supervision.data.mpi3d_factors import keep, require_positions, thinned
 from experiments.weak_supervision.data.renderer import PLANES, SIZE, Renderer
-from experiments.weak_supervision.data.sources import FACTORS
+from experiments.weak_supervision.data.sources import FACTORS, POSITIONS
 
 PATH = Path(__file__).with_name("mpi3d_sim_planes.npz")
 DEFAULT_POSITIONS = 8  # of each axis in the default grid

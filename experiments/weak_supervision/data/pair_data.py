@@ -33,7 +33,7 @@ class PairData:
     Attributes:
         source: one of ``SOURCES``.
         image_size: 64, or 32 for means of 2 x 2 pixels, rounded.
-        levels: colours and shapes that are kept: 6, or the 4 of the older mpi3d files; null for all that there are.
+        levels: colours and shapes that are kept: the 4 of the older mpi3d files; null for all that there are.
         positions: of each axis of the arm, evenly thinned from 40; a divisor of 40.
         shared: s, less than the number of factors; ``random``: of each pair another.
         pairing: see ``PairSampler``.
@@ -43,7 +43,7 @@ class PairData:
 
     source: str
     image_size: Literal[64, 32]
-    levels: Literal[4, 6] | None
+    levels: Literal[4] | None
     positions: PositiveInt
     shared: NonNegativeInt | Random
     pairing: Pairing
@@ -53,6 +53,12 @@ class PairData:
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
+        stored = SOURCES[self.source].positions
+        several = [number for number in range(2, stored + 1) if stored % number == 0]
+        if stored and self.positions not in several:
+            raise ValueError(
+                f"positions must be one of {', '.join(map(str, several))}, of an axis' {stored}; got {self.positions}"
+            )
         check_pairing(self.shared, self.pairing, len(self.factors))
 
     @property

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from experiments.weak_supervision.data.mpi3d_factors import POSITIONS
 from experiments.weak_supervision.data.solids import Mesh, box, frustum, sphere
+from experiments.weak_supervision.data.sources import POSITIONS
 
 COLOURS = {
     "white": (255, 255, 255), "green": (30, 235, 45), "red": (255, 35, 35), "blue": (50, 100, 255),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Of mpi3d and its stand-in.
 FACTORS = ("colour", "shape", "size", "camera_height", "background", "horizontal_axis", "vertical_axis")
+POSITIONS = 40  # stored of each axis
 
 
 class Source(NamedTuple):
@@ -21,11 +22,13 @@ class Source(NamedTuple):
         words: how it is called; a stand-in is never called by the name of what it stands for.
         load: (image_size, levels, positions, data folder) -> its images; raises an ExperimentError where it can't.
         factors: names of the generative factors.
+        positions: stored of each axis of the arm, of which a run keeps a divisor; 0: there is no arm.
     """
 
     words: str
     load: Callable[[int, int | None, int, Path], FactorImages]
     factors: tuple[str, ...] = FACTORS
+    positions: int = 0
 
 
 def _mpi3d(name: str, image_size: int, levels: int | None, positions: int, directory: Path) -> FactorImages:
@@ -41,8 +44,8 @@ def _mpi3d_sim(image_size: int, levels: int | None, positions: int, directory: P
 
 
 SOURCES = {  # from the paper's own
-    "mpi3d_toy": Source("mpi3d (toy)", partial(_mpi3d, "mpi3d_toy")),
-    "mpi3d_realistic": Source("mpi3d (realistic)", partial(_mpi3d, "mpi3d_realistic")),
-    "mpi3d_real": Source("mpi3d (real)", partial(_mpi3d, "mpi3d_real")),
-    "mpi3d_sim": Source("mpi3d_sim, a rendered stand-in", _mpi3d_sim),
+    "mpi3d_toy": Source("mpi3d (toy)", partial(_mpi3d, "mpi3d_toy"), positions=POSITIONS),
+    "mpi3d_realistic": Source("mpi3d (realistic)", partial(_mpi3d, "mpi3d_realistic"), positions=POSITIONS),
+    "mpi3d_real": Source("mpi3d (real)", partial(_mpi3d, "mpi3d_real"), positions=POSITIONS),
+    "mpi3d_sim": Source("mpi3d_sim, a rendered stand-in", _mpi3d_sim, positions=POSITIONS),
 }
