@@ -117,11 +117,13 @@ def test_a_folder_without_metrics_is_named(tmp_path: Path) -> None:
 def test_a_broken_file_of_one_room_leaves_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_block(tmp_path, versions=["60"])
     (tmp_path / "urn_metrics.csv").write_bytes(b"estimator,profile\n\xff\xfe,\x00\n")
+    (tmp_path / "left_out.csv").write_bytes(b"")
     pages.show_claims(tmp_path, tmp_path, None, None)
     printed, written = capsys.readouterr().out, (tmp_path / "verdicts.md").read_text()
     assert "left out: urn: " in printed
     assert "**Left out** of these numbers" in written
     assert "urn_metrics.csv can't be read" in written
+    assert "left_out.csv can't be read" in written
     (tmp_path / "clustering_metrics.csv").write_text("prior,changes,profile,seed\na,,b,1\n")
     with pytest.raises(ExperimentError, match=r"clustering_metrics.csv has no column run_id"):
         judge_all(tmp_path)

@@ -123,7 +123,9 @@ def test_bad_problems_are_named(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("estimator", ["exact", "maximum_likelihood"])
 def test_samples_that_cannot_be_fitted_are_named_before_a_training(estimator: str, tmp_path: Path) -> None:
     extreme = ("experiment.problem.second_weights=[1e9]", "experiment.problem.num_datasets=1")
-    with pytest.raises(ExperimentError, match=r"^experiment\.problem: the samples of second weight 1e\+09 can't be fitted"):
+    with pytest.raises(
+        ExperimentError, match=r"^experiment\.problem: the samples of second weight 1e\+09 can't be fitted"
+    ):
         launch(f"urn estimator={estimator}", tmp_path, *extreme)
     assert not list(tmp_path.rglob("*.ckpt"))
 
