@@ -173,9 +173,9 @@ def _require_cells(path: Path, table: pd.DataFrame) -> None:
     """Refuses lines that do not say of which run they are, and text among the numbers of a column."""
     for name in ("profile", "data", "seed", "run_id"):
         _require_all(path, name, table[name].notna() if name in table else ())
-    for name in table.select_dtypes(exclude=["number", "bool"]):
+    for name in table.drop(columns=[*_TEXT], errors="ignore").select_dtypes(exclude=["number", "bool"]):
         numeric = pd.to_numeric(table[name], errors="coerce").notna()
-        if numeric.mean() > 0.5:  # a column of numbers; names of runs may look like one now and then
+        if numeric.mean() > 0.5:  # a column of numbers; a hash may look like one now and then
             _require_all(path, name, numeric | table[name].isna())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +12,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from experiments.clustering.pretraining import starts
-from experiments.clustering.pretraining.starts import KnownStart, component_moments, fit_mixture, manifold
-from experiments.clustering.priors import UniformPrior
-from experiments.settings import ExperimentError
+from experiments.clustering.pretraining.starts import component_moments, fit_mixture, manifold
 from tests.experiments.clustering_fits import generator
 
 
@@ -118,11 +115,3 @@ def test_the_manifold_separates_clusters_that_a_mixture_in_the_embedding_does_no
 
     assert agreement(moons) < 0.95
     assert agreement(places) == 1.0
-
-
-def test_the_known_classes_are_a_start_for_as_many_clusters_alone() -> None:
-    vade: Any = SimpleNamespace(prior=UniformPrior(num_clusters=8))
-    splits: Any = SimpleNamespace(train_labels=torch.arange(10))
-    context: Any = None
-    with pytest.raises(ExperimentError, match="experiment.prior.num_clusters must be 10, got 8"):
-        KnownStart(mixture_starts=1, mixture_digits=10).clusters(context, vade, torch.rand(10, 3), splits)
