@@ -281,7 +281,7 @@ def test_make_takes_profile_seeds_and_data_to_the_rooms_that_have_them() -> None
             assert "joblib" not in line
     for data, taken in (("mpi3d_toy", "weak_supervision"), ("mnist", "clustering")):
         plan = planned("reproduce", settings=(f"DATA={data}",))
-        assert set(re.findall(r"profile\.(\w+)\.data=(\w+)", plan)) == {(taken, data)}
+        assert set(re.findall(r"data\.source=(\w+) experiment=(\w+)", plan)) == {(data, taken)}
 
 
 def test_figure_13_is_made_of_changes_of_one_row() -> None:
