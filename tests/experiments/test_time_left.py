@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from experiments.store import FINISHED, TRAINED_AT, RunDirectory
+from experiments.store import TRAINED_AT, RunDirectory
 from experiments.watched import Watched, in_words, seconds_left
 
 MakeCell = Callable[..., Watched]
@@ -27,8 +26,7 @@ def make_cell(tmp_path: Path) -> MakeCell:
         if says is not None:
             (run.checkpoints / TRAINED_AT).write_text(str(time.time() + says))
         if took is not None:
-            (run.path / "environment.json").write_text(json.dumps({"seconds": took}))
-            (run.path / FINISHED).write_text('{"files": {}}')
+            run.finish({}, {"seconds": took}, "seed: 0\n")
         return cell
 
     return make
