@@ -171,18 +171,18 @@ def read_collected(path: Path, dtype: Mapping[str, Any] | None = None) -> pd.Dat
 
 def _require_cells(path: Path, table: pd.DataFrame) -> None:
     """Refuses lines that do not say of which run they are, and text among the numbers of a column."""
-    for name in ("profile", "data", "seed", "run_id"):
-        _require_all(path, name, table[name].notna() if name in table else ())
+    for name in table.columns.intersection(["profile", "data", "seed", "run_id"]):
+        _require_all(path, name, table[name].notna())
     for name in table.drop(columns=[*_TEXT], errors="ignore").select_dtypes(exclude=["number", "bool"]):
         numeric = pd.to_numeric(table[name], errors="coerce").notna()
         if numeric.mean() > 0.5:  # a column of numbers; a hash may look like one now and then
             _require_all(path, name, numeric | table[name].isna())
 
 
-def _require_all(path: Path, name: str, right: Iterable[bool]) -> None:
-    for line, one in enumerate(right, 2):  # after the header
-        if not one:
-            raise ExperimentError(f"{path}, line {line}: {name} is damaged or missing; {AGAIN}")
+def _require_all(path: Path, name: str, right: pd.Series) -> None:
+    if not right.all():
+        line = int(right.to_numpy().argmin()) + 2  # the first that is not, after the header
+        raise ExperimentError(f"{path}, line {line}: {name} is damaged or missing; {AGAIN}")
 
 
 def _read(path: Path, columns: Sequence[str], dtype: Any, **options: Any) -> pd.DataFrame:
