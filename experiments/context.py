@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Name -> Lightning's. TF32 is float32 whose products a GPU rounds to 10 bits; bf16 is for the wide layers alone.
 PRECISIONS = {"float32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
+# Idle settings of experiments that train nothing.
+TRAINING_ALONE = frozenset({"trainer.precision", "trainer.deterministic"})
 
 
 class Experiment(Protocol):
@@ -37,8 +39,8 @@ class Experiment(Protocol):
 
     - ``headline_metrics``: name of a logged metric -> which of its values the W&B summary keeps (``min``, ``max``,
       ``mean`` or ``last``);
-    - ``idle_settings``: settings below ``experiment``, or ``trainer.precision``, that nothing reads beside the others,
-      such as temperatures of a method that relaxes nothing; a command that gives one is refused;
+    - ``idle_settings``: settings below ``experiment``, or of the trainer, that nothing reads beside the others, such as
+      temperatures of a method that relaxes nothing; a command that gives one is refused;
     - ``one_seed_tables``, of the class: names of the large tables of which the collected results take the lowest seed;
     - ``keep_lines(table: str, row: Row, lines: DataFrame) -> DataFrame | None``, static: which lines of a run's table
       the collected results take; None or an empty frame for none.

@@ -21,7 +21,7 @@ from experiments.weak_supervision.data import mpi3d, mpi3d_sim
 from experiments.weak_supervision.data.contact_sheet import contact_sheet
 from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.renderer import Renderer
-from experiments.weak_supervision.data.sources import POSITIONS, SOURCES
+from experiments.weak_supervision.data.sources import SOURCES
 
 
 def load(source: str, options: argparse.Namespace, levels: int | None = None) -> FactorImages:
@@ -61,14 +61,16 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     fetch = commands.add_parser("fetch", help="download, check and convert published images")
     fetch.add_argument("source", choices=mpi3d.SOURCES, nargs="+")
-    fetch.set_defaults(positions=POSITIONS, image_size=64)
+    kept = SOURCES["mpi3d_sim"].kept_positions
+    fetch.set_defaults(positions=kept[-1], image_size=64)
     render = commands.add_parser("render", help="render mpi3d_sim at other positions")
-    render.add_argument("--positions", type=int, default=POSITIONS, help="of each axis of the arm (%(default)s)")
+    render.add_argument("--positions", type=int, choices=kept, default=kept[-1], help="of each axis (%(default)s)")
     commands.add_parser("package", help="make the file of planes that is shipped")
     sheet = commands.add_parser("contact-sheet", help="draw a contact sheet")
     sheet.add_argument("--source", choices=SOURCES, default="mpi3d_sim", help="%(default)s")
     sheet.add_argument("--levels", type=int, choices=(4, 6), help="colours and shapes (default: all that there are)")
-    sheet.add_argument("--positions", type=int, default=mpi3d_sim.DEFAULT_POSITIONS, help="of each axis (%(default)s)")
+    usual = mpi3d_sim.DEFAULT_POSITIONS
+    sheet.add_argument("--positions", type=int, choices=kept, default=usual, help="of each axis (%(default)s)")
     sheet.add_argument("--output", type=typed_path, default="results/local/figures", help="folder (%(default)s)")
     render.set_defaults(image_size=64)
     sheet.add_argument("--image-size", type=int, choices=(64, 32), default=64, help="pixels (%(default)s)")

@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
-from experiments.context import RunContext
+from experiments.context import TRAINING_ALONE, RunContext
 from experiments.kolmogorov_smirnov.goodness_of_fit import Integers, against_law, against_sample
 from experiments.kolmogorov_smirnov.reference import draw_merged, exact_marginals
 from experiments.kolmogorov_smirnov.series import Series, Urn, histogram, sampler
@@ -40,7 +40,7 @@ class KolmogorovSmirnov:
         max_settings: Urns of each series; None for all.
     """
 
-    idle_settings: ClassVar = frozenset({"trainer.precision"})  # nothing is trained
+    idle_settings: ClassVar = TRAINING_ALONE
 
     series: Annotated[dict[str, Series], Field(min_length=1)]
     conditionals: Literal["exact", "merged"]

@@ -15,7 +15,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from experiments.context import RunContext
+from experiments.context import TRAINING_ALONE, RunContext
 from experiments.settings import settings
 from experiments.urn.problem import DATA_STREAM, UrnProblem
 
@@ -28,7 +28,7 @@ class ClosedForm:
         problem: The urn and its datasets.
     """
 
-    idle_settings: ClassVar = frozenset({"trainer.precision"})  # nothing is trained
+    idle_settings: ClassVar = TRAINING_ALONE
 
     problem: UrnProblem
 

@@ -48,9 +48,10 @@ def test_a_setting_that_nothing_reads_is_refused(row: str, setting: str, tmp_pat
 
 
 @pytest.mark.parametrize("row", ["kolmogorov_smirnov", "accuracy", "urn estimator=maximum_likelihood"])
-def test_a_precision_is_refused_where_nothing_is_trained(row: str, tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match=r"^trainer\.precision=bf16: nothing reads it in .*; leave it out"):
-        launch(row, tmp_path, "trainer.precision=bf16")
+@pytest.mark.parametrize("setting", ["trainer.precision=bf16", "trainer.deterministic=true"])
+def test_the_trainer_s_are_refused_where_nothing_is_trained(row: str, setting: str, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=rf"^{setting}: nothing reads it in .*; leave it out"):
+        launch(row, tmp_path, setting)
     assert not any(tmp_path.iterdir())
 
 

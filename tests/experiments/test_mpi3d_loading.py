@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from experiments.downloads import Download
 from experiments.settings import ExperimentError
-from experiments.weak_supervision.data import image_file, image_writer, mpi3d, mpi3d_factors
+from experiments.weak_supervision.data import image_file, image_writer, mpi3d
 from experiments.weak_supervision.data import images as images_module
 from experiments.weak_supervision.data.image_file import read_record
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
 from experiments.weak_supervision.data.mpi3d import fault
-from experiments.weak_supervision.data.mpi3d_factors import require_positions
 from experiments.weak_supervision.data.sources import FACTORS
 
 TODAY, OLDER = (FactorGrid(FACTORS, (levels, levels, 1, 1, 1, 2, 4)) for levels in (6, 4))
@@ -38,7 +37,6 @@ def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mpi3d, "LAYOUTS", (TODAY, OLDER))
     monkeypatch.setattr(mpi3d, "BLOCK", 50)
     monkeypatch.setattr(mpi3d, "MIRRORS", ())
-    monkeypatch.setattr(mpi3d_factors, "POSITIONS", 2)  # of the short axes here; 1 and 2 divide both
 
 
 def load(folder: Path, source: str = "mpi3d_toy", levels: int | None = None, image_size: int = 64) -> FactorImages:
@@ -290,14 +288,6 @@ def test_no_network_is_one_line_with_two_ways_on(tmp_path: Path) -> None:
         f"mpi3d_toy can't be downloaded: no mirror gave mpi3d_toy.npz (). Put the file into {tmp_path / 'mpi3d'} by "
         "hand, or take the data mpi3d_sim, which need no download"
     )
-
-
-@pytest.mark.parametrize("positions", [3, 0, 80])
-def test_positions_that_do_not_divide_an_axis_are_named(monkeypatch: pytest.MonkeyPatch, positions: int) -> None:
-    monkeypatch.setattr(mpi3d_factors, "POSITIONS", 40)
-    message = f"positions must divide the 40 of an axis: 1, 2, 4, 5, 8, 10, 20, 40; got {positions}"
-    with pytest.raises(ExperimentError, match=message):
-        require_positions(positions)
 
 
 def test_images_that_do_not_fit_their_grid_are_refused() -> None:

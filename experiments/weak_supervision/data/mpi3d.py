@@ -30,7 +30,7 @@ from experiments.weak_supervision.data.image_file import (
 )
 from experiments.weak_supervision.data.image_writer import Plan, write_images
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
-from experiments.weak_supervision.data.mpi3d_factors import keep, require_positions
+from experiments.weak_supervision.data.mpi3d_factors import keep
 from experiments.weak_supervision.data.sources import FACTORS
 
 SOURCES = ("mpi3d_toy", "mpi3d_realistic", "mpi3d_real")
@@ -57,7 +57,6 @@ def load(source: str, image_size: int, levels: int | None, positions: int, direc
         ExperimentError: a file that is truncated, altered, or of another shape or number of levels; no network; no disk
             space.
     """
-    require_positions(positions)
     path = _unpacked(source, directory)
     layout = inspect(path)
     grid = _grid_of(path, layout)

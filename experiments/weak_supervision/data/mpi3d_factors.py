@@ -8,25 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.image_file import as_tensor
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
-from experiments.weak_supervision.data.sources import FACTORS, POSITIONS
+from experiments.weak_supervision.data.sources import FACTORS
 
 # The older files hold four of today's six, in this order.
 OLD_COLOURS = (1, 2, 3, 4)  # green, red, blue, brown
 OLD_SHAPES = (0, 1, 3, 5)  # cone, cube, hexagonal, sphere
-
-
-def require_positions(positions: int) -> None:
-    """Refuses a number of positions that the 40 of an axis can't be thinned to evenly.
-
-    Raises:
-        ExperimentError: with those that there are.
-    """
-    if positions < 1 or POSITIONS % positions:
-        allowed = ", ".join(str(number) for number in range(1, POSITIONS + 1) if POSITIONS % number == 0)
-        raise ExperimentError(f"positions must divide the {POSITIONS} of an axis: {allowed}; got {positions!r}")
 
 
 def thinned(count: int, kept: int) -> range:

@@ -23,7 +23,7 @@ from experiments.weak_supervision.data import scene
 from experiments.weak_supervision.data.image_file import AWAY, inspect, open_map, verify
 from experiments.weak_supervision.data.image_writer import Plan, write_images
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages, halve
-from experiments.weak_supervision.data.mpi3d_factors import keep, require_positions, thinned
+from experiments.weak_supervision.data.mpi3d_factors import keep, thinned
 from experiments.weak_supervision.data.renderer import PLANES, SIZE, Renderer
 from experiments.weak_supervision.data.sources import FACTORS, POSITIONS
 
@@ -61,14 +61,13 @@ def load(image_size: int, levels: int | None, positions: int, directory: Path) -
     Args:
         image_size: 64, or 32: means of 2x2 pixels, rounded.
         levels: colours and shapes that are kept: 6, or the 4 of the older mpi3d files; None for all.
-        positions: of each axis, a divisor of 40.
+        positions: of each axis, one of the source's ``kept_positions``.
         directory: the data folder; other grids than the default lie in ``mpi3d_sim/``.
 
     Raises:
         ExperimentError: packaged planes that were altered; rendered images that were, or by another version; no
             renderer, no disk space.
     """
-    require_positions(positions)
     if positions == DEFAULT_POSITIONS:
         return keep("mpi3d_sim", _default(image_size), grid_of(positions), levels, positions)
     images = keep("mpi3d_sim", _rendered(positions, directory), grid_of(positions), levels, positions)

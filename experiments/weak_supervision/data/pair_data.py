@@ -53,12 +53,9 @@ class PairData:
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
-        stored = SOURCES[self.source].positions
-        several = [number for number in range(2, stored + 1) if stored % number == 0]
-        if stored and self.positions not in several:
-            raise ValueError(
-                f"positions must be one of {', '.join(map(str, several))}, of an axis' {stored}; got {self.positions}"
-            )
+        if (kept := SOURCES[self.source].kept_positions) and self.positions not in kept:
+            allowed = f"one of {', '.join(map(str, kept))}, of an axis' {kept[-1]}"
+            raise ValueError(f"positions must be {allowed}; got {self.positions}")
         check_pairing(self.shared, self.pairing, len(self.factors))
 
     @property

@@ -30,6 +30,11 @@ class Source(NamedTuple):
     factors: tuple[str, ...] = FACTORS
     positions: int = 0
 
+    @property
+    def kept_positions(self) -> list[int]:
+        """Numbers of positions to which the stored ones can be thinned evenly; one would leave the axis no factor."""
+        return [number for number in range(2, self.positions + 1) if self.positions % number == 0]
+
 
 def _mpi3d(name: str, image_size: int, levels: int | None, positions: int, directory: Path) -> FactorImages:
     from experiments.weak_supervision.data import mpi3d
