@@ -181,7 +181,8 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
         try:
             if force:
                 cell.run.discard_checkpoints()
-            _run(experiment, cell)
+            with cell.run.noted_failure():
+                _run(experiment, cell)
         except OSError as error:  # a full disk, a folder that can't be written any more
             reason = f"{error.filename or cell.run.path}: {error.strerror or error}"
             raise ExperimentError(f"{reason}; nothing is half-written, the same command goes on") from error

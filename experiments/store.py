@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from experiments.settings import ExperimentError
+from experiments.settings import ExperimentError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,7 @@ TRAINED_AT = (
     "trained_at"  # among the checkpoints: when the training will have ended by its own rate, seconds of the epoch
 )
 CODE = "code.json"  # likewise: commits that were at work on the run
+FAILURE = "failure.txt"  # likewise: why the run failed
 LOCK_SECONDS = 2.0  # those who only ask whether a run is at work hold its lock for a moment
 
 
@@ -286,6 +287,27 @@ class RunDirectory:
             "commit": " ".join(dict.fromkeys(one for one, _ in parts)),
             "dirty": any(one for _, one in parts) or dirty,
         }
+
+    @contextmanager
+    def noted_failure(self) -> Iterator[None]:
+        """Leaves a note of an error that the block raises, so that who collects the results can say why one lacks."""
+        note = self.checkpoints / FAILURE
+        note.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:
+            with suppress(OSError):
+                kind = "" if isinstance(error, ExperimentError) else f"{type(error).__name__}: "
+                write_atomically(note, kind + one_line(error))
+            raise
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run failed when it was last at work; None if it did not, was stopped, or is at work."""
+        try:
+            return (self.checkpoints / FAILURE).read_text()
+        except (OSError, ValueError):
+            return None
 
     def discard_checkpoints(self) -> None:
         """Forgets an interrupted run. A finished result stays until the next one replaces it."""

@@ -93,7 +93,8 @@ def select_runs(results: Path, profile: str | None, seeds: frozenset[int] | None
             selection.unwanted.append((name, f"seed {origin.seed}"))
         elif facts is None:
             what = f"{origin.row.changes}: " if origin.row.changes else ""
-            selection.problems.append((name, f"{what}not finished: it failed, was stopped, or is still running"))
+            why = run.failure or "it was stopped, or is still running"
+            selection.problems.append((name, f"{what}not finished: {why}"))
         elif (version := facts.get("version", FIRST_VERSION)) != project_version():
             reason = f"made by version {version}, and this is {project_version()}; force=true runs it again"
             selection.problems.append((name, reason))

@@ -13,6 +13,7 @@ import pytest
 import mvhg
 from experiments.aggregation.runs import select_runs
 from experiments.axes import Row
+from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from scripts import aggregate
 from tests.experiments.helpers import KS, launch
@@ -203,6 +204,9 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     (folder / "facts" / "environment.json").unlink()
     (folder / "empty" / "checkpoints").mkdir(parents=True)
     begin(tmp_path, "stopped", "medium", 6, changes="a=1")
+    begin(tmp_path, "failed", "medium", 9)
+    with pytest.raises(ExperimentError), RunDirectory(tmp_path, FOLDER, "failed").noted_failure():
+        raise ExperimentError("step 7:\nthe loss is not finite")
     begin(tmp_path, "meaningless", "smoke", 6)  # of a profile that is not asked for
     finish(tmp_path, "partial", 7, more={"metrics": pd.DataFrame()})  # as its marker says, and without a line
     finish(tmp_path, "repeats", 10, more={"metrics": pd.DataFrame({"version": [60], "data": ["mnist"]})})
@@ -217,7 +221,7 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
     tables = collect(tmp_path)
     assert tables[METRICS]["seed"].tolist() == [0, 5]
     printed = capsys.readouterr().out
-    assert "warning: 13 runs are left out" in printed
+    assert "warning: 14 runs are left out" in printed
     assert "clustering_extra.csv" not in tables
     left_out = dict(tables["left_out.csv"].to_numpy().tolist())
     odd = left_out.pop("runs/clustering/prior=odd,version=60/odd")
@@ -237,7 +241,8 @@ def test_what_is_broken_is_named_and_left_out(tmp_path: Path, capsys: pytest.Cap
         f"runs/{FOLDER}/facts": "environment.json is missing; force=true runs it again",
         f"runs/{FOLDER}/newer": f"made by version 99.0, and this is {mvhg.__version__}; force=true runs it again",
         f"runs/{FOLDER}/first": f"made by version 0.1.0, and this is {mvhg.__version__}; force=true runs it again",
-        f"runs/{FOLDER}/stopped": "a=1: not finished: it failed, was stopped, or is still running",
+        f"runs/{FOLDER}/stopped": "a=1: not finished: it was stopped, or is still running",
+        f"runs/{FOLDER}/failed": "not finished: step 7: the loss is not finite",
         f"runs/{FOLDER}/empty": "not finished: it was stopped before it began",
     }
     of_the_profile = dict(select_runs(tmp_path, "smoke").problems)

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -214,9 +215,21 @@ def test_what_nobody_foresaw_is_a_line_too_and_its_stack_trace_is_kept(
     reason = f"No module named 'umap'; `make doctor` says what is missing (stack trace: {trace})"
     assert str(caught.value) == f"ModuleNotFoundError: {reason}"
     assert trace.read_text().startswith("Traceback")
+    assert one.run.failure == "ModuleNotFoundError: No module named 'umap'"
     monkeypatch.undo()
     attempt(one)
-    assert not trace.exists()
+    assert not trace.exists() and one.run.failure is None
+
+
+def test_a_run_that_goes_on_forgets_why_it_failed(tmp_path: Path) -> None:
+    run = cell(KS, "profile=smoke", "logger=disabled", f"results={tmp_path}").run
+    run.checkpoints.mkdir(parents=True)
+    with pytest.raises(ExperimentError), run.noted_failure():
+        raise ExperimentError("no room")
+    assert run.failure == "no room"
+    with pytest.raises(SystemExit), run.noted_failure():
+        sys.exit(1)  # stopped from outside
+    assert run.failure is None
 
 
 def test_the_sign_of_several_runs_may_stand_anywhere() -> None:
