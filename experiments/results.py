@@ -170,8 +170,8 @@ def read_collected(path: Path, dtype: Mapping[str, Any] | None = None) -> pd.Dat
 
 
 def _require_cells(path: Path, table: pd.DataFrame) -> None:
-    """Refuses lines that do not say of which run they are, and text among the numbers of a column."""
-    for name in table.columns.intersection(["profile", "data", "seed", "run_id"]):
+    """Refuses lines that do not say of which run they are or what made it, and text among the numbers of a column."""
+    for name in table.columns.intersection(["profile", "data", "seed", "run_id", "commit", "device", "torch"]):
         _require_all(path, name, table[name].notna())
     for name in table.drop(columns=[*_TEXT], errors="ignore").select_dtypes(exclude=["number", "bool"]):
         numeric = pd.to_numeric(table[name], errors="coerce").notna()
@@ -290,10 +290,10 @@ def provenance_of(lines: pd.DataFrame, source: str) -> Provenance:
         profile=", ".join(sorted(set(runs["profile"].astype(str)))),
         data=", ".join(sorted(set(data.fillna("drawn").astype(str)))),
         seeds=tuple(sorted(int(seed) for seed in set(runs["seed"]))),
-        device=", ".join(sorted(set(runs["device"].fillna(UNKNOWN).astype(str)))),
+        device=", ".join(sorted(set(runs["device"]))),
         seconds=describe_seconds(runs),
         commits=tuple(_commits(runs)),
-        torch=", ".join(sorted(set(runs["torch"].fillna(UNKNOWN).astype(str)))),
+        torch=", ".join(sorted(set(runs["torch"]))),
         runs=tuple(sorted(describe_run(run) for _, run in runs.iterrows())),
         source=source,
     )

@@ -80,6 +80,8 @@ def test_what_cannot_be_read_is_named(metrics: Path) -> None:
         (text.replace("small", "", 1).encode(), ", line 2: data is damaged or missing"),
         (text.replace(",1,01,", ",x,01,", 1).encode(), ", line 2: seed is damaged or missing"),
         (text.replace(",2.0,2.0", ",two,2.0", 1).encode(), ", line 2: seconds is damaged or missing"),
+        (text.replace(",123456789012,", ",,", 1).encode(), ", line 2: commit is damaged or missing"),
+        (text.replace(",d,", ",,", 1).encode(), ", line 2: device is damaged or missing"),
     ):
         assert content != text.encode()
         (metrics / "urn_metrics.csv").write_bytes(content)
