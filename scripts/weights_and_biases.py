@@ -15,11 +15,12 @@ import hashlib
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from experiments.environment import code_facts
 from experiments.settings import ExperimentError, one_line_errors, typed_path
-from experiments.store import write_atomically
+from experiments.store import LOCK_SECONDS, alone, write_atomically
 from experiments.tracking import logged_in, require_server, runs_to_sync, track
 from experiments.wandb_logs import cut_unreadable_end
 
@@ -47,15 +48,21 @@ def sync(results: Path, dry_run: bool = False) -> None:
     if not logged_in():
         raise ExperimentError("W&B has no key: run `wandb login` (an account is free), then this again")
     require_server()
-    for folder in waiting:
-        _mend(folder)
-    _upload(runs_to_sync(results))
-    for folder in runs_to_sync(results):  # one that W&B refuses ends its command for all others
-        _upload([folder])
+    with _alone(results):
+        for folder in waiting:
+            _mend(folder)
+        _upload(runs_to_sync(results))
+        for folder in runs_to_sync(results):  # one that W&B refuses ends its command for all others
+            _upload([folder])
     if left := runs_to_sync(results):
         names = "".join(f"\n  {folder}" for folder in left)
         count = f"{len(left)} of {len(waiting)} runs not uploaded"
         raise ExperimentError(f"{count}; W&B says why above, and the same command tries again{names}")
+
+
+def _alone(results: Path) -> AbstractContextManager[None]:
+    """Keeps pages from being uploaded while they are logged: they have no run whose lock would tell."""
+    return alone(results / "wandb" / ".pages.lock", "logging or uploading pages", patience=LOCK_SECONDS)
 
 
 def _mend(folder: Path) -> None:
@@ -94,18 +101,22 @@ def publish(source: Path, results: Path, mode: str, project: str) -> None:
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    with track(
-        results,
-        mode=mode,
-        project=project,
-        artifacts=True,
-        group="pages",
-        run_id=f"pages-{digest.hexdigest()[:12]}",
-        name="pages",
-        job_type="evaluate",
-        tags=["pages"],
-        config={"experiment_name": "pages"},
-    ) as tracker:
+    (results / "wandb").mkdir(parents=True, exist_ok=True)
+    with (
+        _alone(results),
+        track(
+            results,
+            mode=mode,
+            project=project,
+            artifacts=True,
+            group="pages",
+            run_id=f"pages-{digest.hexdigest()[:12]}",
+            name="pages",
+            job_type="evaluate",
+            tags=["pages"],
+            config={"experiment_name": "pages"},
+        ) as tracker,
+    ):
         tracker.log_facts(code_facts())
         for name, paths in found.items():
             if paths:

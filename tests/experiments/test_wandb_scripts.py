@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -57,7 +58,8 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     def upload(command: list[str], **_: Any) -> None:
         commands.append(command)
         for folder in command[4:]:
-            (Path(folder) / f"run-{folder.split('-')[-1]}.wandb.synced").touch()
+            for log in Path(folder).glob("run-*.wandb"):
+                log.with_suffix(".wandb.synced").touch()
 
     monkeypatch.setattr(weights_and_biases, "logged_in", lambda: True)
     monkeypatch.setattr(weights_and_biases, "require_server", lambda: None)
@@ -200,6 +202,32 @@ def test_tables_and_figures_are_published_as_one_run(tmp_path: Path) -> None:
     assert kinds == {"tables": "results", "figures": "figures"}
     assert "figures/figure_1" in summary(file)["summary"]
     assert any(path.read_bytes() == figure.read_bytes() for path in file.parent.rglob("*.png"))
+
+
+def test_pages_are_not_uploaded_while_they_are_logged(
+    tmp_path: Path, results: Path, uploads: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "table_1.md").write_text("| a |\n")
+    logging, go_on, track_pages = threading.Event(), threading.Event(), weights_and_biases.track
+
+    def track_slowly(*arguments: Any, **options: Any) -> Any:
+        logging.set()
+        assert go_on.wait(60)
+        return track_pages(*arguments, **options)
+
+    monkeypatch.setattr(weights_and_biases, "track", track_slowly)
+    publishing = threading.Thread(target=weights_and_biases.publish, args=(tmp_path, results, "offline", "mvhg"))
+    uploading = threading.Thread(target=weights_and_biases.sync, args=(results,))
+    publishing.start()
+    assert logging.wait(60)
+    uploading.start()
+    uploading.join(1)
+    assert uploading.is_alive() and not uploads
+    go_on.set()
+    publishing.join()
+    uploading.join()
+    assert any("-pages-" in folder for command in uploads for folder in command)  # a whole one
 
 
 def test_publishing_nothing_is_an_error(tmp_path: Path) -> None:
