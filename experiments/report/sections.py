@@ -110,8 +110,8 @@ def _weak_supervision(metrics: Path, figures: Path) -> Section:
             "weak_supervision_counts": "The number of factors that differ, what the bound prefers, and the estimates.",
             "weak_supervision_confusion": "Estimates pair by pair where each pair shares another number of factors.",
             "weak_supervision_drift": "How HGVAE's number of independent latents moves in training.",
+            # The traversals are not on the page: they would be a third of it.
             "weak_supervision_reconstructions": "Pairs and what the decoders make of their posterior means.",
-            "weak_supervision_traversals": "One image, decoded with one latent at a time moved.",
         }
         captions = {name: f"{caption} {block.heading}." for name, caption in captions.items()}
         section.add_pictures(figures, captions, made, ending)
