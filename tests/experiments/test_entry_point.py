@@ -221,17 +221,6 @@ def test_what_nobody_foresaw_is_a_line_too_and_its_stack_trace_is_kept(
     assert not trace.exists() and one.run.failure is None
 
 
-def test_a_run_that_goes_on_forgets_why_it_failed(tmp_path: Path) -> None:
-    run = cell(KS, "profile=smoke", "logger=disabled", f"results={tmp_path}").run
-    run.checkpoints.mkdir(parents=True)
-    with pytest.raises(ExperimentError), run.noted_failure():
-        raise ExperimentError("no room")
-    assert run.failure == "no room"
-    with pytest.raises(SystemExit), run.noted_failure():
-        sys.exit(1)  # stopped from outside
-    assert run.failure is None
-
-
 def test_the_sign_of_several_runs_may_stand_anywhere() -> None:
     assert check_command_line(["experiment=urn", "-m", "seed=0,1"]) == ["-m", "experiment=urn", "seed=0,1"]
     assert check_command_line(["experiment=urn", "--multirun"]) == ["--multirun", "experiment=urn"]

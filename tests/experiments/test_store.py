@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -161,6 +162,16 @@ def test_a_forced_run_that_fails_keeps_the_finished_result(tmp_path: Path, monke
         launch(KS, tmp_path, "force=true")
     assert run.finished() is not None
     assert csv_bytes(run) == kept
+
+
+def test_a_run_that_goes_on_forgets_why_it_failed(run: RunDirectory) -> None:
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ExperimentError), run.noted_failure():
+        raise ExperimentError("no room")
+    assert run.failure == "no room"
+    with pytest.raises(SystemExit), run.noted_failure():
+        sys.exit(1)  # stopped from outside
+    assert run.failure is None
 
 
 def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
