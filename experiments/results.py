@@ -258,10 +258,19 @@ def spread(values: pd.Series, decimals: int) -> str:
     return mean if len(values) == 1 else f"{mean} ± {values.std():.{decimals}f}"
 
 
-def describe_seeds(table: pd.DataFrame) -> str:
-    """Names the seeds of some lines, for example "seeds 0, 1, 2"."""
-    seeds = [str(seed) for seed in sorted(table["seed"].unique())]
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+def describe_seeds(table: pd.DataFrame, by: str = "", names: Mapping[str, str] | None = None) -> str:
+    """Names the seeds of some lines, for example "seeds 0, 1, 2 (80 %: seed 0)".
+
+    Args:
+        table: the lines.
+        by: a column; where lines of one of its values have not all of these seeds, that is said in brackets.
+        names: of those values.
+    """
+    numbers = [str(seed) for seed in sorted(table["seed"].unique())]
+    seeds = f"seed{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+    parts = {key: describe_seeds(part) for key, part in table.groupby(by)} if by else {}
+    others = [f"{(names or {}).get(key, key)}: {found}" for key, found in parts.items() if found != seeds]
+    return f"{seeds} ({'; '.join(others)})" if others else seeds
 
 
 def describe_commits(runs: pd.DataFrame) -> str:

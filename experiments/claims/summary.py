@@ -142,7 +142,7 @@ def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
     for key, rule in read_rules().items():
         some = [one for one in claims if one.measurement.rule == key and one.measurement.short]
         # Stable: of one profile, the first data set. A larger profile with too few seeds hides no verdict.
-        some.sort(key=lambda one: (one.outcome == NOT_JUDGED, [*PROFILES, ""].index(_block(one)[0])))
+        some.sort(key=lambda one: (bool(one.measurement.missing), [*PROFILES, ""].index(_block(one)[0])))
         largest: dict[tuple[str, str], tuple[str, str]] = {}
         for one in some:
             largest.setdefault((one.place, one.measurement.part), _block(one))

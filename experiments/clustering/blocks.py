@@ -90,7 +90,7 @@ class Block(MetricsBlock):
 
     def described(self, lines: pd.DataFrame) -> str:
         """Profile, data and seeds of a figure's lines, the last sentence of its caption."""
-        return f"{self.heading}, {describe_seeds(lines)}."
+        return f"{self.heading}, {describe_seeds(lines, 'version', VERSIONS)}."
 
     def scores(self, split: str = "test", stage: str = "vade") -> pd.DataFrame:
         """Returns the metrics of one split and stage, a line per run."""

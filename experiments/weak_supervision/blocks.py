@@ -83,12 +83,7 @@ class Block(MetricsBlock):
 
     def described(self, lines: pd.DataFrame) -> str:
         """Profile, data, budget and seeds of a figure's lines, the last sentence of its caption."""
-        seeds = describe_seeds(lines)
-        by_method = {name: describe_seeds(part) for name, part in lines.groupby("method")}
-        others = [f"{METHODS.get(name, name)}: {found}" for name, found in by_method.items() if found != seeds]
-        if others:
-            seeds = f"{seeds} ({'; '.join(others)})"
-        return f"{self.heading}: {self.budget}, {seeds}."
+        return f"{self.heading}: {self.budget}, {describe_seeds(lines, 'method', METHODS)}."
 
     def style(self, method: str) -> dict[str, Any]:
         """Colour, marker and line of a method: the known ones have their own in every figure."""

@@ -140,14 +140,24 @@ def test_each_part_is_shown_on_its_largest_profile() -> None:
         for name, part in runs
     ]
     assert [line[1] for line in summary(claims).rows] == ["medium", "quick"]
-    runs = {"medium": "one seed is too few", "quick": ""}
+
+
+@pytest.mark.parametrize("rule", ["ks_reference", "table_1_number"])  # the second is judged by the paper's data alone
+def test_a_larger_profile_with_too_few_seeds_displaces_nothing(rule: str) -> None:
+    fills = {"where": "Figure 1", "sampler": "sample", "part": "shared", "shared": 3}
     claims = [
         judge(
             Measurement(
-                "ks_reference", "", [(0, 6)], Block(name, "", pd.DataFrame()), missing=why, fills=fills, short=name
+                rule,
+                values=[(0, 6)],
+                block=Block(name, "", pd.DataFrame()),
+                missing=why,
+                fills=fills,
+                short=name,
+                difference="0",
             )
         )
-        for name, why in runs.items()
+        for name, why in {"medium": "one seed is too few", "quick": ""}.items()
     ]
     assert [line[1] for line in summary(claims).rows] == ["quick"]
 

@@ -116,6 +116,9 @@ def test_provenance_says_what_made_the_numbers(metrics: Path) -> None:
     assert describe_seconds(table.assign(seconds=float("nan"))) == "not known"
     assert describe_seeds(table) == "seeds 0, 1, 2"
     assert describe_seeds(table[:1]) == "seed 1"
+    table = pd.DataFrame({"seed": [0, 1, 0], "version": ["full", "full", "80"]})
+    assert describe_seeds(table, "version", {"80": "80 %"}) == "seeds 0, 1 (80 %: seed 0)"
+    assert describe_seeds(table[:2], "version") == "seeds 0, 1"
 
 
 def test_means_and_the_papers_numbers_in_words() -> None:
