@@ -23,8 +23,9 @@ CAPTIONS = {
     "reconstructions": "Pairs of test images above what the decoder makes of their posterior means; a shared latent "
     "has the same mean in both views",
     "traversals": "A test image decoded with one latent at a time moved from -2 to 2 prior standard deviations, "
-    "the others kept; the latent that carries most comes first",
+    "the others kept; the five latents that carry most",
 }
+MOST_ROWS = 5  # of a picture that a figure shows, as the caption says
 _JPEG = {"quality": 90, "subsampling": 0, "optimize": True}  # a quarter of a PNG; by eye there is no difference
 Images = npt.NDArray[np.uint8]
 
@@ -61,13 +62,15 @@ def figure_pictures(block: Block, kind: str) -> Figure:
         raise ExperimentError(f"the metrics hold no {kind} at {block.source}")
     columns = 2 if len(methods) == 4 else min(3, len(methods))
     rows = -(-len(methods) // columns)
-    height = 1.3 if kind == "reconstructions" else 4.2
+    height = 1.3 if kind == "reconstructions" else 2.3
     figure, axes = plt.subplots(rows, columns, figsize=(3.9 * columns, height * rows + 0.5), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, method in zip(axes.flat, methods):
         line = table[table["method"] == method].sort_values("seed").iloc[0]
-        ax.imshow(imread(io.BytesIO(base64.b64decode(line["jpeg"])), format="jpeg"), interpolation="nearest")
+        image = imread(io.BytesIO(base64.b64decode(line["jpeg"])), format="jpeg")
+        shown = min(MOST_ROWS, line["rows"]) * len(image) // line["rows"]
+        ax.imshow(image[:shown], interpolation="nearest")
         ax.set_title(label(method), fontsize=9)
     shared = ", ".join(str(one) for one in sorted(table["shared"].unique()))
     add_caption(figure, f"{CAPTIONS[kind]}. s = {shared}; lowest seed with a picture. {block.described(table)}")

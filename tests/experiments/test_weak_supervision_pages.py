@@ -336,6 +336,10 @@ def test_pictures_are_tiled_and_shown(tmp_path: Path) -> None:
         np.testing.assert_allclose(shown, images[..., 0, 0, 0], atol=4)
         assert figure.axes[0].get_title() == "HGVAE"
         plt.close(figure)
+    write_pictures(tmp_path, "hgvae", 3, picture_table({"traversals": np.zeros((10, 7, 8, 8, 3), dtype=np.uint8)}))
+    figure = figure_pictures(block, "traversals")
+    assert np.asarray(figure.axes[0].images[0].get_array()).shape[:2] == (5 * 8, 7 * 8)  # of ten latents
+    plt.close(figure)
 
 
 def test_figure_11_has_a_panel_per_score(quick: Block) -> None:
