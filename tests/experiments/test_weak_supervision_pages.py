@@ -336,9 +336,13 @@ def test_pictures_are_tiled_and_shown(tmp_path: Path) -> None:
         np.testing.assert_allclose(shown, images[..., 0, 0, 0], atol=4)
         assert figure.axes[0].get_title() == "HGVAE"
         plt.close(figure)
+
+
+def test_traversals_are_of_the_five_latents_that_carry_most(tmp_path: Path) -> None:
+    write_block(tmp_path, methods=["hgvae"], pairs=[3], seeds=[0])
     write_pictures(tmp_path, "hgvae", 3, picture_table({"traversals": np.zeros((10, 7, 8, 8, 3), dtype=np.uint8)}))
-    figure = figure_pictures(block, "traversals")
-    assert np.asarray(figure.axes[0].images[0].get_array()).shape[:2] == (5 * 8, 7 * 8)  # of ten latents
+    figure = figure_pictures(read_blocks(tmp_path)[0], "traversals")
+    assert np.asarray(figure.axes[0].images[0].get_array()).shape[:2] == (5 * 8, 7 * 8)
     plt.close(figure)
 
 
