@@ -21,7 +21,6 @@ CHANGES = {  # in words, in their order; others are shown as they are
     "data.pairing=fixed_set": "the first s factors are shared",
     "model.objective=per_view": "per-view bound",
     "model.num_latents=7": "7 latents",
-    "model.candidates=0": "odds by the posteriors alone",
     "training.final_temperature=0.1": "final temperature 0.1",
     "training.final_temperature=1": "final temperature 1",
     "model.objective=joint": "joint bound",

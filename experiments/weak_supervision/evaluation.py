@@ -101,7 +101,7 @@ def evaluate(
         batch = slice(start, min(start + _BATCH, pairs))
         views = load_batch(images, drawn.index[:, batch], device)
         mean, log_variance = model.encode_pairs(views)
-        context = Context(drawn.label[batch], torch.tensor(temperature, device=device), generator, views, hard=True)
+        context = Context(drawn.label[batch], torch.tensor(temperature, device=device), generator, hard=True)
         choice = model.choose(mean, log_variance, context)
         selection += float(choice.diagnostics.get("selection_divergence", math.nan)) * mean.shape[1] / (2 * pairs)
         noise = torch.randn(mean.shape, generator=generator, device=device)

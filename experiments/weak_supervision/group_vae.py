@@ -53,7 +53,6 @@ class Context(NamedTuple):
         label: [pairs] int64, one of the factors that changed; only LabelVAE looks.
         temperature: of the relaxations, a scalar.
         generator: source of randomness.
-        images: [2 * pairs, channels, height, width], of which the posteriors are.
         hard: whole decisions, for evaluation.
         uniform: [pairs, uniform_columns], what to draw by instead of the generator: torch.compile can't trace one.
     """
@@ -61,7 +60,6 @@ class Context(NamedTuple):
     label: Tensor
     temperature: Tensor
     generator: torch.Generator | None
-    images: Tensor
     hard: bool = False
     uniform: Tensor | None = None
 
@@ -186,13 +184,15 @@ class GroupVAE(nn.Module):
         """
         mean, log_variance = self.aggregate(mean, log_variance, independent)
         latents = torch.addcmul(mean, noise, (0.5 * log_variance).exp())
-        logits = self.decode(latents.flatten(0, 1))
-        losses = binary_cross_entropy_with_logits(logits, images, reduction="none")
         divergence = twice_kl_to_prior(mean, log_variance)
         if (objective or self.objective) == "joint":
             divergence = torch.addcmul(divergence, divergence, independent) / 2
-        # The mean of both views.
-        return Terms(losses.unflatten(0, (2, -1)).sum((0, 2, 3, 4)) / -2, divergence.sum((0, 2)) / 4)
+        return Terms(self.reconstruction(latents.flatten(0, 1), images), divergence.sum((0, 2)) / 4)
+
+    def reconstruction(self, latents: Tensor, images: Tensor) -> Tensor:
+        """log p(x | z), the mean of both views, [pairs], for latents [2 * pairs, latents] and their images."""
+        losses = binary_cross_entropy_with_logits(self.decode(latents), images, reduction="none")
+        return losses.unflatten(0, (2, -1)).sum((0, 2, 3, 4)) / -2
 
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         """What training minimises."""

@@ -115,10 +115,10 @@ class PairTraining(ChunkedTraining):
         shape = (2, pairs, self.model.num_latents)
         noise = torch.randn(shape, generator=self.generator, device=self.device)
         if not self.settings.compile:
-            return self.loss_of(images, noise, Context(label, self.temperature, self.generator, images))
+            return self.loss_of(images, noise, Context(label, self.temperature, self.generator))
         columns = self.model.uniform_columns
         uniform = torch.rand(pairs, columns, generator=self.generator, device=self.device, dtype=torch.float64)
-        return self.loss_of(images, noise, Context(label, self.temperature, None, images, uniform=uniform))
+        return self.loss_of(images, noise, Context(label, self.temperature, None, uniform=uniform))
 
     def _loss_of(self, images: Tensor, noise: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         terms, choice = self.model(images, noise, context)

@@ -25,7 +25,6 @@ BLOBS, DIGITS = "clustering_control overlap=2 prior=categorical", "clustering pr
         ("weak_supervision method=ada_vae", "training.annealing_steps=3"),
         ("weak_supervision method=fixed_k", "training.initial_temperature=3"),
         ("weak_supervision method=posterior_hgvae", "training.final_temperature=0.1"),
-        ("weak_supervision method=posterior_hgvae experiment.model.candidates=0", "model.decoded_share=0.1"),
         (f"weak_supervision {UNBIASED}", "model.selection=random_partition"),
         (f"weak_supervision {UNBIASED}", "model.detach_divergences=true"),
         (f"weak_supervision {UNBIASED}", "training.final_temperature=0.1"),
@@ -60,7 +59,6 @@ def test_the_trainer_s_are_refused_where_nothing_is_trained(row: str, setting: s
     [
         "weak_supervision method=hgvae experiment.training.final_temperature=0.1",
         "weak_supervision method=hgvae experiment.model.selection=random_partition",
-        "weak_supervision method=posterior_hgvae experiment.model.decoded_share=0.1",
         "clustering prior=hypergeometric experiment.training.final_temperature=0.1",
         "clustering prior=categorical experiment.training.prior_learning_rate_factor=3",
         "clustering recipe=vade experiment.training.decay_epochs=3",

@@ -91,7 +91,7 @@ def test_the_recorded_gradient_is_that_of_the_dense_layer_at_the_step() -> None:
     pairs = PairSampler(images.grid, torch.arange(images.grid.num_images), 4).sample(batch, source)
     noise = torch.randn(2, batch, LATENTS, generator=source)
     views = load_batch(images, pairs.index, torch.device("cpu"))
-    terms, _ = model(views, noise, Context(pairs.label, torch.tensor(10.0), source, views))
+    terms, _ = model(views, noise, Context(pairs.label, torch.tensor(10.0), source))
     (terms.divergence - terms.reconstruction).mean().backward()
     expected = model.get_parameter("weights.weight").grad
     assert expected is not None

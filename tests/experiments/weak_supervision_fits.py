@@ -67,8 +67,7 @@ def make_images(sizes: tuple[int, ...] = SIZES, image_size: int = 32) -> FactorI
 
 def make_context(pairs: int, temperature: float = 0.5, seed: int = 5, hard: bool = False) -> Context:
     label = torch.randint(7, (pairs,), generator=generator(seed + 1))
-    images = torch.rand(2 * pairs, 3, 32, 32, generator=generator(seed + 2))
-    return Context(label, torch.tensor(temperature), generator(seed), images, hard=hard)
+    return Context(label, torch.tensor(temperature), generator(seed), hard=hard)
 
 
 def make_posteriors(

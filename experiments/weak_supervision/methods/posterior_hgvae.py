@@ -1,57 +1,49 @@
 """PosteriorHGVAE: which latents are independent is a latent variable, whose prior the hypergeometric law gives.
 
 Not of the paper. The number k of independent latents has the prior HG(k; omega) of an urn with d marbles of each kind;
-given k, all sets of k latents are equally likely. The likelihood of a set is the joint bound of the pair under it, so
-the decoder decides, where an independent latent differs between the views: it repels its other value. Given log odds
-latent by latent the posterior over all sets is exact, and omega and the widths of the repulsion follow by empirical
-Bayes. Nothing is told of k. The derivation stands in docs/weak_supervision.md.
+given k, all sets of k latents are equally likely. The two values of a shared latent agree up to a correlation, those of
+an independent one differ: they repel each other. Both have a likelihood in closed form, so the posterior over all sets
+is exact, and omega, the correlations and the widths of the repulsion follow by empirical Bayes. Nothing is told of k.
+The derivation stands in docs/weak_supervision.md.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from experiments.settings import ExperimentError, NonNegativeInt, Positive
+from experiments.settings import ExperimentError, Positive
 from experiments.weak_supervision.group_vae import (
     RELAXATION,
     Choice,
     Context,
     GroupVAE,
     Terms,
-    average,
     checked,
-    kl_to_prior,
     log_binomials,
 )
 from mvhg import MultivariateHypergeometric
 
 _IMPOSSIBLE = -1e30  # a log weight whose exponential is 0 and whose sums stay finite
 _MOST_LATENTS = 16  # 65,536 sets of a pair
-_LEAST = 1e-6  # nats, of a score by which candidates are ranked
-_EVALUATED = 2  # times as many candidates where whole decisions are asked for
-_WIDTH = 0.1  # of the repulsion before training: below every distance that counts
+# Before training shared values agree up to a correlation of 0.98, and independent ones repel each other at 0.02.
+_DISAGREEMENT, _WIDTH = -3.0, -2.3
 
 
 class PosteriorHGVAE(GroupVAE):
     """Draws the set of independent latents from its posterior.
 
     Args:
-        decoded_share: of the pairs of a training step whose candidates the decoder tries; of the others the odds are
-            those of :func:`sharing`. Whole decisions try every pair.
-        candidates: latents of such a pair that are tried as shared, those whose odds are least certain; 0 for none.
         weight_learning_rate_factor: of the log weight's learning rate on the training's.
-        width_learning_rate_factor: of the widths', which cross several octaves in a training.
+        width_learning_rate_factor: of the widths' and the correlations', which cross several octaves in a training.
         settings: of ``GroupVAE``; only the joint bound prices a shared latent once.
     """
 
     uniform_columns = 1
     diagnostic_names = ("log_weight", "law_count", "selection_divergence")
+    idle_settings = RELAXATION
     sizes: Tensor  # [latents + 1]
     log_central: Tensor  # [latents + 1], log HG(k; 1)
     log_choices: Tensor  # [latents + 1], log (d choose k)
@@ -61,8 +53,6 @@ class PosteriorHGVAE(GroupVAE):
     def __init__(
         self,
         *,
-        decoded_share: Annotated[float, Field(gt=0, le=1)] = 0.5,
-        candidates: NonNegativeInt = 2,
         weight_learning_rate_factor: Positive = 10.0,
         width_learning_rate_factor: Positive = 30.0,
         **settings: Any,
@@ -73,15 +63,11 @@ class PosteriorHGVAE(GroupVAE):
                 f"num_latents is {self.num_latents}, but the posterior enumerates all sets of latents: at most "
                 f"{_MOST_LATENTS}"
             )
-        if candidates > self.num_latents:
-            raise ValueError(f"candidates is {candidates}, but there are {self.num_latents} latents")
-        self.decoded_share = decoded_share
-        self.candidates = candidates
-        self.idle_settings = RELAXATION if candidates else RELAXATION | {"model.decoded_share"}
         self.weight_learning_rate_factor = weight_learning_rate_factor
         self.width_learning_rate_factor = width_learning_rate_factor
         self.log_weight = nn.Parameter(torch.zeros(()))  # of independent marbles; shared ones have 0
-        self.log_widths = nn.Parameter(torch.full((self.num_latents,), math.log(_WIDTH)))
+        self.disagreement_logits = nn.Parameter(torch.full((self.num_latents,), _DISAGREEMENT))
+        self.width_logits = nn.Parameter(torch.full((self.num_latents,), _WIDTH))
         self.register_buffer("sizes", torch.arange(self.num_latents + 1, dtype=torch.float32), persistent=False)
         self.register_buffer("log_central", central_law(self.num_latents), persistent=False)
         self.register_buffer("log_choices", log_binomials(self.num_latents), persistent=False)
@@ -98,46 +84,31 @@ class PosteriorHGVAE(GroupVAE):
         return [
             {"params": [*self.encoder.parameters(), *self.decoder.parameters()]},
             {"params": [self.log_weight], "learning_rate_factor": self.weight_learning_rate_factor},
-            {"params": [self.log_widths], "learning_rate_factor": self.width_learning_rate_factor},
+            {
+                "params": [self.disagreement_logits, self.width_logits],
+                "learning_rate_factor": self.width_learning_rate_factor,
+            },
         ]
 
-    @torch.no_grad()
-    def log_odds(self, mean: Tensor, log_variance: Tensor, context: Context) -> Tensor:
-        """Log odds [pairs, latents] of each latent being independent: joint bound of all less that without it.
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """How far the two values of a latent are apart under the prior, see the documentation.
 
-        That they differ is not in them, see :func:`log_different`.
+        Returns:
+            1 - correlation of shared values, in (0, 0.5): more of their variance is common than not; and the squared
+            width of the repulsion, at most as wide as shared values scatter, 2 (1 - correlation). Each [latents].
+            The width's limit follows the correlation and does not move it.
         """
-        own = torch.stack([mean, log_variance])
-        shared = average(own, self.averaging)
-        cost, gain = sharing(own, shared)
-        pairs, width = cost.shape
-        tried = min(width, _EVALUATED * self.candidates) if context.hard else self.candidates
-        if not tried:
-            return cost - gain
-        # Where cost and gain are of one size, an error of the cost decides; where one is small, nothing is at stake.
-        score = torch.minimum(cost, gain).clamp(min=0).square() / torch.maximum(cost, gain).clamp(min=_LEAST)
-        scores, latents = score.topk(tried, -1)  # [pairs, tried]
-        chosen = pairs if context.hard else math.ceil(self.decoded_share * pairs)
-        places = scores.sum(-1).topk(chosen).indices
-        latents = latents[places]
-        # Nothing is shared, or one of the latents: [chosen, tried + 1, latents].
-        averaged = torch.zeros(chosen, tried + 1, width, device=mean.device)
-        averaged[:, 1:].scatter_(-1, latents.unsqueeze(-1), 1.0)
-        latent_means = torch.lerp(mean[:, places].unsqueeze(2), shared[0, places].unsqueeze(1), averaged)
-        images = context.images.unflatten(0, (2, -1))[:, places]  # [2, chosen, channels, height, width]
-        logits = self.decode(latent_means.flatten(0, 2))
-        repeated = images.unsqueeze(2).expand(-1, -1, tried + 1, -1, -1, -1).flatten(0, 2)
-        losses = binary_cross_entropy_with_logits(logits, repeated, reduction="none").flatten(1).sum(-1)
-        of_sets = losses.unflatten(0, (2, chosen, tried + 1)).sum(0)
-        rows = cost[places].scatter(-1, latents, of_sets[:, 1:] - of_sets[:, :1])
-        return cost.index_copy(0, places, rows) - gain
+        disagreement = 0.5 * self.disagreement_logits.sigmoid()
+        return disagreement, 2 * disagreement.detach() * self.width_logits.sigmoid().square()
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         log_law = self.log_law()
         log_prior = log_law - self.log_choices  # of each single set, by its size
-        mean, log_variance = mean.detach(), log_variance.detach()
-        different = log_different(mean, log_variance, self.log_widths)
-        log_odds = self.log_odds(mean, log_variance, context) + different.detach()
+        mean, variance = mean.detach(), log_variance.detach().clamp(max=0).exp()  # a wider one knows nothing
+        disagreement, square_width = self.scales()
+        different = log_different(mean, variance, square_width)
+        agreeing = log_agreeing(mean, variance, disagreement)
+        log_odds = (different - agreeing).detach()
         posterior = subset_posterior(log_odds, log_prior.detach(), self.sets)
         if context.hard:
             posterior.require_possible()
@@ -145,6 +116,7 @@ class PosteriorHGVAE(GroupVAE):
         if uniform is None:
             uniform = torch.rand(len(mean[0]), 1, generator=context.generator, device=mean.device, dtype=torch.float64)
         independent = self.sets.index_select(0, posterior.draw(uniform)).to(mean.dtype)
+        probability = (posterior.of_sets @ self.sets).to(mean.dtype)
         of_counts = posterior.of_counts.to(mean.dtype)
         diagnostics = {
             "log_weight": self.log_weight.detach(),
@@ -152,9 +124,9 @@ class PosteriorHGVAE(GroupVAE):
             # KL(q(S) || p(S)) = E_q[sum of the odds over S] - log evidence; the first term by one draw.
             "selection_divergence": ((independent * log_odds).sum(-1) - posterior.log_evidence).mean(),
         }
-        of_prior = of_counts.mean(0) @ log_prior + (independent * different).sum() / len(independent)
-        probability = (posterior.of_sets @ self.sets).to(mean.dtype) if context.hard else None
-        return Choice(independent, independent.sum(-1), of_counts @ self.sizes, diagnostics, -of_prior, probability)
+        of_latents = torch.lerp(agreeing, different, probability).sum() / len(probability)
+        loss = -(of_counts.mean(0) @ log_prior + of_latents)
+        return Choice(independent, independent.sum(-1), of_counts @ self.sizes, diagnostics, loss, probability)
 
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         assert choice.loss is not None
@@ -168,55 +140,54 @@ def central_law(latents: int) -> Tensor:
     return law.log_prob(torch.stack([counts, latents - counts], -1)).float()
 
 
-def sharing(own: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
-    """What sharing a latent costs in reconstruction, to second order, and what it gains in divergence; in nats a pair.
+def log_agreeing(mean: Tensor, variance: Tensor, disagreement: Tensor) -> Tensor:
+    """Log likelihood ratio of the two views for values that are correlated to independent ones, [pairs, latents].
 
-    Where an encoder is at its bound's maximum, reconstruction has the slope ``mean`` there and, in each view, the
-    curvature ``1 - 1 / variance``: the derivatives of the divergence, with which it is in balance.
-
-    Args:
-        own: means and log variances of the views' posteriors, [2, views, pairs, latents].
-        shared: of their average, [2, pairs, latents].
-
-    Returns:
-        Cost and gain, each [pairs, latents]; cost less gain are the log odds of being independent.
-    """
-    means, log_variances = torch.cat([own, shared.unsqueeze(1)], 1).unbind(0)
-    variances = log_variances.exp()
-    mean, variance = means[:2], variances[:2]
-    moved, spread = means[2] - mean, variances[2] - variance
-    second = torch.addcmul(spread, moved, moved)  # of each view's cost, twice the negative curvature's factor
-    cost = (0.5 * (second / variance - second) - mean * moved).sum(0)
-    divergences = kl_to_prior(means, log_variances)
-    return cost, divergences[0] + divergences[1] - divergences[2]
-
-
-def log_different(mean: Tensor, log_variance: Tensor, log_widths: Tensor) -> Tensor:
-    """What being different adds to the log odds of a latent's being independent, [pairs, latents].
-
-    An independent latent has the prior N(z1; 0, 1) N(z2; 0, 1) [1 - exp(-(z1 - z2)^2 / (2 width^2))] / Z in the two
-    views, and the posteriors of the views are tilted alike: log of the expectation of the bracket under them, less that
-    under the prior (log Z). 0 for a latent that carries nothing, and for every latent at width 0.
+    A view's likelihood is what its encoder found beyond the prior, N(mean, variance) / N(0, 1). 0 for
+    a latent of which one view says nothing, mean 0 and variance 1, and as the correlation goes to 0.
 
     Args:
-        mean: [2, pairs, latents], not differentiated.
-        log_variance: the same shape, not differentiated.
-        log_widths: [latents], differentiable once.
+        mean: of the views' posteriors, [2, pairs, latents], not differentiated.
+        variance: of the views' posteriors, at most 1, the same shape, not differentiated.
+        disagreement: 1 - correlation, [latents], differentiable once.
     """
     with torch.no_grad():
-        squares = (2 * log_widths).exp()
+        correlation, squares = 1 - disagreement, mean.square()
+        # 1 - correlation (1 - variance), so that no difference of two numbers near 1 is left.
+        first, second = torch.addcmul(disagreement, correlation, variance)
+        left = torch.addcmul(first + second, first, second, value=-1)  # 1 less the squared correlation of the views
+        scaled = torch.addcmul(squares[0] * second - (mean[0] - mean[1]).square(), squares[1], first)
+        scaled = scaled * correlation / left
+        value = 0.5 * (scaled - left.log())
+        slope = (correlation * mean[0] * mean[1] - scaled - 1 + left) / (correlation * left)
+    return torch.addcmul(value, slope, disagreement - disagreement.detach())
+
+
+def log_different(mean: Tensor, variance: Tensor, square_width: Tensor) -> Tensor:
+    """Log likelihood ratio of the two views for values that repel each other to independent ones, [pairs, latents].
+
+    An independent latent has the prior N(z1; 0, 1) N(z2; 0, 1) [1 - exp(-(z1 - z2)^2 / (2 width^2))] / Z: log of the
+    expectation of the bracket under the views' posteriors, less that under the prior (log Z). 0 for a latent of which
+    the views say nothing, and for every latent as the width goes to 0.
+
+    Args:
+        mean: of the views' posteriors, [2, pairs, latents], not differentiated.
+        variance: of the views' posteriors, the same shape, not differentiated.
+        square_width: [latents], differentiable once.
+    """
+    with torch.no_grad():
         # Of the differences of the views, and in a last row under the prior.
-        variance = torch.nn.functional.pad(log_variance.exp().sum(0), (0, 0, 0, 1), value=2.0)
+        spread = torch.nn.functional.pad(variance.sum(0), (0, 0, 0, 1), value=2.0)
         distance = torch.nn.functional.pad((mean[0] - mean[1]).square(), (0, 0, 0, 1))
-        sum_of_both = squares + variance
-        share = variance / squares
-        scaled = distance / sum_of_both
-        exponent = 0.5 * (torch.log1p(share) + scaled)
-        exponent = exponent.clamp(min=torch.finfo(exponent.dtype).tiny)  # equal views without a variance: finite odds
-        value = (-torch.expm1(-exponent)).log()
-        slope = -torch.addcmul(variance, scaled, squares) / sum_of_both / torch.expm1(exponent)  # in the log width
+        both, share = spread + square_width, spread / square_width
+        distance = distance / both
+        exponent = -0.5 * (torch.log1p(share) + distance)
+        # Equal views without a variance have finite odds.
+        bracket = torch.expm1(exponent).clamp(max=-torch.finfo(exponent.dtype).tiny)
+        slope = 0.5 * (share + distance) / both * (1 + 1 / bracket)
+        value = (-bracket).log()
         value, slope = (each[:-1] - each[-1] for each in (value, slope))
-    return torch.addcmul(value, slope, log_widths - log_widths.detach())
+    return torch.addcmul(value, slope, square_width - square_width.detach())
 
 
 class SubsetPosterior(NamedTuple):
