@@ -108,7 +108,6 @@ weak-supervision-studies: reproduce-fig13 ## What HGVAE and PosteriorHGVAE depen
 	$(ABLATION) method=hgvae experiment.model.weights_learning_rate_factor=0,0.01
 	$(ABLATION) method=posterior_hgvae experiment.model.objective=per_view
 	$(ABLATION) method=posterior_hgvae experiment.model.num_latents=7
-	$(ABLATION) method=posterior_hgvae experiment.model.candidates=0
 	$(ABLATION) method=hgvae experiment.model.gradient=score_function
 	$(ABLATION) method=hgvae experiment.model.detach_divergences=true
 	$(WEAK) method=fixed_k_joint shared=0,1,3,5 experiment.model.num_latents=10 experiment.model.independent=0,1,2,3,4,5,6,7,8,9,10
