@@ -184,15 +184,13 @@ class GroupVAE(nn.Module):
         """
         mean, log_variance = self.aggregate(mean, log_variance, independent)
         latents = torch.addcmul(mean, noise, (0.5 * log_variance).exp())
+        logits = self.decode(latents.flatten(0, 1))
+        losses = binary_cross_entropy_with_logits(logits, images, reduction="none")
         divergence = twice_kl_to_prior(mean, log_variance)
         if (objective or self.objective) == "joint":
             divergence = torch.addcmul(divergence, divergence, independent) / 2
-        return Terms(self.reconstruction(latents.flatten(0, 1), images), divergence.sum((0, 2)) / 4)
-
-    def reconstruction(self, latents: Tensor, images: Tensor) -> Tensor:
-        """log p(x | z), the mean of both views, [pairs], for latents [2 * pairs, latents] and their images."""
-        losses = binary_cross_entropy_with_logits(self.decode(latents), images, reduction="none")
-        return losses.unflatten(0, (2, -1)).sum((0, 2, 3, 4)) / -2
+        # The mean of both views.
+        return Terms(losses.unflatten(0, (2, -1)).sum((0, 2, 3, 4)) / -2, divergence.sum((0, 2)) / 4)
 
     def loss(self, terms: Terms, choice: Choice) -> Tensor:
         """What training minimises."""

@@ -3,7 +3,8 @@
 Not of the paper. The number k of independent latents has the prior HG(k; omega) of an urn with d marbles of each kind;
 given k, all sets of k latents are equally likely. The two values of a shared latent agree up to a correlation, those of
 an independent one differ: they repel each other. Both have a likelihood in closed form, so the posterior over all sets
-is exact, and omega, the correlations and the widths of the repulsion follow by empirical Bayes. Nothing is told of k.
+under this model of the values is exact, and omega, the correlations and the widths of the repulsion follow by empirical
+Bayes. Nothing is told of k.
 The derivation stands in docs/weak_supervision.md.
 """
 
@@ -28,6 +29,7 @@ from mvhg import MultivariateHypergeometric
 
 _IMPOSSIBLE = -1e30  # a log weight whose exponential is 0 and whose sums stay finite
 _MOST_LATENTS = 16  # 65,536 sets of a pair
+_LEAST = 1e-30  # a squared width that a float divides by
 # Before training shared values agree up to a correlation of 0.98, and independent ones repel each other at 0.02.
 _DISAGREEMENT, _WIDTH = -3.0, -2.3
 
@@ -94,7 +96,7 @@ class PosteriorHGVAE(GroupVAE):
         """How far the two values of a latent are apart under the prior, see the documentation.
 
         Returns:
-            1 - correlation of shared values, in (0, 0.5): more of their variance is common than not; and the squared
+            1 - correlation of shared values, at most 0.5: no less of their variance is common than not; and the squared
             width of the repulsion, at most as wide as shared values scatter, 2 (1 - correlation). Each [latents].
             The width's limit follows the correlation and does not move it.
         """
@@ -104,7 +106,7 @@ class PosteriorHGVAE(GroupVAE):
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         log_law = self.log_law()
         log_prior = log_law - self.log_choices  # of each single set, by its size
-        mean, variance = mean.detach(), log_variance.detach().clamp(max=0).exp()  # a wider one knows nothing
+        mean, variance = mean.detach(), log_variance.detach().clamp(max=0).exp()  # of at most the prior's
         disagreement, square_width = self.scales()
         different = log_different(mean, variance, square_width)
         agreeing = log_agreeing(mean, variance, disagreement)
@@ -122,7 +124,7 @@ class PosteriorHGVAE(GroupVAE):
             "log_weight": self.log_weight.detach(),
             "law_count": log_law.detach().exp() @ self.sizes,
             # KL(q(S) || p(S)) = E_q[sum of the odds over S] - log evidence; the first term by one draw.
-            "selection_divergence": ((independent * log_odds).sum(-1) - posterior.log_evidence).mean(),
+            "selection_divergence": ((independent.double() * log_odds).sum(-1) - posterior.log_evidence).mean(),
         }
         of_latents = torch.lerp(agreeing, different, probability).sum() / len(probability)
         loss = -(of_counts.mean(0) @ log_prior + of_latents)
@@ -179,7 +181,8 @@ def log_different(mean: Tensor, variance: Tensor, square_width: Tensor) -> Tenso
         # Of the differences of the views, and in a last row under the prior.
         spread = torch.nn.functional.pad(variance.sum(0), (0, 0, 0, 1), value=2.0)
         distance = torch.nn.functional.pad((mean[0] - mean[1]).square(), (0, 0, 0, 1))
-        both, share = spread + square_width, spread / square_width
+        square = square_width.clamp(min=_LEAST)
+        both, share = spread + square, spread / square
         distance = distance / both
         exponent = -0.5 * (torch.log1p(share) + distance)
         # Equal views without a variance have finite odds.
