@@ -38,9 +38,7 @@ help: ## This list
 	@echo "make TARGET [PROFILE=smoke|quick|medium|paper] [SEEDS=0,1,2]"
 	@echo "  now: PROFILE=$(PROFILE) SEEDS=$(SEEDS); results of your own go to $(LOCAL), runs to $(RESULTS)/runs"
 	@echo "  times: 2 CPU cores, the first time plus the minutes of 'install'; a finished run is not run again"
-	@echo
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-27s %s\n", $$1, $$2}'
-	@echo
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' 'BEGIN {print ""} {printf "  %-27s %s\n", $$1, $$2} END {print ""}'
 	@echo "  PY=python takes the active environment instead of .venv; TORCH=... another build of torch for .venv (GPU);"
 	@echo "  ARGS='trainer=gpu logger=disabled' goes to every run; OFFICIAL=FOLDER is a checkout of the authors' code;"
 	@echo "  DATA=mnist|digits_5000 for clustering, DATA=mpi3d_sim|mpi3d_toy|mpi3d_realistic|mpi3d_real for weak supervision"

@@ -34,8 +34,7 @@ class Choice:
         expected_count: [pairs], its mean under the method's law; the count itself where there is none.
         diagnostics: numbers to log, by name, each a scalar.
         loss: of a method whose choice has one of its own: what its ``loss`` takes for it.
-        probability: [pairs, latents], the posterior probability of being independent, of a whole decision that was
-            drawn from one.
+        probability: [pairs, latents], the posterior probability of being independent, of a choice drawn from one.
     """
 
     independent: Tensor

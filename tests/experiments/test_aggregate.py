@@ -185,6 +185,15 @@ def test_lines_of_runs_that_are_gone_are_kept_on_demand(tmp_path: Path) -> None:
         aggregate.main([*arguments, "--keep"])
 
 
+def test_histories_have_the_digits_of_single_precision_and_metrics_all(tmp_path: Path) -> None:
+    third = pd.DataFrame({"x": [1 / 3]})
+    finish(tmp_path, "one", 1, more={"history": third, "metrics": third})
+    collect(tmp_path)
+    for name, digits in {"history": "0.333333333", "metrics": repr(1 / 3)}.items():
+        table = pd.read_csv(tmp_path / "metrics" / f"clustering_{name}.csv", dtype=str)
+        assert table["x"].tolist() == [digits]
+
+
 def test_an_interrupted_run_has_no_time(tmp_path: Path) -> None:
     finish(tmp_path, "one", 1)
     finish(tmp_path, "two", 2, resumed=True)

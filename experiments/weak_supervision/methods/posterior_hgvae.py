@@ -4,8 +4,7 @@ Not of the paper. The number k of independent latents has the prior HG(k; omega)
 given k, all sets of k latents are equally likely. The two values of a shared latent agree up to a correlation, those of
 an independent one differ: they repel each other. Both have a likelihood in closed form, so the posterior over all sets
 under this model of the values is exact, and omega, the correlations and the widths of the repulsion follow by empirical
-Bayes. Nothing is told of k.
-The derivation stands in docs/weak_supervision.md.
+Bayes. Nothing is told of k. The derivation stands in docs/weak_supervision.md.
 """
 
 from __future__ import annotations
@@ -145,8 +144,8 @@ def central_law(latents: int) -> Tensor:
 def log_agreeing(mean: Tensor, variance: Tensor, disagreement: Tensor) -> Tensor:
     """Log likelihood ratio of the two views for values that are correlated to independent ones, [pairs, latents].
 
-    A view's likelihood is what its encoder found beyond the prior, N(mean, variance) / N(0, 1). 0 for
-    a latent of which one view says nothing, mean 0 and variance 1, and as the correlation goes to 0.
+    A view's likelihood is what its encoder found beyond the prior, N(mean, variance) / N(0, 1). 0 for a latent of which
+    one view says nothing, mean 0 and variance 1, and as the correlation goes to 0.
 
     Args:
         mean: of the views' posteriors, [2, pairs, latents], not differentiated.
