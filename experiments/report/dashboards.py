@@ -175,6 +175,8 @@ WEAK_SUPERVISION = Dashboard(
             curves("gradient norm of the dense layer (HGVAE)", "train/weights_gradient"),
             curves("log weight (PosteriorHGVAE)", "train/log_weight"),
             curves("KL of the drawn sets from their prior, nats (PosteriorHGVAE)", "train/selection_divergence"),
+            curves("correlations at their limit (PosteriorHGVAE)", "train/correlations_at_limit"),
+            curves("widths at their limit (PosteriorHGVAE)", "train/widths_at_limit"),
         ],
         "Accuracy (Table 1)": [
             bars("shared latents", "test/shared_accuracy"),

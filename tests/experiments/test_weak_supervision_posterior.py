@@ -306,6 +306,19 @@ def test_the_reported_divergence_is_that_of_the_drawn_sets(monkeypatch: pytest.M
     assert choice.diagnostics["selection_divergence"].item() == pytest.approx(exact, abs=5 * error)
 
 
+def test_it_says_how_many_limits_are_reached() -> None:
+    """By the correlations and the widths themselves: two near 1/2, and three near sqrt(2 (1 - correlation))."""
+    model = model_with()
+    with torch.no_grad():
+        model.disagreement_logits.copy_(torch.tensor([-3.0, 0.0, 3.8, 4.0, 9.0]))
+        model.width_logits.copy_(torch.tensor([3.8, 4.0, 5.0, 20.0, -2.0]))
+    disagreement, square_width = (each.double() for each in model.scales())
+    share = (square_width / (2 * disagreement)).sqrt()
+    diagnostics = model.choose(*torch.zeros(2, 2, 4, 5), context()).diagnostics
+    assert diagnostics["correlations_at_limit"] == (1 - disagreement < 0.51).sum() == 2
+    assert diagnostics["widths_at_limit"] == (share > 0.98).sum() == 3
+
+
 @pytest.mark.parametrize("shared", [1, 3])
 def test_empirical_bayes_finds_how_many_latents_differ(shared: int) -> None:
     """Values made by hand, of five latents that agree up to 0.1 in ``shared`` places and repel each other elsewhere.

@@ -9,6 +9,7 @@ Bayes. Nothing is told of k. The derivation stands in docs/weak_supervision.md.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ _MOST_LATENTS = 16  # 65,536 sets of a pair
 _LEAST = 1e-30  # a squared width that a float divides by
 # Before training shared values agree up to a correlation of 0.98, and independent ones repel each other at 0.02.
 _DISAGREEMENT, _WIDTH = -3.0, -2.3
+_AT_LIMIT = math.log(0.98 / 0.02)  # a logit: 2 % off, a correlation of 0.51
 
 
 class PosteriorHGVAE(GroupVAE):
@@ -43,7 +45,9 @@ class PosteriorHGVAE(GroupVAE):
     """
 
     uniform_columns = 1
-    diagnostic_names = ("log_weight", "law_count", "selection_divergence")
+    diagnostic_names = (
+        "log_weight", "law_count", "selection_divergence", "correlations_at_limit", "widths_at_limit",
+    )  # fmt: skip
     idle_settings = RELAXATION
     sizes: Tensor  # [latents + 1]
     log_central: Tensor  # [latents + 1], log HG(k; 1)
@@ -124,6 +128,8 @@ class PosteriorHGVAE(GroupVAE):
             "law_count": log_law.detach().exp() @ self.sizes,
             # KL(q(S) || p(S)) = E_q[sum of the odds over S] - log evidence; the first term by one draw.
             "selection_divergence": ((independent.double() * log_odds).sum(-1) - posterior.log_evidence).mean(),
+            "correlations_at_limit": (self.disagreement_logits.detach() > _AT_LIMIT).sum(dtype=log_law.dtype),
+            "widths_at_limit": (self.width_logits.detach() > _AT_LIMIT).sum(dtype=log_law.dtype),
         }
         of_latents = torch.lerp(agreeing, different, probability).sum() / len(probability)
         loss = -(of_counts.mean(0) @ log_prior + of_latents)
