@@ -136,6 +136,7 @@ def keep_others(path: Path, new: str, broken: Container[str] = (), one_seed: boo
     made = set(table[kind].itertuples(index=False, name=None))
     kinds = old[kind].itertuples(index=False, name=None)
     others = old[[line not in made and run not in broken for line, run in zip(kinds, old["run_id"], strict=True)]]
+    others = others.drop(columns=[name for name in others if name not in table and (others[name] == "").all()])
     both = pd.concat([table, others], ignore_index=True).fillna("")
     seeds = both["seed"].astype(int)
     if one_seed:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from experiments.weak_supervision.classification import EncodedPairs, parts
 from experiments.weak_supervision.data.images import FactorImages, load_batch
@@ -28,7 +25,6 @@ from experiments.weak_supervision.group_vae import (
 )
 
 ACTIVE_VARIANCE = 0.01  # of the posterior mean over the data: an active latent (Burda et al. 2016)
-ASSIGNED = 0.5  # of a latent's variance, explained by a factor: more than all others together
 _BATCH = 250  # pairs at a time
 
 
@@ -190,56 +186,6 @@ def count_columns(evaluated: Evaluated) -> dict[str, float]:
         "active_shared": (active.sum() - active_independent).item(),
         "inactive": (latents - active.sum()).item(),
     }
-
-
-def rank_correlation(estimate: Tensor, true_count: Tensor) -> float:
-    """Spearman's, of an estimate [pairs] with the factors that differ [pairs]; 0 for an estimate without ranks."""
-    if estimate.unique().numel() < 2 or true_count.unique().numel() < 2:
-        return 0.0
-    return float(spearmanr(estimate, true_count).statistic)
-
-
-def confusion(evaluated: Evaluated) -> pd.DataFrame:
-    """How often each E[k-hat], rounded, goes with each number of factors that differ.
-
-    Returns:
-        A line per true and estimated number: ``true_count``, ``estimated_count``, ``pairs``, and ``mean``, E[k-hat]
-        over all pairs of that true number.
-    """
-    table = pd.DataFrame({
-        "true_count": evaluated.true_count.int().numpy(),
-        "estimated_count": evaluated.expected_count.round().int().numpy(),
-        "mean": evaluated.expected_count.numpy(),
-    })  # fmt: skip
-    means = table.groupby("true_count")["mean"].mean()
-    pairs = table.groupby(["true_count", "estimated_count"]).size().rename("pairs").reset_index()
-    return pairs.assign(mean=pairs["true_count"].map(means))
-
-
-def assigned_latents(evaluated: Evaluated) -> dict[int, int]:
-    """Factor -> the latent of whose variance, before aggregation, it explains most, and at least ``ASSIGNED``."""
-    means = evaluated.means.flatten(0, 1).double()  # [images, latents]
-    factors = evaluated.encoded.factors.flatten(0, 1)  # [images, factors]
-    total = means.var(0, correction=0).clamp(min=torch.finfo(torch.float64).tiny)
-    found = {}
-    for factor in range(factors.shape[1]):
-        values = one_hot(factors[:, factor]).double()  # [images, values]
-        sizes = values.sum(0).clamp(min=1)
-        between = (values.T @ means / sizes.unsqueeze(-1) - means.mean(0)).square()
-        explained, latent = (sizes @ between / len(means) / total * evaluated.active).max(0)
-        if explained >= ASSIGNED:
-            found[factor] = int(latent)
-    return found
-
-
-def shared_set_accuracy(evaluated: Evaluated, assigned: Mapping[int, int]) -> float:
-    """Balanced accuracy of "shared" by the latent of each assigned factor, averaged; NaN where none could be wrong."""
-    accuracies = []
-    for factor, latent in assigned.items():
-        true, guess = evaluated.encoded.shared_factors[:, factor], ~evaluated.independent[:, latent]
-        if true.any() and not true.all():
-            accuracies.append(0.5 * (guess[true].double().mean() + (~guess[~true]).double().mean()).item())
-    return sum(accuracies) / len(accuracies) if accuracies else math.nan
 
 
 def bound_columns(evaluated: Evaluated) -> dict[str, Any]:

@@ -23,16 +23,13 @@ from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.pair_data import PairData, PairSplits
 from experiments.weak_supervision.evaluation import (
     Evaluated,
-    assigned_latents,
     bound_columns,
     bound_profile,
-    confusion,
     count_columns,
     evaluate,
-    rank_correlation,
-    shared_set_accuracy,
 )
 from experiments.weak_supervision.group_vae import GroupVAE
+from experiments.weak_supervision.pair_by_pair import confusion, pair_columns
 from experiments.weak_supervision.pictures import PICTURED_SHARED, TABLE, VALUES, picture_table
 from experiments.weak_supervision.told_apart import told_apart_columns
 from experiments.weak_supervision.training import PairTraining, TrainingSettings
@@ -163,7 +160,7 @@ class WeakSupervision:
         accuracies: pd.DataFrame = run_beside(subset_accuracies, train.encoded, test.encoded)
         shared_accuracy, independent_accuracy = average_accuracies(accuracies)
         log.info("  classifiers: %.0f s", time.perf_counter() - started)
-        assigned, random = assigned_latents(train), self.data.shared == "random"
+        random = self.data.shared == "random"
         metrics = {
             "image_size": self.data.image_size,
             "latents": model.num_latents,
@@ -173,10 +170,7 @@ class WeakSupervision:
             "final_temperature": self.training.final_temperature,
             **count_columns(test),
             **told_apart,
-            "rank_correlation": rank_correlation(test.expected_count, test.true_count) if random else math.nan,
-            "pixel_rank_correlation": rank_correlation(test.changed_pixels, test.true_count) if random else math.nan,
-            "assigned_factors": len(assigned),
-            "shared_set_accuracy": shared_set_accuracy(test, assigned),
+            **pair_columns(train, test, random),
             "shared_accuracy": shared_accuracy,
             "independent_accuracy": independent_accuracy,
             **bound_columns(test),

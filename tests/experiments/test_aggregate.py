@@ -185,6 +185,17 @@ def test_lines_of_runs_that_are_gone_are_kept_on_demand(tmp_path: Path) -> None:
         aggregate.main([*arguments, "--keep"])
 
 
+def test_a_column_goes_with_the_last_run_that_fills_it(tmp_path: Path) -> None:
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    finish(older, "one", 1, more={"history": pd.DataFrame({"epoch": [1], "of_one": [0.5]})})
+    finish(older, "two", 2, more={"history": pd.DataFrame({"epoch": [1], "of_two": [0.5]})})
+    collect(older)
+    finish(newer, "three", 1, more={"history": pd.DataFrame({"epoch": [1], "of_three": [0.5]})})
+    aggregate.main(["--results", str(newer), "--output", str(older / "metrics"), "--keep"])
+    table = pd.read_csv(older / "metrics" / "clustering_history.csv")
+    assert [name for name in table if name.startswith("of_")] == ["of_three", "of_two"]
+
+
 def test_histories_have_the_digits_of_single_precision_and_metrics_all(tmp_path: Path) -> None:
     third = pd.DataFrame({"x": [1 / 3]})
     finish(tmp_path, "one", 1, more={"history": third, "metrics": third})
