@@ -37,8 +37,8 @@ TABLE_2 = """\
 Acc is the accuracy after the best matching of clusters and classes, NMI the normalised mutual information (arithmetic
 mean of the entropies), ARI the adjusted Rand index. "80 %" and so on: that share of half of the classes is left.
 Two recipes: that of VaDE and the paper (`vade`), and ours, which starts from UMAP (`n2d`). No run saw a label before it
-was scored, and none was chosen by its score; the settings of `n2d` were fixed beforehand on other seeds
-(clustering_studies.md). "-": no run.
+was scored, and none was chosen by its score; the guidance of `n2d` was chosen in a trial on another seed of MNIST
+(docs/clustering.md). "-": no run.
 """
 STUDIES = """\
 # Studies of the clustering
