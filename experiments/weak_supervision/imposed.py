@@ -44,7 +44,8 @@ def runs_told_k(block: Block, shared: int, latents: int) -> pd.DataFrame:
     runs = runs[(runs["method"] == IMPOSED) & runs["changes"].str.fullmatch(_CHANGES)]
     k = block.num_factors - shared
     runs = runs[(runs["shared"] == shared) & (runs["latents"] == latents) & (runs["expected_count"] == k)]
-    return runs.assign(whole_bound=runs["joint_bound"] - math.log(math.comb(latents, k)) / 2)
+    sets = max(math.comb(latents, k), 1)  # there are no runs where there is no such set
+    return runs.assign(whole_bound=runs["joint_bound"] - math.log(sets) / 2)
 
 
 def imposed_bounds(runs: pd.DataFrame) -> pd.DataFrame:
