@@ -97,9 +97,8 @@ def write_tables(folder: Path, tables: Mapping[str, Collected], broken: Containe
             print(f"removed {path}: no run counts any more")
     for name, collected in sorted(tables.items()):
         table = pd.concat(collected.parts, ignore_index=True)
-        digits = (
-            "%.9g" if name.endswith("_history.csv") else None
-        )  # all that single precision, in which one trains, has
+        # All that single precision has, in which one trains.
+        digits = "%.9g" if name.endswith("_history.csv") else None
         text, path = table.to_csv(index=False, lineterminator="\n", float_format=digits), folder / name
         write_atomically(path, keep_others(path, text, broken, collected.one_seed) if keep else text)
         print(f"wrote {path} ({len(table)} lines from {len(collected.parts)} runs)")

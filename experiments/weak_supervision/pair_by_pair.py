@@ -31,18 +31,13 @@ def pair_columns(train: Evaluated, test: Evaluated, random: bool) -> dict[str, A
         of k; ``pixel_rank_correlation`` of the pixels that change, what the images say without a model;
         ``assigned_factors`` and ``shared_set_accuracy``.
     """
-    estimates = {"": test.expected_count, "pixel_": test.changed_pixels}
+    correlations = dict.fromkeys(("rank_correlation", "taught_rank_correlation", "pixel_rank_correlation"), math.nan)
     if random:
-        estimates["taught_"] = taught_count(train, test)
+        estimates = test.expected_count, taught_count(train, test), test.changed_pixels
+        correlations = {name: rank_correlation(one, test.true_count) for name, one in zip(correlations, estimates)}
     assigned = assigned_latents(train)
-    return {
-        **{
-            f"{of}rank_correlation": rank_correlation(estimates[of], test.true_count) if random else math.nan
-            for of in ("", "taught_", "pixel_")
-        },
-        "assigned_factors": len(assigned),
-        "shared_set_accuracy": shared_set_accuracy(test, assigned),
-    }
+    accuracy = shared_set_accuracy(test, assigned)
+    return {**correlations, "assigned_factors": len(assigned), "shared_set_accuracy": accuracy}
 
 
 def taught_count(train: Evaluated, test: Evaluated) -> Tensor:

@@ -127,6 +127,12 @@ def test_rules(folder: Path, claim: str, column: str, values: dict[str, tuple[fl
     assert found.provenance.seeds == (0, 1, 2)
 
 
+def test_a_number_of_shared_factors_that_ours_has_not_run_leaves_the_others_judged(tmp_path: Path) -> None:
+    add_runs(tmp_path, ["posterior_hgvae", "fixed_k_joint"], seeds=range(3), pairs=[3])
+    add_runs(tmp_path, ["ada_vae"], seeds=range(3), pairs=[5])
+    assert judged(tmp_path, BOUND).outcome == "holds"
+
+
 def test_seeds_must_be_common_and_two(tmp_path: Path) -> None:
     add_runs(tmp_path, ["label_vae", "hgvae"], seeds=[0, 1])
     claim = judged(tmp_path, BELOW)
