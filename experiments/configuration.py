@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 
-from experiments.settings import SEEDS, ExperimentError, PositiveInt, check, settings
+from experiments.settings import SEEDS, ExperimentError, Positive, PositiveInt, check, settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # What looks like a credential: a name, or a value such as a W&B key of either kind or the user part of a URL.
@@ -53,6 +53,15 @@ class Logger:
 
 
 @settings
+class Bookkeeping:
+    """What experiments that train have in common: what is kept, and when a run pauses. It decides no number."""
+
+    checkpoint_every: PositiveInt = 1
+    keep_model: bool = False
+    max_minutes: Positive | None = None
+
+
+@settings
 class Trainer:
     """The section ``trainer``: where and how visibly a run computes; the experiment's own settings decide the rest."""
 
@@ -70,6 +79,9 @@ class Trainer:
                 f"a run takes one device of one machine, got trainer.devices={self.devices}; give trainer.devices=1 or "
                 "one index in brackets, trainer.devices=[1]; several devices take a run each: docs/many_machines.md"
             )
+        for name, asked in (("precision=tf32", self.precision == "tf32"), ("graph=true", self.graph)):
+            if asked and self.accelerator == "cpu":
+                raise ValueError(f"trainer.{name} does nothing on a CPU; leave it out, or take trainer=gpu")
 
 
 def experiments() -> list[str]:
@@ -111,6 +123,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     check(Logger, plain["logger"], "logger")
     refuse_credentials(plain)
     check(Trainer, plain["trainer"], "trainer")
+    kept = {field.name for field in fields(Bookkeeping)} & plain["experiment"].keys()
+    check(Bookkeeping, {name: plain["experiment"][name] for name in kept}, "experiment")
     return plain
 
 

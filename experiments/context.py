@@ -13,14 +13,15 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from experiments.captured_steps import SharedGPU
 from experiments.settings import ExperimentError, one_line
-from experiments.store import RunDirectory, readable_checkpoint, write_tensors
-from experiments.training import ChunkedTraining, EndWithProcess, derive_seed
+from experiments.store import RunDirectory, read_tensors, readable_checkpoint, write_tensors
+from experiments.training import STATE, ChunkedTraining, EndWithProcess, derive_seed
 
 if TYPE_CHECKING:
     from experiments.tracking import Tracker
@@ -52,6 +53,13 @@ class Experiment(Protocol):
         Tables don't repeat the axes, which the collected results put before, and hold nothing of the clock.
         """
         ...
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints within their folder: Lightning's own writing goes by way of the system's temporary one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        write_tensors(Path(path), checkpoint)
 
 
 class RunContext:
@@ -107,13 +115,13 @@ class RunContext:
         write_tensors(self.run.new_model, {name: value.detach().cpu() for name, value in state.items()})
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Keeps tensors and plain values to go on from where no trainer does; see ``checkpoint_path``."""
+        """Keeps tensors and plain values to go on from where no trainer does; see ``load_checkpoint``."""
         write_tensors(self.directory / "last.ckpt", state)
 
-    @property
-    def checkpoint_path(self) -> Path | None:
-        """The last checkpoint of an interrupted run where no trainer works; None at a first start."""
-        return self.run.last_checkpoint()
+    def load_checkpoint(self, *needed: str) -> dict[str, Any] | None:
+        """The last of ``save_checkpoint`` of an interrupted run, with the keys ``needed``; None if there is none."""
+        path = readable_checkpoint(self.directory / "last.ckpt", needed)
+        return None if path is None else read_tensors(path)
 
     def generator(self, offset: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
         """Returns a generator seeded by the run's seed; each offset has its own stream."""
@@ -160,7 +168,10 @@ class RunContext:
         trainer = self.trainer(max_epochs=max_epochs, callbacks=[keeping, *callbacks, EndWithProcess()], **settings)
         if isinstance(model, ChunkedTraining):
             model.graph = bool(self._trainer.get("graph"))
-        checkpoint = readable_checkpoint(folder / "last.ckpt")
+        needed = {"state_dict", "loops", "optimizer_states"}
+        if isinstance(model, ChunkedTraining):
+            needed.add(STATE)
+        checkpoint = readable_checkpoint(folder / "last.ckpt", needed)
         self.is_training = True
         try:
             trainer.fit(model, loader, ckpt_path=checkpoint, weights_only=True)
@@ -201,7 +212,8 @@ class RunContext:
             "log_every_n_steps": 1,
             **{key: value for key, value in self._trainer.items() if key != "graph"},
             "precision": self.precision,
-            "plugins": LightningEnvironment(),  # a run is one process: else Lightning asks MPI, which may end it
+            # A run is one process: else Lightning asks MPI, which may end it.
+            "plugins": [LightningEnvironment(), AtomicCheckpoints()],
             **settings,
         }
         if self.accelerator in ("gpu", "cuda") and SharedGPU.is_available():

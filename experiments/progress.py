@@ -56,7 +56,11 @@ class Progress(Callback):
         self._jobs = Path(OmegaConf.select(config, "hydra.launcher.submitit_folder") or self._folder / "none").parent
         self._search = not str(config.hydra.sweeper._target_).endswith("BasicSweeper")
         if self._search:
+            if config.objective is None:
+                sys.exit("error: objective=null: a search needs a column to go by, such as objective=metrics.rmse")
             self.total = int(config.hydra.sweeper.n_trials)
+            if min(self.total, int(config.hydra.sweeper.n_jobs)) < 1:
+                sys.exit("error: hydra.sweeper: n_trials and n_jobs must be at least 1")
         else:
             try:
                 grid = list(_cells(config))

@@ -125,6 +125,8 @@ def run_cell(cell: Cell, run: Callable[[], object]) -> float | None:
         run()
     else:
         log.info("%s", skipped(cell.name, cell.run))
+        if cell.plain["experiment"].get("keep_model") and not cell.run.model.exists():
+            log.warning("%s: it has kept no model; force=true trains it again", cell.name)
     objective = cell.plain["objective"]
     return None if objective is None else cell.run.mean_of(objective)
 

@@ -14,7 +14,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,20 +65,32 @@ def write_tensors(path: Path, state: Mapping[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def read_tensors(path: Path) -> dict[str, Any]:
+def read_tensors(path: Path, needed: Collection[str] = ()) -> dict[str, Any]:
     """Reads what ``write_tensors`` has written, onto the CPU.
+
+    Args:
+        path: Of the file.
+        needed: Keys that it must have.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: it is damaged, or holds more than tensors and plain values; one line says what torch says.
+        ValueError: it is damaged, lacks a key, or holds more than tensors and plain values; one line says which.
     """
     import torch
 
     content = io.BytesIO(path.read_bytes())
     try:
-        found: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(content) as archive:
+            altered = archive.testzip()  # torch.load looks at no checksum
+        content.seek(0)
+        found = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # half a dozen types, some without a word
         raise ValueError((str(error) or type(error).__name__).splitlines()[0]) from error
+    if altered is not None:
+        raise ValueError(f"its part {altered} does not fit its checksum")
+    lacking = sorted(set(needed).difference(found if isinstance(found, dict) else ()))
+    if lacking or not isinstance(found, dict):
+        raise ValueError(f"it lacks {', '.join(lacking) or 'names'}")
     return found
 
 
@@ -226,7 +239,11 @@ class RunDirectory:
         """Makes a result that is whole the run's; two processes may do so at once."""
         staged = self.path / STAGED
         try:
-            files = json.loads((staged / FINISHED).read_text())["files"]
+            files = dict(json.loads((staged / FINISHED).read_text())["files"])
+            for name, digest in files.items():
+                with suppress(FileNotFoundError):  # moved already
+                    if file_digest(staged / name) != digest:
+                        return
         except (OSError, ValueError, KeyError, TypeError):  # there is none, or none that is whole
             return
         for name in [*files, FINISHED]:
@@ -257,8 +274,18 @@ class RunDirectory:
         return float(values[name].mean())
 
     def environment(self) -> dict[str, Any]:
-        """Returns the facts of the code and machine that made a finished run."""
-        facts: dict[str, Any] = json.loads((self.path / ENVIRONMENT).read_text())
+        """Returns the facts of the code and machine that made a finished run.
+
+        Raises:
+            ExperimentError: they can't be read.
+        """
+        path = self.path / ENVIRONMENT
+        try:
+            facts = json.loads(path.read_text())
+        except (OSError, ValueError):
+            facts = None
+        if not isinstance(facts, dict):
+            raise ExperimentError(f"{path} is damaged; force=true runs it again")
         return facts
 
     @property
@@ -319,11 +346,15 @@ class RunDirectory:
         return readable_checkpoint(self.checkpoints / "last.ckpt")
 
 
-def readable_checkpoint(path: Path) -> Path | None:
+def readable_checkpoint(path: Path, needed: Collection[str] = ()) -> Path | None:
     """Returns the path of a checkpoint after reading it once in full; None when there is none to continue from.
 
-    One that is damaged, or holds more than tensors and plain values, is named ``unreadable.ckpt``, and the log says so:
-    the same command must be able to go on.
+    One that is damaged, lacks a key, or holds more than tensors and plain values, is named ``unreadable.ckpt``, and the
+    log says so: the same command must be able to go on.
+
+    Args:
+        path: Of the checkpoint.
+        needed: Keys that it must have.
 
     Raises:
         ExperimentError: the file can't be read or renamed.
@@ -331,7 +362,7 @@ def readable_checkpoint(path: Path) -> Path | None:
     if not path.exists():
         return None
     try:
-        read_tensors(path)
+        read_tensors(path, needed)
     except OSError as error:
         raise ExperimentError(f"the checkpoint {path} can't be read ({error.strerror})") from None
     except ValueError as error:

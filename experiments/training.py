@@ -25,6 +25,7 @@ from experiments.store import TRAINED_AT, write_atomically
 
 log = logging.getLogger("experiments")
 default_generator_lock = threading.RLock()  # of torch's own, which runs that share a process have in common
+STATE = "chunked_training"  # of a training, in a checkpoint
 SECONDS_BETWEEN = 10.0  # two estimates of when a training will end
 
 
@@ -199,7 +200,7 @@ class ChunkedTraining(pl.LightningModule):
             self.capture_steps()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["chunked_training"] = {
+        checkpoint[STATE] = {
             "device": self.device.type,
             "noise_state": self.generator.get_state(),
             "steps_taken": self.steps_taken,
@@ -207,7 +208,7 @@ class ChunkedTraining(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["chunked_training"]
+        state = checkpoint[STATE]
         require_same_device(state["device"], self.trainer)
         # Before the module is moved to its device; on_fit_start hands the state to the generator.
         self._noise_state = state["noise_state"].cpu()

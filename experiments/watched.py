@@ -91,7 +91,7 @@ class Watched:
         """How long a finished run took."""
         try:
             return float(self.run.environment()["seconds"]) if self.run else 0.0
-        except (OSError, ValueError, KeyError):
+        except (ExperimentError, ValueError, KeyError):
             return 0.0
 
 
@@ -148,7 +148,7 @@ def skipped(name: str, run: RunDirectory) -> str:
     facts, version = run.environment(), project_version()
     made_by = facts.get("version", FIRST_VERSION)
     if made_by == version:
-        return f"{name}: finished at commit {facts['commit']:.10}, skipped ({run.path})"
+        return f"{name}: finished at commit {facts.get('commit', 'unknown'):.10}, skipped ({run.path})"
     return f"{name}: finished by version {made_by} (this is {version}), skipped; force=true runs it again ({run.path})"
 
 

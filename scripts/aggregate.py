@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"warning: {run} was made with changes that are in no commit")
         if not selection.runs:
             which = f" of profile {options.profile}" if options.profile else ""
+            which += f" with seed {' or '.join(map(str, sorted(options.seeds)))}" if options.seeds else ""
             raise ExperimentError(f"no finished run{which} under {options.results / 'runs'}")
         options.output.mkdir(parents=True, exist_ok=True)
         markers = [run.path / FINISHED for _, run in selection.runs.values()]

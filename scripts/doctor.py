@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -125,8 +126,9 @@ def show(title: str, rows: Sequence[Row]) -> None:
     print()
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
+    ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args(arguments)
     installed = packages((ROOT / "pyproject.toml").read_text(), (ROOT / "constraints.txt").read_text())
     found = survey(installed)
     show("Installed", [("package", "version", "pinned", "asked for by"), *installed])

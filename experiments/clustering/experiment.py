@@ -63,7 +63,11 @@ class ClusteringExperiment:
         if data.version == "full":
             idle |= {"data.subsampled_classes"}
         if training.learning_rate_decay == 1:
-            idle |= {"training.decay_epochs", "training.minimum_learning_rate"}
+            idle |= {"training.decay_epochs"}
+        if training.never_at_minimum:
+            idle |= {"training.minimum_learning_rate"}
+        if training.initial_temperature == training.final_temperature:
+            idle |= {"training.annealing_share"}
         return idle
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:

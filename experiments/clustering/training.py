@@ -69,6 +69,12 @@ class TrainingSettings:
                 f"minimum_learning_rate {self.minimum_learning_rate:g} is above learning_rate {self.learning_rate:g}"
             )
 
+    @property
+    def never_at_minimum(self) -> bool:
+        """Whether no epoch has ``minimum_learning_rate`` because of it."""
+        last = self.learning_rate * self.learning_rate_decay ** ((self.max_epochs - 1) // self.decay_epochs)
+        return last >= self.minimum_learning_rate
+
     def learning_rate_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
         decayed = self.learning_rate * self.learning_rate_decay ** (epoch // self.decay_epochs)

@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
-import torch
 from pydantic import Field
 from scipy.stats import false_discovery_control
 from torch import Tensor
@@ -95,10 +94,10 @@ class KolmogorovSmirnov:
         """Yields every urn with its histogram [groups, values]; after each a checkpoint holds those so far."""
         done: list[Tensor] = []
         device = trainer.strategy.root_device
-        if context.checkpoint_path is not None:
-            state = torch.load(context.checkpoint_path, weights_only=True)
-            require_same_device(state.get("device", device.type), trainer)
-            done = state.get("histograms", [])
+        state = context.load_checkpoint("device", "histograms")
+        if state is not None:
+            require_same_device(state["device"], trainer)
+            done = state["histograms"]
         for index, urn in enumerate(self.urns):
             if index == len(done):
                 generator = context.generator(index * STREAMS, device)

@@ -87,6 +87,8 @@ class GroupVAE(nn.Module):
         beta: weight of the divergence.
     """
 
+    fit_pairs = 0  # pairs whose posteriors ``fit`` takes; 0: it is not called
+    fit_every_steps = 1  # steps of training between two calls
     uniform_columns = 0  # uniform numbers a pair that a choice draws by
     needs_every_factor = False  # whether there must be a latent for each factor
     diagnostic_names: tuple[str, ...] = ()  # of what ``choose`` says beside its choice
@@ -114,6 +116,9 @@ class GroupVAE(nn.Module):
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         """Decides for posteriors [2, pairs, latents] which latents are independent."""
         raise NotImplementedError
+
+    def fit(self, mean: Tensor, log_variance: Tensor, progress: float) -> None:
+        """Fits what is no weight of a network to posteriors [2, fit_pairs, latents], ``progress`` through training."""
 
     def gradient_terms(self) -> Tensor:
         """What to record of the gradients of a step, [gradient_names]."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from experiments.settings import Positive, PositiveInt, settings
+from experiments.settings import ExperimentError, Positive, PositiveInt, settings
 from experiments.training import ChunkedTraining, adam, numbers_loader
 from experiments.weak_supervision.data.images import FactorImages, load_batch
 from experiments.weak_supervision.data.pairs import PairSampler
@@ -30,7 +30,7 @@ class TrainingSettings:
         learning_rate: of Adam.
         initial_temperature: of both relaxations.
         final_temperature: reached after ``annealing_steps``, by an exponential (paper C.2.3).
-        annealing_steps: see there.
+        annealing_steps: see there; PosteriorHGVAE's first fit comes after them.
         compile: compile the loss of a step, as one graph for all temperatures, with ``torch.compile``. Its numbers are
             drawn before it, so that HGVAE draws others by the same seed.
     """
@@ -109,6 +109,24 @@ class PairTraining(ChunkedTraining):
         for step in range(self.settings.chunk_steps):
             batch = pairs[slice(step * size, (step + 1) * size)]
             yield load_batch(self.images, batch.index, self.device), batch.label
+
+    def training_step(self, chunk: int, batch_idx: int) -> None:
+        super().training_step(chunk, batch_idx)
+        due = self.steps_taken >= self.settings.annealing_steps and self.steps_taken % self.model.fit_every_steps == 0
+        if self.model.fit_pairs and due:
+            try:
+                self._fit_model()
+            except ValueError as error:
+                raise ExperimentError(self._stopped(self.steps_taken, str(error))) from error
+
+    @torch.no_grad()
+    def _fit_model(self) -> None:
+        pairs = self.sampler.sample(self.model.fit_pairs, self.generator)
+        parts = pairs.index.split(self.settings.batch_size, dim=1)
+        posteriors = [self.model.encode_pairs(load_batch(self.images, part, self.device)) for part in parts]
+        mean, log_variance = (torch.cat(part, dim=1) for part in zip(*posteriors))
+        with torch.autocast(self.device.type, enabled=False):
+            self.model.fit(mean, log_variance, self.steps_taken / self.settings.steps)
 
     def step_loss(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         pairs = self.settings.batch_size

@@ -23,7 +23,7 @@ from experiments.clustering.scores import confusion
 from experiments.clustering.training import VaDETraining, assign_all
 from experiments.clustering.vade import VaDE
 from experiments.settings import ExperimentError
-from tests.experiments.helpers import launch
+from tests.experiments.helpers import cell, launch
 
 FAST = ("recipe=vade", "experiment.training.batch_size=128")  # without UMAP, which compiles for half a minute
 WIDTHS = [784, 500, 500, 2000, 10]
@@ -128,13 +128,24 @@ def test_given_weights_take_the_place_of_the_autoencoder(
     run = launch(UNIFORM, tmp_path / "results", *settings)
     assert set(run.table("metrics")["pretraining"]) == {method}
     cached = [torch.load(file, weights_only=True) for file in (tmp_path / "results" / "cache").rglob("*.pt")]
-    weights = next(content for content in cached if "encoder.2.weight" in content)
+    contents = [content for file in cached for content in file.values()]
+    weights = next(content for content in contents if "encoder.2.weight" in content)
     with h5py.File(path) as file:
         np.testing.assert_array_equal(weights["encoder.2.weight"].numpy().T, file["encoder3"]["encoder3_W"])
         np.testing.assert_array_equal(weights["decoder.0.weight"].numpy().T, file["decoder1"]["decoder1_W"])
     path.unlink()
-    with pytest.raises(ExperimentError, match=r"weights.h5 (is not there|does not exist)"):
+    with pytest.raises(ExperimentError, match=r"weights.h5 (can't be read \(No such file|does not exist)"):
         launch(UNIFORM, tmp_path / "results", *settings, "seed=1")
+
+
+def test_a_weights_file_that_was_replaced_makes_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "weights.h5"
+    path.write_bytes(b"one")
+    row = f"{UNIFORM} experiment.pretraining.method=file experiment.pretraining.weights={path}"
+    first, again = (cell(row, f"results={tmp_path}").run.path for _ in range(2))
+    assert first == again
+    path.write_bytes(b"two")
+    assert cell(row, f"results={tmp_path}").run.path != first
 
 
 @pytest.mark.skipif("MVHG_DATA_DIR" not in os.environ, reason="MVHG_DATA_DIR names no folder with MNIST")
@@ -143,12 +154,16 @@ def test_a_row_runs_on_mnist(tmp_path: Path) -> None:
     assert launch(UNIFORM, tmp_path, *settings).finished() is not None
 
 
-def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+def test_a_damaged_or_swapped_cache_is_named(tmp_path: Path) -> None:
     launch(UNIFORM, tmp_path, *FAST)
-    for path in (tmp_path / "cache").rglob("*.pt"):
-        path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ExperimentError, match=r"\.pt can't be read .*delete it"):
-        launch(HYPERGEOMETRIC, tmp_path, *FAST)
+    paths = sorted((tmp_path / "cache").rglob("*.pt"))
+    contents = [path.read_bytes() for path in paths]
+    assert len(paths) == 2
+    for damaged in ([content[:1000] for content in contents], contents[::-1]):
+        for path, content in zip(paths, damaged, strict=True):
+            path.write_bytes(content)
+        with pytest.raises(ExperimentError, match=r"\.pt can't be read .*delete it"):
+            launch(HYPERGEOMETRIC, tmp_path, *FAST)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +189,8 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
         ("experiment.pretraining.method=file", "weights names a file for the method"),
         ("experiment.training.final_temperature=0", "training.final_temperature: .* greater than 0"),
         ("experiment.data.overlap=5", "overlap is a number for the source blobs and null for others"),
+        ("trainer.precision=tf32", "trainer: .*precision=tf32 does nothing on a CPU"),
+        ("trainer.graph=true", "trainer: .*graph=true does nothing on a CPU"),
         ("experiment.keep_model=maybe", "experiment.keep_model: .* boolean"),
     ],
 )

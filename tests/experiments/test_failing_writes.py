@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from experiments.run import execute
 from experiments.settings import ExperimentError
 from experiments.store import CODE, RunDirectory
 from scripts import aggregate
-from tests.experiments.helpers import KS, cell, csv_bytes
+from tests.experiments.helpers import KS, cell, csv_bytes, launch
 from tests.experiments.test_aggregate import begin, finish
 
 # What changes a folder, by Python's audit events; "open" only to write.
@@ -152,3 +153,10 @@ def test_a_write_of_a_figure_or_of_the_cache_that_fails_leaves_nothing_half_writ
         assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"key.lock", "key.pt"}
     assert number > 2
     assert cached(tmp_path / "cache", "key", dict) == {}
+
+
+def test_a_checkpoint_is_written_within_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # From the system's temporary folder, on another file system, a move is a copy, which an interrupt cuts off.
+    monkeypatch.delattr(tempfile, "mkstemp")
+    run = launch("weak_supervision method=ada_vae shared=3", tmp_path / "results")
+    assert run.finished() is not None

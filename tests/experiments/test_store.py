@@ -20,7 +20,7 @@ import torch
 import mvhg
 from experiments.environment import project_version
 from experiments.settings import ExperimentError
-from experiments.store import LOCK_SECONDS, RunDirectory, write_atomically
+from experiments.store import LOCK_SECONDS, RunDirectory, readable_checkpoint, write_atomically
 from experiments.watched import Watched, say_finished, skipped
 from tests.experiments.helpers import KS, cell, csv_bytes, finished_runs, launch
 
@@ -118,6 +118,20 @@ def test_files_of_a_finished_run_are_checked(run: RunDirectory) -> None:
     assert run.finished() is None
 
 
+def one_byte_altered(path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.arange(1000.0)}}, path)
+    content = bytearray(path.read_bytes())
+    assert not torch.equal(*(_altered(path, content, value)["state_dict"]["a"] for value in (0, 1))), "torch reads it"
+
+
+def _altered(path: Path, content: bytearray, value: int) -> dict[str, Any]:
+    place = content.index(torch.arange(1000.0).numpy().tobytes()) + 2002
+    content[place] ^= value
+    path.write_bytes(content)
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
+
+
 def truncated(path: Path) -> None:
     torch.save({"state_dict": {"a": torch.arange(1000)}}, path)
     path.write_bytes(path.read_bytes()[:-200])
@@ -129,6 +143,8 @@ def truncated(path: Path) -> None:
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"not a checkpoint"),
         truncated,
+        one_byte_altered,
+        lambda path: torch.save([1.0], path),
         lambda path: torch.save({"state_dict": {}, "hook": os.system}, path),  # would run code
     ],
 )
@@ -148,6 +164,14 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(
     assert target.last_checkpoint() is None
     checkpoint.write_bytes(content)
     assert csv_bytes(launch(KS, tmp_path)) == csv_bytes(launch(KS, tmp_path / "alone"))
+
+
+def test_a_checkpoint_without_its_parts_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "loops": 3}, path)
+    assert readable_checkpoint(path, ["loops"]) == path
+    assert readable_checkpoint(path, ["loops", "optimizer_states", "chunked_training"]) is None
+    assert "can't be read (it lacks chunked_training, optimizer_states)" in caplog.text
 
 
 def test_a_forced_run_that_fails_keeps_the_finished_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

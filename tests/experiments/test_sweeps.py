@@ -80,6 +80,18 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(tmp_path: Path) -> No
     assert f"{len(failed)} of 2 cells failed:" in text
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("objective=null", "a search needs a column to go by"), ("hydra.sweeper.n_jobs=0", "must be at least 1")],
+)
+def test_a_search_that_can_find_nothing_is_refused_before_its_first_trial(
+    setting: str, message: str, tmp_path: Path
+) -> None:
+    done = run_command("sweep=learning_rate_search", "profile=smoke", f"results={tmp_path}", setting)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and message in done.stderr
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
 @pytest.mark.parametrize("name", [f"{name}_search" for name in GRIDS])
 def test_no_search_looks_at_a_test_score(name: str) -> None:
     text = (CONFIGS / "sweep" / f"{name}.yaml").read_text()

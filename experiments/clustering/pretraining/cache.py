@@ -30,7 +30,7 @@ def cached(folder: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[s
     """Returns the content of a file of the cache or makes it; a second process that wants the same waits for the first.
 
     Raises:
-        ExperimentError: the cache can't be written or read.
+        ExperimentError: the cache can't be written or read, or the file is that of another key.
     """
     path = folder / f"{key}.pt"
     with ExitStack() as held:
@@ -40,8 +40,9 @@ def cached(folder: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[s
         if not path.exists():
             made = make()
             with _usable(folder):
-                write_tensors(path, made)
+                write_tensors(path, {key: made})
     try:
-        return read_tensors(path)
+        content: dict[str, Any] = read_tensors(path, [key])[key]
+        return content
     except (OSError, ValueError) as error:
         raise ExperimentError(f"{path} can't be read ({error}); delete it") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from dataclasses import asdict, dataclass
@@ -25,10 +24,11 @@ from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
 from experiments.row_training import RowTraining
 from experiments.settings import ExperimentError, NonNegativeInt, Positive, PositiveInt, settings
+from experiments.store import file_digest
 
 log = logging.getLogger("experiments")
 PIXELS, ORIGINAL_WIDTHS = 784, [784, 500, 500, 2000, 10]
-FORMAT = 3  # raise it when the code changes what the same settings give
+FORMAT = 4  # raise it when the code changes what the same settings give
 PACKAGES = ("torch", "scikit-learn", "umap-learn")  # which the numbers depend on
 AFTER_AUTOENCODER = ("start", "minimum_variance", "initial_variance")
 # Streams of the run's seed, apart from those of the experiment and of the start.
@@ -134,17 +134,8 @@ class Pretraining:
             "precision": context.precision,
             "accelerator": context.accelerator,
             "packages": {name: version(name).rsplit(".", 1)[0] for name in PACKAGES},
-            "weights": self._digest(),
+            "weights": None if self.weights is None else file_digest(Path(self.weights)),  # not its place
         }
-
-    def _digest(self) -> str | None:
-        """Of the weights file: its content decides, not its place."""
-        if self.weights is None:
-            return None
-        path = Path(self.weights)
-        if not path.is_file():
-            raise ExperimentError(f"experiment.pretraining.weights: {path} is not there")
-        return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def _autoencoder(self, context: RunContext, splits: Splits, folder: Path) -> dict[str, Tensor]:
         autoencoder = Autoencoder(self.widths, context.generator(INITIAL_STREAM))
