@@ -28,6 +28,7 @@ from experiments.speed.measure import alternate
 from experiments.store import RunDirectory
 from experiments.tracking import Tracker
 from experiments.training import ChunkedTraining
+from experiments.weak_supervision.training import PairTraining
 
 METHODS = ("label_vae", "ada_vae", "hgvae", "posterior_hgvae")
 PRIORS = ("uniform", "categorical", "hypergeometric")
@@ -69,6 +70,7 @@ class Side(NamedTuple):
     loader: Callable[[], Iterable[Any]]
     trainer: Mapping[str, Any]
     epochs: int
+    steps_per_fit: int | None = None  # of a model that is fitted between steps
 
 
 class Clock(pl.Callback):
@@ -81,6 +83,7 @@ class Clock(pl.Callback):
 
     def __init__(self, together: threading.Barrier | None = None) -> None:
         self.marks: list[tuple[int, float]] = []
+        self.fit_seconds = 0.0
         self.together = together
 
     def _mark(self, module: pl.LightningModule) -> None:
@@ -98,6 +101,14 @@ class Clock(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         self._mark(pl_module)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if isinstance(pl_module, PairTraining) and pl_module.model.fit_pairs:
+            start = time.perf_counter()
+            pl_module.fit_model()
+            if pl_module.device.type == "cuda":
+                torch.cuda.current_stream().synchronize()
+            self.fit_seconds = time.perf_counter() - start
+
     def seconds_per_step(self) -> float:
         """Of the last epoch; its first chunk warms up if there are several."""
         (first, start), (last, end) = self.marks[1 if len(self.marks) > 2 else 0], self.marks[-1]
@@ -111,13 +122,14 @@ def _composed(sizes: Steps, *overrides: str) -> dict[str, Any]:
 def pair_side(method: str, sizes: Steps) -> Side:
     """A method on pairs of mpi3d_sim that share three factors, at the temperature that annealing ends with."""
     chunk = max(1, sizes.steps // 2)
-    training = {"batch_size": sizes.pairs, "steps": 3 * chunk, "epoch_steps": 3 * chunk, "chunk_steps": chunk}
+    training = {"batch_size": sizes.pairs, "steps": 300 * chunk, "epoch_steps": 3 * chunk, "chunk_steps": chunk}
     given = [f"experiment.training.{name}={value}" for name, value in training.items()]
+    fitted = "fit_every_steps" in compose("experiment=weak_supervision", f"method={method}").experiment.model
+    if fitted:  # not within the steps that are timed: a fit is timed apart
+        given += [f"experiment.model.fit_every_steps={300 * chunk}", "experiment.training.annealing_steps=1"]
     given.append("experiment.training.initial_temperature=${experiment.training.final_temperature}")
     given.append(f"experiment.data.image_size={sizes.image_size}")
     plain = _composed(sizes, "experiment=weak_supervision", f"method={method}", "shared=3", *given)
-    from experiments.weak_supervision.training import PairTraining
-
     experiment = build(plain["experiment"])
     splits = experiment.data.load(Path(plain["data_directory"]))
     torch.manual_seed(0)
@@ -128,7 +140,8 @@ def pair_side(method: str, sizes: Steps) -> Side:
         settings=experiment.training,
         noise_seed=0,
     )
-    return Side(module, module.loader, plain["trainer"], epochs=1)
+    steps_per_fit = plain["profile"]["weak_supervision"]["fit_every_steps"] if fitted else None
+    return Side(module, module.loader, plain["trainer"], 1, steps_per_fit)
 
 
 def digit_side(prior: str, sizes: Steps, folder: Path) -> Side:
@@ -159,14 +172,15 @@ def _context(folder: Path, trainer: Mapping[str, Any]) -> RunContext:
 
 
 def turn(side: Side, folder: Path, together: threading.Barrier | None = None) -> float:
-    """Seconds per step of the last epoch of a side, whose checkpoints go to a folder; see ``Clock``."""
+    """Seconds per step of a side's last epoch, a share of a fit included; a folder takes checkpoints; see ``Clock``."""
     clock = Clock(together)
     folder.mkdir(parents=True, exist_ok=True)
     side.training.steps_taken = 0
     with tempfile.TemporaryDirectory(dir=folder) as name, own_stream(side.trainer["accelerator"], 1):
         context = _context(Path(name), side.trainer)
         context.fit(side.training, side.loader(), max_epochs=side.epochs, callbacks=[clock])
-    return clock.seconds_per_step()
+    share_of_fit = clock.fit_seconds / side.steps_per_fit if side.steps_per_fit else 0.0
+    return clock.seconds_per_step() + share_of_fit
 
 
 def measure_steps(room: str, sizes: Steps) -> Iterator[dict[str, Any]]:

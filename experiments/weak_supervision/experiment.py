@@ -76,6 +76,18 @@ class WeakSupervision:
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"model.{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
+        if model.fit_pairs:
+            every, training = model.fit_every_steps, self.training
+            if every % training.chunk_steps:
+                raise ValueError(
+                    f"model.fit_every_steps must be a multiple of training.chunk_steps, got {every} and "
+                    f"{training.chunk_steps}"
+                )
+            if training.steps // every * every < max(training.annealing_steps, 1):
+                raise ValueError(
+                    f"{type(model).__name__} would never be fitted: model.fit_every_steps is {every}, "
+                    f"training.annealing_steps {training.annealing_steps}, training.steps {training.steps}"
+                )
         factors = len(self.data.factors)
         if model.needs_every_factor and model.num_latents < factors:
             name = type(model).__name__

@@ -115,12 +115,13 @@ class PairTraining(ChunkedTraining):
         due = self.steps_taken >= self.settings.annealing_steps and self.steps_taken % self.model.fit_every_steps == 0
         if self.model.fit_pairs and due:
             try:
-                self._fit_model()
+                self.fit_model()
             except ValueError as error:
                 raise ExperimentError(self._stopped(self.steps_taken, str(error))) from error
 
     @torch.no_grad()
-    def _fit_model(self) -> None:
+    def fit_model(self) -> None:
+        """Fits what is no weight of a network to the posteriors of some pairs."""
         pairs = self.sampler.sample(self.model.fit_pairs, self.generator)
         parts = pairs.index.split(self.settings.batch_size, dim=1)
         posteriors = [self.model.encode_pairs(load_batch(self.images, part, self.device)) for part in parts]

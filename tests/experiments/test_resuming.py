@@ -12,14 +12,16 @@ import torch
 
 from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.training import VaDETraining
-from experiments.row_training import RowTraining
 from experiments.settings import ExperimentError
+from experiments.training import ChunkedTraining
 from experiments.urn.training import UrnModel
+from experiments.weak_supervision.training import PairTraining
 from tests.experiments.helpers import KS, csv_bytes, launch, started, wait_for
 
 MERGED, EXACT = "urn estimator=merged", "urn estimator=exact"
 SAMPLES = ("experiment.problem.num_samples=20", "experiment.max_epochs=3", "experiment.record_every=10")
 SLOW_ENOUGH = ["experiment.draws=50000", "experiment.batch_size=1000", "experiment.max_settings=3"]
+PAIRS = "weak_supervision method=posterior_hgvae shared=3"  # whose model is fitted at steps 5, 10, 15 and 20
 DIGITS = "clustering prior=hypergeometric version=60"
 EPOCHS = ("experiment.training.max_epochs=4", "experiment.pretraining.finetune_epochs=4")
 FAST = ("recipe=vade", "experiment.training.batch_size=128", *EPOCHS)  # without UMAP, which compiles for half a minute
@@ -30,6 +32,7 @@ FAST = ("recipe=vade", "experiment.training.batch_size=128", *EPOCHS)  # without
     [
         (MERGED, (*SAMPLES, "experiment.group_order=random"), UrnModel, 41, 32),
         (EXACT, SAMPLES, UrnModel, 41, 32),
+        (PAIRS, (), PairTraining, 13, 10),
         (DIGITS, FAST, VaDETraining, 5, 4),
         (DIGITS, FAST, AutoencoderTraining, 13, 12),
     ],
@@ -37,7 +40,7 @@ FAST = ("recipe=vade", "experiment.training.batch_size=128", *EPOCHS)  # without
 def test_an_interrupted_training_gives_the_numbers_of_an_uninterrupted_one(
     row: str,
     settings: tuple[str, ...],
-    kind: type[RowTraining],
+    kind: type[ChunkedTraining],
     stopped: int,
     checkpoint: int,
     tmp_path: Path,
@@ -46,7 +49,7 @@ def test_an_interrupted_training_gives_the_numbers_of_an_uninterrupted_one(
     whole = launch(row, tmp_path / "whole", *settings)
     step_loss, steps = kind.step_loss, list[int]()
 
-    def killed_once(self: RowTraining, *arguments: Any) -> Any:
+    def killed_once(self: ChunkedTraining, *arguments: Any) -> Any:
         steps.append(self.steps_taken)
         if len(steps) == stopped + 1:
             raise RuntimeError("killed")

@@ -19,7 +19,7 @@ from tests.mvhg.test_host_is_not_asked import watched
 META = torch.device("meta")
 FREE = ("_unsafe_view", "_reshape_alias", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
 # What a step may take at most; the loss terms, gradients and finiteness are read once a chunk.
-METHODS = {"label_vae": 110, "ada_vae": 125, "hgvae": 250, "posterior_hgvae": 240}
+METHODS = {"label_vae": 110, "ada_vae": 125, "hgvae": 250, "posterior_hgvae": 190}
 PRIORS = {"uniform": 165, "categorical": 180, "hypergeometric": 400}
 Step = Callable[[], object]
 

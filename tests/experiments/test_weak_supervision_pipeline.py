@@ -223,6 +223,14 @@ def test_methods_of_a_seed_see_the_same_images_and_pairs_and_are_scored_on_image
         ("experiment.model.num_latents=6", "model.num_latents is 6; LabelVAE needs one for each of the 7 factors"),
         ("experiment.training.chunk_steps=3", "experiment.training: epoch_steps must be a multiple of chunk_steps"),
         ("experiment.profile_pairs=1.5", "experiment.profile_pairs: input should be a valid integer, got 1.5"),
+        (
+            "method=posterior_hgvae experiment.model.fit_every_steps=7",
+            "model.fit_every_steps must be a multiple of training.chunk_steps, got 7 and 5",
+        ),
+        (
+            "method=posterior_hgvae experiment.training.annealing_steps=30",
+            "PosteriorHGVAE would never be fitted: .* training.annealing_steps 30, training.steps 20",
+        ),
         ("experiment.keep_model=1", "experiment.keep_model: input should be a valid boolean, got 1"),
         ("experiment.max_minutes=0", "experiment.max_minutes: input should be greater than 0, got 0"),
         # Known only with the images, which have 33,178 in the split for training.

@@ -14,6 +14,7 @@ from experiments.settings import ExperimentError
 from experiments.weak_supervision.data.images import FactorImages, load_batch
 from experiments.weak_supervision.data.pairs import PairSampler
 from experiments.weak_supervision.group_vae import Context
+from experiments.weak_supervision.methods.posterior_hgvae import PosteriorHGVAE
 from experiments.weak_supervision.training import PairTraining, TrainingSettings
 from tests.experiments import weak_supervision_reference as reference
 from tests.experiments.weak_supervision_fits import (
@@ -237,3 +238,33 @@ def test_a_step_that_can_not_be_taken_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_settings_that_are_not_allowed_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainingSettings(**SETTINGS | settings)
+
+
+def test_a_model_that_is_fitted_is_so_between_steps_and_when_the_annealing_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = {"steps": 18, "epoch_steps": 6, "chunk_steps": 2, "annealing_steps": 5}
+    training = make_training("posterior_hgvae", model={"fit_every_steps": 4}, **steps)
+    fitted, original = list[tuple[int, float]](), PosteriorHGVAE.fit
+
+    def watched(model: PosteriorHGVAE, mean: Tensor, log_variance: Tensor, progress: float) -> None:
+        assert mean.shape == log_variance.shape == (2, 512, LATENTS)
+        original(model, mean, log_variance, progress)
+        fitted.append((training.steps_taken, progress))
+
+    monkeypatch.setattr(PosteriorHGVAE, "fit", watched)
+    fit(training)
+    assert fitted == [(8, 8 / 18), (12, 12 / 18), (16, 16 / 18)]
+    weights = training.term("log_weight")
+    assert weights[:8] == [0.0] * 8 and weights[8] == weights[11] != weights[12]
+    assert training.model.limit.item() == pytest.approx(0.05 * 10 ** (16 / 18))
+
+
+def test_a_fit_that_fails_stops_the_training_by_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise ValueError("the fit is not finite")
+
+    monkeypatch.setattr(PosteriorHGVAE, "fit", refused)
+    training = make_training("posterior_hgvae", model={"fit_every_steps": 5}, annealing_steps=1)
+    with pytest.raises(ExperimentError, match=r"step 5 \(epoch 1\): the fit is not finite; stopped"):
+        fit(training)
