@@ -59,6 +59,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Writes checkpoints within their folder: Lightning's own writing goes by way of the system's temporary one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_tensors(Path(path), checkpoint)
 
 
