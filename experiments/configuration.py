@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 
-from experiments.settings import SEEDS, ExperimentError, Positive, PositiveInt, check, settings
+from experiments.settings import ExperimentError, Positive, PositiveInt, Seed, check, settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # What looks like a credential: a name, or a value such as a W&B key of either kind or the user part of a URL.
@@ -25,6 +25,7 @@ _SECRET_NAME = re.compile(
 )
 _SECRET_VALUE = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])|wandb_v\d+_\w{20,}|://[^/\s:@]+:[^/\s@]+@")
 _SHORTEST_SECRET = 8  # characters of a variable's value that is looked for; shorter ones occur by chance
+MOST_THREADS = 4096  # beyond, starting them fails
 JobType = Literal["sample", "pretrain", "train", "evaluate"]
 
 
@@ -32,8 +33,8 @@ JobType = Literal["sample", "pretrain", "train", "evaluate"]
 class Common:
     """What every run has beside its experiment; configs/config.yaml explains it."""
 
-    seed: Annotated[int, Field(ge=0, lt=SEEDS)]
-    threads: PositiveInt | None
+    seed: Seed
+    threads: Annotated[int, Field(gt=0, le=MOST_THREADS)] | None
     runs_at_once: PositiveInt
     force: bool
     job_type: JobType

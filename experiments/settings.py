@@ -33,8 +33,10 @@ NonNegative = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]  # of a relaxation: beyond, single precision has no slope
 
 SEEDS = 2**32  # what NumPy and Lightning take is below
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 T = TypeVar("T")
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)

@@ -15,12 +15,11 @@ from experiments.clustering.networks import grey
 from experiments.clustering.scores import score
 from experiments.clustering.vade import Terms, VaDE
 from experiments.row_training import RowTraining
-from experiments.settings import NonNegative, Positive, PositiveInt, settings
+from experiments.settings import NonNegative, Positive, PositiveInt, Temperature, settings
 from experiments.training import adam
 from mvhg import ExponentialAnnealing
 
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
-Temperature = Annotated[float, Field(gt=0, le=1e6)]
 
 
 @settings

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from experiments.context import RunContext
 from experiments.row_training import RowTraining
-from experiments.settings import Positive, PositiveInt, settings
+from experiments.settings import Positive, PositiveInt, Temperature, settings
 from experiments.urn.problem import DATA_STREAM, UrnProblem
 from mvhg import MultivariateHypergeometricStraightThrough
 
@@ -42,7 +42,7 @@ class UrnTraining:
     problem: UrnProblem
     conditionals: Literal["exact", "merged"]
     group_order: list[int] | Literal["random"] | None
-    temperature: Positive
+    temperature: Temperature
     learning_rate: Positive
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)]
     batch_size: PositiveInt

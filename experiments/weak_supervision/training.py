@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from experiments.settings import ExperimentError, Positive, PositiveInt, settings
+from experiments.settings import ExperimentError, Positive, PositiveInt, Temperature, settings
 from experiments.training import ChunkedTraining, adam, numbers_loader
 from experiments.weak_supervision.data.images import FactorImages, load_batch
 from experiments.weak_supervision.data.pairs import PairSampler
@@ -40,8 +40,8 @@ class TrainingSettings:
     chunk_steps: PositiveInt
     batch_size: PositiveInt
     learning_rate: Positive
-    initial_temperature: Positive
-    final_temperature: Positive
+    initial_temperature: Temperature
+    final_temperature: Temperature
     annealing_steps: PositiveInt
     compile: bool
 

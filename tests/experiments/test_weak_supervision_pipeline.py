@@ -231,6 +231,11 @@ def test_methods_of_a_seed_see_the_same_images_and_pairs_and_are_scored_on_image
             "method=posterior_hgvae experiment.training.annealing_steps=30",
             "PosteriorHGVAE would never be fitted: .* training.annealing_steps 30, training.steps 20",
         ),
+        (
+            "experiment.training.initial_temperature=1e300",
+            "training.initial_temperature: input should be less than or equal to 1000000, got 1e\\+300",
+        ),
+        ("experiment.data.split_seed=4294967296", "data.split_seed: input should be less than 4294967296"),
         ("experiment.keep_model=1", "experiment.keep_model: input should be a valid boolean, got 1"),
         ("experiment.max_minutes=0", "experiment.max_minutes: input should be greater than 0, got 0"),
         # Known only with the images, which have 33,178 in the split for training.

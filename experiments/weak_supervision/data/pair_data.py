@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from experiments.settings import ExperimentError, NonNegativeInt, PositiveInt, settings
+from experiments.settings import ExperimentError, NonNegativeInt, PositiveInt, Seed, settings
 from experiments.shared import Shared
 from experiments.weak_supervision.data.images import FactorImages
 from experiments.weak_supervision.data.pairs import Pairing, PairSampler, Random, check_pairing, split_images
@@ -48,7 +48,7 @@ class PairData:
     shared: NonNegativeInt | Random
     pairing: Pairing
     test_share: Annotated[float, Field(gt=0, lt=1)]
-    split_seed: NonNegativeInt
+    split_seed: Seed
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
