@@ -187,7 +187,7 @@ def test_a_damaged_or_swapped_cache_is_named(tmp_path: Path) -> None:
         ("experiment.pretraining.widths=[9,5]", "widths must start with the 784 pixels"),
         ("experiment.pretraining.start.neighbours=20.5", "start.neighbours: .* integer"),
         ("experiment.pretraining.method=file", "weights names a file for the method"),
-        ("experiment.training.final_temperature=0", "training.final_temperature: .* greater than or equal to 1e-06"),
+        ("experiment.training.final_temperature=0", "training.final_temperature: .* greater than or equal to 0.000001"),
         ("experiment.data.overlap=5", "overlap is a number for the source blobs and null for others"),
         ("trainer.precision=tf32", "trainer: .*precision=tf32 does nothing on a CPU"),
         ("trainer.graph=true", "trainer: .*graph=true does nothing on a CPU"),

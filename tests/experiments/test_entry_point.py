@@ -45,7 +45,7 @@ from tests.experiments.helpers import (
         ("", "error: choose an experiment with experiment=NAME, one of: accuracy, clustering"),
         (
             "experiment=urn profile=smoke experiment.temperature=0",
-            "temperature: input should be greater than or equal to 1e-06, got 0",
+            "temperature: input should be greater than or equal to 0.000001, got 0",
         ),
         (f"experiment=urn logger.project={40 * 'a'}", "error: logger.project looks like a credential"),
     ],
