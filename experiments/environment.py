@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ _GROUP = re.compile(
 def leave_process_group() -> None:
     """Forgets the variables of a surrounding job; to be called before Lightning is imported."""
     for name in [name for name in os.environ if _GROUP.fullmatch(name)]:
-        os.environ.pop(name, None)  # another thread may be at it
+        with suppress(KeyError):  # another thread is at it: a pop with a default looks first, and then deletes
+            del os.environ[name]
 
 
 def _git(*arguments: str) -> str | None:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections import UserDict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from experiments import cell_process
 from experiments.captured_steps import SharedGPU
 from experiments.cell_process import run_apart, run_beside
 from experiments.context import RunContext
+from experiments.environment import leave_process_group
 from experiments.run import most_at_once
 from experiments.settings import ExperimentError
 from experiments.shared import Shared, on_device
@@ -232,3 +234,13 @@ def _noting(states: list[torch.Tensor], method: Any) -> Any:
         method(self)
 
     return noting
+
+
+def test_a_variable_that_another_run_takes_away_meanwhile_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vanishing(UserDict[str, str]):
+        def __getitem__(self, name: str) -> str:
+            return self.data.pop(name)  # as if another thread deleted it right after
+
+    monkeypatch.setattr(os, "environ", Vanishing(PL_GLOBAL_SEED="3", HOME="/"))
+    leave_process_group()
+    assert list(os.environ) == ["HOME"]
