@@ -213,8 +213,9 @@ def _decisive(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digests(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    given = dict(leaves(plain["experiment"], "experiment"))
     for key in _FILES:
-        path = OmegaConf.select(OmegaConf.create(dict(plain)), key)
+        path = given.get(key)
         if isinstance(path, str):  # what else is given is refused by its type
             try:
                 yield key, file_digest(Path(path))

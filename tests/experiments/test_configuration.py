@@ -139,6 +139,20 @@ def test_an_axis_has_one_value() -> None:
         cell("kolmogorov_smirnov sampler=../a")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("threads=100000", "threads: input should be less than or equal to 4096, got 100000"),
+        ("experiment.keep_model=7", "experiment.keep_model: input should be a valid boolean, got 7"),
+        ("experiment.checkpoint_every=0", "experiment.checkpoint_every: input should be greater than 0, got 0"),
+        ("experiment.max_minutes=-1", "experiment.max_minutes: input should be greater than 0, got -1"),
+    ],
+)
+def test_what_decides_no_number_is_checked_before_a_finished_run_is_skipped(override: str, message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        cell(HGVAE, override)
+
+
 def test_a_trained_run_is_that_of_the_same_command() -> None:
     settings = ["experiment.model.num_latents=7", "experiment.training.steps=9"]
     for more in ([], ["seed=2"], ["profile=smoke"], settings):

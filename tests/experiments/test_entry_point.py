@@ -44,7 +44,7 @@ from tests.experiments.helpers import (
         ("experiment=weak_supervision/hgvae_s3", "is now: experiment=weak_supervision method=hgvae shared=3"),
         ("", "error: choose an experiment with experiment=NAME, one of: accuracy, clustering"),
         (
-            "experiment=urn profile=smoke experiment.temperature=0",
+            "experiment=urn experiment.temperature=0",
             "temperature: input should be greater than or equal to 0.000001, got 0",
         ),
         (f"experiment=urn logger.project={40 * 'a'}", "error: logger.project looks like a credential"),
@@ -342,7 +342,6 @@ def test_a_row_of_earlier_versions_gets_the_command_that_runs_it(name: str, now:
         ("seed=4294967296", "seed: input should be less than 4294967296, got 4294967296"),
         ("seed=one", "seed: input should be a valid integer, got 'one'"),
         ("threads=0", "threads: input should be greater than 0, got 0"),
-        ("threads=100000", "threads: input should be less than or equal to 4096, got 100000"),
         ("trainer.devices=2", "a run takes one device of one machine, got trainer.devices=2; give"),
         ("trainer.devices=auto", "give trainer.devices=1 or one index in brackets, trainer.devices=[1]"),
         ("trainer.devices=[0,1]", "got trainer.devices=[0, 1]; give"),

@@ -33,7 +33,7 @@ _FIRST_LIMIT, _LAST_LIMIT = 0.05, 0.5
 # Where every fit begins, and the training: logits of shares of the two limits.
 _DISAGREEMENT, _WIDTH = -3.0, -2.3
 _FIT_STEPS, _FIT_RATE = 100, 0.1  # of Adam
-_AT_LIMIT = 0.98
+_AT_LIMIT = 0.98  # share of a limit from which on it counts as reached
 
 
 class PosteriorHGVAE(GroupVAE):
@@ -142,14 +142,13 @@ class PosteriorHGVAE(GroupVAE):
         if uniform is None:
             uniform = torch.rand(len(mean[0]), 1, generator=context.generator, device=mean.device, dtype=torch.float64)
         chosen = self.sets.index_select(0, posterior.draw(uniform))
-        at_limit = _AT_LIMIT * self.disagreement
         diagnostics = {
             "log_weight": self.log_weight,
             "law_count": log_law.exp() @ self.sizes,
             # KL(q(S) || p(S)) = E_q[sum of the odds over S] - log evidence; the first term by one draw.
             "selection_divergence": ((chosen * log_odds).sum(-1) - posterior.log_evidence).mean(),
             "correlations_at_limit": (self.disagreement > _AT_LIMIT * self.limit).sum(dtype=mean.dtype),
-            "widths_at_limit": (self.square_width > 2 * _AT_LIMIT * at_limit).sum(dtype=mean.dtype),
+            "widths_at_limit": (self.square_width > 2 * _AT_LIMIT**2 * self.disagreement).sum(dtype=mean.dtype),
         }
         independent, probability = (value.to(mean.dtype) for value in (chosen, posterior.of_sets @ self.sets))
         expected = (posterior.of_counts @ self.sizes).to(mean.dtype)
