@@ -19,11 +19,13 @@ import torch
 
 import mvhg
 from experiments.environment import project_version
+from experiments.run import run_cell
 from experiments.settings import ExperimentError
 from experiments.store import LOCK_SECONDS, RunDirectory, readable_checkpoint, write_atomically
 from experiments.watched import Watched, say_finished, skipped
 from tests.experiments.helpers import KS, cell, csv_bytes, finished_runs, launch
 
+PAIRS = "weak_supervision method=label_vae shared=3"
 TABLE = pd.DataFrame({"value": [0.1, 2.0]})
 
 
@@ -44,6 +46,20 @@ def test_a_finished_run_is_skipped_and_forced_on_demand(tmp_path: Path, caplog: 
     assert marker.stat().st_mtime_ns == written
     launch(KS, tmp_path, "force=true")
     assert marker.stat().st_mtime_ns > written
+
+
+def test_a_finished_run_without_the_model_that_is_now_asked_for_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = cell(PAIRS, "profile=smoke", "experiment.keep_model=true", f"results={tmp_path}")
+    with asked.run.claim():
+        asked.run.finish({"metrics": TABLE}, {}, "")
+    run_cell(asked, lambda: pytest.fail("a finished run is made again"))
+    assert "it has kept no model; force=true trains it again" in caplog.text
+    caplog.clear()
+    asked.run.model.touch()
+    run_cell(asked, lambda: pytest.fail("a finished run is made again"))
+    assert "no model" not in caplog.text
 
 
 def test_a_run_says_where_its_numbers_come_from(tmp_path: Path) -> None:
