@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, Transformer
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Transformer
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -160,6 +160,9 @@ def _check_setting(key: str, one: Override) -> None:
             f"{text}: of Hydra's own settings only hydra.launcher.* and hydra.sweeper.* can be given; results=FOLDER "
             "says where files go"
         )
+    value = one.value()
+    if any(isinstance(each, dict) for each in (value.list if isinstance(value, ChoiceSweep) else [value])):
+        raise ExperimentError(f"{text}: settings are given one by one, as in {key}.NAME=VALUE")
     if one.package is not None:
         raise ExperimentError(f"{text}: choices have no packages here; give {key}=NAME")
 

@@ -89,6 +89,11 @@ def write_tables(folder: Path, tables: Mapping[str, Collected], broken: Containe
         keep: Keep lines of the old files whose runs are not among the new ones; otherwise files without runs go.
     """
     for path in _outdated(folder, tables):
+        try:
+            read_collected(path)
+        except ExperimentError as error:
+            print(f"left alone, as no table of runs: {error}")
+            continue
         if keep:
             header = ",".join(read_collected(path).columns)
             write_atomically(path, keep_others(path, f"{header}\n", broken))

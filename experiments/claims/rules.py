@@ -155,9 +155,12 @@ def measure(
     if lines.empty:
         told = {name: more[name] for name in ("fills", "part") if name in more}
         return Measurement(rule, block=block, missing=missing or "no run", **told)
+    values = list(values)
     missing = missing or ("" if seeds is None else too_few(rule, seeds))
+    if not missing and any(math.isnan(value) for value, _ in values):
+        missing = "these runs leave a number undefined"
     short = text if short is None else short
-    return Measurement(rule, text, list(values), block, lines, source, missing, short=short, **more)
+    return Measurement(rule, text, values, block, lines, source, missing, short=short, **more)
 
 
 def hours(rule: str, block: Block, runs: pd.DataFrame, source: str, **more: Any) -> Measurement:

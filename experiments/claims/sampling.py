@@ -84,7 +84,7 @@ def urn(metrics: Path) -> list[Measurement]:
     measured = []
     for rule, (estimator, column, over) in URN.items():
         part = block.lines[block.lines["estimator"] == estimator]
-        worst = float((part[column] / part[over] if over else part[column]).max())
+        worst = float((part[column] / part[over] if over else part[column]).max(skipna=False))
         sets = f"the worst of {part['second_weight'].nunique()} data sets"
         text = f"{worst:.3f}, {sets}"
         if rule == "urn_likelihood":

@@ -95,7 +95,7 @@ def near_truth(block: Block, rule: str, method: str, shared: int) -> Measurement
 
 def near_preferred(metrics: Path, block: Block, method: str, shared: int) -> Measurement:
     """E[k-hat] beside the number that the bound prefers among those imposed in training."""
-    runs, name = runs_of(block, method, shared), METHODS[method]
+    runs, name = runs_of(block, method, shared).dropna(subset=["expected_count"]), METHODS[method]
     imposed = imposed_runs(WeakBlock(metrics, block.profile, block.data, block.lines))
     imposed = imposed[imposed["shared"] == shared]
     fills: dict[str, Any] = {"method": name, "shared": shared}
@@ -125,7 +125,7 @@ def beats_constant(block: Block, method: str, factors: int) -> Measurement:
 
 def follows_pairs(block: Block, method: str) -> Measurement:
     """Rank correlation of the estimate with k over pairs that share a random number of factors."""
-    runs, name = runs_of(block, method), METHODS[method]
+    runs, name = runs_of(block, method).dropna(subset=["rank_correlation"]), METHODS[method]
     mean, seeds = float(runs["rank_correlation"].mean()), int(runs["seed"].nunique())
     more: dict[str, Any] = {"seeds": seeds, "fills": {"method": name}, "part": name}
     return measure("follows_pairs", block, runs, f"{FILE}.csv", f"{mean:.3f}", [(mean, 1.0)], **more)
@@ -199,7 +199,7 @@ def same_estimate(block: Block, method: str) -> Measurement:
 
 def _over_pairs(block: Block, rule: str, method: str, text: str, value: tuple[float, float], short: str) -> Measurement:
     """What was measured over all s together; of one alone nothing is said."""
-    name, runs = METHODS[method], runs_of(block, method)
+    name, runs = METHODS[method], runs_of(block, method).dropna(subset=["expected_count"])
     seeds = runs.groupby("shared")["seed"].nunique()
     more: dict[str, Any] = {"fills": {"method": name}, "part": name}
     if len(seeds) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def _move_together(block: Block, metrics: Path) -> Measurement:
     shown = [one for one in SCORES if one in means and DOWNSTREAM in means]
     if not shown:
         return Measurement(rule, missing=f"no run with {DOWNSTREAM} accuracy and another score", block=block)
+    undefined = [one for one in (*shown, DOWNSTREAM) if means[one].isna().any() or means[one].nunique() < 2]
+    if undefined:
+        why = f"{', '.join(undefined)}: without a value in some cell, or the same in all"
+        return measure(rule, block, table, f"{file}.csv", missing=why)
     correlations = [float(spearmanr(means[one], means[DOWNSTREAM]).statistic) for one in shown]
     mean = sum(correlations) / len(correlations)
     text = f"{mean:.2f}, from {min(correlations):.2f} to {max(correlations):.2f} over {len(correlations)} scores"
@@ -119,7 +124,8 @@ def _told(setting: str, value: str, seeds: int) -> dict[str, Any]:
 def _consistency(block: Block, pairs: pd.DataFrame, runs: pd.DataFrame, more: dict[str, Any]) -> Measurement:
     """The spread of the estimate between seeds, beside that at the row's own settings."""
     changed, own = pairs["expected_count"].std(), pairs["expected_count_own"].std()
-    text, values = f"standard deviation {changed:.2f} beside {own:.2f} latents", [(changed, own)]
+    text = f"standard deviation {changed:.2f} beside {own:.2f} latents"
+    values = [(math.nan if changed == own == 0 else changed, own)]
     return measure("figure_13_consistency", block, runs, f"{FILE}.csv", text, values, **more)
 
 

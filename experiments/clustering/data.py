@@ -84,8 +84,8 @@ class ClusteringData:
             raise ValueError(f"source must be one of {', '.join([*SOURCES, BLOBS])}, got {self.source!r}")
         if (self.source == BLOBS) != (self.overlap is not None):
             raise ValueError(f"overlap is a number for the source {BLOBS} and null for others, got {self.overlap}")
-        if len(set(self.subsampled_classes)) != len(self.subsampled_classes):
-            raise ValueError(f"subsampled_classes must be different digits, got {self.subsampled_classes}")
+        if self.subsampled_classes != sorted(set(self.subsampled_classes)):
+            raise ValueError(f"subsampled_classes must be different digits that ascend, got {self.subsampled_classes}")
         if self.version != "full" and not 0 < self.ratio < 1:
             raise ValueError(f"version must be full, or a share in percent such as 80 and 60, got {self.version!r}")
         if self.version != "full" and not self.subsampled_classes:
@@ -128,6 +128,8 @@ class ClusteringData:
             raise ExperimentError(
                 f"{self.source}, version {self.version}: {what}; raise version or experiment.data.max_digits"
             )
+        if self.version != "full" and len(kept) == len(train_labels):
+            raise ExperimentError(f"{self.source}, version {self.version}: no digit is cut; take version=full")
         return Splits(train_images[kept], train_labels[kept], test_images, test_labels, test_kept)
 
 

@@ -17,7 +17,7 @@ from experiments.clustering.priors import Prior
 from experiments.clustering.scores import score
 from experiments.clustering.training import TrainingSettings, VaDETraining
 from experiments.context import RunContext
-from experiments.settings import PositiveInt, settings
+from experiments.settings import ExperimentError, PositiveInt, settings
 from experiments.training import RateEstimate
 
 log = logging.getLogger("experiments")
@@ -54,6 +54,11 @@ class ClusteringExperiment:
             raise ValueError(
                 f"prior.num_clusters must be {only}, one for each known class that training starts from, got {given}"
             )
+        if self.pretraining.start.mixture_digits < given:
+            raise ValueError(
+                f"pretraining.start.mixture_digits must be at least the {given} clusters that are looked for, got "
+                f"{self.pretraining.start.mixture_digits}"
+            )
 
     @property
     def idle_settings(self) -> frozenset[str]:
@@ -62,8 +67,8 @@ class ClusteringExperiment:
         idle = self.prior.idle_settings | {f"pretraining.{name}" for name in self.pretraining.idle_settings}
         if data.version == "full":
             idle |= {"data.subsampled_classes"}
-        if training.learning_rate_decay == 1:
-            idle |= {"training.decay_epochs"}
+        if training.never_decays:
+            idle |= {"training.learning_rate_decay", "training.decay_epochs"}
         if training.never_at_minimum:
             idle |= {"training.minimum_learning_rate"}
         if training.initial_temperature == training.final_temperature:
@@ -74,6 +79,7 @@ class ClusteringExperiment:
         """Returns ``metrics``, ``weights``, ``confusion``, ``history`` and ``generated``."""
         num_clusters = self.prior.num_clusters
         splits = self.data.load(context.data_directory, num_clusters)
+        self._check_sizes(len(splits.train_images))
         pretrained = self.pretraining.run(context, splits, num_clusters)
         vade = self.pretraining.vade(context, num_clusters)
         vade.load_state_dict(pretrained.state)
@@ -92,6 +98,15 @@ class ClusteringExperiment:
         if self.keep_model:
             context.save_model(model.vade.state_dict())
         return self._tables(context, splits, model, pretrained.assignments, at_start)
+
+    def _check_sizes(self, digits: int) -> None:
+        """Refuses more digits at once than there are."""
+        pretraining = self.pretraining
+        sizes = {"training.batch_size": self.training.batch_size, "pretraining.batch_size": pretraining.batch_size}
+        sizes["pretraining.start.neighbours"] = 1 + getattr(pretraining.start, "neighbours", 0)  # and the digit itself
+        for name, size in sizes.items():
+            if size > digits:
+                raise ExperimentError(f"experiment.{name} is too large for {digits} training digits; lower it")
 
     @staticmethod
     def keep_lines(name: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame | None:

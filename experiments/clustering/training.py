@@ -69,6 +69,11 @@ class TrainingSettings:
             )
 
     @property
+    def never_decays(self) -> bool:
+        """Whether ``learning_rate_decay`` changes the rate of no epoch."""
+        return self.learning_rate_decay == 1 or self.learning_rate_at(self.max_epochs - 1) == self.learning_rate
+
+    @property
     def never_at_minimum(self) -> bool:
         """Whether no epoch has ``minimum_learning_rate`` because of it."""
         last = self.learning_rate * self.learning_rate_decay ** ((self.max_epochs - 1) // self.decay_epochs)

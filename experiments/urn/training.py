@@ -53,6 +53,8 @@ class UrnTraining:
         groups = list(range(len(self.problem.group_sizes)))
         if isinstance(self.group_order, list) and sorted(self.group_order) != groups:
             raise ValueError(f"group_order must be a permutation of {groups}, random or null, got {self.group_order}")
+        if self.group_order is None and self.conditionals == "merged":
+            raise ValueError(f"group_order is null, which leaves merged conditionals at {groups}; write that")
 
     @property
     def names(self) -> list[str]:

@@ -97,9 +97,14 @@ class WeakSupervision:
 
     @property
     def idle_settings(self) -> frozenset[str]:
-        """Those of the method, and the set of shared factors where there are none."""
-        no_set = self.data.shared == 0 and self.data.pairing == "fixed_set"
-        return self._untrained(0).idle_settings | ({"data.pairing"} if no_set else set())
+        """Those of the method, and what the other settings leave without work."""
+        model, training = self._untrained(0), self.training
+        idle = set(model.idle_settings)
+        if self.data.shared == 0 and self.data.pairing == "fixed_set":
+            idle.add("data.pairing")
+        if training.initial_temperature == training.final_temperature and not model.fit_pairs:
+            idle.add("training.annealing_steps")
+        return frozenset(idle)
 
     def _untrained(self, seed: int) -> GroupVAE:
         """A model whose weights torch's own generator gives."""
@@ -122,6 +127,7 @@ class WeakSupervision:
                 f"training.batch_size is {batch} pairs, but {splits.images.name} has {images} training images; take a "
                 "smaller batch or more positions"
             )
+        splits.test.sample(self.evaluation_test_pairs, context.generator(TEST_STREAM))  # fails before a training
         training = PairTraining(
             model=self._untrained(context.generator(MODEL_STREAM).initial_seed()),
             images=splits.images,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from experiments.weak_supervision.drift import figure_drift
 from experiments.weak_supervision.imposed import figure_counts
 from experiments.weak_supervision.methods import REFERENCES
 from experiments.weak_supervision.pictures import CAPTIONS, figure_pictures
-from experiments.weak_supervision.random_pairs import figure_confusion
+from experiments.weak_supervision.random_pairs import figure_confusion, random_blocks
 
 ERRORS = {
     "count_error": r"$(E[\hat{k}] - k)^2$",
@@ -46,12 +47,15 @@ def figures(metrics: Path) -> dict[str, Callable[[], Figure]]:
         "figure_13": figure_13,
         "weak_supervision_bounds": figure_profile,
         "weak_supervision_counts": figure_counts,
-        "weak_supervision_confusion": figure_confusion,
         "weak_supervision_drift": figure_drift,
         **{f"weak_supervision_{kind}": partial(figure_pictures, kind=kind) for kind in CAPTIONS},
     }
     blocks = read_blocks(metrics)
-    return {f"{name}_{block.suffix}": partial(make, block) for block in blocks for name, make in drawn.items()}
+    made: dict[str, Callable[[], Figure]]
+    made = {f"{name}_{block.suffix}": partial(make, block) for block in blocks for name, make in drawn.items()}
+    with suppress(ExperimentError):  # there are no runs of such pairs
+        blocks = [*blocks, *random_blocks(metrics)]
+    return made | {f"weak_supervision_confusion_{block.suffix}": partial(figure_confusion, block) for block in blocks}
 
 
 def figure_2(block: Block) -> Figure:

@@ -21,10 +21,16 @@ IMPOSED = "fixed_k_joint"
 _CHANGES = r"(model\.(independent|num_latents)=\d+ ?)*"
 
 
-def imposed_runs(block: Block) -> pd.DataFrame:
-    """Runs with k imposed at the number of latents of which most k were tried; of each s the seeds with most k."""
+def _imposed(block: Block) -> pd.DataFrame:
+    """Runs with k imposed, by default at the truth; the same k may be named as well, and counts once."""
     runs = block.table("metrics", changes=True)
     runs = runs[(runs["method"] == IMPOSED) & runs["changes"].str.fullmatch(_CHANGES)]
+    return runs.drop_duplicates(["latents", "shared", "seed", "expected_count"])
+
+
+def imposed_runs(block: Block) -> pd.DataFrame:
+    """Runs with k imposed at the number of latents of which most k were tried; of each s the seeds with most k."""
+    runs = _imposed(block)
     tried = runs.groupby(["latents", "shared"])["expected_count"].nunique()
     tried = tried[tried > 1]
     if tried.empty:
@@ -40,8 +46,7 @@ def runs_told_k(block: Block, shared: int, latents: int) -> pd.DataFrame:
 
     All sets of k latents are equally likely beforehand and one is taken, which costs log (latents choose k) per pair.
     """
-    runs = block.table("metrics", changes=True)
-    runs = runs[(runs["method"] == IMPOSED) & runs["changes"].str.fullmatch(_CHANGES)]
+    runs = _imposed(block)
     k = block.num_factors - shared
     runs = runs[(runs["shared"] == shared) & (runs["latents"] == latents) & (runs["expected_count"] == k)]
     sets = max(math.comb(latents, k), 1)  # there are no runs where there is no such set
@@ -96,7 +101,7 @@ def figure_counts(block: Block) -> Figure:
     for method in methods:
         lines = _scaled(block, block.runs(method), "expected_count")
         draw_means(ax, lines, "true", "scaled", label=label(method), **block.style(method))
-    tried = "more than one k was imposed at no s"
+    stars = ""
     if len(runs):
         bounds = imposed_bounds(runs)
         best = bounds.idxmax(axis=1).rename("best").reset_index().assign(latents=runs["latents"].iloc[0])
@@ -109,13 +114,16 @@ def figure_counts(block: Block) -> Figure:
         else:
             each = "; ".join(f"s = {shared}: {of_pairs}" for shared, of_pairs in counts.items())
         tried = f"of {best['latents'].iloc[0]} latents, {each}; seeds {listed(runs['seed'])}"
+        stars = (
+            "Stars: of models that were trained with k imposed, the k of the largest joint bound on test pairs, scaled "
+            f"alike ({tried}). "
+        )
     ax.set_xlabel("factors that differ, k")
     ax.set_ylabel("estimate, scaled by factors / latents")
     legend_above(figure, ax.get_legend_handles_labels(), 3)
     caption = (
-        "The number of factors that differ, as each method estimates it: E[k-hat] scaled by factors / latents. Stars: "
-        "of models that were trained with k imposed, the k of the largest joint bound on test pairs, scaled alike "
-        f"({tried}). {block.described(block.metrics)}"
+        "The number of factors that differ, as each method estimates it: E[k-hat] scaled by factors / latents. "
+        f"{stars}{block.described(block.metrics)}"
     )
     add_caption(figure, caption)
     return figure

@@ -74,13 +74,13 @@ def pixel_runs(lines: pd.DataFrame) -> pd.DataFrame:
 def _pair_by_pair(block: Block) -> pd.DataFrame:
     """By run id: latents per factor, the slope over k; the scaled error pair by pair, and the best constant's."""
     found = {}
-    latents = block.metrics["latents"].max()
+    latents = _random_lines(block.folder, block.profile, changes=True).set_index("run_id")["latents"]
     for run, lines in _counts(block).groupby("run_id"):
         pairs, true = lines["pairs"], lines["true_count"]
         away = true - np.average(true, weights=pairs)
         constant = np.average(away**2, weights=pairs)
         slope = np.average(away * lines["mean"], weights=pairs) / (constant or math.nan)
-        error = np.average((lines["estimated_count"] * block.num_factors / latents - true) ** 2, weights=pairs)
+        error = np.average((lines["estimated_count"] * block.num_factors / latents[run] - true) ** 2, weights=pairs)
         found[run] = {"slope": slope, "error": error, "constant": constant}
     return pd.DataFrame.from_dict(found, orient="index")
 

@@ -119,6 +119,19 @@ def test_foreign_files_among_the_runs_are_no_runs(tmp_path: Path, capsys: pytest
     assert "left out" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("keep", [[], ["--keep"]])
+def test_a_foreign_table_beside_the_collected_ones_is_left_alone(
+    keep: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(tmp_path, "one", 0)
+    notes = tmp_path / "metrics" / "urn_notes.csv"
+    notes.parent.mkdir()
+    notes.write_text("a,b\n1,2\n")
+    aggregate.main(["--results", str(tmp_path), "--output", str(notes.parent), *keep])
+    assert notes.read_text() == "a,b\n1,2\n"
+    assert f"left alone, as no table of runs: {notes} has no column" in capsys.readouterr().out
+
+
 def test_a_run_of_before_there_were_axes_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(tmp_path, "one", 1)
     run = RunDirectory(tmp_path, "urn/exact", "old")

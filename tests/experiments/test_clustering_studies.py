@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments.clustering.blobs import bayes_accuracies
 from experiments.clustering.pretraining.cache import cached, key_of
 from experiments.clustering.studies import control_tables, study_tables
 from experiments.settings import ExperimentError
@@ -48,7 +49,7 @@ def test_the_control_shows_what_sizes_are_worth_and_what_was_gained(tmp_path: Pa
         table = pd.read_csv(tmp_path / f"clustering_{name}.csv", dtype={"version": str})
         table = table.rename(columns={"recipe": "overlap"}).assign(overlap=2)
         first = table[table["seed"] == 0]
-        longer = first.assign(changes="longer", run_id=first["run_id"] + "-l")
+        longer = first.assign(changes="data.subsampled_classes=[0]", run_id=first["run_id"] + "-l")
         longer.loc[longer["prior"] == "uniform", "seed"] = 1
         faster = first[first["prior"] != "uniform"].assign(changes="faster", run_id=first["run_id"] + "-f")
         if name == "metrics":
@@ -63,7 +64,10 @@ def test_the_control_shows_what_sizes_are_worth_and_what_was_gained(tmp_path: Pa
     assert hypergeometric[3:7] == ["88.0 ± 1.0", "+3.00 ± 0.00", "89.0 ± 1.0", "+4.00 ± 0.00"]
     assert hypergeometric[8] == "3"
     assert uniform[3:] == ["85.0 ± 1.0", "-", "85.0 ± 1.0", "-", "-", "3"]
-    assert found["hypergeometric; longer"][4] == "-"  # the uniform prior with these changes has another seed
+    one_cut = found["hypergeometric; data.subsampled_classes=[0]"]
+    assert one_cut[4] == "-"  # the uniform prior with these changes has another seed
+    knowing, equal = (100 * one for one in bayes_accuracies(0.02, [0.6] + [1.0] * 9))
+    assert one_cut[1] == f"{knowing:.1f}, {knowing - equal:+.1f}" != uniform[1]
     assert found["hypergeometric; faster"][4] == "-2.00"
 
 

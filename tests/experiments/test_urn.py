@@ -196,3 +196,8 @@ def test_the_loss_is_the_sum_over_groups_and_the_mean_over_the_batch() -> None:
 def test_an_order_that_is_none_is_refused(order: Any) -> None:
     with pytest.raises(ValueError, match="group_order"):
         make_settings(group_order=order)
+
+
+def test_merged_conditionals_have_one_name_for_their_own_order() -> None:
+    with pytest.raises(ValueError, match=r"group_order is null, .* merged conditionals at \[0, 1, 2\]; write that"):
+        make_settings(conditionals="merged", group_order=None)

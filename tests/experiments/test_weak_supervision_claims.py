@@ -164,6 +164,12 @@ def test_an_estimate_is_held_to_the_number_that_the_bound_prefers(
     assert judged(tmp_path, PREFERRED).outcome == verdict
 
 
+def test_the_same_k_by_two_names_counts_once(folder: Path) -> None:
+    before = [(one.claim, one.outcome, one.measured) for one in everything(folder)]
+    add_runs(folder, ["fixed_k_joint"], seeds=range(3), changes="model.independent=4")
+    assert [(one.claim, one.outcome, one.measured) for one in everything(folder)] == before
+
+
 def test_every_s_is_judged_and_no_unknown_method(tmp_path: Path) -> None:
     add_runs(tmp_path, METHODS, seeds=range(2), pairs=(0, 1, 3, 5))
     found = [judge(one).claim for one in weak_supervision(tmp_path)]
@@ -221,6 +227,19 @@ def test_an_estimate_must_say_more_than_the_pixels_that_change(
         assert claim.measured == f"HGVAE 0.700; the number of pixels that change {sum(pixels) / 3:.3f}"
 
 
+def test_a_seed_without_a_number_is_no_seed(tmp_path: Path) -> None:
+    """Three seeds, of which one has a rank correlation, and at one s an estimate."""
+    add_runs(tmp_path, METHODS, seeds=range(3), pairs=(0, 3, "random"), expected_count=9.0, rank_correlation=0.9)
+    assert {judged(tmp_path, one).outcome for one in (FOLLOWS.format("PosteriorHGVAE"), CONSTANT)} == {"holds", "fails"}
+    path = tmp_path / "weak_supervision_metrics.csv"
+    table = pd.read_csv(path, dtype={"changes": str})
+    numbers = table["method"].eq("posterior_hgvae") & table["seed"].gt(0) & table["shared"].ne("3")
+    table.loc[numbers, ["rank_correlation", "expected_count"]] = None
+    table.to_csv(path, index=False)
+    for claim in (FOLLOWS.format("PosteriorHGVAE"), CONSTANT):
+        assert judged(tmp_path, claim).reason.startswith("one seed is too few")
+
+
 def add_losses(folder: Path) -> None:
     """A history for every run: the last bound is the test's ``per_view_bound`` and one more."""
     runs = pd.read_csv(folder / "weak_supervision_metrics.csv", dtype={"changes": str})
@@ -272,6 +291,11 @@ def test_a_spread_must_be_three_times_as_large(folder: Path, changed: tuple[floa
     assert judged(folder, CONSISTENT).outcome == outcome
 
 
+def test_no_spread_at_either_rate_says_nothing(folder: Path) -> None:
+    add_runs(folder, ["hgvae"], seeds=range(3), changes="training.learning_rate=0.01", learning_rate=0.01)
+    assert judged(folder, CONSISTENT).outcome == "not judged"
+
+
 def test_scores_move_together(folder: Path) -> None:
     claim = "disentanglement and downstream scores move together over k"
     assert judged(folder, claim).reason == "no run"
@@ -282,6 +306,13 @@ def test_scores_move_together(folder: Path) -> None:
         table = pd.concat([downstream, lines.assign(score="mig", value=sign * lines["value"])])
         table.to_csv(folder / "disentanglement_metrics.csv", index=False)
         assert judged(folder, claim).outcome == outcome
+    mig = table["score"] == "mig"
+    for one in (table.assign(value=table["value"].where(~mig, 1.0)), table[~mig | (table["method"] != "hgvae")]):
+        one.to_csv(folder / "disentanglement_metrics.csv", index=False)
+        undefined = judged(folder, claim)
+        assert undefined.outcome == "not judged" and undefined.measured.startswith(
+            "mig: without a value in some cell, or the same"
+        )
 
 
 @pytest.mark.parametrize(

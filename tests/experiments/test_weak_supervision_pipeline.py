@@ -240,6 +240,7 @@ def test_methods_of_a_seed_see_the_same_images_and_pairs_and_are_scored_on_image
         ("experiment.max_minutes=0", "experiment.max_minutes: input should be greater than 0, got 0"),
         # Known only with the images, which have 33,178 in the split for training.
         ("experiment.training.batch_size=33179", "is 33179 pairs, but mpi3d_sim has 33178 training images"),
+        ("experiment.data.test_share=0.00005", "only . of .* pairs with 3 shared factors were found among 2 images"),
         ("experiment.data.test_share=1e-9", "mpi3d_sim: test_share 1e-09 of 41472 images leaves a split empty"),
     ],
 )

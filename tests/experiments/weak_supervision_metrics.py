@@ -136,16 +136,18 @@ def write_fixed_set(folder: Path, cells: dict[tuple[int, str], float]) -> None:
         _append(folder, "weak_supervision_metrics", origin, run_tables("hgvae", shared, 0)["metrics"].assign(**columns))
 
 
-def write_random(folder: Path, method: str, seed: int, estimates: dict[int, list[int]]) -> None:
+def write_random(
+    folder: Path, method: str, seed: int, estimates: dict[int, list[int]], changes: str = "", latents: int = 10
+) -> None:
     """Adds a run on pairs that share random numbers of factors: its rounded estimates by k."""
-    origin = _origin(method, 0, "quick", "mpi3d_sim", seed) | {"shared": "random"}
+    origin = _origin(method, 0, "quick", "mpi3d_sim", seed, changes) | {"shared": "random"}
     lines = [
         {"true_count": true, "estimated_count": one, "pairs": found.count(one), "mean": float(np.mean(found))}
         for true, found in estimates.items()
         for one in sorted(set(found))
     ]
     metrics = run_tables(method, 0, seed)["metrics"].assign(
-        rank_correlation=0.5 + 0.2 * seed, shared_set_accuracy=0.6, assigned_factors=3
+        rank_correlation=0.5 + 0.2 * seed, shared_set_accuracy=0.6, assigned_factors=3, latents=latents
     )
     _append(folder, "weak_supervision_counts", origin, pd.DataFrame(lines))
     _append(folder, "weak_supervision_metrics", origin, metrics)

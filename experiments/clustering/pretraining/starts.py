@@ -167,7 +167,7 @@ def manifold(embedding: Tensor, neighbours: int, dimensions: int, seed: int) -> 
         from umap import UMAP  # compiles for some seconds: not before it is needed
 
         model = UMAP(
-            n_neighbors=min(neighbours, len(embedding) - 1),
+            n_neighbors=neighbours,
             n_components=dimensions,
             min_dist=0.0,
             random_state=np.random.RandomState(np.random.MT19937(seed)),
@@ -197,7 +197,7 @@ def fit_mixture(
         The fitted mixture, and the most probable component of every digit, [digits] int64.
     """
     values = places.double().cpu().numpy()
-    fitted = values[: max(max_digits, num_clusters)]
+    fitted = values[:max_digits]
     # Regularised in proportion to the places' own scale, so that a component on few points stays finite.
     floor = 1e-4 * float(fitted.var(axis=0).mean()) + 1e-12
     models = []
