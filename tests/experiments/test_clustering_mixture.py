@@ -63,8 +63,6 @@ def test_only_the_first_digits_are_fitted_and_all_are_assigned() -> None:
     np.testing.assert_array_equal(found.means_, alone.means_)
     assert len(assignments) == len(places)
     assert torch.equal(assignments[:100], first)
-    few, _ = fit_mixture(places, 9, covariance="diag", starts=1, max_digits=2, seed=0)  # as many as clusters, at least
-    assert np.isfinite(few.means_).all()
 
 
 @pytest.mark.parametrize("constant", [1, 2])
