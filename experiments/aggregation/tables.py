@@ -90,12 +90,11 @@ def write_tables(folder: Path, tables: Mapping[str, Collected], broken: Containe
     """
     for path in _outdated(folder, tables):
         try:
-            read_collected(path)
+            header = ",".join(read_collected(path).columns)
         except ExperimentError as error:
-            print(f"left alone, as no table of runs: {error}")
+            print(f"left alone: {error}")
             continue
         if keep:
-            header = ",".join(read_collected(path).columns)
             write_atomically(path, keep_others(path, f"{header}\n", broken))
         else:
             path.unlink()

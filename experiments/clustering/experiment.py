@@ -63,16 +63,10 @@ class ClusteringExperiment:
     @property
     def idle_settings(self) -> frozenset[str]:
         """Those of the prior, and what the other settings leave without work."""
-        data, training = self.data, self.training
         idle = self.prior.idle_settings | {f"pretraining.{name}" for name in self.pretraining.idle_settings}
-        if data.version == "full":
+        idle |= {f"training.{name}" for name in self.training.idle_settings}
+        if self.data.version == "full":
             idle |= {"data.subsampled_classes"}
-        if training.never_decays:
-            idle |= {"training.learning_rate_decay", "training.decay_epochs"}
-        if training.never_at_minimum:
-            idle |= {"training.minimum_learning_rate"}
-        if training.initial_temperature == training.final_temperature:
-            idle |= {"training.annealing_share"}
         return idle
 
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:

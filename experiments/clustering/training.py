@@ -69,15 +69,18 @@ class TrainingSettings:
             )
 
     @property
-    def never_decays(self) -> bool:
-        """Whether ``learning_rate_decay`` changes the rate of no epoch."""
-        return self.learning_rate_decay == 1 or self.learning_rate_at(self.max_epochs - 1) == self.learning_rate
-
-    @property
-    def never_at_minimum(self) -> bool:
-        """Whether no epoch has ``minimum_learning_rate`` because of it."""
-        last = self.learning_rate * self.learning_rate_decay ** ((self.max_epochs - 1) // self.decay_epochs)
-        return last >= self.minimum_learning_rate
+    def idle_settings(self) -> set[str]:
+        """Settings that have no part in the learning rate or the temperature beside the others."""
+        idle = set()
+        if self.learning_rate_decay == 1 or self.max_epochs <= self.decay_epochs:
+            idle.add("minimum_learning_rate")
+        if self.learning_rate_decay == 1 or self.minimum_learning_rate == self.learning_rate:
+            idle.add("decay_epochs")
+        if self.max_epochs <= self.decay_epochs or self.minimum_learning_rate == self.learning_rate:
+            idle.add("learning_rate_decay")
+        if self.initial_temperature == self.final_temperature:
+            idle.add("annealing_share")
+        return idle
 
     def learning_rate_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""

@@ -127,7 +127,8 @@ class WeakSupervision:
                 f"training.batch_size is {batch} pairs, but {splits.images.name} has {images} training images; take a "
                 "smaller batch or more positions"
             )
-        splits.test.sample(self.evaluation_test_pairs, context.generator(TEST_STREAM))  # fails before a training
+        # What would fail after the training fails before it.
+        splits.test.sample(self.evaluation_test_pairs, context.generator(TEST_STREAM))
         training = PairTraining(
             model=self._untrained(context.generator(MODEL_STREAM).initial_seed()),
             images=splits.images,

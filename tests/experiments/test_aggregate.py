@@ -129,7 +129,7 @@ def test_a_foreign_table_beside_the_collected_ones_is_left_alone(
     notes.write_text("a,b\n1,2\n")
     aggregate.main(["--results", str(tmp_path), "--output", str(notes.parent), *keep])
     assert notes.read_text() == "a,b\n1,2\n"
-    assert f"left alone, as no table of runs: {notes} has no column" in capsys.readouterr().out
+    assert f"left alone: {notes} has no column" in capsys.readouterr().out
 
 
 def test_a_run_of_before_there_were_axes_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
