@@ -1,1 +1,1 @@
-"""The experiments of the paper, run from a checkout: ``python -m experiments.run experiment=<room>/<row>``."""
+"""The experiments of the paper, run from a checkout: ``python -m experiments.run experiment=NAME AXIS=VALUE``."""

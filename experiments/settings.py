@@ -24,7 +24,7 @@ from typing import Annotated, Any, TypeVar, cast
 import hydra
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, validate_call
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
@@ -40,6 +40,7 @@ Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 T = TypeVar("T")
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+checked = validate_call(config=_CONFIG)  # of a constructor that is no dataclass: its settings, by their types
 
 
 class ExperimentError(Exception):

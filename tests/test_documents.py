@@ -109,7 +109,7 @@ def test_notebooks_run_and_end_with_a_picture(name: str, monkeypatch: pytest.Mon
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="needs the extra `docs`")
+    pytest.importorskip("mkdocs", reason="needs the extra `dev`")
     command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -17,7 +17,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import mvhg
-from experiments.command_line import check_command_line
 from experiments.configuration import choices, experiments
 
 if sys.version_info >= (3, 11):
@@ -132,12 +131,6 @@ def test_the_code_is_in_style() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_library_needs_torch_with_a_floor_and_a_ceiling() -> None:
-    [requirement] = map(Requirement, PROJECT["dependencies"])
-    assert requirement.name == "torch"
-    assert {one.operator for one in requirement.specifier} == {">=", "<"}
-
-
 def test_every_requirement_is_bounded() -> None:
     for name, requirement in requirements().items():
         operators = {one.operator for one in requirement.specifier}
@@ -240,8 +233,6 @@ def test_make_reproduce_and_other_targets_run_every_experiment_and_every_choice(
     for axis in ("method", "prior", "estimator", "series"):
         values = {value for command in given for value in command.get(axis, "").split(",") if value}
         assert not values or experiment == "disentanglement" or values == set(choices(axis))
-    for command in given:
-        check_command_line(["-m", *(f"{key}={value}" for key, value in command.items())])
 
 
 def test_a_training_that_stops_keeps_no_page_from_being_made_except_in_smoke(tmp_path: Path) -> None:

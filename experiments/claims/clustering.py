@@ -12,6 +12,7 @@ import pandas as pd
 
 from experiments.claims.comparison import compare
 from experiments.claims.rules import Measurement, hours, measure
+from experiments.clustering.blocks import PAPER_PRIORS
 from experiments.clustering.recovery import recovery
 from experiments.results import Block, blocks, read_metrics
 
@@ -20,7 +21,6 @@ HARDER = {"20": "20 %", "10": "10 %"}  # ours
 NAMES = VERSIONS | HARDER
 SCORES = {"accuracy": "accuracy", "nmi": "NMI", "ari": "ARI"}
 PLACES = {"vade": "Section 5.3", "n2d": "ours (recipe n2d)"}  # with UMAP nothing is the paper's
-PRIORS = ("uniform", "categorical", "hypergeometric")
 EQUAL = "equal"
 LEAST = 0.002  # a smaller difference of scores is none, however small its standard error
 FILE = "clustering_metrics.csv"
@@ -112,7 +112,7 @@ def _at_least(error: float) -> float:
 def kept(block: Block) -> list[Measurement]:
     """What training does to the accuracy of every seed's start."""
     measured = []
-    lines = block.lines[(block.lines["split"] == "test") & block.lines["prior"].isin(PRIORS)]
+    lines = block.lines[(block.lines["split"] == "test") & block.lines["prior"].isin(PAPER_PRIORS)]
     for (prior, version), cell in lines.groupby(["prior", "version"]):
         stages = {stage: cell[cell["stage"] == stage].set_index("seed")["accuracy"] for stage in ("start", "vade")}
         change = (stages["vade"] - stages["start"]).dropna()

@@ -13,19 +13,17 @@ import pandas as pd
 from experiments.claims.comparison import Comparison, compare
 from experiments.claims.rules import Measurement, measure
 from experiments.results import Block, blocks, read_metrics, read_paper
-from experiments.weak_supervision.blocks import RANDOM, of_number, with_scaled_error
+from experiments.weak_supervision.blocks import RANDOM, SHARED, of_number, with_scaled_error
 from experiments.weak_supervision.blocks import Block as WeakBlock
 from experiments.weak_supervision.data.sources import FACTORS, SOURCES
 from experiments.weak_supervision.imposed import imposed_bounds, imposed_runs, runs_told_k
+from experiments.weak_supervision.methods import BASELINES, OURS, PAPER_METHODS
 from experiments.weak_supervision.random_pairs import pixel_runs
 
 FILE = "weak_supervision_metrics"
-BASELINES = {"label_vae": "LabelVAE", "ada_vae": "AdaVAE"}
-OURS = {"posterior_hgvae": "PosteriorHGVAE"}
 TOLD = "k fixed to the truth"
-METHODS = BASELINES | {"hgvae": "HGVAE"} | OURS | {"fixed_k_joint": "fixed k, joint bound"}  # of others nothing is said
+METHODS = PAPER_METHODS | OURS | {"fixed_k_joint": "fixed k, joint bound"}  # of others nothing is said
 ERRORS = {"figure_2_error": "count_error", "figure_2_scaled": "scaled_count_error"}  # both readings, for all methods
-SHARED = (0, 1, 3, 5)  # s, of the paper
 DATA = ("mpi3d_toy",)  # of the paper; others follow
 INDEPENDENT_PAIRS = (0, 1, 3)  # of the paper's claim: at s = 5 it reports next to nothing itself
 SHARED_PAIRS = (1, 3, 5)  # without shared factors there is no shared part
@@ -189,7 +187,7 @@ def paper_number(block: Block, part: str, shared: int, number: Sequence[float]) 
 
 
 def same_estimate(block: Block, method: str) -> Measurement:
-    """Both baselines' estimate of the number of shared latents over s."""
+    """A baseline's estimate of the number of shared latents over s."""
     runs = runs_of(block, method)
     means = (runs["latents"] - runs["expected_count"]).groupby(runs["shared"]).mean()
     spread, latents = float(means.max() - means.min()), runs["latents"].max()

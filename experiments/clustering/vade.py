@@ -14,8 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from experiments.clustering.networks import Autoencoder, linear
 from experiments.clustering.priors import BatchLaw, Prior
-from experiments.clustering.priors.base import checked
-from experiments.settings import Positive, PositiveInt
+from experiments.settings import Positive, PositiveInt, checked
 
 
 class Terms(NamedTuple):

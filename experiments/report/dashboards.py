@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from experiments.disentanglement.tables import OTHER_SCORES, SCORES
+from experiments.kolmogorov_smirnov.tables import SERIES
 from experiments.settings import ExperimentError
 from experiments.tracking import STEP, logged_in
 
@@ -102,7 +103,6 @@ class Dashboard:
 
 
 REFERENCES, GROUPS = ("exact", "merged"), (1, 2, 3)
-VARIED = {"weights": "weight of group 2", "draws": "number of draws n", "sizes": "size of group 2"}
 SECOND_WEIGHTS = range(1, 11)  # of the urns, one data set each
 CLUSTERS = range(10)
 
@@ -113,7 +113,7 @@ def _of_references(quantity: str, title: str) -> Chart:
 
 def _of_groups(series: str, quantity: str, title: str) -> Chart:
     names = (f"{series}/{reference}/group_{group}/{quantity}" for reference in REFERENCES for group in GROUPS)
-    return curves(f"{title}, urn by urn, {VARIED[series]}", *names)
+    return curves(f"{title}, urn by urn, {SERIES[series]}", *names)
 
 
 def _of_datasets(quantity: str, title: str) -> Chart:
@@ -135,7 +135,7 @@ KOLMOGOROV_SMIRNOV = Dashboard(
                 _of_groups(series, "ks_distance", "distance D"),
                 _of_groups(series, "ks_p_corrected", "p after Benjamini-Hochberg"),
             ]
-            for series, varied in VARIED.items()
+            for series, varied in SERIES.items()
         },
     },
 )

@@ -90,12 +90,8 @@ class Block(MetricsBlock):
         return look(method, dict.fromkeys([*METHODS, *self.methods]))
 
 
-def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
+def read_blocks(metrics: Path) -> list[Block]:
     """Reads ``<metrics>/weak_supervision_metrics.csv``.
-
-    Args:
-        metrics: folder of the CSVs.
-        profile: profile to take; None for every one.
 
     Returns:
         A block for every profile and data set with a run on pairs of one number of shared factors, the largest first.
@@ -103,7 +99,7 @@ def read_blocks(metrics: Path, profile: str | None = None) -> list[Block]:
     Raises:
         ExperimentError: the file isn't there or holds no run at all.
     """
-    table = of_number(read_metrics(metrics, f"{ROOM}_metrics", profile=profile))
+    table = of_number(read_metrics(metrics, f"{ROOM}_metrics"))
     return [Block(metrics, *part) for part in results.blocks(table, SOURCES)]
 
 

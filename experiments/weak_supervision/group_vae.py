@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from pydantic import ConfigDict, validate_call
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from experiments.settings import NonNegative, PositiveInt
+from experiments.settings import NonNegative, PositiveInt, checked
 from experiments.weak_supervision.networks import Decoder, Encoder, ImageSize
 
 Average = Literal["arithmetic", "product_of_experts"]
@@ -20,7 +19,6 @@ Divergence = Literal["symmetric", "one_sided"]
 Objective = Literal["per_view", "joint"]
 RELAXATION = frozenset(f"training.{name}" for name in ("initial_temperature", "final_temperature", "annealing_steps"))
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
-checked = validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))  # of a method's settings, by their types
 
 
 @dataclass(frozen=True)

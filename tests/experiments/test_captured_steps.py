@@ -8,16 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from experiments import captured_steps
 from experiments.context import RunContext
-from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
 from experiments.tracking import Tracker
-from experiments.training import ChunkedTraining, adam, require_same_device
+from experiments.training import ChunkedTraining, adam
 from experiments.weak_supervision.training import PairTraining
 from tests.experiments.weak_supervision_fits import RecordedTraining, fit, make_training
 
@@ -128,15 +126,6 @@ def test_steps_of_another_shape_are_launched(replays: list[int]) -> None:
     assert results == [2, 2, 2, 2, 2, 3, 2]
     assert weight.item() == 15
     assert len(replays) == 3  # one beside a launched step, then the fifth and the seventh
-
-
-@pytest.mark.parametrize("started_on", ["cuda", "cpu"])
-def test_a_run_goes_on_only_on_the_kind_of_device_where_it_was_started(started_on: str) -> None:
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    if started_on == "cpu":
-        return require_same_device(started_on, trainer)
-    with pytest.raises(ExperimentError, match="was started on cuda, whose random numbers.*force=true"):
-        require_same_device(started_on, trainer)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ import torch
 
 from experiments.settings import ExperimentError
 from experiments.store import RunDirectory
-from experiments.weak_supervision.data.images import load_batch
 from tests.experiments.helpers import KS, launch
-from tests.experiments.weak_supervision_fits import make_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOMS = {
@@ -60,17 +58,3 @@ def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ExperimentError, match="^trainer=gpu: torch finds no GPU here, .* trainer=cpu needs none$"):
         launch(KS, tmp_path, "trainer=gpu")
-
-
-@pytest.mark.parametrize("free", [10**9, 10**6])
-def test_images_that_a_gpu_has_no_room_for_stay_on_the_host_and_the_log_says_so(
-    free: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**10))
-    images = make_images()  # 1.8 MB
-    device = torch.device("meta")  # which holds nothing, and stands for a GPU
-    placed = images.placed(device)
-    assert placed.images.device.type == ("meta" if free > 4e6 else "cpu")
-    assert ("they stay on the host, and every batch is copied" in caplog.text) == (free < 4e6)
-    batch = load_batch(placed, torch.zeros(2, 3, dtype=torch.int64), device)
-    assert (batch.device.type, batch.shape) == ("meta", (6, 3, 32, 32))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from experiments.downloads import Download
 from experiments.settings import ExperimentError
-from experiments.weak_supervision.data import image_file, image_writer, mpi3d
+from experiments.weak_supervision.data import image_file, mpi3d
 from experiments.weak_supervision.data import images as images_module
 from experiments.weak_supervision.data.image_file import read_record
 from experiments.weak_supervision.data.images import FactorGrid, FactorImages
@@ -101,20 +101,6 @@ def test_a_compressed_archive_is_unpacked_once(tmp_path: Path, caplog: pytest.Lo
     caplog.clear()
     load(tmp_path)
     assert not caplog.messages
-
-
-def test_an_interrupted_unpacking_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save(tmp_path / "mpi3d_toy.npz", compressed=True)
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(image_writer, "write_record", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            load(tmp_path)
-    assert not (tmp_path / "mpi3d" / "mpi3d_toy_64.npy").exists()
-    np.testing.assert_array_equal(full(load(tmp_path)), kept(IMAGES))
 
 
 def test_images_are_halved_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,27 +109,6 @@ def test_another_grid_is_rendered_once_into_the_data_folder(
     np.testing.assert_array_equal(halves.images.numpy(), np.floor(means + 0.5))
 
 
-def test_an_interrupted_rendering_is_never_half_used(
-    renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = load(tmp_path / "whole").images
-    made, left = mpi3d_sim.compose, 20
-
-    def interrupted(*arguments: object) -> object:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
-        return made(*arguments)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(mpi3d_sim, "compose", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            load(tmp_path)
-    assert not (tmp_path / "mpi3d_sim" / "mpi3d_sim_1x1_64.npy").exists()
-    assert torch.equal(load(tmp_path).images, expected)
-
-
 def test_rendered_images_of_another_version_or_shape_are_refused(
     renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,9 +50,16 @@ def test_the_array_is_an_npy_file_whose_record_is_right_and_is_not_made_again(tm
     assert not finish(path)
 
 
-def test_an_interruption_leaves_no_array_and_the_next_call_begins_again(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        write_images(tmp_path / "images.npy", PLAN, blocks([], fails_at=5))
+@pytest.mark.parametrize("fails_at", [5, None])  # None: while the record is written
+def test_an_interruption_leaves_no_array_and_the_next_call_begins_again(
+    fails_at: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(image_writer, "write_record", interrupted)
+        write_images(tmp_path / "images.npy", PLAN, blocks([], fails_at=fails_at))
     assert not (tmp_path / "images.npy").exists()
     assert finish(tmp_path / "images.npy") == STARTS
 

@@ -64,8 +64,6 @@ def opened(results: Path, resumed: bool = False) -> AbstractContextManager[Track
 
 
 def test_headline_metrics_keep_the_best_value_and_a_failed_run_is_closed(tmp_path: Path) -> None:
-    import wandb
-
     with pytest.raises(RuntimeError, match="stop"), opened(tmp_path) as tracker:
         tracker.define_metrics({"loss": "min"})
         assert tracker.logger is not None

@@ -59,7 +59,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick(metrics: Path) -> Block:
-    return read_blocks(metrics, "quick")[0]
+    return read_blocks(metrics)[1]
 
 
 def cells(table: Table, *first: str) -> list[str]:
@@ -207,7 +207,7 @@ def test_missing_metrics_are_named(metrics: Path, tmp_path: Path) -> None:
     for make in (tables, figures, score_tables):
         with pytest.raises(ExperimentError, match=r"weak_supervision_metrics.csv does not exist"):
             make(tmp_path)
-    paper = read_blocks(metrics, "paper")[0]
+    paper = read_blocks(metrics)[0]
     with pytest.raises(ExperimentError, match="holds no run of the profile paper"):
         figure_11_table(paper)
     with pytest.raises(ExperimentError, match="the metrics hold no ablation at profile paper, mpi3d"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field, validate_call
+from pydantic import Field
 from torch import Tensor, nn
 
-# Of the settings of a prior, or of a model, by their types.
-checked = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False))
+from experiments.settings import checked
+
 _RELAXATION = frozenset(f"training.{name}" for name in ("initial_temperature", "final_temperature", "annealing_share"))
 
 

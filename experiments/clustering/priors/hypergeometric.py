@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from experiments.clustering.priors.base import BatchLaw, Prior, checked
-from experiments.settings import PositiveInt
+from experiments.clustering.priors.base import BatchLaw, Prior
+from experiments.settings import PositiveInt, checked
 from mvhg import MultivariateHypergeometric
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
+from experiments.settings import checked
 from experiments.weak_supervision.group_vae import (
     RELAXATION,
     Choice,
     Context,
     Divergence,
     GroupVAE,
-    checked,
     divergence,
 )
 

@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.settings import NonNegativeInt
+from experiments.settings import NonNegativeInt, checked
 from experiments.weak_supervision.data.pairs import Random
 from experiments.weak_supervision.group_vae import (
     RELAXATION,
     Choice,
     Context,
     GroupVAE,
-    checked,
     divergence,
     largest_latents,
 )

@@ -7,14 +7,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from experiments.settings import NonNegative
+from experiments.settings import NonNegative, checked
 from experiments.weak_supervision.group_vae import (
     RELAXATION,
     Choice,
     Context,
     GroupVAE,
     Terms,
-    checked,
     divergence,
     largest_latents,
     log_binomials,

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from experiments.settings import ExperimentError, PositiveInt
+from experiments.settings import ExperimentError, PositiveInt, checked
 from experiments.weak_supervision.group_vae import (
     RELAXATION,
     Choice,
     Context,
     GroupVAE,
-    checked,
     log_binomials,
 )
 from mvhg import MultivariateHypergeometric
