@@ -74,11 +74,13 @@ class Cell:
         row: Its row.
         plain: Its resolved configuration.
         run: Its folder.
+        replaced: Key below ``experiment``, or of the trainer, of a changed setting -> the value that it has unchanged.
     """
 
     row: Row
     plain: dict[str, Any]
     run: RunDirectory
+    replaced: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -107,8 +109,10 @@ def cell_of(config: DictConfig, experiment: str, overrides: Sequence[str] = ()) 
             raise ExperimentError(
                 f"{axis} must be one name or integer: write {float(value):g}, not {value!r}, which is text"
             )
-    row = Row(experiment, axes, changes_of(plain, overrides))
-    return Cell(row, plain, RunDirectory(Path(plain["results"]), row.folder, run_id(plain, row)))
+    changes = changes_of(plain, overrides)
+    row = Row(experiment, axes, " ".join(f"{key}={value}" for key, (value, _) in changes.items()))
+    replaced = {key: default for key, (_, default) in changes.items()}
+    return Cell(row, plain, RunDirectory(Path(plain["results"]), row.folder, run_id(plain, row)), replaced)
 
 
 def _is_number(text: str) -> bool:
@@ -160,11 +164,12 @@ def trained_run_id(experiment: str, *, _root_: DictConfig) -> str:
 OmegaConf.register_new_resolver("trained_run", trained_run_id, replace=True)
 
 
-def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> str:
-    """Returns the settings given by some overrides that differ from what comes out without them, as canonical text.
+def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, tuple[str, Any]]:
+    """Returns the settings given by some overrides that differ from what comes out without them.
 
-    ``experiment.`` is left out before the keys, which are sorted; a whole number has no decimals. Settings that come to
-    the run's own are none.
+    Returns:
+        Key, sorted, without ``experiment.`` -> its value as canonical text, where a whole number has no decimals, and
+        the value that it has without the overrides. Settings that come to the run's own are none.
     """
     neutral, changing = [], set()
     for override in OverridesParser.create().parse_overrides(list(overrides)):
@@ -174,18 +179,18 @@ def changes_of(plain: Mapping[str, Any], overrides: Sequence[str]) -> str:
         else:
             changing.add(key)
     if not changing:
-        return ""
+        return {}
     own = resolve(compose(*neutral))
     if _decisive(own) == _decisive(plain):
-        return ""
+        return {}
     with_them, without = OmegaConf.create(dict(plain)), OmegaConf.create(own)
-    words = []
+    changes = {}
     for key in sorted(changing):
-        value = _canonical(OmegaConf.select(with_them, key))
-        if value != _canonical(OmegaConf.select(without, key)):
+        value, default = (_canonical(OmegaConf.select(config, key)) for config in (with_them, without))
+        if value != default:
             text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-            words.append(f"{key.removeprefix('experiment.')}={text}")
-    return " ".join(words)
+            changes[key.removeprefix("experiment.")] = (text, default)
+    return changes
 
 
 def decides_no_number(key: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,12 +36,14 @@ TRAINING_ALONE = frozenset({"trainer.precision", "trainer.deterministic"})
 class Experiment(Protocol):
     """What ``experiment._target_`` names: settings come through the constructor, by keyword; ``run`` does the work.
 
-    Four things are optional:
+    Five things are optional:
 
     - ``headline_metrics``: name of a logged metric -> which of its values the W&B summary keeps (``min``, ``max``,
       ``mean`` or ``last``);
     - ``idle_settings``: settings below ``experiment``, or of the trainer, that nothing reads beside the others, such as
       temperatures of a method that relaxes nothing; a command that gives one is refused;
+    - ``idle_changes(replaced: Mapping[str, Any]) -> set[str]``: which of the changed settings, given with the values
+      that they have unchanged, leave the numbers as they are; refused alike;
     - ``one_seed_tables``, of the class: names of the large tables of which the collected results take the lowest seed;
     - ``keep_lines(table: str, row: Row, lines: DataFrame) -> DataFrame | None``, static: which lines of a run's table
       the collected results take; None or an empty frame for none.
@@ -70,6 +72,7 @@ class RunContext:
         seed: The run's seed.
         run: The run's folder in the results store.
         axes: The run's place among those of its experiment: axis -> value.
+        changed: Names of the settings that are not the experiment's own.
         data_directory: Where data files are looked for and downloaded to.
         is_training: Whether a training is at work, which Lightning ends on a signal.
     """
@@ -82,10 +85,12 @@ class RunContext:
         trainer: Mapping[str, Any],
         data_directory: Path = Path("data"),
         axes: Mapping[str, str | int] | None = None,
+        changed: Collection[str] = (),
     ) -> None:
         self.seed = seed
         self.run = run
         self.axes = dict(axes or {})
+        self.changed = frozenset(changed)
         self.data_directory = data_directory
         self._tracker = tracker
         self.is_training = False

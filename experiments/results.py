@@ -165,6 +165,7 @@ def read_collected(path: Path, dtype: Mapping[str, Any] | None = None) -> pd.Dat
         raise ExperimentError(f"{path} holds a line twice: {AGAIN}")
     axes = axes_columns(table)
     _require_cells(path, table.drop(columns=axes))
+    _require_one_run_each(path, table, [*axes, *({*ORIGIN, "data"} - {"run_id"}).intersection(table)])
     texts = [name for name in axes if not pd.api.types.is_numeric_dtype(table[name])]
     return table.fillna({name: "" for name in ["changes", *texts]})
 
@@ -177,6 +178,15 @@ def _require_cells(path: Path, table: pd.DataFrame) -> None:
         numeric = pd.to_numeric(table[name], errors="coerce").notna()
         if numeric.mean() > 0.5:  # a column of numbers; a hash may look like one now and then
             _require_all(path, name, numeric | table[name].isna())
+
+
+def _require_one_run_each(path: Path, table: pd.DataFrame, kind: list[str]) -> None:
+    """Refuses two runs with the same axes, changes, profile, data and seed."""
+    runs = table[[*kind, "run_id"]].drop_duplicates()
+    again = runs[runs.duplicated(kind, keep=False)]
+    if len(again):
+        alike = again.groupby(kind, dropna=False)["run_id"].agg(list).iloc[0]
+        raise ExperimentError(f"{path} holds {' and '.join(alike)}, runs of the same kind and seed: {AGAIN}")
 
 
 def _require_all(path: Path, name: str, right: pd.Series) -> None:

@@ -29,7 +29,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cell_process
-from experiments.axes import Cell, Row, cell_of
+from experiments.axes import Cell, cell_of
 from experiments.command_line import FOLDERS, check_command_line
 from experiments.configuration import CONFIGS
 from experiments.environment import environment_facts, leave_process_group, peak_memory
@@ -174,7 +174,7 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
     experiment: Experiment = build(cell.plain["experiment"])
-    refuse_idle_settings(experiment, cell.row)
+    refuse_idle_settings(experiment, cell)
     force, before = cell.plain["force"], cell.run.finished_at
     with cell.run.claim(wait):
         if (not force or cell.run.finished_at != before) and cell.run.finished() is not None:
@@ -194,17 +194,19 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
     return cell.run
 
 
-def refuse_idle_settings(experiment: Experiment, row: Row) -> None:
+def refuse_idle_settings(experiment: Experiment, cell: Cell) -> None:
     """Refuses changes that change nothing: the row would tell runs apart that have the same numbers.
 
     Raises:
         ExperimentError: names the first one.
     """
-    idle = getattr(experiment, "idle_settings", ())
-    for change in row.changes.split():
+    idle = set(getattr(experiment, "idle_settings", ()))
+    if find := getattr(experiment, "idle_changes", None):
+        idle |= find(cell.replaced)
+    for change in cell.row.changes.split():
         if change.partition("=")[0] in idle:
             name = change if change.startswith("trainer.") else f"experiment.{change}"
-            raise ExperimentError(f"{name}: nothing reads it in {row.label}; leave it out")
+            raise ExperimentError(f"{name}: nothing reads it in {cell.row.label}; leave it out")
 
 
 def _run(experiment: Experiment, cell: Cell) -> None:
@@ -248,7 +250,7 @@ def _run(experiment: Experiment, cell: Cell) -> None:
     ):
         tracker.define_metrics(getattr(experiment, "headline_metrics", {}))
         data = Path(plain["data_directory"])
-        context = RunContext(plain["seed"], run, tracker, trainer, data, cell.row.axes)
+        context = RunContext(plain["seed"], run, tracker, trainer, data, cell.row.axes, cell.replaced.keys())
         tables = _tables(experiment, context)
         seconds = round(time.perf_counter() - started, 2)
         facts |= peak_memory(trainer["accelerator"]) | {"seconds": seconds, "resumed": resumed}

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -113,6 +114,8 @@ class RandomPartition(Distribution):
         sizes = [elements] * groups if group_sizes is None else _numbers(group_sizes)
         if len(sizes) != groups:
             raise ValueError(f"group_sizes must hold one number a group: got {len(sizes)} for {groups} log_weights")
+        if all(isinstance(size, Real) and float(size) >= 0 for size in sizes) and sum(sizes) < elements:
+            raise ValueError(f"group_sizes must hold at least the {elements} elements of log_scores, got {sizes}")
         try:
             batch = torch.broadcast_tensors(log_scores[..., 0], log_weights[..., 0])[0].shape
         except RuntimeError:
@@ -201,7 +204,8 @@ class RandomPartition(Distribution):
         gumbel = -(-uniform.clamp(min=torch.finfo(torch.float64).tiny).log()).log()
         mask = drawn.prefix_mask.reshape(len(scores), groups, drawn.prefix_mask.shape[-1]).to(self.log_scores.dtype)
         counts = drawn.counts.reshape(-1, groups)
-        return assign(scores + gumbel, counts, mask, self.temperature, self.relaxation).reshape(shape)
+        temperature = self.temperature.double() if isinstance(self.temperature, Tensor) else self.temperature
+        return assign(scores + gumbel, counts, mask, temperature, self.relaxation).reshape(shape)
 
     def noise_shape(self, sample_shape: Sequence[int] = torch.Size()) -> torch.Size:
         """Shape of the ``noise`` that ``rsample`` takes: [sample, batch, numbers a draw]."""

@@ -105,6 +105,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--readme", type=typed_path, help="the same for the headlines alone")
     options = parser.parse_args(arguments)
+    alone = next((name for name in ("report", "only") if getattr(options, name)), "")
+    for other in ("only", "claims", "readme", *(["no_report"] if alone == "report" else [])):
+        if alone not in ("", other) and getattr(options, other):
+            parser.error(f"--{alone} makes that alone: leave --{other.replace('_', '-')} out")
     metrics, output, report = options.metrics, options.output, options.output / "report.html"
     with one_line_errors(output):
         if not any(metrics.glob("*_metrics.csv")):

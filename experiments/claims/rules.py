@@ -157,7 +157,7 @@ def measure(
         return Measurement(rule, block=block, missing=missing or "no run", **told)
     values = list(values)
     missing = missing or ("" if seeds is None else too_few(rule, seeds))
-    if not missing and any(math.isnan(value) for value, _ in values):
+    if not missing and not all(math.isfinite(value) for value, _ in values):
         missing = "these runs leave a number undefined"
     short = text if short is None else short
     return Measurement(rule, text, values, block, lines, source, missing, short=short, **more)

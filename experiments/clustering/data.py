@@ -113,6 +113,11 @@ class ClusteringData:
         train_images, train_labels, test_images, test_labels = digits
         generator = torch.Generator().manual_seed(CUT_SEED)
         if self.max_digits is not None:
+            if self.max_digits > len(train_images):
+                raise ExperimentError(
+                    f"experiment.data.max_digits is {self.max_digits}, but {self.source} has {len(train_images)} "
+                    "training digits; give null for all"
+                )
             chosen = torch.randperm(len(train_images), generator=generator)[: self.max_digits]
             train_images, train_labels = train_images[chosen], train_labels[chosen]
             chosen = torch.randperm(len(test_images), generator=generator)[: self.max_digits // 6]

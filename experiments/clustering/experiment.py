@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import pandas as pd
 from torch import Tensor
@@ -22,6 +23,7 @@ from experiments.training import RateEstimate
 
 log = logging.getLogger("experiments")
 # Streams of the run's seed; the priors share all of them.
+MOST_ELEMENTS = 2**53 - 1  # of an urn, as mvhg counts them exactly
 ORDER_STREAM, NOISE_STREAM, EVALUATION_STREAM, GENERATED_STREAM = range(4)
 
 
@@ -49,6 +51,12 @@ class ClusteringExperiment:
     keep_model: bool
 
     def __post_init__(self) -> None:
+        elements = getattr(self.prior, "group_size", 1) * self.training.batch_size * self.prior.num_clusters
+        if elements > MOST_ELEMENTS:
+            raise ValueError(
+                "prior.group_size is too large: that many elements per digit, training.batch_size and cluster are "
+                f"{elements:.1e}, and the law counts up to 2^53 - 1; lower it"
+            )
         only, given = self.pretraining.start.only_clusters, self.prior.num_clusters
         if only and given != only:
             raise ValueError(
@@ -69,11 +77,16 @@ class ClusteringExperiment:
             idle |= {"data.subsampled_classes"}
         return idle
 
+    def idle_changes(self, replaced: Mapping[str, Any]) -> set[str]:
+        """Of the training's learning rates."""
+        of_training = {key.partition(".")[2]: value for key, value in replaced.items() if key.startswith("training.")}
+        return {f"training.{name}" for name in self.training.idle_changes(of_training)}
+
     def run(self, context: RunContext) -> dict[str, pd.DataFrame]:
         """Returns ``metrics``, ``weights``, ``confusion``, ``history`` and ``generated``."""
         num_clusters = self.prior.num_clusters
         splits = self.data.load(context.data_directory, num_clusters)
-        self._check_sizes(len(splits.train_images))
+        self._check_sizes(len(splits.train_images), context)
         pretrained = self.pretraining.run(context, splits, num_clusters)
         vade = self.pretraining.vade(context, num_clusters)
         vade.load_state_dict(pretrained.state)
@@ -93,11 +106,13 @@ class ClusteringExperiment:
             context.save_model(model.vade.state_dict())
         return self._tables(context, splits, model, pretrained.assignments, at_start)
 
-    def _check_sizes(self, digits: int) -> None:
-        """Refuses more digits at once than there are."""
+    def _check_sizes(self, digits: int, context: RunContext) -> None:
+        """Refuses more digits at once than there are; the profile's own ``mixture_digits`` is an upper limit."""
         pretraining = self.pretraining
         sizes = {"training.batch_size": self.training.batch_size, "pretraining.batch_size": pretraining.batch_size}
         sizes["pretraining.start.neighbours"] = 1 + getattr(pretraining.start, "neighbours", 0)  # and the digit itself
+        if (name := "pretraining.start.mixture_digits") in context.changed:
+            sizes[name] = pretraining.start.mixture_digits
         for name, size in sizes.items():
             if size > digits:
                 raise ExperimentError(f"experiment.{name} is too large for {digits} training digits; lower it")

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from experiments.results import AGAIN
+from experiments.settings import ExperimentError
+
 ESTIMATES = {"learned_frequency": "learned weights", "train_fraction": "share of the training digits"}
 RUN = ["prior", "version", "seed", "run_id"]
 TIED = 1e-6  # frequencies that differ by less are equal: what is left is rounding
@@ -29,7 +32,13 @@ def recovery(weights: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One line per run and estimate: ``RUN``, ``estimate`` (a key of ``ESTIMATES``), ``rank_correlation``,
         ``mean_absolute_error`` and ``root_mean_square_error`` (fractions).
+
+    Raises:
+        ExperimentError: clusters of a run are missing.
     """
+    whole = weights.groupby("run_id", sort=False)["train_fraction"].sum()
+    if partial := [run for run, total in whole.items() if abs(total - 1) > TIED]:
+        raise ExperimentError(f"the weights table lacks clusters of run {partial[0]}, its shares are not 1: {AGAIN}")
     lines = []
     for run, part in weights[weights["matched_class"] >= 0].groupby(RUN, sort=False):
         for estimate in ESTIMATES:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -15,7 +16,7 @@ from experiments.clustering.networks import grey
 from experiments.clustering.scores import score
 from experiments.clustering.vade import Terms, VaDE
 from experiments.row_training import RowTraining
-from experiments.settings import NonNegative, Positive, PositiveInt, Temperature, settings
+from experiments.settings import ExperimentError, NonNegative, Positive, PositiveInt, Temperature, settings
 from experiments.training import adam
 from mvhg import ExponentialAnnealing
 
@@ -71,21 +72,30 @@ class TrainingSettings:
     @property
     def idle_settings(self) -> set[str]:
         """Settings that have no part in the learning rate or the temperature beside the others."""
-        idle = set()
-        if self.learning_rate_decay == 1 or self.max_epochs <= self.decay_epochs:
-            idle.add("minimum_learning_rate")
-        if self.learning_rate_decay == 1 or self.minimum_learning_rate == self.learning_rate:
-            idle.add("decay_epochs")
-        if self.max_epochs <= self.decay_epochs or self.minimum_learning_rate == self.learning_rate:
-            idle.add("learning_rate_decay")
-        if self.initial_temperature == self.final_temperature:
-            idle.add("annealing_share")
-        return idle
+        return {"annealing_share"} if self.initial_temperature == self.final_temperature else set()
 
-    def learning_rate_at(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        decayed = self.learning_rate * self.learning_rate_decay ** (epoch // self.decay_epochs)
-        return max(decayed, self.minimum_learning_rate)
+    def idle_changes(self, replaced: Mapping[str, Any]) -> set[str]:
+        """Changed settings with whose former value each epoch has the same learning rate.
+
+        Raises:
+            ExperimentError: no epoch decays, by a setting that is for something else.
+        """
+        if "decay_epochs" in replaced and self.learning_rate_decay != 1 and self.decay_epochs >= self.max_epochs:
+            raise ExperimentError(
+                f"experiment.training.decay_epochs must be below the {self.max_epochs} epochs, got "
+                f"{self.decay_epochs}; for no decay give experiment.training.learning_rate_decay=1"
+            )
+        names = ("learning_rate_decay", "decay_epochs", "minimum_learning_rate")
+        return {name for name in names if name in replaced and self._rates(**{name: replaced[name]}) == self._rates()}
+
+    def _rates(self, **replaced: float) -> list[float]:
+        return [self.learning_rate_at(epoch, **replaced) for epoch in range(self.max_epochs)]
+
+    def learning_rate_at(self, epoch: int, **replaced: float) -> float:
+        """The learning rate of an epoch, counted from 0; with other settings where some are given by name."""
+        own = vars(self) | replaced
+        decayed = own["learning_rate"] * own["learning_rate_decay"] ** (epoch // own["decay_epochs"])
+        return float(max(decayed, own["minimum_learning_rate"]))
 
 
 class VaDETraining(RowTraining):

@@ -18,6 +18,7 @@ Average = Literal["arithmetic", "product_of_experts"]
 Divergence = Literal["symmetric", "one_sided"]
 Objective = Literal["per_view", "joint"]
 RELAXATION = frozenset(f"training.{name}" for name in ("initial_temperature", "final_temperature", "annealing_steps"))
+OF_SHARED = frozenset({"model.averaging", "model.objective"})  # idle where all latents are independent
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 

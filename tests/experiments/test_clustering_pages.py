@@ -137,6 +137,8 @@ def test_recovery_by_hand() -> None:
     assert learned["root_mean_square_error"] == pytest.approx(math.sqrt(0.005))
     assert math.isnan(share["rank_correlation"])
     assert share["mean_absolute_error"] == pytest.approx(0.1)
+    with pytest.raises(ExperimentError, match=r"^the weights table lacks clusters of run a, .*aggregate` again"):
+        recovery(weights.iloc[:3])
 
 
 def test_rank_correlation_with_ties_has_the_stated_ceiling() -> None:

@@ -175,6 +175,16 @@ def test_a_damaged_or_swapped_cache_is_named(tmp_path: Path) -> None:
         ("version=60 experiment.data.subsampled_classes=[4,3]", "subsampled_classes must be different digits that"),
         ("version=99", "digits_5000, version 99: no digit is cut; take version=full"),
         ("experiment.pretraining.start.mixture_digits=9", "mixture_digits must be at least the 10 clusters .* got 9"),
+        (
+            "experiment.pretraining.start.mixture_digits=301",
+            "start.mixture_digits is too large for 300 training digits",
+        ),
+        ("experiment.prior.group_size=100000000000000", "prior.group_size is too large: .* law counts up to 2"),
+        ("experiment.data.max_digits=4001", "max_digits is 4001, but digits_5000 has 4000 training digits; give null"),
+        (
+            "recipe=vade experiment.training.decay_epochs=300",
+            "decay_epochs must be below the .* epochs, .* learning_rate_decay=1",
+        ),
         ("experiment.training.batch_size=301", "experiment.training.batch_size is too large for 300 training digits"),
         ("experiment.pretraining.batch_size=301", "experiment.pretraining.batch_size is too large for 300 training"),
         ("recipe=n2d experiment.pretraining.start.neighbours=300", "start.neighbours is too large for 300 training"),

@@ -36,6 +36,12 @@ BLOBS, DIGITS = "clustering_control overlap=2 prior=categorical", "clustering pr
         ("clustering recipe=vade experiment.training.max_epochs=9", "training.minimum_learning_rate=0.0001"),
         ("clustering experiment.training.initial_temperature=0.5", "training.annealing_share=0.2"),
         ("clustering recipe=vade experiment.training.max_epochs=10", "training.learning_rate_decay=0.5"),
+        ("clustering recipe=vade experiment.training.decay_epochs=1", "training.minimum_learning_rate=0.0001"),
+        ("clustering recipe=vade profile=quick", "training.minimum_learning_rate=0"),
+        (f"weak_supervision {UNBIASED} experiment.model.sort_noise=0", "model.sort_scores=log_divergence"),
+        ("weak_supervision method=hgvae experiment.model.num_latents=1", "model.sort_noise=0"),
+        ("weak_supervision method=ada_vae experiment.model.num_latents=1", "model.divergence=symmetric"),
+        ("weak_supervision method=fixed_k_joint shared=0", "model.averaging=product_of_experts"),
         (f"{DIGITS} experiment.training.minimum_learning_rate=2e-4", "training.learning_rate_decay=0.5"),
         ("weak_supervision method=hgvae experiment.training.final_temperature=10", "training.annealing_steps=3"),
         (DIGITS, "data.subsampled_classes=[0,1]"),
@@ -70,9 +76,10 @@ def test_the_trainer_s_are_refused_where_nothing_is_trained(row: str, setting: s
         "clustering recipe=vade experiment.training.decay_epochs=3",
         "clustering recipe=vade experiment.training.minimum_learning_rate=0.002",
         "clustering recipe=vade experiment.training.learning_rate_decay=1",
-        "clustering recipe=vade experiment.training.decay_epochs=20",
         "clustering recipe=vade experiment.training.max_epochs=300 experiment.training.minimum_learning_rate=0",
         "clustering recipe=vade experiment.training.max_epochs=11 experiment.training.learning_rate_decay=0.5",
+        f"weak_supervision {UNBIASED} experiment.model.sort_noise=0",
+        "weak_supervision method=hgvae experiment.model.sort_scores=log_divergence experiment.model.sort_noise=0",
         "weak_supervision method=posterior_hgvae experiment.training.annealing_steps=3",
         "clustering recipe=vade experiment.training.max_epochs=300 experiment.training.minimum_learning_rate=1e-3",
         "clustering prior=hypergeometric experiment.training.annealing_share=0.2",
@@ -83,7 +90,7 @@ def test_the_trainer_s_are_refused_where_nothing_is_trained(row: str, setting: s
 def test_one_that_is_read_is_not(row: str) -> None:
     one = cell(row)
     assert one.row.changes
-    refuse_idle_settings(build(one.plain["experiment"]), one.row)
+    refuse_idle_settings(build(one.plain["experiment"]), one)
 
 
 @pytest.mark.parametrize(

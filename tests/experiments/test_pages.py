@@ -114,6 +114,23 @@ def test_a_folder_without_metrics_is_named(tmp_path: Path) -> None:
         pages.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "out")])
 
 
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ("--only table_1 --claims a.md", "--only makes that alone: leave --claims out"),
+        ("--report r.html --only table_1", "--report makes that alone: leave --only out"),
+        ("--report r.html --no-report", "--report makes that alone: leave --no-report out"),
+        ("--report r.html --readme a.md", "--report makes that alone: leave --readme out"),
+    ],
+)
+def test_options_without_effect_beside_others_are_refused(
+    given: str, refused: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        pages.main(given.split())
+    assert refused in capsys.readouterr().err
+
+
 def test_a_broken_file_of_one_room_leaves_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_block(tmp_path, versions=["60"])
     (tmp_path / "urn_metrics.csv").write_bytes(b"estimator,profile\n\xff\xfe,\x00\n")

@@ -76,6 +76,10 @@ def test_what_cannot_be_read_is_named(metrics: Path) -> None:
         (b"", "can't be read"),
         (bytes(500), "can't be read|has no column changes"),
         (text.encode() + text.splitlines()[1].encode() + b"\n", "holds a line twice"),
+        (
+            text.encode() + text.splitlines()[1].replace(",01,", ",other,").encode() + b"\n",
+            "holds 01 and other, runs of the same kind and seed",
+        ),
         (text.encode()[:-3], "ends within a line"),
         (text.replace("small", "", 1).encode(), ", line 2: data is damaged or missing"),
         (text.replace(",1,01,", ",x,01,", 1).encode(), ", line 2: seed is damaged or missing"),

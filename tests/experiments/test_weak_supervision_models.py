@@ -68,6 +68,19 @@ def test_the_terms_of_the_bound_are_those_of_the_formulas(averaging: str, object
     assert float(model.loss(terms, choice)) == pytest.approx(2.5 * expected.divergence - expected.reconstruction)
 
 
+@pytest.mark.parametrize("averaging", ["arithmetic", "product_of_experts"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_where_all_latents_are_independent_neither_average_nor_objective_counts(averaging: str, objective: str) -> None:
+    noise = torch.randn(2, PAIRS, LATENTS, generator=generator(3))
+    losses = []
+    for settings in ({}, {"averaging": averaging, "objective": objective}):
+        model = make_model("fixed_k", shared=3, independent=LATENTS, **settings)
+        assert {"model.averaging", "model.objective"} < model.idle_settings
+        losses.append(model.loss(*model(make_views(), noise, make_context(PAIRS))))
+    assert torch.equal(*losses)
+    assert not {"model.averaging"} & make_model("fixed_k", shared=3).idle_settings
+
+
 def test_the_joint_bound_counts_shared_latents_once() -> None:
     model, images = lively_model(), make_views()
     posteriors = model.encode_pairs(images)

@@ -47,7 +47,11 @@ def test_second_derivatives_are_refused() -> None:
         (lambda: mvhg.RandomPartition(0.5, S.half(), W), "log_scores must be float32 or float64, got torch.float16"),
         (lambda: mvhg.RandomPartition(0.5, S / 0, W), "log_scores must be finite"),
         (lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=[4, 4, 4]), "got 3 for 2 log_weights"),
-        (lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=[1, 2]), "total_count must not exceed"),
+        (
+            lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=[1, 2]),
+            "group_sizes must hold at least the 4 elements of",
+        ),
+        (lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=[-1, 2]), "group_sizes must be whole numbers from 0"),
         (lambda: mvhg.RandomPartition(0.5, S, W, relaxation="soft"), "relaxation must be one of normalised, paper"),
         (lambda: mvhg.RandomPartition(0.5, S, W, group_sizes=4), "group_sizes must be a sequence of whole numbers"),
         (
@@ -82,6 +86,17 @@ def test_assignments_of_any_type(kind: torch.dtype) -> None:
     assert partition.log_prob_bounds(value.to(kind)) == partition.log_prob_bounds(value)
     with pytest.raises(ValueError, match="value must be a tensor of assignments .*, got dtype torch.complex64"):
         partition.log_prob(value.to(torch.complex64))
+
+
+@pytest.mark.parametrize("relaxation", ["normalised", "paper"])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_a_temperature_of_any_type(kind: torch.dtype, relaxation: str) -> None:
+    made = []
+    for temperature in (torch.tensor(0.5, dtype=kind), 0.5):
+        scores = torch.linspace(-1, 1, 5).requires_grad_()
+        partition = mvhg.RandomPartition(temperature, scores, torch.zeros(2), relaxation=relaxation)
+        made.append(torch.autograd.grad(partition.rsample(generator=generator(3))[0, :2].sum(), scores)[0])
+    torch.testing.assert_close(*made)
 
 
 def test_autocast_changes_no_gradient() -> None:

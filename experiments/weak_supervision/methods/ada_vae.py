@@ -8,6 +8,7 @@ from torch import Tensor
 
 from experiments.settings import checked
 from experiments.weak_supervision.group_vae import (
+    OF_SHARED,
     RELAXATION,
     Choice,
     Context,
@@ -31,6 +32,8 @@ class AdaVAE(GroupVAE):
     def __init__(self, *, divergence: Divergence = "one_sided", **settings: Any) -> None:
         super().__init__(**settings)
         self.divergence: Divergence = divergence
+        if self.num_latents == 1:  # which is the largest of its pair, and independent
+            self.idle_settings = RELAXATION | {"model.divergence", *OF_SHARED}
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         divergences = divergence(mean.detach(), log_variance.detach(), self.divergence)

@@ -10,6 +10,7 @@ from torch import Tensor
 from experiments.settings import NonNegativeInt, checked
 from experiments.weak_supervision.data.pairs import Random
 from experiments.weak_supervision.group_vae import (
+    OF_SHARED,
     RELAXATION,
     Choice,
     Context,
@@ -54,6 +55,8 @@ class FixedK(GroupVAE):
                 f"{independent} latents should be independent (model.independent, or the factors that differ), but "
                 f"model.num_latents is {self.num_latents}"
             )
+        if independent == self.num_latents:
+            self.idle_settings = RELAXATION | OF_SHARED
 
     def choose(self, mean: Tensor, log_variance: Tensor, context: Context) -> Choice:
         divergences = divergence(mean.detach(), log_variance.detach(), "symmetric")

@@ -72,6 +72,10 @@ class HGVAE(GroupVAE):
         self.gradient = gradient
         if gradient == "score_function":
             self.idle_settings = RELAXATION | {"model.selection", "model.detach_divergences"}
+            if sort_noise == 0:  # whatever increases with the divergences sorts alike
+                self.idle_settings |= {"model.sort_scores"}
+        if self.num_latents == 1:
+            self.idle_settings |= {"model.sort_scores", "model.sort_noise"}
         self.weights = nn.Linear(self.num_latents, 2)
         initialise(self.weights)
         size, alike = self.num_latents, torch.zeros(2)
