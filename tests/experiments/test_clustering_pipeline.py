@@ -183,7 +183,7 @@ def test_a_damaged_or_swapped_cache_is_named(tmp_path: Path) -> None:
         ("experiment.data.max_digits=4001", "max_digits is 4001, but digits_5000 has 4000 training digits; give null"),
         (
             "recipe=vade experiment.training.decay_epochs=300",
-            "decay_epochs must be below the .* epochs, .* learning_rate_decay=1",
+            "decay_epochs must be below the .* epochs, .*learning_rate_decay=1",
         ),
         ("experiment.training.batch_size=301", "experiment.training.batch_size is too large for 300 training digits"),
         ("experiment.pretraining.batch_size=301", "experiment.pretraining.batch_size is too large for 300 training"),
