@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -39,8 +39,6 @@ class KolmogorovSmirnov:
         max_settings: Urns of each series; None for all.
     """
 
-    idle_settings: ClassVar = TRAINING_ALONE
-
     series: Annotated[dict[str, Series], Field(min_length=1)]
     conditionals: Literal["exact", "merged"]
     sampler: Literal["sample", "straight_through"]
@@ -53,6 +51,14 @@ class KolmogorovSmirnov:
     def __post_init__(self) -> None:
         if len(set(self.references)) < len(self.references):
             raise ValueError(f"references must be distinct, got {self.references}")
+
+    @property
+    def idle_settings(self) -> frozenset[str]:
+        """Those of trainings, the number of draws where it varies, and a limit that is none: null is for all."""
+        idle = {f"series.{name}.total_count" for name, one in self.series.items() if one.parameter == "total_count"}
+        if self.max_settings is not None and self.max_settings >= max(len(one.values) for one in self.series.values()):
+            idle.add("max_settings")
+        return TRAINING_ALONE | idle
 
     @property
     def urns(self) -> list[Urn]:

@@ -57,6 +57,11 @@ class UrnTraining:
             raise ValueError(f"group_order is null, which leaves merged conditionals at {groups}; write that")
 
     @property
+    def idle_settings(self) -> frozenset[str]:
+        """The decay where there is no second epoch."""
+        return frozenset({"learning_rate_decay"} if self.max_epochs == 1 else ())
+
+    @property
     def names(self) -> list[str]:
         """A name for each dataset, for logging."""
         return [f"second_weight={weight:g}" for weight in self.problem.datasets]

@@ -49,6 +49,9 @@ BLOBS, DIGITS = "clustering_control overlap=2 prior=categorical", "clustering pr
         (f"{DIGITS} experiment.pretraining.start.guided_epochs=0", "pretraining.start.guidance_weight=1"),
         ("clustering recipe=vade experiment.pretraining.method=original", "pretraining.finetune_epochs=3"),
         (BLOBS, "pretraining.start.mixture_starts=3"),
+        ("urn estimator=exact experiment.max_epochs=1", "learning_rate_decay=0.5"),
+        ("kolmogorov_smirnov series=draws", "max_settings=10"),
+        ("kolmogorov_smirnov series=draws", "series.draws.total_count=7"),
     ],
 )
 def test_a_setting_that_nothing_reads_is_refused(row: str, setting: str, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_launching_process_that_is_killed_leaves_none_at_work(
     launcher: str, way: signal.Signals, tmp_path: Path
 ) -> None:
     # Workers look for their parent once a second, and then their own processes for them: a cell must last longer.
-    endless = (*SHORT, "experiment.draws=50000", "experiment.batch_size=50", "experiment.max_settings=10")
+    endless = (*SHORT, "experiment.draws=50000", "experiment.batch_size=50", "experiment.max_settings=null")
     with multirun(tmp_path, "seed=0,1", f"launcher={launcher}", cell=endless) as process:
         wait_for(lambda: at_work(tmp_path))
         below = [pid for pid, line in descendants(process.pid) if "experiments" in line or "Loky" in line]
