@@ -276,7 +276,7 @@ class RateEstimate(pl.Callback):
             rate = (pl_module.steps_taken - self.first_step) / (now - self.started)
             assert trainer.max_epochs is not None
             left = trainer.max_epochs * pl_module.steps_per_epoch - pl_module.steps_taken
-            if not self.written:
+            if not self.written and left:
                 log.info("  %.1f steps/s: %.1f minutes for the %d steps left", rate, left / rate / 60, left)
             self.written = now
             write_atomically(Path(trainer.default_root_dir) / TRAINED_AT, f"{time.time() + left / rate:.0f}")

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.figures import COLOURS, LINES, add_caption, legend_above
-from experiments.results import ordered
+from experiments.results import describe_seeds, ordered
 from experiments.settings import ExperimentError
 from experiments.weak_supervision.ablation import CHANGES
 from experiments.weak_supervision.blocks import Block
@@ -51,10 +51,12 @@ def figure_drift(block: Block) -> Figure:
     below[0].set_ylabel("log weight, independent less shared")
     labelled = {text: handle for ax in above for handle, text in zip(*ax.get_legend_handles_labels())}
     legend_above(figure, (list(labelled.values()), list(labelled)), 3)
+    kinds = history["changes"].eq("").map({True: "as defined", False: "changed"})
     caption = (
         "HGVAE as defined and with one setting changed: above, the mean number of independent latents under its law "
         "(dotted: k); below, the mean difference of the two log weights that its dense layer gives. One line per seed; "
-        f"means over each part of the training. {block.described(history)}"
+        f"means over each part of the training. {block.heading}: {block.budget}, "
+        f"{describe_seeds(history.assign(kind=kinds), 'kind')}."
     )
     add_caption(figure, caption)
     return figure

@@ -86,7 +86,7 @@ def figure_2(block: Block) -> Figure:
         "its mean under the method's law; of that mean scaled by factors / latents (grey line: a low error, at most "
         f"{NEAR:g}); of a single draw per pair; of the number of shared latents against s. Marks: mean over the seeds, "
         "bars: its standard error; marks are moved sideways to be seen. Linear below 0.1, logarithmic above. "
-        f"{block.described(block.metrics)}"
+        f"{block.described(block.metrics[block.metrics['method'].isin(methods)])}"
     )
     add_caption(figure, caption)
     return figure
@@ -119,7 +119,7 @@ def figure_profile(block: Block) -> Figure:
     for ax in axes.flat:
         ax.set_yscale("symlog", linthresh=NATS)
         ax.set_ylim(bottom=LOWEST)
-        ax.set_yticks([-10, -1, -0.1, 0, 0.1, 1, 10])
+        ax.set_yticks([-10, -1, -0.1, 0, 0.1, 1, *(tick for tick in (10, 100, 1000) if tick < ax.get_ylim()[1])])
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.yaxis.set_major_formatter(PLAIN)
         ax.tick_params(labelsize=7)
@@ -139,10 +139,10 @@ def figure_profile(block: Block) -> Figure:
 
 def _bounds(ax: Axes, profile: pd.DataFrame, true_count: int) -> None:
     ax.axvline(true_count, color="0.4", linewidth=0.9, linestyle="--", zorder=0)
-    for (objective, name), colour, marker in zip(OBJECTIVES.items(), COLOURS, ("o", "s")):
+    for (objective, name), colour, marker, line in zip(OBJECTIVES.items(), COLOURS, ("o", "s"), ("-", "--")):
         bounds = relative_bounds(profile, objective, true_count)
         mean = bounds.mean(axis=1)
         ax.fill_between(bounds.index, bounds.min(axis=1), bounds.max(axis=1), color=colour, alpha=0.15, linewidth=0)
-        ax.plot(mean.index, mean, color=colour, linewidth=1.2, label=f"bound {name}")
+        ax.plot(mean.index, mean, color=colour, linewidth=1.2, linestyle=line, label=f"bound {name}")
         best = int(np.argmax(mean))
         ax.plot(mean.index[best], mean.iloc[best], color=colour, marker=marker, markersize=5.5, markeredgecolor="black")

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.figures import add_caption, draw_means, legend_above
-from experiments.results import provenance_of
+from experiments.results import describe_seeds, provenance_of
 from experiments.settings import ExperimentError
 from experiments.tables import NOTHING, Table
 from experiments.weak_supervision.blocks import Block, label, listed
@@ -106,14 +106,18 @@ def figure_counts(block: Block) -> Figure:
         bounds = imposed_bounds(runs)
         best = bounds.idxmax(axis=1).rename("best").reset_index().assign(latents=runs["latents"].iloc[0])
         preferred = _scaled(block, best, "best")
-        style: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 11, "color": "black"}
+        style: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 11, "color": "black", "zorder": 3}
         ax.plot(preferred["true"], preferred["scaled"], label="largest joint bound among the k imposed", **style)
-        counts = {shared: _in_words(line.dropna().index.astype(int).tolist()) for shared, line in bounds.iterrows()}
+        counts = {
+            shared: f"{_in_words(line.dropna().index.astype(int).tolist())}, "
+            f"{describe_seeds(runs[runs['shared'] == shared])}"
+            for shared, line in bounds.iterrows()
+        }
         if len(counts) > 1 and len(set(counts.values())) == 1:
             each = f"every s: {counts.popitem()[1]}"
         else:
             each = "; ".join(f"s = {shared}: {of_pairs}" for shared, of_pairs in counts.items())
-        tried = f"of {best['latents'].iloc[0]} latents, {each}; seeds {listed(runs['seed'])}"
+        tried = f"of {best['latents'].iloc[0]} latents, {each}"
         stars = (
             "Stars: of models that were trained with k imposed, the k of the largest joint bound on test pairs, scaled "
             f"alike ({tried}). "
@@ -121,9 +125,10 @@ def figure_counts(block: Block) -> Figure:
     ax.set_xlabel("factors that differ, k")
     ax.set_ylabel("estimate, scaled by factors / latents")
     legend_above(figure, ax.get_legend_handles_labels(), 3)
+    shown = block.metrics["method"].isin(methods)
     caption = (
-        "The number of factors that differ, as each method estimates it: E[k-hat] scaled by factors / latents. "
-        f"{stars}{block.described(block.metrics)}"
+        "The number of factors that differ, as each method estimates it: E[k-hat] scaled by factors / latents; "
+        f"bars: standard error over the seeds. {stars}{block.described(block.metrics[shown])}"
     )
     add_caption(figure, caption)
     return figure

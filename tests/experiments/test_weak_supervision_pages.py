@@ -266,7 +266,7 @@ def test_the_k_that_the_bound_prefers_is_shown_where_several_were_imposed(tmp_pa
     np.testing.assert_array_equal(np.asarray(preferred.get_xydata()), [[4.0, 2.0]])
     heights, _ = bars(figure.axes[0].containers[0])
     np.testing.assert_allclose(heights, [8 * 0.7] * 4)
-    assert "of 7 latents, s = 3: 2, 4, 6; seeds 0)" in " ".join(figure.texts[-1].get_text().split())
+    assert "of 7 latents, s = 3: 2, 4, 6, seed 0)" in " ".join(figure.texts[-1].get_text().split())
     plt.close(figure)
 
 
