@@ -97,8 +97,8 @@ def figure_history(block: Block) -> Figure:
     quantities = {"elbo": "ELBO of the training digits (nats)", "test_accuracy": "test accuracy"}
     caption = (
         "Evidence lower bound and test accuracy over the epochs (dotted: of the start); lines: mean over the seeds, "
-        "bands: smallest and largest. The hypergeometric prior and its merged form score the counts of a batch, not the "
-        "assignments: their bounds cannot be compared with the others in level. The accuracy is kept for the record; "
+        "bands: smallest and largest. The hypergeometric prior and its merged form score the counts of a batch, not "
+        "the assignments: their bounds cannot be compared with the others in level. The accuracy is kept for the record; "
         "nothing was chosen by it."
     )
     columns = min(3, len(priors))
