@@ -165,7 +165,7 @@ def read_collected(path: Path, dtype: Mapping[str, Any] | None = None) -> pd.Dat
         raise ExperimentError(f"{path} holds a line twice: {AGAIN}")
     axes = axes_columns(table)
     _require_cells(path, table.drop(columns=axes))
-    _require_one_run_each(path, table, [*axes, *({*ORIGIN, "data"} - {"run_id"}).intersection(table)])
+    _require_one_run_each(path, table)
     texts = [name for name in axes if not pd.api.types.is_numeric_dtype(table[name])]
     return table.fillna({name: "" for name in ["changes", *texts]})
 
@@ -180,8 +180,9 @@ def _require_cells(path: Path, table: pd.DataFrame) -> None:
             _require_all(path, name, numeric | table[name].isna())
 
 
-def _require_one_run_each(path: Path, table: pd.DataFrame, kind: list[str]) -> None:
-    """Refuses two runs with the same axes, changes, profile, data and seed."""
+def _require_one_run_each(path: Path, table: pd.DataFrame) -> None:
+    """Refuses two runs of the same kind."""
+    kind = kind_columns(table)
     runs = table[[*kind, "run_id"]].drop_duplicates()
     again = runs[runs.duplicated(kind, keep=False)]
     if len(again):
@@ -213,6 +214,11 @@ def axes_columns(table: pd.DataFrame) -> list[str]:
     """Returns the axes of a collected table: what stands before ``changes``."""
     columns = list(table.columns)
     return columns[: columns.index("changes")] if "changes" in columns else []
+
+
+def kind_columns(table: pd.DataFrame) -> list[str]:
+    """Returns the columns that tell runs of a collected table apart: axes, changes, profile, data and seed."""
+    return [*axes_columns(table), *(name for name in ("changes", "profile", "data", "seed") if name in table)]
 
 
 def runs_left_out(metrics: Path) -> list[tuple[str, str]]:

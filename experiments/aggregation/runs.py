@@ -15,7 +15,6 @@ from experiments.settings import ExperimentError
 from experiments.store import CONFIG, FINISHED, RunDirectory, find_runs
 
 PROVENANCE = ("commit", "dirty", "device", "seconds")  # facts of the environment that every line of the metrics has
-KINDS = ("changes", "profile", "data", "seed")  # columns that tell runs of a CSV apart, after the axes
 
 
 @dataclass(frozen=True)

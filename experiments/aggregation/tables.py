@@ -13,9 +13,9 @@ from typing import Any
 import hydra
 import pandas as pd
 
-from experiments.aggregation.runs import KINDS, PROVENANCE, Origin, Selection
+from experiments.aggregation.runs import PROVENANCE, Origin, Selection
 from experiments.configuration import experiments
-from experiments.results import LEFT_OUT, axes_columns, read_collected, runs_left_out
+from experiments.results import LEFT_OUT, kind_columns, read_collected, runs_left_out
 from experiments.settings import ExperimentError, one_line
 from experiments.store import CONFIG, RunDirectory, write_atomically
 
@@ -133,7 +133,7 @@ def keep_others(path: Path, new: str, broken: Container[str] = (), one_seed: boo
     table = pd.read_csv(io.StringIO(new), dtype=str, keep_default_na=False)
     read_collected(path)  # says what is wrong with it, if anything is
     old = pd.read_csv(path, dtype=str, keep_default_na=False)
-    kind = [*axes_columns(table), *(name for name in KINDS if name in table)]
+    kind = kind_columns(table)
     if not set(kind) <= set(old):
         raise ExperimentError(f"{path} has no columns {', '.join(kind)}: its lines can't be kept")
     made = set(table[kind].itertuples(index=False, name=None))
