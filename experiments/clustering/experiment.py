@@ -23,7 +23,6 @@ from experiments.training import RateEstimate
 
 log = logging.getLogger("experiments")
 # Streams of the run's seed; the priors share all of them.
-MOST_ELEMENTS = 2**53 - 1  # of an urn, as mvhg counts them exactly
 ORDER_STREAM, NOISE_STREAM, EVALUATION_STREAM, GENERATED_STREAM = range(4)
 
 
@@ -51,12 +50,6 @@ class ClusteringExperiment:
     keep_model: bool
 
     def __post_init__(self) -> None:
-        elements = getattr(self.prior, "group_size", 1) * self.training.batch_size * self.prior.num_clusters
-        if elements > MOST_ELEMENTS:
-            raise ValueError(
-                "prior.group_size is too large: that many elements per digit, training.batch_size and cluster are "
-                f"{elements:.1e}, and the law counts up to 2^53 - 1; lower it"
-            )
         only, given = self.pretraining.start.only_clusters, self.prior.num_clusters
         if only and given != only:
             raise ValueError(

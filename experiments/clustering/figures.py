@@ -82,7 +82,7 @@ def figure_history(block: Block) -> Figure:
     """Bound and test accuracy over the epochs for every prior and dataset version."""
     history = block.table("history")
     priors = ordered(history["prior"], PRIORS)
-    starts = block.scores(stage="start").groupby("version")["accuracy"].mean()
+    starts = block.scores(stage="start").groupby("version")["accuracy"].mean()  # none in an older table
 
     def panel(ax: Axes, part: pd.DataFrame, quantity: str) -> None:
         for prior in priors:
@@ -90,7 +90,7 @@ def figure_history(block: Block) -> Figure:
             if len(lines):
                 _band(ax, lines, quantity, style(prior, block), prior)
         if quantity == "test_accuracy":
-            ax.axhline(starts[part["version"].iloc[0]], color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+            ax.axhline(starts.get(part["version"].iloc[0], np.nan), color="0.4", linewidth=0.9, linestyle=":", zorder=0)
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             ax.yaxis.set_major_formatter(PERCENT)
 

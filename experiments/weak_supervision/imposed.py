@@ -125,10 +125,10 @@ def figure_counts(block: Block) -> Figure:
     ax.set_xlabel("factors that differ, k")
     ax.set_ylabel("estimate, scaled by factors / latents")
     legend_above(figure, ax.get_legend_handles_labels(), 3)
-    shown = block.metrics["method"].isin(methods)
+    shown = block.metrics[block.metrics["method"].isin(methods or block.methods)]
     caption = (
         "The number of factors that differ, as each method estimates it: E[k-hat] scaled by factors / latents; "
-        f"bars: standard error over the seeds. {stars}{block.described(block.metrics[shown])}"
+        f"bars: standard error over the seeds. {stars}{block.described(shown)}"
     )
     add_caption(figure, caption)
     return figure

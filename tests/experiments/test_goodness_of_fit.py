@@ -111,6 +111,11 @@ def test_exact_marginals_equal_enumeration(total_count: int, sizes: tuple[int, .
         np.testing.assert_allclose(marginal, law, rtol=1e-12, atol=0)
 
 
+def test_exact_marginals_of_the_papers_urn_have_the_known_means() -> None:
+    means = [law @ np.arange(len(law)) for law in exact_marginals(180, (200, 200, 200), (1, 5, 1))]
+    np.testing.assert_allclose(means, [36.87, 106.26, 36.87], atol=0.005)
+
+
 @pytest.mark.parametrize(("total_count", "sizes", "weights"), [*URNS[1:3], URNS[5]])
 def test_merged_reference_follows_the_merged_law_and_that_of_three_groups_not_the_exact_one(
     total_count: int, sizes: tuple[int, ...], weights: tuple[int, ...]

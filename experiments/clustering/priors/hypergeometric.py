@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from experiments.clustering.priors.base import BatchLaw, Prior
-from experiments.settings import PositiveInt, checked
+from experiments.settings import checked
 from mvhg import MultivariateHypergeometric
+
+GroupSize = Annotated[int, Field(gt=0, le=10**6)]  # an urn for 70,000 digits in as many clusters then has below 2^53
 
 
 def draw_assignments(log_probabilities: Tensor, gumbel_noise: Tensor, temperature: Tensor) -> Tensor:
@@ -71,7 +74,7 @@ class HypergeometricPrior(Prior):
             to the categorical one for large groups.
         conditionals: ``"exact"``, or ``"merged"`` (the paper's Eq. 3, in the order 0..K-1) for log p. q(c | x) takes
             the exact mean under the weights in both cases.
-        group_size: elements m_k of each group per digit of the batch; 1 gives m_k = n.
+        group_size: elements m_k of each group per digit of the batch; 1 gives m_k = n; at most 10^6.
     """
 
     @checked
@@ -81,7 +84,7 @@ class HypergeometricPrior(Prior):
         num_clusters: int,
         reading: Literal["counts", "assignments"] = "counts",
         conditionals: Literal["exact", "merged"] = "exact",
-        group_size: PositiveInt = 1,
+        group_size: GroupSize = 1,
     ) -> None:
         super().__init__(num_clusters=num_clusters)
         self.reading = reading
