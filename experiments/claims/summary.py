@@ -28,7 +28,7 @@ ROOMS: dict[str, tuple[Callable[[Path], list[Measurement]], ...]] = {
 HEADER = ("claim", "paper", "ours", "difference", "seeds", "verdict", "data, profile, hardware, time")
 WIDTHS = (0.203, 0.118, 0.192, 0.114, 0.07, 0.163, 0.14)  # of these columns, shares of the line
 START, END = "<!-- results:start -->", "<!-- results:end -->"
-MOST_SHOWN = 8  # numbers of a line in the README
+MOST_SHOWN = 8  # numbers, or parts with one verdict, of a line in a summary
 MEANINGLESS = "Smoke runs: these numbers mean nothing."
 _INTRODUCTION = """\
 # Claims and verdicts
@@ -152,7 +152,7 @@ def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
                 lines.setdefault((one.place if one.is_ours else "", _block(one)), []).append(one)
         parts = [] if headlines and not rule.get("headline") else lines.values()
         words = str(rule.get("summary") or rule["claim"])
-        rows += [_line(words, part, headlines) for part in parts if any(_says_something(one) for one in part)]
+        rows += [_line(words, part) for part in parts if any(_says_something(one) for one in part)]
     return Table("", ("claim", "measured here", "data, profile, seeds", "verdict"), rows, text=True)
 
 
@@ -213,29 +213,33 @@ def _says_something(claim: Claim) -> bool:
     return bool(measured.missing) or claim.outcome != NOT_JUDGED or measured.difference != NOTHING
 
 
-def _line(text: str, claims: Sequence[Claim], brief: bool) -> list[str]:
-    """Claims of one rule and block in a line; ``brief``: equal numbers once, of many numbers the range."""
+def _line(text: str, claims: Sequence[Claim]) -> list[str]:
+    """Claims of one rule and block in a line: equal numbers once, of many numbers the range."""
     measured = [one.measurement for one in claims]
     place = "; ".join(dict.fromkeys(one.place for one in claims))
     labels = [one.part for one in measured]
     if len(set(labels)) < len(labels):  # the same parts of several places
         labels = [", ".join(filter(None, (one.place, one.measurement.part))) for one in claims]
     shown = [f"{label}: {one.short}" if len(claims) > 1 else one.short for label, one in zip(labels, measured)]
-    if brief and len(shown) > 1 and len({one.short for one in measured}) == 1:
+    if len(shown) > 1 and len({one.short for one in measured}) == 1:
         shown = [f"{measured[0].short}, {len(shown)} times"]
     words: dict[str, list[str]] = {}
     for label, one in zip(labels, claims):
         words.setdefault(_short_verdict(one), []).append(label)
-    verdicts = [f"{word}: {'; '.join(parts)}" if len(words) > 1 else word for word, parts in words.items()]
-    if brief and len(shown) > MOST_SHOWN and (numbers := _in_order(measured)):
+    verdicts = [f"{word}: {_few(parts)}" if len(words) > 1 else word for word, parts in words.items()]
+    if len(shown) > MOST_SHOWN and (numbers := _in_order(measured)):
         shown = [f"{numbers[0]} to {numbers[-1]}, {len(numbers)} numbers"]
-        verdicts = [f"{word}: {len(parts)}" if len(words) > 1 else word for word, parts in words.items()]
     origin = claims[0].provenance
     found = {seed for one in claims if one.provenance for seed in one.provenance.seeds}
     seeds = ", ".join(str(seed) for seed in sorted(found))
     source = [part for part in (origin.data, origin.profile, seeds) if part] if origin else [NOTHING]
     claim = f"{place}: {text.format(**measured[0].fills)}"
     return [claim, "; ".join(shown), "; ".join(source), "<br>".join(verdicts)]
+
+
+def _few(parts: Sequence[str]) -> str:
+    """The parts that have a verdict; of many their number."""
+    return "; ".join(parts) if len(parts) <= MOST_SHOWN else f"{len(parts)} numbers"
 
 
 def _in_order(measured: Sequence[Measurement]) -> list[str]:
