@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.claims.rules import Measurement, measure
-from experiments.kolmogorov_smirnov.tables import chance, read_tests
+from experiments.kolmogorov_smirnov.tables import most_rejected, read_tests
 from experiments.results import Block, blocks, read_metrics
 
 FIGURES = {"weights": "Section 5.1, Figure 1", "draws": "Appendix C.1, Figure 9", "sizes": "Appendix C.1, Figure 10"}
@@ -53,14 +53,15 @@ def rejections(rule: str, part: pd.DataFrame, fills: Mapping[str, Any], name: st
         fills: For the claim's text.
         name: What tells this claim apart from the rule's others.
     """
-    rejected = int(part["rejected"].sum())
+    rejected, urns = int(part["rejected"].sum()), part.groupby(["series", "value"])["rejected"].any()
     text = (
-        f"{rejected} of {len(part)} rejected, largest D {part['ks_distance'].max():.4f} (detectable "
-        f"{part['ks_detectable'].max():.4f}), {part['draws'].max():,.0f} draws"
+        f"{rejected} of {len(part)} rejected, in {urns.sum()} of {len(urns)} urns, largest D "
+        f"{part['ks_distance'].max():.4f} (detectable {part['ks_detectable'].max():.4f}), "
+        f"{part['draws'].max():,.0f} draws"
     )
     more: dict[str, Any] = {"fills": fills, "part": name, "short": f"{rejected} of {len(part)}"}
     more["difference"] = str(rejected) if rule == "ks_reference" else "-"
-    return measure(rule, *_origin(part), text, [(rejected, chance(len(part)))], **more)
+    return measure(rule, *_origin(part), text, [(urns.sum(), most_rejected(len(urns)))], **more)
 
 
 def family_wise(truth: pd.DataFrame) -> Measurement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, Any, Literal
@@ -20,8 +21,6 @@ from experiments.kolmogorov_smirnov.reference import draw_merged, exact_marginal
 from experiments.kolmogorov_smirnov.series import Series, Urn, histogram, sampler
 from experiments.settings import PositiveInt, settings
 from experiments.training import require_same_device
-
-STREAMS = 1024  # between the random streams of two urns
 
 
 @settings
@@ -85,7 +84,7 @@ class KolmogorovSmirnov:
         histograms: list[pd.DataFrame] = []
         trainer = context.trainer()  # of which only device and loggers are used
         for index, (urn, counts) in enumerate(self._draw(context, trainer)):
-            lines, drawn = self._test(urn, counts, np.random.default_rng((context.seed, index)))
+            lines, drawn = self._test(urn, counts, np.random.default_rng((context.seed, self._stream(urn))))
             for logger in trainer.loggers:
                 logger.log_metrics(_logged(lines), step=index)
             metrics.append(lines)
@@ -106,11 +105,16 @@ class KolmogorovSmirnov:
             done = state["histograms"]
         for index, urn in enumerate(self.urns):
             if index == len(done):
-                generator = context.generator(index * STREAMS, device)
+                generator = context.generator(self._stream(urn), device)
                 draw = sampler(urn, self.conditionals, self.sampler, generator)
                 done.append(histogram(urn, draw, self.draws, self.batch_size))
                 context.save_checkpoint({"histograms": done, "device": device.type})
             yield urn, done[index].numpy()
+
+    def _stream(self, urn: Urn) -> int:
+        """Returns the number of an urn's random stream, of its own in every run: what is pooled must be independent."""
+        place = urn.series, urn.value, self.conditionals, self.sampler, self.draws
+        return zlib.crc32(repr(place).encode())
 
     def _test(self, urn: Urn, counts: Integers, numbers: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Tests one urn and returns its lines and histograms; counts is [groups, values]."""

@@ -13,7 +13,7 @@ from experiments.settings import ExperimentError
 from experiments.tables import Table
 
 SIGNIFICANCE = 0.05  # the paper's threshold, after Benjamini-Hochberg over the groups of an urn
-CHANCE_QUANTILE = 0.999  # of the number of rejections when every hypothesis is true
+CHANCE_QUANTILE = 0.999  # of the number of urns with a rejection when every hypothesis is true
 REFERENCES = {"merged": "the merged SciPy reference", "exact": "the exact law"}
 SAMPLERS = {"straight_through": "straight-through", "sample": "sample"}
 COMPARISONS = (("merged", "merged"), ("merged", "exact"), ("exact", "exact"), ("exact", "merged"))
@@ -48,9 +48,13 @@ def read_tests(metrics: Path) -> pd.DataFrame:
     return pd.concat([part for part in tests if part["profile"].iloc[0] == tests[0]["profile"].iloc[0]])
 
 
-def chance(tests: int) -> int:
-    """The 99.9 % quantile of the number of rejections if each of the tests rejects with probability 0.05."""
-    return int(binom.ppf(CHANCE_QUANTILE, tests, SIGNIFICANCE))
+def most_rejected(urns: int) -> int:
+    """The 99.9 % quantile, or more, of the number of urns with a test that rejects, for a sampler without a fault.
+
+    The tests of an urn's groups depend on each other. Their correction holds the probability that any of them rejects
+    at 0.05 or below, and urns are independent.
+    """
+    return int(binom.ppf(CHANCE_QUANTILE, urns, SIGNIFICANCE))
 
 
 def rejections_table(tests: pd.DataFrame) -> Table:

@@ -51,11 +51,13 @@ def test_bad_series_are_named(changes: dict[str, Any], message: str) -> None:
         Series(**BASE | {"parameter": "weight", "values": [2]} | changes)
 
 
-def small(tmp_path: Path, sampler: str = "sample", conditionals: str = "exact") -> pd.DataFrame:
+def small(
+    tmp_path: Path, sampler: str = "sample", conditionals: str = "exact", series: str = "weights"
+) -> pd.DataFrame:
     """The metrics of a small urn with strongly different weights."""
-    series = Series(parameter="weight", values=[8], total_count=12, group_sizes=[10, 10, 10], weights=[1, 1, 1])
+    urns = Series(parameter="weight", values=[8], total_count=12, group_sizes=[10, 10, 10], weights=[1, 1, 1])
     tests = KolmogorovSmirnov(
-        series={"weights": series},
+        series={series: urns},
         conditionals=conditionals,  # type: ignore[arg-type]
         sampler=sampler,  # type: ignore[arg-type]
         references=["exact", "merged"],
@@ -83,6 +85,13 @@ def test_each_sampler_agrees_with_its_own_reference_and_not_with_the_other(
     assert (own["chi_square_p_value"] > 1e-5).all()
     assert other["rejected"].all()
     assert (other["ks_distance"] > 3 * other["ks_detectable"]).all()
+
+
+def test_series_that_are_pooled_have_random_streams_of_their_own(tmp_path: Path) -> None:
+    """The same urn in two series is drawn twice, by the sampler and by the merged reference alike."""
+    weights, draws = (small(tmp_path / series, series=series) for series in ("weights", "draws"))
+    assert (weights["ks_distance"] != draws["ks_distance"]).all()
+    assert (small(tmp_path / "again")["ks_distance"] == weights["ks_distance"]).all()
 
 
 def test_p_values_are_corrected_over_the_groups_of_an_urn(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments.claims.rules import judge
-from experiments.claims.sampling import chance, family_wise, rejections, urn
+from experiments.claims.sampling import family_wise, rejections, urn
 
 ORIGIN = {"changes": "", "profile": "paper", "seed": 0, "run_id": "1", "dirty": False, "seconds": 1.0}
 ORIGIN |= {"commit": "123456789012", "device": "d", "torch": "2.0"}
@@ -25,12 +25,13 @@ ORIGIN |= {"commit": "123456789012", "device": "d", "torch": "2.0"}
     ],
 )
 def test_rejections_are_judged_by_the_fixed_rule(rejected: int, rule: str, verdict: str) -> None:
-    rejections_of_30 = [True] * rejected + [False] * (30 - rejected)
-    part = pd.DataFrame({"sampler": "sample", **ORIGIN}, index=range(30))
-    part = part.assign(rejected=rejections_of_30, ks_distance=0.01, ks_detectable=0.009, draws=50_000)
-    assert chance(30) == 6
-    part = part.assign(experiment="kolmogorov_smirnov")
-    assert judge(rejections(rule, part, {"where": "Figure 1", "sampler": "sample"}, "sample")).verdict == verdict
+    """Urns count, of which six in thirty may have a rejected group; not the groups, which depend on each other."""
+    part = pd.DataFrame({"sampler": "sample", **ORIGIN}, index=range(90))
+    part = part.assign(series="weights", value=part.index // 3, rejected=part.index < 3 * rejected)
+    part = part.assign(ks_distance=0.01, ks_detectable=0.009, draws=50_000, experiment="kolmogorov_smirnov")
+    measured = rejections(rule, part, {"where": "Figure 1", "sampler": "sample"}, "sample")
+    assert measured.text.startswith(f"{3 * rejected} of 90 rejected, in {rejected} of 30 urns")
+    assert judge(measured).verdict == verdict
 
 
 def test_one_small_p_value_decides_the_family() -> None:
