@@ -182,8 +182,9 @@ def judge(measured: Measurement) -> Claim:
         origin = provenance_of(measured.lines, measured.source)
     outcome = outcome_of(rule, measured)
     reason = measured.missing or not_comparable(rule, measured.block, origin)
-    ours = place.startswith("ours") and outcome != NOT_JUDGED
-    verdict = outcome if ours else NOT_COMPARABLE if reason or outcome == NOT_JUDGED else _VERDICTS[outcome]
+    verdict = NOT_COMPARABLE if reason or outcome == NOT_JUDGED else _VERDICTS[outcome]
+    if place.startswith("ours"):  # says nothing about the paper
+        verdict = outcome
     if outcome == FAILS and rule.get("why"):
         reason = f"{reason}; {rule['why']}" if reason else rule["why"]
     paper = measured.paper or rule.get("paper") or NOTHING

@@ -48,8 +48,8 @@ def weak_supervision(metrics: Path) -> list[Measurement]:
             measured += [below_baselines(block, rule, method, shared) for rule in ERRORS for shared in pairs]
             measured += [near_truth(block, "figure_2_low", method, shared) for shared in pairs if method == "hgvae"]
             judged = pairs if method in OURS else [shared for shared in pairs if shared in INDEPENDENT_PAIRS]
-            measured += [independent_part(block, method, shared) for shared in judged]
-            measured += [shared_part(block, method, shared) for shared in pairs if shared in SHARED_PAIRS]
+            measured += [part_accuracy(block, "independent", method, shared) for shared in judged]
+            measured += [part_accuracy(block, "shared", method, shared) for shared in pairs if shared in SHARED_PAIRS]
             measured.append(beats_constant(block, method, factors))
         measured.append(same_estimate(block, "ada_vae"))  # LabelVAE's estimate is one, by its definition
         measured += [
@@ -152,27 +152,14 @@ def bound_of_truth(metrics: Path, block: Block, method: str, shared: int) -> Mea
     return _measured(block, "bound_of_truth", method, shared, cells[0], text, [(mean, 1.0)], f"{mean:+.1f} nats")
 
 
-def independent_part(block: Block, method: str, shared: int) -> Measurement:
-    """Table 1, column I; both baselines decide."""
-    cell = _cell(block, (method, *BASELINES), shared, "independent_accuracy")
+def part_accuracy(block: Block, part: str, method: str, shared: int) -> Measurement:
+    """Table 1, column S or I; both baselines decide."""
+    cell = _cell(block, (method, *BASELINES), shared, PARTS[part])
     differences = cell.differences
-    shown = "; ".join(f"{_with_error(*one, '+')} to {other}" for other, one in differences.items())
-    text, rule = f"{cell.means.iloc[0]:.3f}: {shown}", _rule("table_1_independent", method)
-    return _measured(block, rule, method, shared, cell, text, differences.values(), _beside(cell))
-
-
-def shared_part(block: Block, method: str, shared: int) -> Measurement:
-    """Table 1, column S: the paper says that HGVAE does as well as the baselines."""
-    cell = _cell(block, (method, *BASELINES), shared, "shared_accuracy")
-    rule = _rule("table_1_shared", method)
-    if cell.values.empty:
-        return _measured(block, rule, method, shared, cell, "", [], "")
-    mean, means = float(cell.means.iloc[0]), cell.means.iloc[1:]
-    deviations, lower = cell.values.std(), means.idxmin()
-    better = ", above both" if mean > (means + deviations[means.index]).max() else ""
-    shown = "; ".join(f"{other} {_with_error(means[other], deviations[other])}" for other in means.index)
-    values = [(mean - float(means[lower]), float(deviations[lower]))]
-    return _measured(block, rule, method, shared, cell, f"{mean:.3f}{better}; {shown}", values, _beside(cell))
+    shown = "; ".join(f"{_with_error(*one)} to {other}" for other, one in differences.items())
+    text, rule = f"{cell.means.iloc[0]:.3f}: {shown}", _rule(f"table_1_{part}", method)
+    values = [(mean, 1.0) for mean, _ in differences.values()]
+    return _measured(block, rule, method, shared, cell, text, values, _beside(cell))
 
 
 def paper_number(block: Block, part: str, shared: int, number: Sequence[float]) -> Measurement:
@@ -237,6 +224,6 @@ def _beside(cell: Comparison) -> str:
     return f"{first:.2f} beside {' and '.join(f'{mean:.2f}' for mean in others)}"
 
 
-def _with_error(mean: float, error: float, sign: str = "") -> str:
-    """A mean with its error, which a single value does not have."""
-    return f"{mean:{sign}.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}")
+def _with_error(mean: float, error: float) -> str:
+    """A mean difference with its error, which a single value does not have."""
+    return f"{mean:+.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}")

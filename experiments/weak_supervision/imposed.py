@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.special import gammaln
 
 from experiments.figures import add_caption, draw_means, legend_above
 from experiments.results import describe_seeds, provenance_of
@@ -44,13 +44,20 @@ def imposed_runs(block: Block) -> pd.DataFrame:
 def runs_told_k(block: Block, shared: int, latents: int) -> pd.DataFrame:
     """Runs of so many latents with k imposed at the truth; in ``whole_bound`` the choice of the set is paid for.
 
-    All sets of k latents are equally likely beforehand and one is taken, which costs log (latents choose k) per pair.
+    All sets of k latents are equally likely beforehand and one is taken, which costs log (latents choose k) per pair;
+    less where k exceeds the active latents among them, as it does not matter which inactive ones make up for it.
     """
     runs = _imposed(block)
     k = block.num_factors - shared
     runs = runs[(runs["shared"] == shared) & (runs["latents"] == latents) & (runs["expected_count"] == k)]
-    sets = max(math.comb(latents, k), 1)  # there are no runs where there is no such set
-    return runs.assign(whole_bound=runs["joint_bound"] - math.log(sets) / 2)
+    chosen = (k - runs["active_independent"]).clip(0, runs["inactive"])
+    sets = _log_choose(latents, k) - _log_choose(runs["inactive"], chosen)
+    return runs.assign(whole_bound=runs["joint_bound"] - sets / 2)
+
+
+def _log_choose(latents: Any, chosen: Any) -> Any:
+    """The logarithm of a binomial coefficient, between whole numbers, too: means over pairs are taken."""
+    return gammaln(latents + 1) - gammaln(chosen + 1) - gammaln(latents - chosen + 1)
 
 
 def imposed_bounds(runs: pd.DataFrame) -> pd.DataFrame:

@@ -48,6 +48,9 @@ def run_tables(method: str, shared: int, seed: int) -> dict[str, pd.DataFrame]:
         "per_view_bound": -1510.0 - seed,
         "joint_bound": -1508.0 - seed,
         "active_latents": 5,
+        "active_independent": count,
+        "active_shared": latents - count,
+        "inactive": 0.0,
     }  # fmt: skip
     counts = np.arange(latents + 1)
     falling = -20.0 * np.exp(-1.2 * counts)
