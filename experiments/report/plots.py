@@ -75,9 +75,9 @@ def count_chart(block: WeakBlock) -> Chart:
     for method in (method for method in block.methods if method not in REFERENCES):
         runs, points = block.runs(method), []
         for shared, part in runs.groupby("shared"):
-            mean, error = mean_and_error(part["expected_count"])
+            mean, error = mean_and_error(block.num_factors * part["expected_count"] / part["latents"])
             count, spread = block.num_factors - int(shared), 0.0 if pd.isna(error) else error
-            text = f"{label(method)}: s = {shared}, k = {count}, E[k-hat] = {mean:.2f}"
+            text = f"{label(method)}: s = {shared}, k = {count}, estimate {mean:.2f}"
             text += f" ± {spread:.2f}" if spread else ""
             points.append(Point(count, mean, mean - spread, mean + spread, text))
         series.append(Series(label(method), points, provenance_of(runs, "weak_supervision_metrics.csv")))
@@ -86,12 +86,12 @@ def count_chart(block: WeakBlock) -> Chart:
     truth = [Point.at(count, count, f"truth: k = {count}") for count in sorted(counts)]
     series.append(Series("truth", truth, marked=False))
     caption = (
-        f"Estimated number of independent latents E[k-hat] over the true one, k = {block.num_factors} - s; "
-        f"{block.source}. Mean over the seeds and its standard error. A method that finds k lies on the line of the "
-        "truth; a flat line is the same answer to every question."
+        f"Estimated number of independent latents, E[k-hat] times {block.num_factors} / latents, over the true number "
+        f"of independent factors, k = {block.num_factors} - s; {block.source}. Mean over the seeds and its standard "
+        "error. A method that finds k lies on the line of the truth; a flat line is the same answer to every question."
     )
     key, ticks = f"chart-counts-{block.suffix}", [(count, str(count)) for count in sorted(counts)]
-    return Chart(key, caption, "true number of independent factors, k", "estimate, E[k-hat]", series, ticks)
+    return Chart(key, caption, "true number of independent factors, k", "estimate, scaled", series, ticks)
 
 
 def weights_chart(block: ClusteringBlock) -> Chart:

@@ -33,7 +33,7 @@ CHANGES = {  # in words, in their order; others are shown as they are
     "model.weights_learning_rate_factor=0": "dense layer frozen",
     "model.detach_divergences=true": "divergences detached",
     "model.gradient=score_function": "unbiased gradient of the law",
-    "training.steps=8000": "four times the steps",
+    "training.steps=8000": "8,000 steps",
     "training.learning_rate=1e-06 training.steps=10000": "the paper's learning rate 1e-6, 10,000 steps",
 }
 SETTINGS = {"final_temperature": "final temperature", "learning_rate": "learning rate"}  # of Figure 13

@@ -116,8 +116,6 @@ def with_scaled_error(runs: pd.DataFrame, num_factors: int) -> pd.DataFrame:
 
 def count_of_held(runs: pd.DataFrame, num_factors: int) -> pd.Series:
     """The number of factors times the share of latents told apart; NaN in runs that did not count them."""
-    if "told_apart" not in runs:
-        return pd.Series(float("nan"), index=runs.index)
     return num_factors * runs["told_apart"] / runs["told_apart_unshared"].where(runs["told_apart_unshared"] > 0)
 
 

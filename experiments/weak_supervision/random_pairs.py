@@ -19,7 +19,7 @@ from experiments.weak_supervision.ablation import CHANGES
 from experiments.weak_supervision.blocks import RANDOM, ROOM, Block, count_of_held, label
 from experiments.weak_supervision.data.sources import SOURCES
 from experiments.weak_supervision.methods import METHODS
-from experiments.weak_supervision.table_1 import METRICS_FILE, with_error
+from experiments.weak_supervision.table_1 import METRICS_FILE, of_some, with_error
 
 PIXELS, TAUGHT = "pixel_rank_correlation", "taught_rank_correlation"
 TITLE = """\
@@ -65,8 +65,6 @@ def means_by_count(block: Block) -> pd.DataFrame:
 
 def pixel_runs(lines: pd.DataFrame) -> pd.DataFrame:
     """A line per seed, with the rank correlation that needs no model; all methods see the same pairs."""
-    if PIXELS not in lines:  # runs of before it was a column
-        return lines[:0]
     lines = lines.dropna(subset=[PIXELS]).drop_duplicates("seed")
     return lines.assign(rank_correlation=lines[PIXELS])
 
@@ -99,7 +97,7 @@ def random_table(block: Block) -> Table:
             of_runs = means.reindex(runs["run_id"])
             cells = [
                 with_error(runs["rank_correlation"], 3),
-                with_error(runs.reindex(columns=[TAUGHT])[TAUGHT].dropna(), 3),
+                with_error(runs[TAUGHT].dropna(), 3),
             ]
             cells += [with_error(of_runs[count], 2) for count in means]
             one = by_pair.reindex(runs["run_id"])
@@ -109,7 +107,8 @@ def random_table(block: Block) -> Table:
             ]
             accuracy = with_error(runs["shared_set_accuracy"].dropna(), 3)
             cells.append(f"{accuracy} ({runs['assigned_factors'].mean():.1f})")
-            cells.append(with_error(count_of_held(runs, block.num_factors).dropna(), 2))
+            held = count_of_held(runs, block.num_factors).dropna()
+            cells.append(of_some(with_error(held, 2), held, runs))
             cells += [with_error(runs["active_latents"], 1), with_error(runs["joint_bound"], 2)]
             name = f"{label(method)}: {CHANGES.get(change, change)}" if change else label(method)
             rows.append([name, *cells, str(runs["seed"].nunique())])

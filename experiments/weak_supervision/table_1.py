@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import pandas as pd
@@ -107,9 +107,14 @@ def count_cells(runs: pd.DataFrame, errors: Sequence[str], num_factors: int) -> 
 
 def apart(runs: pd.DataFrame) -> str:
     """Active independent, active shared and inactive latents, means over the runs that counted them."""
-    columns = ("active_independent", "active_shared", "inactive")
-    means = [runs[column].mean() for column in columns if column in runs]
-    return NOTHING if not means or math.isnan(means[0]) else " / ".join(f"{mean:.1f}" for mean in means)
+    counted = runs[["active_independent", "active_shared", "inactive"]].dropna()
+    means = " / ".join(f"{mean:.1f}" for mean in counted.mean())
+    return of_some(means, counted, runs) if len(counted) else NOTHING
+
+
+def of_some(text: str, values: Sized, runs: Sized) -> str:
+    """Says of how many runs a number is, where it is not of all."""
+    return text if len(values) in (0, len(runs)) else f"{text} ({len(values)} of {len(runs)})"
 
 
 def figure_2_table(block: Block) -> Table:
@@ -121,6 +126,7 @@ def figure_2_table(block: Block) -> Table:
         for shared in block.shared:
             runs = block.runs(method, shared)
             if len(runs):
+                held = count_of_held(runs, block.num_factors).dropna()
                 cells = [str(shared), str(block.num_factors - shared), listed(runs["latents"])]
                 rows.append(
                     [
@@ -128,7 +134,7 @@ def figure_2_table(block: Block) -> Table:
                         *cells,
                         *count_cells(runs, list(ERRORS), block.num_factors),
                         apart(runs),
-                        with_error(count_of_held(runs, block.num_factors).dropna(), 2),
+                        of_some(with_error(held, 2), held, runs),
                         str(runs["seed"].nunique()),
                     ]
                 )

@@ -34,8 +34,8 @@ active latent's posterior mean varies over the images (variance above 0.01). The
 a shared latent in both views, the joint bound once; both on test pairs. A: numbers of active independent, active shared
 and inactive latents. T: of the latents whose two posteriors lie apart (means by two standard deviations of a draw's
 difference) where no factor is shared, the share that does in these pairs, times 7; no method chooses anything for it.
-Where each factor has latents of its own T is k; where latents hold parts of several factors it is larger. "-" in runs
-that did not count them.
+Where each factor has latents of its own T is k; where latents hold parts of several factors it is larger. A and T were
+not counted in the first runs: "(2 of 5)" says in how many seeds they were.
 """
 FIXED_SET = """\
 # The same where the first s factors, in mpi3d's order, are the shared ones of all pairs

@@ -113,6 +113,12 @@ def test_figure_2_table_has_all_readings(quick: Block) -> None:
     label = dict(zip(table.header[3:], cells(table, "LabelVAE", "0", "7"), strict=True))
     assert label["(E[k-hat] - k)^2"] == "36.00 ± 0.00"
     assert label["literal: (d - E[k-hat] - s)^2"] == "81.00 ± 0.00"
+    assert (label["A: independent / shared / inactive"], label["T"]) == ("1.0 / 9.0 / 0.0", "3.50 ± 0.00")
+    some = quick.metrics.copy()
+    some.loc[some["seed"] == 0, ["active_independent", "told_apart"]] = np.nan
+    table = figure_2_table(replace(quick, metrics=some))
+    label = dict(zip(table.header[3:], cells(table, "LabelVAE", "0", "7"), strict=True))
+    assert (label["A: independent / shared / inactive"], label["T"]) == ("1.0 / 9.0 / 0.0 (1 of 2)", "3.50 (1 of 2)")
 
 
 def test_a_block_says_how_it_was_made_and_what_is_missing(metrics: Path, quick: Block) -> None:

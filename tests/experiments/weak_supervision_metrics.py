@@ -51,6 +51,8 @@ def run_tables(method: str, shared: int, seed: int) -> dict[str, pd.DataFrame]:
         "active_independent": count,
         "active_shared": latents - count,
         "inactive": 0.0,
+        "told_apart": 0.4,
+        "told_apart_unshared": 0.8,
     }  # fmt: skip
     counts = np.arange(latents + 1)
     falling = -20.0 * np.exp(-1.2 * counts)
@@ -152,6 +154,7 @@ def write_random(
     metrics = run_tables(method, 0, seed)["metrics"].assign(
         rank_correlation=0.5 + 0.2 * seed, shared_set_accuracy=0.6, assigned_factors=3, latents=latents
     )
+    metrics = metrics.assign(taught_rank_correlation=0.7, pixel_rank_correlation=0.6)
     _append(folder, "weak_supervision_counts", origin, pd.DataFrame(lines))
     _append(folder, "weak_supervision_metrics", origin, metrics)
 
