@@ -20,7 +20,7 @@ STUDY, CONTROL = "clustering_metrics", "clustering_control_metrics"
 
 def study_tables(metrics: Path) -> list[Table]:
     """Test accuracy before and after training of runs with changed settings, beside the same seeds' own settings."""
-    header = ["recipe, prior, version", "changed", "start: Acc (each seed)", "after training: Acc (each seed)"]
+    header = ["recipe, prior, version", "changed", "seeds", "start: Acc (each seed)", "after training: Acc (each seed)"]
     header += ["bound", *TERMS.values()]
     tables = []
     for block in _blocks(metrics, STUDY):
@@ -33,7 +33,8 @@ def study_tables(metrics: Path) -> list[Table]:
                 start, trained = (part[part["stage"] == stage] for stage in ("start", "vade"))
                 cells = [_per_seed(start["accuracy"]), _per_seed(trained["accuracy"]), spread(trained["elbo"], 1)]
                 cells += [spread(trained[term], 3 if term == "assignment" else 1) for term in TERMS]
-                rows.append([f"{recipe}, {prior}, {version}", changes or "nothing", *cells])
+                seeds = ", ".join(str(seed) for seed in sorted(part["seed"].unique()))
+                rows.append([f"{recipe}, {prior}, {version}", changes or "nothing", seeds, *cells])
                 provenance.append(provenance_of(part, f"{STUDY}.csv"))
         if rows:
             place = f"profile {block.profile}, {DATA.get(block.data, block.data)}"

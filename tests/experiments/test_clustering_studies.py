@@ -37,8 +37,8 @@ def test_changed_settings_stand_beside_the_own_ones_of_the_same_seeds(tmp_path: 
     assert made.title == "Settings changed, profile quick, 5,000-digit subset, test split"
     start, terms = "75.5 ± 0.7 (75.0 76.0)", ["-90.0 ± 0.0", "-80.0 ± 0.0", "-12.0 ± 0.0", "0.500 ± 0.000"]
     assert cells(made) == [
-        ["vade, uniform, 60", "nothing", start, "85.5 ± 0.7 (85.0 86.0)", *terms],
-        ["vade, uniform, 60", "training.kl_weight=5", start, "75.5 ± 0.7 (75.0 76.0)", *terms],
+        ["vade, uniform, 60", "nothing", "0, 1", start, "85.5 ± 0.7 (85.0 86.0)", *terms],
+        ["vade, uniform, 60", "training.kl_weight=5", "0, 1", start, "75.5 ± 0.7 (75.0 76.0)", *terms],
     ]
 
 
