@@ -121,6 +121,10 @@ class MultivariateHypergeometric(Distribution):
         self._made_in_capture = importance.is_cuda and torch.cuda.is_current_stream_capturing()
         self.__dict__[name] = importance.to(self._dtype)  # the same tensor where it was given as one
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies solve anew: the version of a copied tensor is not that of the one that the tilt was solved for.
+        return {**self.__dict__, "_tilt_of": None}
+
     @Kept
     def total_count(self) -> Tensor:
         """Number of draws, int64 [...]."""

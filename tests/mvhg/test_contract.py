@@ -169,6 +169,40 @@ def test_pickle_deepcopy_and_torch_save(kind: type) -> None:
             assert_accurate(other.entropy(), distribution.entropy())
 
 
+def through_a_file(law: Any) -> Any:
+    buffer = io.BytesIO()
+    torch.save(law, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda law: pickle.loads(pickle.dumps(law)),
+    "save": through_a_file,
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("kind", [EXACT, HARD, mvhg.MultivariateHypergeometricSecondOrder])
+def test_a_copy_whose_weights_are_changed_is_the_law_of_the_changed_ones(kind: type, way: str, sight: None) -> None:
+    """Also where values can't be compared, and as many changes in place were made to either tensor."""
+    change = torch.tensor([0.0, 3.0, -6.0], dtype=torch.float64)
+    for before in range(4):
+        weights = torch.zeros(3, dtype=torch.float64)
+        for _ in range(before):
+            weights.add_(0.0)
+        more: dict[str, Any] = {"validate_args": False, "group_sizes": [2000, 3000, 4000], "total_count": 3000}
+        law = build(kind, **more, log_weights=weights)
+        law.mean, law.sample()  # both of which keep the tilt
+        other = COPIES[way](law)
+        other.log_weights.add_(change)
+        fresh = build(EXACT, **more, log_weights=other.log_weights.clone())
+        assert_accurate(other.mean, fresh.mean)
+        assert_accurate(other.variance, fresh.variance)
+
+
 @kinds
 def test_draws_follow_the_generator_and_nothing_else(kind: type) -> None:
     distribution = build(kind)
