@@ -19,7 +19,7 @@ from mvhg._kept import constant
 from mvhg._observed import known_inside, off_total
 from mvhg._sampling import draw_counts
 from mvhg._urn import Urn
-from mvhg._validation import broadcast_parameters, can_look, check_conditionals, validates
+from mvhg._validation import broadcast_parameters, can_look, check_conditionals, require_values, validates
 from mvhg.constraints import HypergeometricSupport
 
 _MOST_MARGINALS = 100_000_000
@@ -174,6 +174,7 @@ class MultivariateHypergeometric(Distribution):
     def _bounds(self) -> Bounds:
         """The urn as far as the host must know it; sizes and totals given on an accelerator are read once."""
         if self._known_bounds is None:
+            require_values(self.group_sizes, self.total_count)
             self._known_bounds = Bounds.of_tensors(self.group_sizes, self.total_count)
         return self._known_bounds
 

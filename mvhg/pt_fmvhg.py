@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mvhg._fisher import log_partition
 from mvhg._given import TensorLike, as_integers
 from mvhg._kept import CPU, Memory, may_be_kept
+from mvhg._validation import require_values
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
 
@@ -180,6 +181,7 @@ def _urn(m_all: TensorLike, n: TensorLike, log_w_all: Tensor) -> tuple[list[int]
     batch = len(log_w_all)
     if totals.numel() not in (1, batch):
         raise ValueError(f"n must have shape [{batch}, 1], one number a row of log_w_all, got {tuple(totals.shape)}")
+    require_values(sizes, totals, names="m_all and n")
     both = [sizes.double(), totals.reshape(-1).double()]
     if sizes.device == totals.device:  # one read from it for both
         both = list(torch.cat(both).cpu().split([len(sizes), totals.numel()]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import pickle
 from typing import Any
@@ -316,6 +317,46 @@ def test_vmap_over_log_weights(name: str) -> None:
         for row, gradient in zip(LOGITS, gradients):
             point = row.clone().requires_grad_()
             assert_accurate(gradient, torch.autograd.grad(function(point), point)[0], 1e-12)
+
+
+ASSIGNMENT = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+WITHIN_VMAP: dict[str, tuple[Any, torch.Tensor]] = {
+    "log_weights": (lambda w, **more: build(EXACT, log_weights=w, **more).mean, LOGITS),
+    "weights": (lambda w, **more: build(EXACT, weights=w, **more).mean, LOGITS.exp()),
+    "value": (
+        lambda x, **more: build(EXACT, log_weights=LOGITS[0], **more).log_prob(x),
+        torch.tensor([[1.0, 3.0, 1.0], [2.0, 2.0, 1.0]]),
+    ),
+    "group_sizes": (lambda m, **more: build(EXACT, group_sizes=m, log_weights=LOGITS[0], **more).mean, SIZES[None]),
+    "temperature": (
+        lambda t, **more: build(HARD, temperature=t, log_weights=LOGITS[0], **more).rsample().sum(),
+        torch.tensor([0.5, 1.0]),
+    ),
+    "log_scores": (
+        lambda s, **more: mvhg.RandomPartition(0.5, s, LOGITS[0, :2], **more).log_prob(ASSIGNMENT),
+        LOGITS,
+    ),
+    "assignment": (
+        lambda x, **more: mvhg.RandomPartition(0.5, LOGITS[0], LOGITS[0, :2], **more).log_prob(x),
+        ASSIGNMENT.expand(2, 2, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN_VMAP)
+def test_vmap_says_that_values_cannot_be_checked_within(name: str) -> None:
+    function, given = WITHIN_VMAP[name]
+    with pytest.raises(ValueError, match="within torch.func.vmap pass validate_args=False$"):
+        torch.func.vmap(function, randomness="different")(given)
+    found = torch.func.vmap(functools.partial(function, validate_args=False), randomness="different")(given)
+    assert_accurate(found, torch.stack([function(one) for one in given]), 1e-6)
+
+
+def test_vmap_over_sizes_that_must_be_read_says_so() -> None:
+    with pytest.raises(ValueError, match="^group_sizes and total_count must have values here, .* by torch.func.vmap"):
+        torch.func.vmap(lambda m: build(EXACT, group_sizes=m, log_weights=None, validate_args=False).entropy())(
+            SIZES[None]
+        )
 
 
 @pytest.mark.parametrize("shape", [(), (4,)])
