@@ -4,10 +4,12 @@
 better served by ``MultivariateHypergeometricStraightThrough``, whose results are tensors instead of lists.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,23 @@ from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMulti
 _ROUNDING = torch.finfo(torch.float32).eps  # what vectors of float32 weigh by mistake
 # Laws of so few count vectors, of so few groups, are summed one by one; measured, where that is the faster way.
 _FEW_VECTORS, _FEW_GROUPS = 256, 16
+# What the law's arguments are called here.
+_NAMES = {"group_sizes": "m_all", "total_count": "n", "log_weights": "log_w_all"}
+_Given, _Result = ParamSpec("_Given"), TypeVar("_Result")
+
+
+def _by_our_names(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """``function``, whose errors call the law's arguments as this interface does."""
+
+    @functools.wraps(function)
+    def renamed(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            message = re.sub(rf"\b({'|'.join(_NAMES)})\b", lambda found: _NAMES[found[0]], str(error))
+            raise ValueError(message) from None
+
+    return renamed
 
 
 class MVHG(nn.Module):
@@ -46,6 +65,7 @@ class MVHG(nn.Module):
             raise ValueError(f"conditionals must be 'exact' or 'merged', got {conditionals!r}")
         self.conditionals = conditionals
 
+    @_by_our_names
     def forward(
         self,
         m_all: TensorLike,
@@ -92,6 +112,7 @@ class MVHG(nn.Module):
         x = list(counts.unsqueeze(-1).split(1, dim=1))
         return y, x, y_mask, self._log_probability(law, sizes, total, x, y, order)
 
+    @_by_our_names
     def get_log_probs(
         self,
         m_all: TensorLike,
@@ -115,8 +136,9 @@ class MVHG(nn.Module):
             log_w_all: log weights [B, c].
 
         Raises:
-            ValueError: for shapes that do not fit, and (on the CPU) for counts that are not those of the vectors or do
-                not sum to n, and for soft draws without a log-probability, which is minus infinity elsewhere.
+            ValueError: naming the argument, for shapes and types that do not fit, and (on the CPU) for vectors that are
+                no probabilities, for counts that are not those of the vectors or do not sum to n, and for soft draws
+                without a log-probability, which is minus infinity elsewhere.
         """
         sizes, total = _urn(m_all, n, log_w_all)
         batch = len(log_w_all)
@@ -212,7 +234,15 @@ def _temperature(temperature: float | Tensor, batch: int) -> float | Tensor:
 def _check_counts(x: list[Tensor], y: list[Tensor], total: int | Tensor) -> None:
     drawn = torch.zeros((), dtype=torch.float64, device=CPU)
     for i, (count, vector) in enumerate(zip(x, y, strict=True)):
-        counted = vector.detach().double() @ _counts(vector.shape[-1] - 1, vector.device)
+        vector = vector.detach().double()
+        proper = (vector >= -1e-3).all(-1) & ((vector.sum(-1) - 1).abs() <= 1e-3)
+        if not bool(proper.all()):
+            row = int((~proper).flatten().nonzero()[0])
+            raise ValueError(
+                f"y_all[{i}] must be one-hot or probabilities, 0 or more that sum to 1: row {row} has a least entry of "
+                f"{float(vector.amin(-1).flatten()[row]):.6g} and sums to {float(vector.sum(-1).flatten()[row]):.6g}"
+            )
+        counted = vector @ _counts(vector.shape[-1] - 1, vector.device)
         off = (count.detach().double().squeeze(-1) - counted).abs()
         if not bool((off <= 1e-3 + 1e-5 * counted).all()):
             raise ValueError(f"x_all[{i}] must be the counts of y_all[{i}], not off by {float(off.max()):.6g}")
