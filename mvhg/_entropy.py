@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from mvhg._bernoulli_sum import MOST_BY_PLAIN_PHASE, mostly_left
+from mvhg._bernoulli_sum import mostly_left
 from mvhg._bounds import Bounds
+from mvhg._tilt import MOST_BY_PLAIN_PHASE
 from mvhg._urn import Pair, Urn, in_chunks, log_factors, not_negative
 
 # Some hundred megabytes a law and group, reached by ten thousand million draws.

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from mvhg._bernoulli_sum import Moments, Spectrum, moments, solve_tilt
+from mvhg._bernoulli_sum import Moments, Spectrum, moments
 from mvhg._bernoulli_sum import covariance as sum_covariance
 from mvhg._binomial import log_sigmoid
 from mvhg._mean import RARE
 from mvhg._mean import mean as mean_of_many
+from mvhg._tilt import solve_tilt
 from mvhg._urn import Pair, Urn, not_negative
 from mvhg._validation import can_look
 

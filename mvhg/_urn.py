@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from mvhg._bernoulli_sum import PlainUrn, Spectrum, frequencies_for, solve_tilt, spectrum
+from mvhg._bernoulli_sum import Spectrum, frequencies_for, spectrum
 from mvhg._binomial import log_binomial
 from mvhg._bounds import Bounds
 from mvhg._kept import Memory, constant, may_be_kept
+from mvhg._tilt import PlainUrn, solve_tilt
 
 # Up to here lgamma, whose error goes with its value, is as good as the series for large counts, and cheaper.
 MOST_BY_GAMMA = 10_000

@@ -10,7 +10,6 @@ from torch.distributions import Distribution, constraints
 
 from mvhg import _entropy, _fisher, _marginals, _moments
 from mvhg._asked import check_generator, sample_size
-from mvhg._bernoulli_sum import solve_tilt
 from mvhg._bounds import Bounds
 from mvhg._derived import Derived, Kept
 from mvhg._enumeration import count_vectors
@@ -18,6 +17,7 @@ from mvhg._given import TensorLike
 from mvhg._kept import constant
 from mvhg._observed import known_inside, off_total
 from mvhg._sampling import draw_counts
+from mvhg._tilt import solve_tilt
 from mvhg._urn import Urn
 from mvhg._validation import broadcast_parameters, can_look, check_conditionals, require_values, validates
 from mvhg.constraints import HypergeometricSupport

@@ -14,7 +14,7 @@ from scipy.stats import nchypergeom_fisher
 from torch.distributions import kl_divergence
 
 from mvhg import _urn
-from mvhg._bernoulli_sum import solve_tilt
+from mvhg._tilt import solve_tilt
 from tests.mvhg.helpers import EXACT, assert_accurate, compiles_whole, generator, given
 from tests.urns import ALL, Urn
 
