@@ -8,7 +8,6 @@ from mvhg._bernoulli_sum import covariance as sum_covariance
 from mvhg._binomial import log_sigmoid
 from mvhg._mean import RARE
 from mvhg._mean import mean as mean_of_many
-from mvhg._tilt import solve_tilt
 from mvhg._urn import Pair, Urn, not_negative
 from mvhg._validation import can_look
 
@@ -22,7 +21,7 @@ def _rare(urn: Urn, at: Spectrum, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor
     if can_look(rare) and not bool(rare.any()):
         return None
     total = (urn.total - 1).clamp(min=0)
-    tilt = solve_tilt(urn.size, urn.log_weights, total) if urn.tilts is None else urn.tilts[1]
+    tilt = urn.solve(total, None) if urn.tilts is None else urn.tilts[1]
     less = Urn(urn.size, urn.log_weights, total, tilt, urn.bounds)
     s, logits = less.spectrum(), less.logits
     change = (urn.size * (log_sigmoid(-urn.logits) - log_sigmoid(-logits))).sum(-1)

@@ -18,6 +18,8 @@ PlainUrn: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # sizes, and tota
 MOST_BY_PLAIN_PHASE = 50_000
 # Stands for nothing drawn or nothing left, where the tilt is infinite: what it leaves in the tail is below 1e-20.
 _NOTHING = 1e-25
+# Tilts relative to the threshold: log(2^53) and the logarithm of that are less. In a wide gap any will do.
+_FURTHEST = 128.0
 _MOST_STEPS = 60
 # Where convergence cannot be looked at: the bracket shrinks 65-fold a round, then one of Newton's steps.
 _GRID, _GRID_ROUNDS = 64, 3
@@ -25,7 +27,12 @@ _FACTS: "Memory[_Facts]" = Memory(64)
 
 
 def solve_tilt(
-    size: Tensor, log_weights: Tensor, total: Tensor, tolerance: float = 1e-7, urn: PlainUrn | None = None
+    size: Tensor,
+    log_weights: Tensor,
+    total: Tensor,
+    tolerance: float = 1e-7,
+    urn: PlainUrn | None = None,
+    relative: bool = False,
 ) -> Tensor:
     """The theta at which sum_j size_j sigmoid(theta + log_weights_j) = total (not differentiable).
 
@@ -40,6 +47,7 @@ def solve_tilt(
             which the tail is below 1e-20 is returned.
         tolerance: of the sum, in standard deviations.
         urn: what the host knows of sizes and totals, which are then the same in the whole batch.
+        relative: whether the log weights are relative to ``_reference.threshold`` of this total, or of one more.
 
     Returns:
         Tensor [...].
@@ -50,7 +58,7 @@ def solve_tilt(
             size, log_weights = (torch.cat([a, torch.zeros_like(a)], -1) for a in (size, log_weights))
         if size.shape[-1] == 2:
             return _tilt_of_two(size, log_weights, total)
-        return _tilt_of_many(size, log_weights, total, tolerance, urn)
+        return _tilt_of_many(size, log_weights, total, tolerance, urn, relative)
 
 
 def _tilt_of_two(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
@@ -108,7 +116,9 @@ def _facts(size: Tensor, total: Tensor, urn: PlainUrn | None) -> _Facts:
     return found
 
 
-def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: float, urn: PlainUrn | None) -> Tensor:
+def _tilt_of_many(
+    size: Tensor, log_weights: Tensor, total: Tensor, tolerance: float, urn: PlainUrn | None, relative: bool
+) -> Tensor:
     facts = _facts(size, total, urn)
     if total.dim() > facts.less.dim():  # totals along the first dimension, of a batch
         rest = (1,) * (total.dim() - 1)
@@ -123,6 +133,8 @@ def _tilt_of_many(size: Tensor, log_weights: Tensor, total: Tensor, tolerance: f
         high = odds - log_weights.masked_fill(absent, math.inf).amin(-1)
     if nothing is not None:
         low, high = (a.masked_fill(nothing, 0.0) for a in (low, high))
+    if relative:
+        low, high = low.clamp(min=-_FURTHEST), high.clamp(max=_FURTHEST)
 
     if not can_look(size, log_weights, total):
         plain = urn is not None and sum(urn[0]) <= MOST_BY_PLAIN_PHASE

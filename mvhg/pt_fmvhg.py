@@ -176,17 +176,18 @@ class MVHG(nn.Module):
         order: list[int] | None,
     ) -> Tensor:
         if self.conditionals == "merged":
-            return _merged(sizes, total, y, law.log_weights, order or list(range(len(sizes))))
+            return _merged(sizes, total, y, law._law()[1], order or list(range(len(sizes)))).to(law.log_weights.dtype)
         # In double: large terms cancel. Of whole counts, sum_i log (m_i choose x_i) omega_i^x_i - log P_0 (Eq. 1).
-        log_weights = law.log_weights.double()
+        urn = law._given_law().relative()
+        log_weights = urn.log_weights
         counts, vectors = torch.cat(x, -1).squeeze(1).double(), torch.cat(y, -1).squeeze(1).double()
         value = vectors @ _log_binomials(tuple(sizes), log_weights.device) + (counts * log_weights).sum(-1)
         every = _every_vector(tuple(sizes), total, log_weights.device) if isinstance(total, int) else None
         if every is None:
-            normaliser = log_partition(law._urn())  # by the tilt that the draw was made with
+            normaliser = log_partition(urn if urn.is_pair else law._urn())  # by the tilt that the draw was made with
         else:
             normaliser = torch.addmm(every[1], log_weights, every[0]).logsumexp(1)
-        return (value - normaliser).to(law.log_weights.dtype)
+        return urn.in_counts(value - normaliser, counts).to(law.log_weights.dtype)
 
 
 def _urn(m_all: TensorLike, n: TensorLike, log_w_all: Tensor) -> tuple[list[int], int | Tensor]:
@@ -316,7 +317,7 @@ def _merged(sizes: list[int], total: int | Tensor, y: list[Tensor], log_weights:
     which vanishes at the first impossible whole numbers, -1 and size + 1, and is 0 beyond them. What rounding leaves on
     impossible counts weighs nothing.
     """
-    log_omega, batch = log_weights.double(), len(log_weights)
+    log_omega, batch = log_weights, len(log_weights)
     left = torch.as_tensor(total, dtype=torch.float64, device=log_weights.device).expand(batch).unsqueeze(1)
     result = torch.zeros(batch, dtype=torch.float64, device=log_weights.device)
     for position, i in enumerate(order[:-1]):
@@ -337,4 +338,4 @@ def _merged(sizes: list[int], total: int | Tensor, y: list[Tensor], log_weights:
         # 0 times a log-probability of minus infinity is 0, in the derivative too.
         result = result + (vector * torch.where(inside | (vector > _ROUNDING), log_p, 0.0)).sum(1)
         left = left - (vector * own).sum(1, keepdim=True)
-    return result.to(log_weights.dtype)
+    return result

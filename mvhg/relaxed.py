@@ -286,6 +286,9 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     ) -> Selection:
         log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
         groups, given = self.event_shape[0], self._given_temperature
+        if groups > 3:  # of two and three the differences are taken
+            reference = self._given_law().relative().reference
+            log_weights = log_weights if reference is None else log_weights.double() - reference
         order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
         scale: Any
         least, most = TEMPERATURES[self._dtype]
