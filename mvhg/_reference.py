@@ -39,8 +39,12 @@ def reference(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor | None
     """As ``threshold``; None for a single group, and where the log weights are seen to be small."""
     if log_weights.shape[-1] < 2 or log_weights.numel() == 0:
         return None
-    if can_look(log_weights):
-        least, most = log_weights.detach().aminmax()
-        if float(least) >= -_LARGEST_LEFT and float(most) <= _LARGEST_LEFT:
-            return None
+    if can_look(log_weights) and are_small(log_weights):
+        return None
     return threshold(size, log_weights, total)
+
+
+def are_small(log_weights: Tensor) -> bool:
+    """Whether log weights on the host are left as they are; looks at them."""
+    least, most = log_weights.detach().aminmax()
+    return float(least) >= -_LARGEST_LEFT and float(most) <= _LARGEST_LEFT

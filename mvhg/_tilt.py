@@ -18,7 +18,8 @@ PlainUrn: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # sizes, and tota
 MOST_BY_PLAIN_PHASE = 50_000
 # Stands for nothing drawn or nothing left, where the tilt is infinite: what it leaves in the tail is below 1e-20.
 _NOTHING = 1e-25
-# Tilts relative to the threshold: log(2^53) and the logarithm of that are less. In a wide gap any will do.
+# Relative to the threshold a tilt is within log(2^53) of 0, and 58 more where it is that of _NOTHING. In a wider gap
+# between groups, where nothing is undecided, the end that this leaves does as well.
 _FURTHEST = 128.0
 _MOST_STEPS = 60
 # Where convergence cannot be looked at: the bracket shrinks 65-fold a round, then one of Newton's steps.

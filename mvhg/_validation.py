@@ -18,7 +18,7 @@ from mvhg._kept import CPU, constant
 CONDITIONALS = ("exact", "merged")
 # Whole numbers up to here are exact in float64, in which everything is computed.
 _MOST_ELEMENTS = 2**53 - 1
-# Above this the tilt, a number of the size of the log weights, is too coarse in float64 to tell ties from gaps.
+# Above this a float64 does not resolve log weights to 1e-4, nor ratios of weights to as much.
 MOST_LOG_WEIGHT = 1e12
 
 

@@ -11,6 +11,7 @@ from torch.distributions import constraints
 from mvhg import _conditionals, _single_draws
 from mvhg._asked import check_generator, check_selection, given_noise, sample_size
 from mvhg._given import TensorLike
+from mvhg._reference import are_small
 from mvhg._relaxation import (
     TEMPERATURES,
     URNS_AT_ONCE,
@@ -286,9 +287,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     ) -> Selection:
         log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
         groups, given = self.event_shape[0], self._given_temperature
-        if groups > 3:  # of two and three the differences are taken
-            reference = self._given_law().relative().reference
-            log_weights = log_weights if reference is None else log_weights.double() - reference
+        if groups > 3 and not are_small(log_weights):  # of two and three groups the differences are taken
+            log_weights = self._law()[1]
         order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
         scale: Any
         least, most = TEMPERATURES[self._dtype]

@@ -166,8 +166,8 @@ def whole_log_probs(log_weights: torch.Tensor, sizes: list[int], n: int, conditi
     return MVHG(conditionals=conditionals).get_log_probs(sizes, n, x, y, log_weights.reshape(1, -1))
 
 
-@pytest.mark.parametrize("shift", [2.0**39, -(2.0**39), 100.0])
-@pytest.mark.parametrize("sizes", [[3, 5], [3, 5, 4], [300, 200, 300], [20] * 6, [300] * 4, [500, 700], [0, 9, 7, 8]])
+@pytest.mark.parametrize("shift", [2.0**39, -100.0])
+@pytest.mark.parametrize("sizes", [[3, 5, 4], [300, 200, 300], [20] * 6, [500, 700], [0, 9, 7, 8]])
 @pytest.mark.parametrize("name", SHIFTED)
 def test_only_ratios_of_weights_matter(name: str, sizes: list[int], shift: float, sight: None) -> None:
     """Values and gradients of all that is computed; of shifts that are exact in a float64."""
