@@ -26,7 +26,8 @@ _ROUNDING = torch.finfo(torch.float32).eps  # what vectors of float32 weigh by m
 _FEW_VECTORS, _FEW_GROUPS = 256, 16
 # What the law's arguments are called here.
 _NAMES = {"group_sizes": "m_all", "total_count": "n", "log_weights": "log_w_all"}
-_Given, _Result = ParamSpec("_Given"), TypeVar("_Result")
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
 def _by_our_names(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
