@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mvhg._given import check_layout, is_8_bit
 from mvhg._validation import can_look, describe
 
 _MOST_ENTRIES = 1 << 33
@@ -53,21 +54,31 @@ def check_selection(shape: torch.Size, largest: int) -> None:
         )
 
 
-def given_noise(noise: Tensor, noise_shape: Callable[[], torch.Size], check_values: bool | None) -> Tensor:
+def given_noise(
+    noise: Tensor, noise_shape: Callable[[], torch.Size], device: torch.device, check_values: bool | None
+) -> Tensor:
     """Uniform numbers that a caller gave, in float64; 0 as the least positive one, whose logarithm is finite.
 
     Args:
         noise: what was given.
         noise_shape: says which shape it must have.
+        device: that of the weights.
         check_values: whether to look at values, where that costs no wait for a device.
 
     Raises:
-        ValueError: it is no tensor, or has another shape or a value outside [0, 1).
+        ValueError: it is no tensor of real numbers on the weights' device, or has another shape or a value outside
+            [0, 1).
     """
     expected = noise_shape()
     if not isinstance(noise, Tensor) or noise.shape != expected:
         got = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
         raise ValueError(f"noise must be a tensor of shape noise_shape(sample_shape) = {tuple(expected)}, got {got}")
+    check_layout("noise", noise)
+    if noise.device != device or not noise.is_floating_point() or is_8_bit(noise.dtype):
+        raise ValueError(
+            f"noise must be real numbers, best of float64, on the weights' device, {device}: got {noise.dtype} on "
+            f"{noise.device}"
+        )
     if check_values and can_look(noise):
         bad = ~((noise >= 0) & (noise < 1))
         if bool(bad.any()):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mvhg._bernoulli_sum import solve_tilt
 from mvhg._once import refuse_second_derivative
 from mvhg._surrogate import central_rises, forms_of, slopes_with_what_follows, values_of_counts
+from mvhg._tilt import solve_tilt
 
 if TYPE_CHECKING:
     from mvhg._single_plan import Plan

@@ -5,12 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from mvhg._bernoulli_sum import MOST_BY_PLAIN_PHASE, mostly_left
+from mvhg._bernoulli_sum import mostly_left
 from mvhg._bounds import Bounds
+from mvhg._tilt import MOST_BY_PLAIN_PHASE
 from mvhg._urn import Pair, Urn, in_chunks, log_factors, not_negative
 
 # Some hundred megabytes a law and group, reached by ten thousand million draws.
 _LONGEST_WINDOW = 10_000_000
+_LEAST_LOG_MODULUS = -600.0
 
 
 def entropy(urn: Urn) -> Tensor:
@@ -67,7 +69,9 @@ def _entropy(urn: Urn, window: int, period: int) -> Tensor:
     rare = rare.unsqueeze(-1)
     phase = turned.unsqueeze(-1) * torch.atan2(rare * sine, 1 - 2 * rare * half)
     phase = _without(phase) - (rest - start).unsqueeze(-1) * frequency
-    others = torch.polar(_without(modulus).exp(), phase)
+    modulus = _without(modulus)
+    # What counts for nothing is 0: the derivative of torch.polar is no number where it underflows.
+    others = torch.polar(modulus.masked_fill(modulus < _LEAST_LOG_MODULUS, -math.inf).exp(), phase)
     # Twice, since the negative frequencies are the complex conjugates.
     average = 2 * (others * torch.fft.rfft(weighted, n=period).conj()).real.sum(-1) - weighted.sum(-1)
     return not_negative(s.probability.log() - average.sum(-1) / (period * s.probability))

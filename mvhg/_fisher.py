@@ -12,6 +12,7 @@ from torch import Tensor
 from mvhg._binomial import log_binomial, log_sigmoid
 from mvhg._mean import mean as mean_of_many
 from mvhg._normaliser import log_mass, log_normaliser, log_weighing
+from mvhg._reference import threshold as reaching_weight
 from mvhg._urn import MOST_BY_GAMMA, Pair, Urn, not_negative
 from mvhg._validation import can_look
 
@@ -24,20 +25,26 @@ def log_coefficients(counts: Tensor, size: Tensor) -> Tensor:
     return -(torch.lgamma(counts + 1) + torch.lgamma(size - counts + 1)).sum(-1)
 
 
-def log_partition(urn: Urn) -> Tensor:
-    """log P_0 = log [z^n] prod_j (1 + omega_j z)^{m_j} (paper Eq. 1)."""
+def log_partition(urn: Urn, log_weights: Tensor | None = None) -> Tensor:
+    """log P_0 = log [z^n] prod_j (1 + omega_j z)^{m_j} (paper Eq. 1).
+
+    Of the urn's log weights, or of ``log_weights`` [..., c], those without the urn's reference taken from them.
+    """
+    tilt, log_weights = urn.tilt, urn.log_weights if log_weights is None else log_weights
+    if log_weights is not urn.log_weights and urn.reference is not None:
+        tilt = tilt - urn.reference.squeeze(-1)
     if urn.is_pair:
         pair = Pair(urn)
         counts = torch.cat([pair.mode, pair.total - pair.mode], -1)
-        return pair.normaliser + (counts * urn.log_weights).sum(-1) + torch.lgamma(urn.size + 1).sum(-1)
+        return pair.normaliser + (counts * log_weights).sum(-1) + torch.lgamma(urn.size + 1).sum(-1)
     logits = urn.logits
     # About whole counts near the mean, so that nothing of the size of the tilt times the total has to cancel.
     counts = (urn.size * torch.sigmoid(logits.detach())).round()
     scale = -log_mass(counts, urn.size, logits)
     # The products of whole counts and weights rounded to float32 are exact, and so are most of their sums.
-    rounded = urn.log_weights.detach().float().double()
-    scale = scale + (counts * rounded).sum(-1) + (counts * (urn.log_weights - rounded)).sum(-1)
-    scale = scale + urn.tilt * (counts.sum(-1) - urn.total)
+    rounded = log_weights.detach().float().double()
+    scale = scale + (counts * rounded).sum(-1) + (counts * (log_weights - rounded)).sum(-1)
+    scale = scale + tilt * (counts.sum(-1) - urn.total)
     return log_normaliser(urn) + scale
 
 
@@ -68,6 +75,7 @@ def log_probability(counts: Tensor, urn: Urn, checked: bool = False) -> Tensor:
     else:
         value = log_binomial(counts, urn.size, urn.logits).sum(-1)
         value = value - log_normaliser(urn) - urn.tilt * (counts.sum(-1) - urn.total)
+    value = urn.in_counts(value, counts)
     return value if checked else value.masked_fill(outside, -math.inf)
 
 
@@ -123,13 +131,15 @@ def mode(urn: Urn) -> Tensor:
         if urn.is_pair:
             first = Pair(urn).mode
             return torch.cat([first, urn.total.unsqueeze(-1) - first], -1)
-        size, log_weights, total = urn.size, urn.log_weights, urn.total
+        size, total = urn.size, urn.total
+        log_weights = urn.log_weights - reaching_weight(size, urn.log_weights, total)
 
         def counts_above(threshold: Tensor) -> Tensor:
             return torch.minimum(((size + 1) * torch.sigmoid(log_weights - threshold.unsqueeze(-1))).floor(), size)
 
-        reach = torch.log(size.amax(-1) + 2)
-        low, high = log_weights.amin(-1) - reach - 1, log_weights.amax(-1) + reach + 1  # everything; nothing
+        # At the lower end the group that reaches the total, and all before it, are whole, at the upper one it is left.
+        high = torch.log(size.amax(-1) + 2) + 1
+        low = -high
         looking = can_look(size, log_weights, total)
         for _ in range(_MODE_STEPS):
             # Once no group has more than one gain between the two, ranking these gains decides.
@@ -139,7 +149,11 @@ def mode(urn: Urn) -> Tensor:
             fits = counts_above(middle).sum(-1) <= total
             low, high = torch.where(fits, low, middle), torch.where(fits, middle, high)
         counts = counts_above(high)
-        missing = total - counts.sum(-1)
-        gain = torch.where(counts < size, log_weights + ((size - counts) / (counts + 1)).log(), -math.inf)
-        rank = gain.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-        return counts + (rank < missing.unsqueeze(-1)).to(counts.dtype)
+        missing = (total - counts.sum(-1)).unsqueeze(-1)
+        # More than one a group where gains are closer to one another than a threshold can be told from the next.
+        room = counts_above(low) - counts
+        gain = torch.where(room > 0, log_weights + ((size - counts) / (counts + 1)).log(), -math.inf)
+        order = gain.argsort(dim=-1, descending=True, stable=True)
+        room = room.gather(-1, order)
+        filled = (missing - (room.cumsum(-1) - room)).clamp(min=0).minimum(room)
+        return counts.scatter_add(-1, order, filled)

@@ -17,6 +17,7 @@ TensorLike: TypeAlias = Tensor | int | float | Sequence[Any]
 def as_reals(name: str, value: TensorLike) -> tuple[Tensor, torch.dtype]:
     """The numbers as a tensor, float64 unless given as one, whatever torch's default is; and the dtype of results."""
     if isinstance(value, Tensor):
+        check_layout(name, value)
         values, dtype = value, value.dtype
     else:
         try:
@@ -36,6 +37,7 @@ def as_reals(name: str, value: TensorLike) -> tuple[Tensor, torch.dtype]:
 def as_integers(name: str, value: TensorLike) -> Tensor:
     """The numbers as a tensor of the dtype they have; float64 for Python's floats, whatever torch's default is."""
     values = value if isinstance(value, Tensor) else _as_tensor(name, value)
+    check_layout(name, values)
     if values.is_complex() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be whole numbers, got dtype {values.dtype}")
     if values.requires_grad:
@@ -43,6 +45,18 @@ def as_integers(name: str, value: TensorLike) -> Tensor:
     if values.is_floating_point() and not isinstance(value, Tensor):
         values = _as_tensor(name, value, torch.float64)
     return values
+
+
+def check_layout(name: str, values: Tensor) -> None:
+    """Raises ValueError for tensors that are not dense, of which few operations know."""
+    if values.layout != torch.strided or values.is_nested:
+        layout = "a nested tensor" if values.is_nested else f"layout {values.layout}"
+        raise ValueError(f"{name} must be a dense tensor, got {layout}")
+
+
+def is_8_bit(dtype: torch.dtype) -> bool:
+    """Whether the dtype is a float of 8 bits, with which torch does not compute."""
+    return dtype.is_floating_point and dtype.itemsize == 1
 
 
 def _as_tensor(name: str, value: TensorLike, dtype: torch.dtype | None = None) -> Tensor:

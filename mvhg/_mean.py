@@ -61,7 +61,7 @@ class _Mean(torch.autograd.Function):
 
 
 def _parts(urn: Urn) -> _Parts:
-    if can_look(urn.log_weights):
+    if can_look(urn.log_weights, urn.size, urn.total):
         seen = _averaged(urn._replace(total=urn.total.unsqueeze(0), tilt=urn.tilt.unsqueeze(0)))
         if bool(_common(urn, seen).all()):
             return seen

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mvhg._bernoulli_sum import Moments, Spectrum, moments, solve_tilt
+from mvhg._bernoulli_sum import Moments, Spectrum, moments
 from mvhg._bernoulli_sum import covariance as sum_covariance
 from mvhg._binomial import log_sigmoid
 from mvhg._mean import RARE
@@ -21,7 +21,7 @@ def _rare(urn: Urn, at: Spectrum, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor
     if can_look(rare) and not bool(rare.any()):
         return None
     total = (urn.total - 1).clamp(min=0)
-    tilt = solve_tilt(urn.size, urn.log_weights, total) if urn.tilts is None else urn.tilts[1]
+    tilt = urn.solve(total, None) if urn.tilts is None else urn.tilts[1]
     less = Urn(urn.size, urn.log_weights, total, tilt, urn.bounds)
     s, logits = less.spectrum(), less.logits
     change = (urn.size * (log_sigmoid(-urn.logits) - log_sigmoid(-logits))).sum(-1)

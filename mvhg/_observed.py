@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mvhg._validation import broadcast_shapes, can_read
+from mvhg._given import check_layout
+from mvhg._validation import broadcast_shapes, can_read, is_true
 from mvhg.constraints import rounding
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def known_inside(value: Tensor, law: "MultivariateHypergeometric") -> bool:
         if isinstance(value, Tensor):
             got = f"dtype {value.dtype}" if value.is_complex() else f"shape {tuple(value.shape)}"
         raise ValueError(f"value must be a tensor of counts [..., {groups}], got {got}")
+    check_layout("value", value)
     try:
         shape = broadcast_shapes(value.shape[:-1], batch)
     except RuntimeError:
@@ -34,7 +36,7 @@ def known_inside(value: Tensor, law: "MultivariateHypergeometric") -> bool:
     if not law._validate_args or not can_read(value, law._importance):
         return False
     good = law.support.check(value)
-    if bool(good.all()):
+    if is_true(good.all()):
         return True
     row = tuple((~good).expand(shape).nonzero()[0].tolist())
     counts, total = value.double().expand(*shape, -1)[row], int(law.total_count.expand(shape)[row])

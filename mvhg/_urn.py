@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from mvhg._bernoulli_sum import PlainUrn, Spectrum, frequencies_for, solve_tilt, spectrum
+from mvhg._bernoulli_sum import Spectrum, frequencies_for, spectrum
 from mvhg._binomial import log_binomial
 from mvhg._bounds import Bounds
 from mvhg._kept import Memory, constant, may_be_kept
+from mvhg._reference import reference
+from mvhg._tilt import PlainUrn, solve_tilt
 
 # Up to here lgamma, whose error goes with its value, is as good as the series for large counts, and cheaper.
 MOST_BY_GAMMA = 10_000
@@ -30,16 +32,32 @@ class Urn(NamedTuple):
     tilt: Any  # [...], see ``solve_tilt``; None where nothing needs it
     bounds: Bounds | None  # None where the host does not know the urn
     tilts: Any = None  # [2, ...], of the total and of one element less, where both were solved for at once
+    reference: Any = None  # [..., 1], which has been taken from the log weights; None where nothing has
     found: Any = None  # a dict of what was worked out for the law without a gradient, for as long as its weights stay
 
     @classmethod
     def of(cls, size: Tensor, log_weights: Tensor, total: Tensor, bounds: Bounds | None = None) -> "Urn":
         return cls(size, log_weights, total, None, bounds).with_tilt()
 
+    def relative(self) -> "Urn":
+        """The same law with log weights near 0 where they matter, see ``_reference``."""
+        given = reference(self.size, self.log_weights, self.total)
+        return self if given is None else self._replace(log_weights=self.log_weights - given, reference=given)
+
+    def in_counts(self, value: Tensor, counts: Tensor) -> Tensor:
+        """``value`` [...], with the derivative in the counts [..., c] that the reference took from it."""
+        if self.reference is None or not _may_be_differentiated(counts):
+            return value
+        return value + (self.reference * (counts - counts.detach())).sum(-1)
+
     def with_tilt(self) -> "Urn":
         if self.tilt is not None or self.is_pair:
             return self
-        return self._replace(tilt=solve_tilt(self.size, self.log_weights, self.total, urn=self.plain(1)))
+        return self._replace(tilt=self.solve(self.total, self.plain(1)))
+
+    def solve(self, total: Tensor, plain: PlainUrn | None) -> Tensor:
+        """The tilt for this total, or one less, see ``solve_tilt``."""
+        return solve_tilt(self.size, self.log_weights, total, urn=plain, relative=self.reference is not None)
 
     @property
     def is_pair(self) -> bool:
@@ -66,7 +84,7 @@ class Urn(NamedTuple):
             total = total.reshape(2, *(1,) * self.total.dim()).expand(2, *self.total.shape)
         tilts = self.tilts
         if tilts is None:
-            tilts = solve_tilt(self.size, self.log_weights, total, urn=plain)
+            tilts = self.solve(total, plain)
         return self._replace(total=total, tilt=tilts, tilts=None, found=None)
 
     @property
@@ -96,6 +114,12 @@ def derives_once(urn: Urn) -> bool:
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
     return torch.is_grad_enabled() and urn.log_weights.requires_grad and forward_ad._current_level < 0
+
+
+def _may_be_differentiated(tensor: Tensor) -> bool:
+    if tensor.requires_grad or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    return forward_ad._current_level >= 0
 
 
 class Pair:

@@ -12,13 +12,13 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributions import Distribution
 
 from mvhg._bounds import Bounds
-from mvhg._given import TensorLike, as_integers, as_reals
+from mvhg._given import TensorLike, as_integers, as_reals, is_8_bit
 from mvhg._kept import CPU, constant
 
 CONDITIONALS = ("exact", "merged")
 # Whole numbers up to here are exact in float64, in which everything is computed.
 _MOST_ELEMENTS = 2**53 - 1
-# Above this the tilt, a number of the size of the log weights, is too coarse in float64 to tell ties from gaps.
+# Above this a float64 does not resolve log weights to 1e-4, nor ratios of weights to as much.
 MOST_LOG_WEIGHT = 1e12
 
 
@@ -53,6 +53,26 @@ def can_read(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     return not any(t.device.type == "meta" or isinstance(t, FakeTensor) for t in tensors)
+
+
+def is_true(flag: Tensor) -> bool:
+    """A flag found by a check of values, which is read.
+
+    Raises:
+        ValueError: within torch.func.vmap, where it is a batch of flags that can't be read.
+    """
+    if _is_batched(flag):
+        raise ValueError("values can't be checked: within torch.func.vmap pass validate_args=False")
+    return bool(flag)
+
+
+def require_values(*tensors: Tensor, names: str = "group_sizes and total_count") -> None:
+    """Raises ValueError for tensors that must be read, and have no values that can be."""
+    if torch.compiler.is_compiling():
+        return
+    if not can_read(*tensors) or any(_is_batched(t) for t in tensors):
+        where = "batched by torch.func.vmap" if can_read(*tensors) else "on the meta device"
+        raise ValueError(f"{names} must have values here, got tensors {where}: give numbers, or tensors on the CPU")
 
 
 def _is_batched(tensor: Tensor) -> bool:
@@ -160,7 +180,7 @@ def broadcast_parameters(
             bad.append(_bad_importance(name, importance).any())
         if temperature is not None and not can_look(temperature):
             bad.append(_bad_temperature(temperature).any())
-        if bad and bool(functools.reduce(operator.or_, bad)):
+        if bad and is_true(functools.reduce(operator.or_, bad)):
             _check_urn(sizes, count)
             _check_importance(name, importance)
             if temperature is not None:
@@ -171,6 +191,8 @@ def broadcast_parameters(
         sizes = constant(bounds.sizes, importance.device, torch.int64).clone()
     if bounds is not None and bounds.totals is not None:
         count = torch.full((), bounds.totals, device=importance.device)
+    if can_read(importance):
+        require_values(*(a for a in (sizes, count) if not can_read(a)))
     # Copies, since what is known of them would not follow a change in place.
     sizes, count = (a.to(importance.device, torch.int64, copy=can_look(a)) for a in (sizes, count))
     return Parameters(count.expand(batch), sizes.expand(shape), importance, dtype, bounds)
@@ -183,7 +205,7 @@ def _plain_parameters(
     shape, sizes = given.shape, bounds.sizes
     if sizes is None or bounds.totals is None or not shape or shape[-1] != len(sizes):
         return None
-    if given.dtype not in (torch.float32, torch.float64):
+    if given.dtype not in (torch.float32, torch.float64) or given.layout != torch.strided:
         return None
     if check_values and not all(can_look(a) or not can_read(a) for a in (given, temperature) if a is not None):
         return None
@@ -204,6 +226,7 @@ def _plain_urn(group_sizes: TensorLike, total_count: TensorLike) -> Bounds | Non
 def _plain(value: TensorLike) -> Any:
     if isinstance(value, Tensor):
         small = value.dim() <= 1 and value.numel() <= 4096 and not value.is_floating_point() and can_look(value)
+        small = small and value.layout == torch.strided
         if not small:
             return None
         if torch._C._are_functorch_transforms_active():  # where ``tolist`` of torch 2.6 finds no values
@@ -304,6 +327,8 @@ def as_temperature(temperature: TensorLike) -> tuple[Tensor | None, float | None
             raise ValueError(f"temperature must be positive and finite, and so must its inverse: got {number}")
         return None, number
     given, _ = as_reals("temperature", temperature)
+    if is_8_bit(given.dtype):
+        raise ValueError(f"temperature must be a number or of 16 bits or more, got {given.dtype}")
     if not can_look(given):
         return given, None
     check_temperature(given)

@@ -10,7 +10,6 @@ from torch.distributions import Distribution, constraints
 
 from mvhg import _entropy, _fisher, _marginals, _moments
 from mvhg._asked import check_generator, sample_size
-from mvhg._bernoulli_sum import solve_tilt
 from mvhg._bounds import Bounds
 from mvhg._derived import Derived, Kept
 from mvhg._enumeration import count_vectors
@@ -18,8 +17,9 @@ from mvhg._given import TensorLike
 from mvhg._kept import constant
 from mvhg._observed import known_inside, off_total
 from mvhg._sampling import draw_counts
+from mvhg._tilt import solve_tilt
 from mvhg._urn import Urn
-from mvhg._validation import broadcast_parameters, can_look, check_conditionals, validates
+from mvhg._validation import broadcast_parameters, can_look, check_conditionals, require_values, validates
 from mvhg.constraints import HypergeometricSupport
 
 _MOST_MARGINALS = 100_000_000
@@ -121,6 +121,10 @@ class MultivariateHypergeometric(Distribution):
         self._made_in_capture = importance.is_cuda and torch.cuda.is_current_stream_capturing()
         self.__dict__[name] = importance.to(self._dtype)  # the same tensor where it was given as one
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies solve anew: the version of a copied tensor is not that of the one that the tilt was solved for.
+        return {**self.__dict__, "_tilt_of": None}
+
     @Kept
     def total_count(self) -> Tensor:
         """Number of draws, int64 [...]."""
@@ -170,42 +174,46 @@ class MultivariateHypergeometric(Distribution):
     def _bounds(self) -> Bounds:
         """The urn as far as the host must know it; sizes and totals given on an accelerator are read once."""
         if self._known_bounds is None:
+            require_values(self.group_sizes, self.total_count)
             self._known_bounds = Bounds.of_tensors(self.group_sizes, self.total_count)
         return self._known_bounds
 
     def _law(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sizes, log weights, relative to a reference where they are large, and total in float64."""
+        return self._given_law().relative()[:3]
+
+    def _given_law(self) -> Urn:
         """Sizes, log weights and total in float64."""
         log_weights = self._importance.double()
         if self._parameter == "weights":
             log_weights = log_weights.log()
         bounds = self._known_bounds
         if bounds is None or bounds.sizes is None or bounds.totals is None:
-            return self.group_sizes.double(), log_weights, self.total_count.double()
+            return Urn(self.group_sizes.double(), log_weights, self.total_count.double(), None, bounds)
         sizes = constant(bounds.sizes, log_weights.device, torch.float64).expand(log_weights.shape)
         total = constant((bounds.totals,), log_weights.device, torch.float64)[0]
-        return sizes, log_weights, total.expand(self.batch_shape)
+        return Urn(sizes, log_weights, total.expand(self.batch_shape), None, bounds)
 
     def _urn(self) -> Urn:
         """The law for closed forms, with its tilt."""
-        size, log_weights, total = self._law()
-        urn = Urn(size, log_weights, total, None, self._known_bounds)
+        urn = self._given_law()
         if urn.is_pair:
             return urn
-        tilts, found = self._solved(size, log_weights, total)
+        urn = urn.relative()
+        tilts, found = self._solved(urn)
         return urn._replace(tilt=tilts[0], tilts=tilts if len(tilts) > 1 else None, found=found)
 
     @property
     def _tilt(self) -> Tensor:
         """The tilt at which independent binomials expect ``total_count`` [...], see ``solve_tilt``."""
-        return self._solved(*self._law())[0][0]
+        return self._solved(self._given_law().relative())[0][0]
 
-    def _solved(self, size: Tensor, log_weights: Tensor, total: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _solved(self, urn: Urn) -> tuple[Tensor, dict[str, Tensor]]:
         """Tilts [1, ...], or [2, ...] with that of one draw less where it can't be seen whether that will be needed.
 
         Solved once, and again after the weights were changed in place; so is what the dict holds.
         """
-        given, looking = self._importance, can_look(self._importance)
-        urn = Urn(size, log_weights, total, None, self._known_bounds)
+        given, looking, log_weights = self._importance, can_look(self._importance), urn.log_weights
 
         def solved() -> Tensor:
             if looking or self.event_shape[0] < 3:
@@ -318,7 +326,7 @@ class MultivariateHypergeometric(Distribution):
     @property
     def log_partition(self) -> Tensor:
         """log P_0 of paper Eq. 1, [...]; its gradient in the log weights is the mean."""
-        return _fisher.log_partition(self._exact_law("log_partition")).to(self._dtype)
+        return _fisher.log_partition(self._exact_law("log_partition"), self._given_law().log_weights).to(self._dtype)
 
     @property
     def mean(self) -> Tensor:

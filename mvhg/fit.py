@@ -8,7 +8,7 @@ from torch import Tensor
 from mvhg import _fisher, _moments
 from mvhg._given import TensorLike, as_integers
 from mvhg._urn import Urn
-from mvhg._validation import broadcast_parameters, describe
+from mvhg._validation import broadcast_parameters, describe, require_values
 
 _MAX_ITERATIONS = 200
 # Below this information in some direction, the likelihood has no finite maximum.
@@ -52,6 +52,7 @@ def fit_weights(counts: TensorLike, group_sizes: TensorLike) -> WeightsFit:
             or always as often as possible), naming the group.
     """
     observed, sizes = as_integers("counts", counts), as_integers("group_sizes", group_sizes)
+    require_values(observed, sizes, names="counts and group_sizes")
     device = sizes.device if observed.device.type == "cpu" else observed.device
     observed, sizes = observed.to(device), sizes.to(device)
     if observed.dim() not in (1, 2) or observed.numel() == 0:

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.distributions import register_kl
 
 from mvhg import _fisher
-from mvhg._validation import broadcast_shapes
+from mvhg._validation import broadcast_shapes, require_values
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
 
@@ -45,6 +45,7 @@ def kl_hypergeometric(p: MultivariateHypergeometric, q: MultivariateHypergeometr
 def _same_urn(p: MultivariateHypergeometric, q: MultivariateHypergeometric) -> bool:
     for known in (p._known_bounds, q._known_bounds):
         if known is None or known.sizes is None or known.totals is None:
+            require_values(*(values for law in (p, q) for values in (law.group_sizes, law.total_count)))
             same = (p.group_sizes == q.group_sizes).all() & (p.total_count == q.total_count).all()
             return bool(same)
     return p._known_bounds == q._known_bounds

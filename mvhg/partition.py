@@ -11,10 +11,10 @@ from torch.distributions import Distribution, constraints
 
 from mvhg._asked import given_noise, sample_size
 from mvhg._assignment import RELAXATIONS, assign
-from mvhg._given import TensorLike
+from mvhg._given import TensorLike, check_layout, is_8_bit
 from mvhg._once import once_only
 from mvhg._plackett_luce import log_order_probability, log_partition_probability
-from mvhg._validation import as_temperature, can_look, can_read, describe, validates
+from mvhg._validation import as_temperature, can_look, can_read, describe, is_true, validates
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough
 
@@ -40,7 +40,8 @@ class PartitionSupport(constraints.Constraint):
         """Whether each assignment of ``value`` lies in the support, bool [...]."""
         sizes = torch.tensor(self.group_sizes, device=value.device)
         whole = ((value == 0) | (value == 1)).all(-1).all(-1)
-        return whole & (value.sum(-2) == 1).all(-1) & (value.double().sum(-1) <= sizes).all(-1)
+        value = value.double()  # of any dtype
+        return whole & (value.sum(-2) == 1).all(-1) & (value.sum(-1) <= sizes).all(-1)
 
     def __repr__(self) -> str:
         return f"PartitionSupport(group_sizes={self.group_sizes})"
@@ -188,14 +189,15 @@ class RandomPartition(Distribution):
 
         Raises:
             TypeError: for a sample shape that is no sequence of numbers.
-            ValueError: for noise of another shape or type or, with ``validate_args``, outside [0, 1).
+            ValueError: for noise of another shape, type or device or, with ``validate_args``, outside [0, 1).
         """
         sample_shape = sample_size(sample_shape)
         shape = self._extended_shape(sample_shape)
         groups, elements = self.event_shape
         sizes, of_sizes, uniform = self._sizes_drawn(), None, None
         if noise is not None:
-            noise = given_noise(noise, lambda: self.noise_shape(sample_shape), self._validate_args)
+            device = self.log_scores.device
+            noise = given_noise(noise, lambda: self.noise_shape(sample_shape), device, self._validate_args)
             of_sizes, uniform = noise[..., :-elements], noise[..., -elements:].reshape(-1, elements)
         drawn = sizes.rsample_selection(sample_shape, generator=generator, noise=of_sizes)
         scores = once_only(self.log_scores).double().expand(*shape[:-2], elements).reshape(-1, elements)
@@ -243,11 +245,12 @@ class RandomPartition(Distribution):
     def _read(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log scores [B, N], each element's group [B, N] and the counts [B, c], and log P(counts) [...]."""
         groups, elements = self.event_shape
-        if not isinstance(value, Tensor) or value.shape[-2:] != self.event_shape or value.is_complex():
+        if not isinstance(value, Tensor) or value.shape[-2:] != self.event_shape or _is_odd(value.dtype):
             got = type(value).__name__
             if isinstance(value, Tensor):
-                got = f"dtype {value.dtype}" if value.is_complex() else f"shape {tuple(value.shape)}"
+                got = f"dtype {value.dtype}" if _is_odd(value.dtype) else f"shape {tuple(value.shape)}"
             raise ValueError(f"value must be a tensor of assignments [..., {groups}, {elements}], got {got}")
+        check_layout("value", value)
         try:
             shape = torch.broadcast_tensors(value[..., 0, 0], self.log_scores[..., 0])[0].shape
         except RuntimeError:
@@ -257,7 +260,7 @@ class RandomPartition(Distribution):
         value = value.detach() if value.is_floating_point() else value.long()  # the widest of all unsigned lack argmax
         if self._validate_args and can_read(value, self.log_scores):
             good = self.support.check(value)
-            if not bool(good.all()):
+            if not is_true(good.all()):
                 row = tuple((~good).nonzero()[0].tolist())
                 raise ValueError(
                     "value must hold one 1 in each column and 0 elsewhere, and no more elements in a group than "
@@ -271,6 +274,11 @@ class RandomPartition(Distribution):
         return log_scores, group, counts.reshape(-1, groups).long(), law.log_prob(counts)
 
 
+def _is_odd(dtype: torch.dtype) -> bool:
+    """Whether 0 and 1 of this dtype are no assignments that torch can sum."""
+    return dtype.is_complex or is_8_bit(dtype)
+
+
 def _log_order(log_scores: Tensor, group: Tensor, descending: bool) -> Tensor:
     """Log-probability of the order of groups with each group's elements from high to low or from low to high, [B]."""
     by_score = log_scores.detach().argsort(dim=-1, descending=descending, stable=True)
@@ -281,6 +289,8 @@ def _log_order(log_scores: Tensor, group: Tensor, descending: bool) -> Tensor:
 def _numbers(group_sizes: Any) -> list[Any]:
     sizes: Any = None
     with contextlib.suppress(TypeError):
+        if isinstance(group_sizes, Tensor):
+            check_layout("group_sizes", group_sizes)
         sizes = group_sizes.tolist() if isinstance(group_sizes, Tensor) else list(group_sizes)
     if not isinstance(sizes, list) or any(isinstance(size, (list, tuple)) for size in sizes):
         raise ValueError(f"group_sizes must be a sequence of whole numbers, got {group_sizes!r}")
@@ -291,9 +301,10 @@ def _check_values(name: str, value: Tensor, check_values: bool) -> None:
     if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] == 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{name} must be a tensor with entries along its last dimension, got {got}")
+    check_layout(name, value)
     if value.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{name} must be float32 or float64, got {value.dtype}; convert with {name}.float()")
     if can_look(value) or (check_values and can_read(value)):
         bad = ~value.detach().isfinite()
-        if bool(bad.any()):
+        if is_true(bad.any()):
             raise ValueError(f"{name} must be finite: {describe(value, bad)}")

@@ -4,10 +4,12 @@
 better served by ``MultivariateHypergeometricStraightThrough``, whose results are tensors instead of lists.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +17,31 @@ from torch import Tensor, nn
 from mvhg._fisher import log_partition
 from mvhg._given import TensorLike, as_integers
 from mvhg._kept import CPU, Memory, may_be_kept
+from mvhg._validation import require_values
 from mvhg.distribution import MultivariateHypergeometric
 from mvhg.relaxed import MultivariateHypergeometricStraightThrough, RelaxedMultivariateHypergeometric
 
 _ROUNDING = torch.finfo(torch.float32).eps  # what vectors of float32 weigh by mistake
 # Laws of so few count vectors, of so few groups, are summed one by one; measured, where that is the faster way.
 _FEW_VECTORS, _FEW_GROUPS = 256, 16
+# What the law's arguments are called here.
+_NAMES = {"group_sizes": "m_all", "total_count": "n", "log_weights": "log_w_all"}
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+def _by_our_names(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """``function``, whose errors call the law's arguments as this interface does."""
+
+    @functools.wraps(function)
+    def renamed(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            message = re.sub(rf"\b({'|'.join(_NAMES)})\b", lambda found: _NAMES[found[0]], str(error))
+            raise ValueError(message) from None
+
+    return renamed
 
 
 class MVHG(nn.Module):
@@ -45,6 +66,7 @@ class MVHG(nn.Module):
             raise ValueError(f"conditionals must be 'exact' or 'merged', got {conditionals!r}")
         self.conditionals = conditionals
 
+    @_by_our_names
     def forward(
         self,
         m_all: TensorLike,
@@ -91,6 +113,7 @@ class MVHG(nn.Module):
         x = list(counts.unsqueeze(-1).split(1, dim=1))
         return y, x, y_mask, self._log_probability(law, sizes, total, x, y, order)
 
+    @_by_our_names
     def get_log_probs(
         self,
         m_all: TensorLike,
@@ -114,8 +137,9 @@ class MVHG(nn.Module):
             log_w_all: log weights [B, c].
 
         Raises:
-            ValueError: for shapes that do not fit, and (on the CPU) for counts that are not those of the vectors or do
-                not sum to n, and for soft draws without a log-probability, which is minus infinity elsewhere.
+            ValueError: naming the argument, for shapes and types that do not fit, and (on the CPU) for vectors that are
+                no probabilities, for counts that are not those of the vectors or do not sum to n, and for soft draws
+                without a log-probability, which is minus infinity elsewhere.
         """
         sizes, total = _urn(m_all, n, log_w_all)
         batch = len(log_w_all)
@@ -153,17 +177,18 @@ class MVHG(nn.Module):
         order: list[int] | None,
     ) -> Tensor:
         if self.conditionals == "merged":
-            return _merged(sizes, total, y, law.log_weights, order or list(range(len(sizes))))
+            return _merged(sizes, total, y, law._law()[1], order or list(range(len(sizes)))).to(law.log_weights.dtype)
         # In double: large terms cancel. Of whole counts, sum_i log (m_i choose x_i) omega_i^x_i - log P_0 (Eq. 1).
-        log_weights = law.log_weights.double()
+        urn = law._given_law().relative()
+        log_weights = urn.log_weights
         counts, vectors = torch.cat(x, -1).squeeze(1).double(), torch.cat(y, -1).squeeze(1).double()
         value = vectors @ _log_binomials(tuple(sizes), log_weights.device) + (counts * log_weights).sum(-1)
         every = _every_vector(tuple(sizes), total, log_weights.device) if isinstance(total, int) else None
         if every is None:
-            normaliser = log_partition(law._urn())  # by the tilt that the draw was made with
+            normaliser = log_partition(urn if urn.is_pair else law._urn())  # by the tilt that the draw was made with
         else:
             normaliser = torch.addmm(every[1], log_weights, every[0]).logsumexp(1)
-        return (value - normaliser).to(law.log_weights.dtype)
+        return urn.in_counts(value - normaliser, counts).to(law.log_weights.dtype)
 
 
 def _urn(m_all: TensorLike, n: TensorLike, log_w_all: Tensor) -> tuple[list[int], int | Tensor]:
@@ -180,6 +205,7 @@ def _urn(m_all: TensorLike, n: TensorLike, log_w_all: Tensor) -> tuple[list[int]
     batch = len(log_w_all)
     if totals.numel() not in (1, batch):
         raise ValueError(f"n must have shape [{batch}, 1], one number a row of log_w_all, got {tuple(totals.shape)}")
+    require_values(sizes, totals, names="m_all and n")
     both = [sizes.double(), totals.reshape(-1).double()]
     if sizes.device == totals.device:  # one read from it for both
         both = list(torch.cat(both).cpu().split([len(sizes), totals.numel()]))
@@ -210,7 +236,15 @@ def _temperature(temperature: float | Tensor, batch: int) -> float | Tensor:
 def _check_counts(x: list[Tensor], y: list[Tensor], total: int | Tensor) -> None:
     drawn = torch.zeros((), dtype=torch.float64, device=CPU)
     for i, (count, vector) in enumerate(zip(x, y, strict=True)):
-        counted = vector.detach().double() @ _counts(vector.shape[-1] - 1, vector.device)
+        vector = vector.detach().double()
+        proper = (vector >= -1e-3).all(-1) & ((vector.sum(-1) - 1).abs() <= 1e-3)
+        if not bool(proper.all()):
+            row = int((~proper).flatten().nonzero()[0])
+            raise ValueError(
+                f"y_all[{i}] must be one-hot or probabilities, 0 or more that sum to 1: row {row} has a least entry of "
+                f"{float(vector.amin(-1).flatten()[row]):.6g} and sums to {float(vector.sum(-1).flatten()[row]):.6g}"
+            )
+        counted = vector @ _counts(vector.shape[-1] - 1, vector.device)
         off = (count.detach().double().squeeze(-1) - counted).abs()
         if not bool((off <= 1e-3 + 1e-5 * counted).all()):
             raise ValueError(f"x_all[{i}] must be the counts of y_all[{i}], not off by {float(off.max()):.6g}")
@@ -284,7 +318,7 @@ def _merged(sizes: list[int], total: int | Tensor, y: list[Tensor], log_weights:
     which vanishes at the first impossible whole numbers, -1 and size + 1, and is 0 beyond them. What rounding leaves on
     impossible counts weighs nothing.
     """
-    log_omega, batch = log_weights.double(), len(log_weights)
+    log_omega, batch = log_weights, len(log_weights)
     left = torch.as_tensor(total, dtype=torch.float64, device=log_weights.device).expand(batch).unsqueeze(1)
     result = torch.zeros(batch, dtype=torch.float64, device=log_weights.device)
     for position, i in enumerate(order[:-1]):
@@ -305,4 +339,4 @@ def _merged(sizes: list[int], total: int | Tensor, y: list[Tensor], log_weights:
         # 0 times a log-probability of minus infinity is 0, in the derivative too.
         result = result + (vector * torch.where(inside | (vector > _ROUNDING), log_p, 0.0)).sum(1)
         left = left - (vector * own).sum(1, keepdim=True)
-    return result.to(log_weights.dtype)
+    return result

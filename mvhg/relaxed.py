@@ -11,6 +11,7 @@ from torch.distributions import constraints
 from mvhg import _conditionals, _single_draws
 from mvhg._asked import check_generator, check_selection, given_noise, sample_size
 from mvhg._given import TensorLike
+from mvhg._reference import are_small
 from mvhg._relaxation import (
     TEMPERATURES,
     URNS_AT_ONCE,
@@ -23,7 +24,7 @@ from mvhg._relaxation import (
 )
 from mvhg._single_plan import Plan, plan
 from mvhg._urn import Urn
-from mvhg._validation import as_temperature, broadcast_shapes, can_look
+from mvhg._validation import as_temperature, broadcast_shapes, can_look, require_values
 from mvhg._windows import widths
 from mvhg.constraints import HypergeometricSupport
 from mvhg.distribution import MultivariateHypergeometric
@@ -91,6 +92,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         if given is None:
             return
         device = self._importance.device
+        if given.device.type == "meta" != device.type:
+            require_values(given, names="temperature")
         # On an accelerator converted once; on a CPU kept as it is, so that a change in place counts.
         self._given_temperature = (
             given if given.device.type == device.type == "cpu" else given.to(device, torch.float64)
@@ -170,6 +173,10 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
             generator: source of randomness on the weights' device; torch's default if None.
             noise: what to draw by instead, uniform on [0, 1) and of shape ``noise_shape(sample_shape)``, float64 on
                 the weights' device; for torch.compile, which cannot trace a generator, or to draw twice alike.
+
+        Raises:
+            ValueError: for noise that is not real, on another device or of another shape or, with ``validate_args``,
+                outside [0, 1).
         """
         return self._draw(sample_size(sample_shape), generator, noise, selection=False).counts
 
@@ -236,7 +243,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         check_generator(generator)
         num_draws, batch = math.prod(sample_shape), math.prod(self.batch_shape)
         if noise is not None:
-            noise = given_noise(noise, lambda: self.noise_shape(sample_shape), self._validate_args)
+            device = self._importance.device
+            noise = given_noise(noise, lambda: self.noise_shape(sample_shape), device, self._validate_args)
             noise = noise.reshape(num_draws, batch, noise.shape[-1])
         urn = self._single_urn(noise) if num_draws == 1 else None
         if urn is not None:
@@ -279,6 +287,8 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
     ) -> Selection:
         log_weights = self._importance if self._parameter == "log_weights" else self._importance.double().log()
         groups, given = self.event_shape[0], self._given_temperature
+        if groups > 3 and not are_small(log_weights):  # of two and three groups the differences are taken
+            log_weights = self._law()[1]
         order = drawing_order(self.group_order, groups, self.conditionals == "merged", True)
         scale: Any
         least, most = TEMPERATURES[self._dtype]

@@ -90,8 +90,8 @@ class MultivariateHypergeometricSecondOrder(MultivariateHypergeometric):
 
     def _differentiable(self, quantity: str) -> Urn:
         self._exact_law(quantity)
-        size, log_weights, total = self._law()
-        return Urn.of(size, once_only(log_weights), total, self._bounds)
+        urn = self._given_law()._replace(bounds=self._bounds).relative()
+        return urn._replace(log_weights=once_only(urn.log_weights)).with_tilt()
 
     def _score(self, counts: Tensor, urn: Urn) -> Tensor:
         """0 [...], whose derivative is that of log p."""

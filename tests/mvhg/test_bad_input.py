@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -118,6 +119,68 @@ def test_other_dtypes_are_refused_or_right(dtype: torch.dtype) -> None:
         assert "log_weights" in str(refusal)
     else:
         torch.testing.assert_close(mean.float(), EXACT(**GOOD, log_weights=logits.float()).mean, rtol=0.02, atol=0.02)
+
+
+NOT_DENSE = {
+    "sparse": lambda values: values.to_sparse(),
+    "compressed": lambda values: values.reshape(1, -1).to_sparse_csr(),
+    "mkldnn": lambda values: values.to_mkldnn(),
+}
+THREE = torch.tensor([3.0, 5.0, 4.0])
+LAYOUTS: dict[str, Callable[[Callable[[torch.Tensor], torch.Tensor]], Any]] = {
+    "weights": lambda change: EXACT(5, [3, 5, 4], weights=change(THREE)),
+    "log_weights": lambda change: EXACT(5, [[3, 5, 4]], log_weights=change(THREE)),
+    "group_sizes": lambda change: EXACT(5, change(THREE)),
+    "total_count": lambda change: EXACT(change(THREE), [3, 5, 4]),
+    "temperature": lambda change: HARD(change(THREE), 5, [3, 5, 4]),
+    "value": lambda change: EXACT(12, [3, 5, 4]).log_prob(change(THREE)),
+    "log_scores": lambda change: mvhg.RandomPartition(0.5, change(THREE), THREE),
+    "log_weights of a partition": lambda change: mvhg.RandomPartition(0.5, THREE, change(THREE)),
+    "group_sizes of a partition": lambda change: mvhg.RandomPartition(0.5, THREE, THREE, change(THREE)),
+    "value of a partition": lambda change: mvhg.RandomPartition(0.5, THREE[:1], THREE).log_prob(
+        change(torch.eye(3)[:1].mT.contiguous())
+    ),
+    "counts": lambda change: mvhg.fit_weights(change(THREE), [3, 5, 4]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.parametrize("validate_args", [True, False])
+@pytest.mark.parametrize("layout", NOT_DENSE)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_tensors_are_dense(name: str, layout: str, validate_args: bool) -> None:
+    EXACT.set_default_validate_args(validate_args)
+    try:
+        with pytest.raises(ValueError, match=f"^{name.split()[0]} must be a(| dense) tensor.*, got (layout|shape)"):
+            LAYOUTS[name](NOT_DENSE[layout])
+    finally:
+        EXACT._validates_by_default = None
+
+
+def test_whole_sparse_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="^group_sizes must be a dense tensor, got layout torch.sparse_coo$"):
+        EXACT(5, torch.tensor([3, 5, 4]).to_sparse())
+
+
+EIGHT_BITS = [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
+
+
+@pytest.mark.parametrize("dtype", EIGHT_BITS, ids=str)
+def test_floats_of_8_bits_are_refused_or_right(dtype: torch.dtype) -> None:
+    for make in (
+        lambda: HARD(torch.tensor(0.5).to(dtype), **GOOD),
+        lambda: SOFT(torch.tensor([0.5, 1.0]).to(dtype), 5, [[3, 5, 4]] * 2),
+        lambda: mvhg.RandomPartition(torch.tensor(0.5).to(dtype), torch.zeros(3), torch.zeros(2)),
+    ):
+        with pytest.raises(ValueError, match=f"^temperature must be .*16 bits or more, got {dtype}$"):
+            make()
+    partition = mvhg.RandomPartition(0.5, torch.zeros(3), torch.zeros(2))
+    value = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]).to(dtype)
+    for method in (partition.log_prob, partition.log_prob_bounds):
+        with pytest.raises(ValueError, match=f"^value must be a tensor of assignments .*, got dtype {dtype}$"):
+            method(value)
+    counts = torch.tensor([1.0, 2.0, 2.0])
+    assert EXACT(**GOOD).log_prob(counts.to(dtype)) == EXACT(**GOOD).log_prob(counts)
 
 
 def test_complex_counts_are_refused() -> None:

@@ -14,7 +14,7 @@ from scipy.stats import nchypergeom_fisher
 from torch.distributions import kl_divergence
 
 from mvhg import _urn
-from mvhg._bernoulli_sum import solve_tilt
+from mvhg._tilt import solve_tilt
 from tests.mvhg.helpers import EXACT, assert_accurate, compiles_whole, generator, given
 from tests.urns import ALL, Urn
 
@@ -205,3 +205,17 @@ def test_the_largest_urns_lose_no_digits(exponent: int) -> None:
         assert_accurate(
             law.entropy(), 0.5 * math.log((2 * math.pi * math.e) ** 2 * determinant), 10.0 ** (1 - exponent)
         )
+
+
+@pytest.mark.parametrize("sizes, n", [((300, 200, 300), 400), ((300, 200, 300), 410), ((900, 20, 900), 910)], ids=str)
+def test_gradient_of_the_entropy_where_a_characteristic_function_underflows(sizes: tuple[int, ...], n: int) -> None:
+    """It was NaN there."""
+    point = torch.tensor([0.0, 1.5, -0.25], dtype=torch.float64)
+
+    def entropy(log_weights: torch.Tensor) -> torch.Tensor:
+        return EXACT(n, sizes, log_weights=log_weights).entropy()
+
+    (gradient,) = torch.autograd.grad(entropy(leaf := point.clone().requires_grad_()), leaf)
+    step = 1e-4 * torch.eye(3, dtype=torch.float64)
+    differences = torch.stack([(entropy(point + e) - entropy(point - e)) / 2e-4 for e in step])
+    torch.testing.assert_close(gradient, differences, rtol=1e-6, atol=1e-7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import pickle
 from typing import Any
@@ -169,6 +170,40 @@ def test_pickle_deepcopy_and_torch_save(kind: type) -> None:
             assert_accurate(other.entropy(), distribution.entropy())
 
 
+def through_a_file(law: Any) -> Any:
+    buffer = io.BytesIO()
+    torch.save(law, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda law: pickle.loads(pickle.dumps(law)),
+    "save": through_a_file,
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("kind", [EXACT, HARD, mvhg.MultivariateHypergeometricSecondOrder])
+def test_a_copy_whose_weights_are_changed_is_the_law_of_the_changed_ones(kind: type, way: str, sight: None) -> None:
+    """Also where values can't be compared, and as many changes in place were made to either tensor."""
+    change = torch.tensor([0.0, 3.0, -6.0], dtype=torch.float64)
+    for before in range(4):
+        weights = torch.zeros(3, dtype=torch.float64)
+        for _ in range(before):
+            weights.add_(0.0)
+        more: dict[str, Any] = {"validate_args": False, "group_sizes": [2000, 3000, 4000], "total_count": 3000}
+        law = build(kind, **more, log_weights=weights)
+        law.mean, law.sample()  # both of which keep the tilt
+        other = COPIES[way](law)
+        other.log_weights.add_(change)
+        fresh = build(EXACT, **more, log_weights=other.log_weights.clone())
+        assert_accurate(other.mean, fresh.mean)
+        assert_accurate(other.variance, fresh.variance)
+
+
 @kinds
 def test_draws_follow_the_generator_and_nothing_else(kind: type) -> None:
     distribution = build(kind)
@@ -282,6 +317,46 @@ def test_vmap_over_log_weights(name: str) -> None:
         for row, gradient in zip(LOGITS, gradients):
             point = row.clone().requires_grad_()
             assert_accurate(gradient, torch.autograd.grad(function(point), point)[0], 1e-12)
+
+
+ASSIGNMENT = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+WITHIN_VMAP: dict[str, tuple[Any, torch.Tensor]] = {
+    "log_weights": (lambda w, **more: build(EXACT, log_weights=w, **more).mean, LOGITS),
+    "weights": (lambda w, **more: build(EXACT, weights=w, **more).mean, LOGITS.exp()),
+    "value": (
+        lambda x, **more: build(EXACT, log_weights=LOGITS[0], **more).log_prob(x),
+        torch.tensor([[1.0, 3.0, 1.0], [2.0, 2.0, 1.0]]),
+    ),
+    "group_sizes": (lambda m, **more: build(EXACT, group_sizes=m, log_weights=LOGITS[0], **more).mean, SIZES[None]),
+    "temperature": (
+        lambda t, **more: build(HARD, temperature=t, log_weights=LOGITS[0], **more).rsample().sum(),
+        torch.tensor([0.5, 1.0]),
+    ),
+    "log_scores": (
+        lambda s, **more: mvhg.RandomPartition(0.5, s, LOGITS[0, :2], **more).log_prob(ASSIGNMENT),
+        LOGITS,
+    ),
+    "assignment": (
+        lambda x, **more: mvhg.RandomPartition(0.5, LOGITS[0], LOGITS[0, :2], **more).log_prob(x),
+        ASSIGNMENT.expand(2, 2, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN_VMAP)
+def test_vmap_says_that_values_cannot_be_checked_within(name: str) -> None:
+    function, given = WITHIN_VMAP[name]
+    with pytest.raises(ValueError, match="within torch.func.vmap pass validate_args=False$"):
+        torch.func.vmap(function, randomness="different")(given)
+    found = torch.func.vmap(functools.partial(function, validate_args=False), randomness="different")(given)
+    assert_accurate(found, torch.stack([function(one) for one in given]), 1e-6)
+
+
+def test_vmap_over_sizes_that_must_be_read_says_so() -> None:
+    with pytest.raises(ValueError, match="^group_sizes and total_count must have values here, .* by torch.func.vmap"):
+        torch.func.vmap(lambda m: build(EXACT, group_sizes=m, log_weights=None, validate_args=False).entropy())(
+            SIZES[None]
+        )
 
 
 @pytest.mark.parametrize("shape", [(), (4,)])

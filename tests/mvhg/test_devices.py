@@ -76,6 +76,48 @@ def test_tensors_without_values_are_not_asked_for_them(validate_args: bool | Non
     assert kl_divergence(law, other).shape == (4,)
 
 
+URN_WITHOUT_VALUES = {
+    "sizes": (5, torch.empty(3, dtype=torch.int64, device="meta")),
+    "total": (torch.empty((), dtype=torch.int64, device="meta"), [3, 5, 4]),
+    "both": (torch.empty((), device="meta"), torch.empty(3, device="meta")),
+}
+
+
+@pytest.mark.parametrize("validate_args", [None, False])
+@pytest.mark.parametrize("name", URN_WITHOUT_VALUES)
+@pytest.mark.parametrize("kind", [EXACT, SOFT, HARD, mvhg.MultivariateHypergeometricSecondOrder])
+def test_sizes_and_totals_that_must_be_read_have_values(kind: type, name: str, validate_args: bool | None) -> None:
+    message = "^group_sizes and total_count must have values here, got tensors on the meta device: give numbers, "
+    urn, more = URN_WITHOUT_VALUES[name], {"validate_args": validate_args}
+    head = (0.5,) if kind in (HARD, SOFT) else ()
+    with pytest.raises(ValueError, match=message):
+        kind(*head, *urn, log_weights=torch.zeros(3), **more)
+    law = kind(*head, *urn, log_weights=torch.zeros(3, device="meta"), **more)
+    asked: list[Any] = [law.sample]
+    if kind is not EXACT:
+        asked += [law.rsample, law.rsample_selection]
+    if kind is not SOFT:
+        asked += [law.entropy, law.marginal_log_probs, law.enumerate_support, lambda: kl_divergence(law, law)]
+        assert law.mean.shape == law.mode.shape == (3,) and law.log_partition.shape == ()
+    for ask in asked:
+        with pytest.raises(ValueError, match=message):
+            ask()
+
+
+def test_other_arguments_that_must_be_read_have_values() -> None:
+    without = torch.empty(3, device="meta")
+    for names, ask in (
+        ("temperature", lambda: HARD(without[0], 5, [3, 5, 4], log_weights=torch.zeros(3))),
+        ("temperature", lambda: mvhg.RandomPartition(without[0], torch.zeros(3), torch.zeros(3))),
+        ("counts and group_sizes", lambda: mvhg.fit_weights(without, [3, 5, 4])),
+        ("counts and group_sizes", lambda: mvhg.fit_weights([3, 5, 4], without)),
+        ("m_all and n", lambda: MVHG()(without, 5, torch.zeros(2, 3), 0.5)),
+        ("m_all and n", lambda: MVHG()([3, 5, 4], without[0], torch.zeros(2, 3), 0.5)),
+    ):
+        with pytest.raises(ValueError, match=f"^{names} must have values here, got tensors on the meta device"):
+            ask()
+
+
 def test_a_divergence_of_an_urn_known_on_one_side_alone(blind: None) -> None:
     for sizes, n in (([3, 5], 4), ([3, 5, 4], 5)):
         known = EXACT(n, sizes, log_weights=torch.zeros(len(sizes)))

@@ -247,6 +247,7 @@ def test_a_client_trains_a_small_partition_without_a_nan() -> None:
 
 
 M, N, W = torch.tensor([3, 5, 4]), torch.full((2, 1), 5), torch.zeros(2, 3)
+ONE_EACH = one_hots(np.array([[1, 2, 2], [3, 2, 0]]), (3, 5, 4))
 
 
 @pytest.mark.parametrize(
@@ -264,8 +265,17 @@ M, N, W = torch.tensor([3, 5, 4]), torch.full((2, 1), 5), torch.zeros(2, 3)
         (lambda: MVHG()(M + 0j, N, W, 0.5), "m_all must be whole numbers, got dtype torch.complex64"),
         (lambda: MVHG()(M.float().requires_grad_(), N, W, 0.5), "m_all must be whole numbers, which have no gradient"),
         (lambda: MVHG()(M, None, W, 0.5), "n must be numbers or a tensor, got None"),
-        (lambda: MVHG()(M, N * 9, W, 0.5), "total_count must not exceed the number of elements"),
-        (lambda: MVHG()(M, N, W * float("nan"), 0.5), "log_weights must be finite"),
+        (lambda: MVHG()(M, N * 9, W, 0.5), r"^n must not exceed the number of elements, sum\(m_all\)"),
+        (lambda: MVHG()(M, N[:1] * 9, W, 0.5), r"^n must not exceed the number of elements, sum\(m_all\)"),
+        (lambda: MVHG()(M, N * torch.tensor([[1], [9]]), W, 0.5), "^n must not exceed the number of elements"),
+        (lambda: MVHG()(M, N, W * float("nan"), 0.5), "^log_w_all must be finite"),
+        (lambda: MVHG()(M, N, W + 2e12, 0.5), "^log_w_all must be finite, between"),
+        (lambda: MVHG()(M, N, W.half(), 0.5), r"^log_w_all must be float32 or float64.*log_w_all.float\(\)"),
+        (lambda: MVHG()(M, N, W.to_sparse(), 0.5), "^log_w_all must be a dense tensor"),
+        (lambda: MVHG().get_log_probs(M, N, *ONE_EACH, W.half()), "^log_w_all must be float32 or float64"),
+        (lambda: MVHG().get_log_probs(M, N, *ONE_EACH, W / 0), "^log_w_all must be finite"),
+        (lambda: MVHG()([2**52] * 3, N, W, 0.5), r"^m_all must sum to at most 2\^53 - 1"),
+        (lambda: MVHG()([2**40] * 3, 2**40, W, 0.5), "vectors of .*: m_all up to"),
         (lambda: MVHG()(M, N, W, 0.0), "temperature must be positive"),
         (lambda: MVHG()(M, N, W, torch.ones(3)), r"temperature must be a number or have 2 entries"),
         (lambda: MVHG().get_log_probs(M, N, [N] * 2, [N] * 3, W), "x_all must hold one tensor a group: got 2 for 3"),
@@ -280,6 +290,35 @@ M, N, W = torch.tensor([3, 5, 4]), torch.full((2, 1), 5), torch.zeros(2, 3)
 def test_bad_input_is_named(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("conditionals", ["exact", "merged"])
+@pytest.mark.parametrize(
+    ("vector", "least", "whole"),
+    [
+        ([0.0, 1, 0, 0], 0, None),
+        ([0.25, 0.5, 0.25, 0], 0, None),
+        ([-1e-4, 1.0001, 0, 0], 0, None),
+        ([1.0, 1, 0, 0], 0, 2),
+        ([1.5, -0.5, 0, 0.5], -0.5, 1.5),
+        ([-3.0, 1, 0, 0], -3, -2),
+        ([0.5, -0.5, 1.0, 0], -0.5, 1),
+        ([0.0, 0, 0.5, 0], 0, 0.5),
+        ([float("nan"), 1, 0, 0], float("nan"), float("nan")),
+    ],
+)
+def test_vectors_are_probabilities(vector: list[float], least: float, whole: float | None, conditionals: str) -> None:
+    """Of all these the mean is a count of the first group: 1 element, or undefined."""
+    x, y = one_hots(np.array([[1, 2, 2], [1, 2, 2]]), (3, 5, 4))
+    y[0] = y[0].clone()
+    y[0][1, 0] = torch.tensor(vector, dtype=torch.float64)
+    module = MVHG(conditionals=conditionals)
+    if whole is None:
+        assert torch.isfinite(module.get_log_probs(M, N, x, y, W)).all()
+        return
+    message = rf"^y_all\[0\] must be .*: row 1 has a least entry of {least:.6g} and sums to {whole:.6g}$"
+    with pytest.raises(ValueError, match=message):
+        module.get_log_probs(M, N, x, y, W)
 
 
 def test_counts_that_are_not_the_vectors_are_refused() -> None:

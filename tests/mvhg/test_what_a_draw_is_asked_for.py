@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,34 @@ def test_noise_is_a_tensor_of_its_shape(name: str) -> None:
         draws.rsample((3,), noise=torch.zeros(3, *expected))
     with pytest.raises(ValueError, match="^noise must be a tensor of shape .*, got list$"):
         draws.rsample((3,), noise=[0.5])
+
+
+@pytest.mark.parametrize("name", BY_NOISE)
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda noise: noise.to("meta"), "torch.float64 on meta"),
+        (lambda noise: noise.to(torch.complex64), "torch.complex64 on cpu"),
+        (lambda noise: noise.to(torch.complex128), "torch.complex128 on cpu"),
+        (lambda noise: noise.long(), "torch.int64 on cpu"),
+        (lambda noise: noise.bool(), "torch.bool on cpu"),
+        (lambda noise: noise.to(torch.float8_e5m2), "torch.float8_e5m2 on cpu"),
+        (lambda noise: noise.to_sparse(), "layout torch.sparse_coo"),
+    ],
+)
+@pytest.mark.parametrize("validate_args", [True, False])
+def test_noise_is_real_numbers_on_the_weights_device(
+    name: str, change: Callable[[torch.Tensor], torch.Tensor], got: str, validate_args: bool
+) -> None:
+    """What has no values there was taken for uninitialised memory."""
+    draws = BY_NOISE[name](validate_args=validate_args)
+    noise = change(torch.full(draws.noise_shape((3,)), 0.25, dtype=torch.float64))
+    methods = [draws.rsample, draws.sample] if name == "relaxed" else [draws.rsample]
+    if hasattr(draws, "rsample_selection"):
+        methods.append(draws.rsample_selection)
+    for method in (one for one in methods if "noise" in inspect.signature(one).parameters):
+        with pytest.raises(ValueError, match=f"^noise must be .* got {got}$"):
+            method((3,), noise=noise)
 
 
 def test_the_law_itself_says_which_classes_have_a_gradient() -> None:
