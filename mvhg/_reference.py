@@ -10,10 +10,12 @@ and the log weights that matter keep their digits.
 import torch
 from torch import Tensor
 
+from mvhg._bounds import Bounds
 from mvhg._validation import can_look
 
 # Log weights up to here are left as they are where they can be looked at: sums with a tilt are of about that size.
 _LARGEST_LEFT = 64.0
+_MOST_LEFT_UNSEEN = 50_000  # elements of an urn
 
 
 def threshold(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
@@ -35,13 +37,19 @@ def threshold(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
         return falling.gather(-1, place)
 
 
-def reference(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor | None:
-    """As ``threshold``; None for a single group, and where the log weights are seen to be small."""
+def reference(size: Tensor, log_weights: Tensor, total: Tensor, bounds: Bounds | None) -> Tensor | None:
+    """As ``threshold``; None for a single group, and where log weights are left as they are.
+
+    Those are left that are seen to be small, and, where they can't be looked at, those of urns that the host knows to
+    be small: their counts spread little, and the nine kernels would be a tenth of what a small draw takes.
+    """
     if log_weights.shape[-1] < 2 or log_weights.numel() == 0:
         return None
-    if can_look(log_weights) and are_small(log_weights):
-        return None
-    return threshold(size, log_weights, total)
+    if not can_look(log_weights):
+        left = bounds is not None and bounds.population <= _MOST_LEFT_UNSEEN
+    else:
+        left = are_small(log_weights)
+    return None if left else threshold(size, log_weights, total)
 
 
 def are_small(log_weights: Tensor) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch.distributions import kl_divergence
 
 import mvhg
+from mvhg import _reference
 from mvhg.pt_fmvhg import MVHG
 from tests.mvhg.helpers import EXACT, HARD, SOFT, assert_accurate, generator
 
@@ -166,11 +167,23 @@ def whole_log_probs(log_weights: torch.Tensor, sizes: list[int], n: int, conditi
     return MVHG(conditionals=conditionals).get_log_probs(sizes, n, x, y, log_weights.reshape(1, -1))
 
 
+@pytest.fixture(params=["looking", "blind", "blind, large urns"])
+def sight_of_large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether weights are taken relative to a reference whatever they are, of small urns as of large ones."""
+    if request.param != "looking":
+        request.getfixturevalue("blind")
+    if request.param == "blind, large urns":
+        monkeypatch.setattr(_reference, "_MOST_LEFT_UNSEEN", 0)
+    return bool(request.param != "blind")
+
+
 @pytest.mark.parametrize("shift", [2.0**39, -100.0])
 @pytest.mark.parametrize("sizes", [[3, 5, 4], [300, 200, 300], [20] * 6, [500, 700], [0, 9, 7, 8]])
 @pytest.mark.parametrize("name", SHIFTED)
-def test_only_ratios_of_weights_matter(name: str, sizes: list[int], shift: float, sight: None) -> None:
+def test_only_ratios_of_weights_matter(name: str, sizes: list[int], shift: float, sight_of_large: bool) -> None:
     """Values and gradients of all that is computed; of shifts that are exact in a float64."""
+    if not sight_of_large:
+        shift = math.copysign(min(abs(shift), 2.0**10), shift)  # unseen weights of small urns stay as they are
     n = sum(sizes) // 2
     found = []
     for by in (0.0, shift):
