@@ -64,6 +64,7 @@ def weights(log_weights: Any, groups: int) -> Any:
     Raises:
         ValueError: naming their type, shape or values.
     """
+    _refuse_symbolic("log_weights", log_weights)
     if isinstance(log_weights, (list, tuple, int, float)):
         try:
             tensors = [leaf for leaf in _leaves(log_weights) if hasattr(leaf, "dtype") and not _is_numpy(leaf)]
@@ -95,10 +96,16 @@ def weights(log_weights: Any, groups: int) -> Any:
 
 def tensor(name: str, value: Any, working: str) -> Any:
     """Numbers as a tensor of the ``working`` dtype; raises ValueError for what is none."""
+    _refuse_symbolic(name, value)
     try:
         return ops.cast(ops.convert_to_tensor(value), working)
     except Exception as error:  # each backend has its own
         raise ValueError(f"{name} must be numbers or a tensor, got {value!r:.200} ({error!s:.200})") from None
+
+
+def _refuse_symbolic(name: str, value: Any) -> None:
+    if isinstance(value, keras.KerasTensor):  # its batch would be frozen as None
+        raise ValueError(f"{name} must have values, got a keras.Input or what is made of one: use it in a layer's call")
 
 
 def _leaves(value: Any) -> list[Any]:

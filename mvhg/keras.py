@@ -161,7 +161,8 @@ class MultivariateHypergeometric:
 
     def _coefficients(self, counts: Any) -> tuple[Any, Any]:
         """log (m_i choose x_i) of counts [..., c], in two parts."""
-        starts = ops.convert_to_tensor(np.arange(len(self.group_sizes), dtype="int32") * self._width)
+        # JAX makes floats of whole numbers whose dtype is not given, where Keras' floatx is bfloat16.
+        starts = ops.convert_to_tensor(np.arange(len(self.group_sizes)) * self._width, dtype="int32")
         index = ops.cast(counts, "int32") + starts
         upper, lower = (ops.take(ops.convert_to_tensor(part.ravel()), index) for part in (self._upper, self._lower))
         return upper, lower
@@ -234,7 +235,9 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
 
     def rsample(self, sample_shape: Sequence[int] = (), seed: Any = None, noise: Any = None) -> Any:
         """The counts of ``rsample_selection``."""
-        return self.rsample_selection(sample_shape, seed, noise).counts
+        sample_shape = _keras_input.sample_size(sample_shape)
+        counts, _ = self._draw(sample_shape, seed, noise)
+        return ops.cast(self._drawn(counts, sample_shape, (len(self.group_sizes),)), self.dtype)
 
     def rsample_selection(self, sample_shape: Sequence[int] = (), seed: Any = None, noise: Any = None) -> Selection:
         """Counts with their one-hot vectors and prefix masks, differentiable in the log weights.
@@ -245,8 +248,20 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
             noise: what to draw by instead, uniform on [0, 1), of shape ``noise_shape(sample_shape)``; within
                 ``jax.jit``, which has no state to draw from.
         """
-        groups, width = len(self.group_sizes), self._width
+        groups, most = len(self.group_sizes), max(self.group_sizes)
         sample_shape = _keras_input.sample_size(sample_shape)
+        counts, one_hot = self._draw(sample_shape, seed, noise)
+        one_hot = ops.pad(one_hot, ((0, 0), (0, 0), (0, 0), (0, most + 1 - self._width)))
+        mask = ops.flip(ops.cumsum(ops.flip(one_hot, -1), -1), -1)[..., 1:]
+        shaped = (
+            self._drawn(part, sample_shape, (groups, *last))
+            for part, last in ((counts, ()), (one_hot, (most + 1,)), (mask, (most,)))
+        )
+        return Selection(*(ops.cast(part, self.dtype) for part in shaped))
+
+    def _draw(self, sample_shape: tuple[int, ...], seed: Any, noise: Any) -> tuple[Any, Any]:
+        """Counts [B, S, c] and their vectors over the counts that can be drawn, [B, S, c, W]."""
+        groups, width = len(self.group_sizes), self._width
         uniform = self._noise(sample_shape, self._columns, seed, noise)
         order = ops.argsort(uniform[:, 0, :groups], -1)  # [B, c], one for all draws of a law
         info = np.finfo(self._working)  # Within (0, 1) by arithmetic: on torch, Keras clips in float32.
@@ -273,13 +288,7 @@ class MultivariateHypergeometricStraightThrough(MultivariateHypergeometric):
         vectors.append(self._rest(left, order, numbers))
         back = ops.expand_dims(ops.expand_dims(ops.argsort(order, -1), 1), -1)
         one_hot = ops.take_along_axis(ops.stack(vectors, 2), back, 2)
-        missing = max(self.group_sizes) + 1 - width
-        counts = ops.sum(one_hot * numbers, -1)
-        one_hot = ops.pad(one_hot, ((0, 0), (0, 0), (0, 0), (0, missing)))
-        mask = ops.flip(ops.cumsum(ops.flip(one_hot, -1), -1), -1)[..., 1:]
-        parts = ((counts, ()), (one_hot, (max(self.group_sizes) + 1,)), (mask, (max(self.group_sizes),)))
-        shaped = (self._drawn(part, sample_shape, (groups, *last)) for part, last in parts)
-        return Selection(*(ops.cast(part, self.dtype) for part in shaped))
+        return ops.sum(one_hot * numbers, -1), one_hot
 
     def _rest(self, left: Any, order: Any, numbers: Any) -> Any:
         """The last group's vector: what is left; its derivative is the difference of the neighbouring counts'."""
@@ -365,7 +374,7 @@ def _logarithm(table: Any) -> tuple[Any, Any]:
 
 def _at(table: Any, left: Any, width: int) -> Any:
     """Entries at left - x for x = 0..width - 1 of a table [B, K] for left [B, S], 0 outside it."""
-    index = ops.expand_dims(ops.cast(left, "int32"), -1) - ops.convert_to_tensor(np.arange(width, dtype="int32"))
+    index = ops.expand_dims(ops.cast(left, "int32"), -1) - ops.convert_to_tensor(np.arange(width), dtype="int32")
     last = table.shape[-1] - 1
     inside = ops.logical_and(index >= 0, index <= last)
     flat = ops.reshape(ops.minimum(ops.maximum(index, 0), last), (-1, index.shape[1] * width))

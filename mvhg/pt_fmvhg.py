@@ -154,7 +154,7 @@ class MVHG(nn.Module):
                     raise ValueError(
                         f"{name}[{i}] must be a tensor of shape [{batch}, 1, {last}] for {size} elements, got {shape}"
                     )
-        x, y = ([values[i] for i in range(len(sizes))] for values in (x_all, y_all))
+        x, y = ([values[i].expand(batch, -1, -1) for i in range(len(sizes))] for values in (x_all, y_all))
         if log_w_all.device.type == "cpu":
             _check_counts(x, y, total)
         law = MultivariateHypergeometric(total, sizes, log_weights=log_w_all, validate_args=False)
@@ -321,7 +321,7 @@ def _merged(sizes: list[int], total: int | Tensor, y: list[Tensor], log_weights:
     log_omega, batch = log_weights, len(log_weights)
     left = torch.as_tensor(total, dtype=torch.float64, device=log_weights.device).expand(batch).unsqueeze(1)
     result = torch.zeros(batch, dtype=torch.float64, device=log_weights.device)
-    for position, i in enumerate(order[:-1]):
+    for position, i in enumerate(order[:-1] or order):  # of one group its own, which takes all
         size, later = sizes[i], order[position + 1 :]
         others = [sizes[j] for j in later]
         own = _counts(size, log_weights.device)

@@ -96,6 +96,8 @@ BAD = [
     ("law(5, (3, 5), np.zeros((0, 2)))", "and a law at least: got shape (0, 2)"),
     ("law(5, (3, 5), np.zeros(2, 'float16'))", "log_weights must be float32 or float64, got float16"),
     ("law(5, (3, 5), ['a', 'b'])", "log_weights must be numbers [..., 2], got ['a', 'b']"),
+    ("law(5, (3, 5), keras.Input((2,)))", "log_weights must have values, got a keras.Input or what is made of one"),
+    ("law(5, (3, 5), [0.0, 0.0]).log_prob(keras.Input((2,)))", "value must have values, got a keras.Input"),
     ("law(5, (3, 5), None)", "log_weights must be a tensor [..., 2], got NoneType"),
     ("law(5, (3, 5), ops.convert_to_tensor(np.array([0.0, np.nan])))", "between -1e+06 and 1e+06, got [0.0, nan]"),
     ("law(5, (3, 5), np.zeros((4, 2))).log_prob(np.zeros((3, 2)))", "value of shape (3, 2) does not broadcast"),
@@ -107,7 +109,7 @@ BAD = [
 @pytest.mark.parametrize("backend", ("torch", "tensorflow", "jax"))
 def test_bad_input_is_named(backend: str) -> None:
     need(backend)
-    lines = ["import numpy as np; from keras import ops", "import mvhg.keras as k"]
+    lines = ["import keras; import numpy as np; from keras import ops", "import mvhg.keras as k"]
     lines += ["law, hard = k.MultivariateHypergeometric, k.MultivariateHypergeometricStraightThrough"]
     for call, _ in BAD:
         lines += ["try:", f"    {call}", "except ValueError as error:", "    print(error)"]
@@ -115,6 +117,18 @@ def test_bad_input_is_named(backend: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     for _, message in BAD:
         assert message in done.stdout
+
+
+@pytest.mark.parametrize("backend", ("torch", "jax"))
+def test_counts_alone_take_no_vectors_and_keras_floatx_may_be_anything(backend: str) -> None:
+    """Groups of 10^12, whose vectors would not fit anywhere."""
+    need(backend)
+    lines = ["import keras; keras.config.set_floatx('bfloat16')", "import numpy as np; import mvhg.keras as k"]
+    lines += ["law = k.MultivariateHypergeometricStraightThrough(0.5, 2, (10**12, 10**12), np.zeros(2, 'float32'))"]
+    lines += ["print(np.asarray(keras.ops.convert_to_numpy(law.rsample((40,), seed=1))).sum(-1).tolist())"]
+    done = run(backend, "-c", "\n".join(lines))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().splitlines()[-1] == str([2.0] * 40)
 
 
 def test_without_keras_the_extra_is_named() -> None:

@@ -171,6 +171,25 @@ def test_merged_soft_draws_have_a_log_probability_in_their_own_order_alone() -> 
         raise AssertionError("no order but the groups' own")
 
 
+@both
+def test_one_group_takes_all_and_has_a_gradient(conditionals: str) -> None:
+    log_w = torch.zeros(2, 1, requires_grad=True)
+    for hard in (True, False):
+        log_p = MVHG(conditionals=conditionals)(torch.tensor([6]), 2, log_w, 0.5, hard=hard)[3]
+        assert log_p.tolist() == [0, 0]
+        (gradient,) = torch.autograd.grad(log_p.sum(), log_w)
+        torch.testing.assert_close(gradient, torch.zeros(2, 1), rtol=0, atol=1e-6)
+
+
+@both
+def test_a_part_of_a_draw_may_be_one_for_the_whole_batch(conditionals: str) -> None:
+    module, m, log_w = MVHG(conditionals=conditionals), torch.tensor([3, 5, 4]), torch.tensor([[0.0, 1.0, -1.0]] * 2)
+    y, x, _, _ = module(m, 5, log_w[:1], 0.5)
+    every = ([part.expand(2, -1, -1) for part in parts] for parts in (x, y))
+    mixed = ([parts[0], *(part.expand(2, -1, -1) for part in parts[1:])] for parts in (x, y))
+    torch.testing.assert_close(module.get_log_probs(m, 5, *mixed, log_w), module.get_log_probs(m, 5, *every, log_w))
+
+
 def test_gradients_of_log_probabilities_are_those_of_differences() -> None:
     m, n = torch.tensor([2, 3, 2]), torch.tensor([[4], [3]])
     generator = torch.Generator().manual_seed(0)
