@@ -377,7 +377,7 @@ def _at(table: Any, left: Any, width: int) -> Any:
     index = ops.expand_dims(ops.cast(left, "int32"), -1) - ops.convert_to_tensor(np.arange(width), dtype="int32")
     last = table.shape[-1] - 1
     inside = ops.logical_and(index >= 0, index <= last)
-    flat = ops.reshape(ops.minimum(ops.maximum(index, 0), last), (-1, index.shape[1] * width))
+    flat = ops.reshape(ops.clip(index, 0, last), (-1, index.shape[1] * width))
     found = ops.reshape(ops.take_along_axis(table, flat, 1), (-1, index.shape[1], width))
     return ops.where(inside, found, 0.0)
 
