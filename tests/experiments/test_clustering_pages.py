@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from experiments.clustering.blocks import Block, read_blocks
-from experiments.clustering.figures import figure_3, figures
+from experiments.clustering.figures import figure_3, figure_history, figures
 from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.clustering.recovery import rank_correlation, recovery
 from experiments.clustering.tables import WEIGHTS, notes, table_2, tables, weights_tables
@@ -233,3 +233,15 @@ def test_a_figure_without_runs_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert "not drawn: figure_3_quick_vade: the metrics hold no run of hypergeometric or" in printed
     with pytest.raises(ExperimentError, match="nothing to draw: figure_3_quick_vade: the metrics hold no run of"):
         draw({"figure_3_quick_vade": made["figure_3_quick_vade"]}, tmp_path / "figures")
+
+
+def test_curves_of_the_priors_are_of_the_same_seeds(tmp_path: Path) -> None:
+    """The uniform prior has a second seed, which starts elsewhere: its mean would not be beside the other's."""
+    write_block(tmp_path, seeds=[0], priors=["uniform", "hypergeometric"], versions=["60"])
+    write_block(tmp_path, seeds=[1], priors=["uniform"], versions=["60"])
+    (block,) = read_blocks(tmp_path)
+    history = block.table("history").query("prior == 'uniform' and seed == 0").set_index("epoch")
+    figure = figure_history(block)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    np.testing.assert_allclose(np.asarray(lines["uniform"].get_ydata(), dtype=float), history["elbo"])
+    plt.close(figure)
