@@ -73,7 +73,8 @@ class Claim:
     Attributes:
         measurement: What was measured.
         outcome: On what was run here: "holds", "close", "no difference", "fails" or "not judged".
-        verdict: On the paper's claim: "reproduced", "close", "no difference", "not reproduced" or "not comparable".
+        verdict: On the paper's claim: "reproduced", "close", "no difference", "not reproduced" or "not comparable"; of
+            ours the outcome.
         reason: Why it is not comparable or not reproduced, else empty.
         place: Where it stands, such as "Section 5.2, Figure 2".
         claim: The claim, in our words.
