@@ -41,7 +41,7 @@ def reference(size: Tensor, log_weights: Tensor, total: Tensor, bounds: Bounds |
     """As ``threshold``; None for a single group, and where log weights are left as they are.
 
     Those are left that are seen to be small, and, where they can't be looked at, those of urns that the host knows to
-    be small: their counts spread little, and the nine kernels would be a tenth of what a small draw takes.
+    be small: their counts spread little, which is not worth nine more kernels a law in every training step.
     """
     if log_weights.shape[-1] < 2 or log_weights.numel() == 0:
         return None

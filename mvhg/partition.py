@@ -245,10 +245,10 @@ class RandomPartition(Distribution):
     def _read(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log scores [B, N], each element's group [B, N] and the counts [B, c], and log P(counts) [...]."""
         groups, elements = self.event_shape
-        if not isinstance(value, Tensor) or value.shape[-2:] != self.event_shape or _is_odd(value.dtype):
+        if not isinstance(value, Tensor) or value.shape[-2:] != self.event_shape or _cannot_be_summed(value.dtype):
             got = type(value).__name__
             if isinstance(value, Tensor):
-                got = f"dtype {value.dtype}" if _is_odd(value.dtype) else f"shape {tuple(value.shape)}"
+                got = f"dtype {value.dtype}" if _cannot_be_summed(value.dtype) else f"shape {tuple(value.shape)}"
             raise ValueError(f"value must be a tensor of assignments [..., {groups}, {elements}], got {got}")
         check_layout("value", value)
         try:
@@ -274,8 +274,8 @@ class RandomPartition(Distribution):
         return log_scores, group, counts.reshape(-1, groups).long(), law.log_prob(counts)
 
 
-def _is_odd(dtype: torch.dtype) -> bool:
-    """Whether 0 and 1 of this dtype are no assignments that torch can sum."""
+def _cannot_be_summed(dtype: torch.dtype) -> bool:
+    """Whether torch has no sum of 0s and 1s of this dtype, or none that is real."""
     return dtype.is_complex or is_8_bit(dtype)
 
 

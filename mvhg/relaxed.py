@@ -92,7 +92,7 @@ class RelaxedMultivariateHypergeometric(MultivariateHypergeometric):
         if given is None:
             return
         device = self._importance.device
-        if given.device.type == "meta" != device.type:
+        if given.device.type == "meta" and device.type != "meta":
             require_values(given, names="temperature")
         # On an accelerator converted once; on a CPU kept as it is, so that a change in place counts.
         self._given_temperature = (

@@ -51,8 +51,9 @@ def read_tests(metrics: Path) -> pd.DataFrame:
 def most_rejected(urns: int) -> int:
     """The 99.9 % quantile, or more, of the number of urns with a test that rejects, for a sampler without a fault.
 
-    The tests of an urn's groups depend on each other. Their correction holds the probability that any of them rejects
-    at 0.05 or below, and urns are independent.
+    Urns are independent, the tests of an urn's groups are not. The probability that any of them rejects is taken to be
+    0.05, at which the correction holds it for independent tests; tests of counts reject less (31 of 1,914 urns
+    of these series had a rejection, by 5,000 draws of ``sample`` each).
     """
     return int(binom.ppf(CHANCE_QUANTILE, urns, SIGNIFICANCE))
 
