@@ -46,7 +46,6 @@ def test_latents_are_counted_whose_factors_differ(monkeypatch: pytest.MonkeyPatc
     assert held.item() == pytest.approx(7 * found["told_apart"] / 2)
 
 
-def test_runs_of_before_have_no_such_number() -> None:
-    assert count_of_held(pd.DataFrame({"seed": [0, 1]}), 7).isna().all()
+def test_where_no_latent_holds_a_factor_there_is_no_count() -> None:
     nothing_held = pd.DataFrame({"told_apart": [0.0], "told_apart_unshared": [0.0]})
     assert count_of_held(nothing_held, 7).isna().all()
