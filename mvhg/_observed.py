@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mvhg._given import check_layout
-from mvhg._validation import broadcast_shapes, can_read, is_true
+from mvhg._validation import FEW, broadcast_shapes, can_list, can_read, is_true
 from mvhg.constraints import rounding
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def known_inside(value: Tensor, law: "MultivariateHypergeometric") -> bool:
         raise ValueError(
             f"value of shape {tuple(value.shape)} does not broadcast with batch shape {tuple(batch)}"
         ) from None
+    if _plainly_inside(value, law):
+        return True
     if not law._validate_args or not can_read(value, law._importance):
         return False
     good = law.support.check(value)
@@ -44,6 +46,18 @@ def known_inside(value: Tensor, law: "MultivariateHypergeometric") -> bool:
     raise ValueError(
         "value must be whole numbers with 0 <= value <= group_sizes that sum to total_count: shape "
         f"{tuple(value.shape)}, row {row} is [{shown}] with sum {float(counts.sum()):.12g}, total_count {total}"
+    )
+
+
+def _plainly_inside(value: Tensor, law: "MultivariateHypergeometric") -> bool:
+    """Whether few counts on the host, of a plain urn, are whole and in its support."""
+    bounds = law._known_bounds
+    if bounds is None or bounds.sizes is None or bounds.totals is None or value.numel() > FEW or not can_list(value):
+        return False
+    rows = value.detach().reshape(-1, len(bounds.sizes)).tolist()
+    return all(
+        sum(row) == bounds.totals and all(0 <= x <= m and x == int(x) for x, m in zip(row, bounds.sizes, strict=True))
+        for row in rows
     )
 
 

@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 
 from mvhg._kept import Memory, constant, may_be_kept
-from mvhg._validation import can_look
+from mvhg._tilt_of_few import MOST_STEPS, NOTHING, tilt_of_one
+from mvhg._validation import FEW, broadcast_shapes, can_list, can_look
 
 PlainUrn: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # sizes, and totals
 
 # Elements up to which phases of the size of a group cancel to 1e-11.
 MOST_BY_PLAIN_PHASE = 50_000
-# Stands for nothing drawn or nothing left, where the tilt is infinite: what it leaves in the tail is below 1e-20.
-_NOTHING = 1e-25
-# Relative to the threshold a tilt is within log(2^53) of 0, and 58 more where it is that of _NOTHING. In a wider gap
+# Relative to the threshold a tilt is within log(2^53) of 0, and 58 more where it is that of NOTHING. In a wider gap
 # between groups, where nothing is undecided, the end that this leaves does as well.
 _FURTHEST = 128.0
-_MOST_STEPS = 60
 # Where convergence cannot be looked at: the bracket shrinks 65-fold a round, then one of Newton's steps.
 _GRID, _GRID_ROUNDS = 64, 3
 _FACTS: "Memory[_Facts]" = Memory(64)
@@ -59,7 +57,19 @@ def solve_tilt(
             size, log_weights = (torch.cat([a, torch.zeros_like(a)], -1) for a in (size, log_weights))
         if size.shape[-1] == 2:
             return _tilt_of_two(size, log_weights, total)
+        shape = broadcast_shapes(log_weights.shape[:-1], total.shape)
+        if shape.numel() * size.shape[-1] <= FEW and can_list(size, log_weights, total):
+            return _tilt_of_few(size, log_weights, total, shape, tolerance, _FURTHEST if relative else math.inf)
         return _tilt_of_many(size, log_weights, total, tolerance, urn, relative)
+
+
+def _tilt_of_few(
+    size: Tensor, log_weights: Tensor, total: Tensor, shape: torch.Size, tolerance: float, furthest: float
+) -> Tensor:
+    rows = (a.expand(*shape, -1).flatten(0, -2).tolist() if shape else [a.tolist()] for a in (size, log_weights))
+    totals = total.expand(shape).flatten().tolist()
+    found = [tilt_of_one(m, w, n, tolerance, furthest) for m, w, n in zip(*rows, totals, strict=True)]
+    return torch.tensor(found, dtype=log_weights.dtype, device=log_weights.device).reshape(shape)
 
 
 def _tilt_of_two(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
@@ -68,7 +78,7 @@ def _tilt_of_two(size: Tensor, log_weights: Tensor, total: Tensor) -> Tensor:
     heavy = torch.where(first_heavier, log_weights[..., 0], log_weights[..., 1])
     light = torch.where(first_heavier, log_weights[..., 1], log_weights[..., 0])
     many, few = (torch.where(first_heavier, size[..., i], size[..., 1 - i]) for i in (0, 1))
-    drawn, left = total.clamp(min=_NOTHING), (many + few - total).clamp(min=_NOTHING)
+    drawn, left = total.clamp(min=NOTHING), (many + few - total).clamp(min=NOTHING)
     ratio = (light - heavy).exp().clamp(min=1e-300)  # far beyond it, on a plateau, any tilt between the groups will do
     b = (many - total) + (few - total) * ratio
     root = (b * b + 4 * left * ratio * drawn).sqrt()
@@ -92,8 +102,8 @@ class _Facts(NamedTuple):
         """Of sizes [..., c] and totals [...]."""
         population = size.sum(-1)
         sign = torch.where(2 * total > population, -1.0, 1.0).to(size.dtype).unsqueeze(-1)
-        less = torch.minimum(total, population - total).clamp(min=_NOTHING)
-        odds = less.log() - (population - less).clamp(min=_NOTHING).log()
+        less = torch.minimum(total, population - total).clamp(min=NOTHING)
+        odds = less.log() - (population - less).clamp(min=NOTHING).log()
         return cls(sign, less, odds, size == 0, population == 0)
 
 
@@ -182,7 +192,7 @@ def _tilt_seen(
     population = size.sum(-1)
     merged = torch.logsumexp(log_weights + size.log(), -1) - population.log()
     theta = torch.maximum(low, torch.minimum(high, odds - merged.nan_to_num(0.0)))
-    for _ in range(_MOST_STEPS):
+    for _ in range(MOST_STEPS):
         logits = theta.unsqueeze(-1) + log_weights
         chance = torch.sigmoid(logits)
         expected = size * chance

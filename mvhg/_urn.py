@@ -41,7 +41,10 @@ class Urn(NamedTuple):
 
     def relative(self) -> "Urn":
         """The same law with log weights near 0 where they matter, see ``_reference``."""
-        given = reference(self.size, self.log_weights, self.total, self.bounds)
+        return self.relative_to(reference(self.size, self.log_weights, self.total, self.bounds))
+
+    def relative_to(self, given: Tensor | None) -> "Urn":
+        """The same law with log weights less this reference [..., 1]; None is for none."""
         return self if given is None else self._replace(log_weights=self.log_weights - given, reference=given)
 
     def in_counts(self, value: Tensor, counts: Tensor) -> Tensor:

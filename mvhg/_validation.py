@@ -20,6 +20,8 @@ CONDITIONALS = ("exact", "merged")
 _MOST_ELEMENTS = 2**53 - 1
 # Above this a float64 does not resolve log weights to 1e-4, nor ratios of weights to as much.
 MOST_LOG_WEIGHT = 1e12
+# Numbers up to which a loop over them is faster than operations on tensors.
+FEW = 128
 
 
 class Parameters(NamedTuple):
@@ -46,6 +48,11 @@ def can_look(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     return all(t.device.type == "cpu" and not isinstance(t, FakeTensor) and not _is_batched(t) for t in tensors)
+
+
+def can_list(*tensors: Tensor) -> bool:
+    """Whether ``tolist`` gives the values at no cost: as ``can_look``, and outside all of torch.func's transforms."""
+    return can_look(*tensors) and not torch._C._are_functorch_transforms_active()
 
 
 def can_read(*tensors: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -117,13 +117,13 @@ class MultivariateHypergeometric(Distribution):
     def _hold(self, name: str, importance: Tensor) -> None:
         """Keeps the importance as given, under its name in the dtype of results."""
         self._parameter, self._importance = name, importance
-        self._tilt_of: tuple[Tensor | None, int | None, Tensor, dict[str, Tensor]] | None = None
+        self._solved_for: tuple[Tensor | None, int | None, _Solution] | None = None
         self._made_in_capture = importance.is_cuda and torch.cuda.is_current_stream_capturing()
         self.__dict__[name] = importance.to(self._dtype)  # the same tensor where it was given as one
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies solve anew: the version of a copied tensor is not that of the one that the tilt was solved for.
-        return {**self.__dict__, "_tilt_of": None}
+        return {**self.__dict__, "_solved_for": None}
 
     @Kept
     def total_count(self) -> Tensor:
@@ -197,44 +197,44 @@ class MultivariateHypergeometric(Distribution):
     def _urn(self) -> Urn:
         """The law for closed forms, with its tilt."""
         urn = self._given_law()
-        if urn.is_pair:
-            return urn
-        urn = urn.relative()
-        tilts, found = self._solved(urn)
-        return urn._replace(tilt=tilts[0], tilts=tilts if len(tilts) > 1 else None, found=found)
+        return urn if urn.is_pair else self._solved(urn)
 
     @property
     def _tilt(self) -> Tensor:
         """The tilt at which independent binomials expect ``total_count`` [...], see ``solve_tilt``."""
-        return self._solved(self._given_law().relative())[0][0]
+        tilt: Tensor = self._solved(self._given_law()).tilt
+        return tilt
 
-    def _solved(self, urn: Urn) -> tuple[Tensor, dict[str, Tensor]]:
-        """Tilts [1, ...], or [2, ...] with that of one draw less where it can't be seen whether that will be needed.
+    def _solved(self, urn: Urn) -> Urn:
+        """The given law relative to its reference, with its tilt; what is found of it is kept.
 
-        Solved once, and again after the weights were changed in place; so is what the dict holds.
+        Where it can't be seen whether that will be needed, also with the tilt of one draw less. Solved once, and again
+        after the weights were changed in place.
         """
-        given, looking, log_weights = self._importance, can_look(self._importance), urn.log_weights
+        given, looking = self._importance, can_look(self._importance)
 
-        def solved() -> Tensor:
-            if looking or self.event_shape[0] < 3:
-                return urn.with_tilt().tilt.unsqueeze(0) if not urn.is_pair else solve_tilt(*urn[:3]).unsqueeze(0)
-            return urn.with_one_less().tilt
+        def solved() -> _Solution:
+            relative = urn.relative()
+            if not looking and self.event_shape[0] > 2:
+                tilts = relative.with_one_less().tilt
+            else:
+                tilts = (solve_tilt(*relative[:3]) if urn.is_pair else relative.with_tilt().tilt).unsqueeze(0)
+            return _Solution(relative.reference, tilts, {})
 
         if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(given):
-            return solved(), {}
+            return solved().of(urn)
         capturing = given.is_cuda and torch.cuda.is_current_stream_capturing()
         if capturing and not self._made_in_capture:  # a replay reads the weights anew
-            return solved(), {}
-        if self._tilt_of is not None:
-            seen, version, tilts, found = self._tilt_of
+            return solved().of(urn)
+        if self._solved_for is not None:
+            seen, version, solution = self._solved_for
             # Where the values can be compared, that also sees changes that do not count as versions.
-            same = torch.equal(seen, log_weights) if seen is not None else version == _version(given) is not None
-            if same:
-                return tilts, found
-        tilts, found = solved(), {}
-        if not tilts.is_inference():
-            self._tilt_of = (log_weights.detach().clone() if looking else None, _version(given), tilts, found)
-        return tilts, found
+            if torch.equal(seen, urn.log_weights) if seen is not None else version == _version(given) is not None:
+                return solution.of(urn)
+        solution = solved()
+        if not solution.tilts.is_inference():
+            self._solved_for = (urn.log_weights.detach().clone() if looking else None, _version(given), solution)
+        return solution.of(urn)
 
     def _exact_law(self, quantity: str) -> Urn:
         if self.conditionals != "exact":
@@ -389,6 +389,18 @@ class MultivariateHypergeometric(Distribution):
         values = count_vectors(self._bounds.totals, list(self._bounds.sizes)).to(self._importance.device, self._dtype)
         values = values.reshape(-1, *(1,) * len(self.batch_shape), self.event_shape[0])
         return values.expand(-1, *self.batch_shape, -1) if expand else values
+
+
+class _Solution(NamedTuple):
+    """What is solved for of a law, without a gradient."""
+
+    reference: Tensor | None  # see ``Urn``
+    tilts: Tensor  # [1, ...], or [2, ...] with that of one draw less
+    found: dict[str, Tensor]  # whatever else
+
+    def of(self, urn: Urn) -> Urn:
+        tilts = self.tilts if len(self.tilts) > 1 else None
+        return urn.relative_to(self.reference)._replace(tilt=self.tilts[0], tilts=tilts, found=self.found)
 
 
 def _version(tensor: Tensor) -> int | None:

@@ -15,6 +15,7 @@ from torch.distributions import kl_divergence
 
 from mvhg import _urn
 from mvhg._tilt import solve_tilt
+from mvhg._validation import FEW
 from tests.mvhg.helpers import EXACT, assert_accurate, compiles_whole, generator, given
 from tests.urns import ALL, Urn
 
@@ -62,17 +63,22 @@ def test_the_tilt_of_two_groups_is_the_root_at_60_digits() -> None:
 
 
 def test_the_tilt_of_many_groups_is_near_enough(sight: None) -> None:
-    """Within a thousandth of the standard deviation, or of what is drawn or left where that hardly varies."""
+    """Within a thousandth of the standard deviation, or of what is drawn or left where that hardly varies.
+
+    Alone, where it is solved for in Python's floats, and among as many as are solved for by operations on tensors.
+    """
     random = np.random.default_rng(7)
     for _ in range(300):
         groups = int(random.integers(3, 7))
         size = tuple(int(10 ** random.uniform(0, 5)) for _ in range(groups))
         logits = tuple((random.uniform(-1, 1, groups) * 10 ** random.uniform(-1, 1.7)).tolist())
         total = int(random.integers(1, sum(size)))
-        theta = float(solve_tilt(*(torch.tensor(a, dtype=torch.float64) for a in (size, logits, total))))
-        chance = 1 / (1 + np.exp(-(theta + np.array(logits))))
-        deviation = math.sqrt(float((np.array(size) * chance * (1 - chance)).sum()))
-        assert abs(float(drawn(size, logits, theta)) - total) <= 1e-3 * max(deviation, 1e-3)
+        urn = [torch.tensor(a, dtype=torch.float64) for a in (size, logits, total)]
+        alone, among = solve_tilt(*urn), solve_tilt(*(a.expand(FEW, *a.shape) for a in urn))[0]
+        for theta in (float(alone), float(among)):
+            chance = 1 / (1 + np.exp(-(theta + np.array(logits))))
+            deviation = math.sqrt(float((np.array(size) * chance * (1 - chance)).sum()))
+            assert abs(float(drawn(size, logits, theta)) - total) <= 1e-3 * max(deviation, 1e-3)
 
 
 def test_variance_of_a_large_group_beside_small_ones() -> None:
