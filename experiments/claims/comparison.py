@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+from scipy.stats import t as student_t
 
 from experiments.claims.rules import too_few
 
@@ -36,11 +38,21 @@ class Comparison:
         pairs = {other: self.values[first] - self.values[other] for other in others}
         return {other: (float(pair.mean()), float(pair.sem())) for other, pair in pairs.items()}
 
+    @property
+    def judged(self) -> list[tuple[float, float]]:
+        """The same differences in the unit of the rules' limits, see ``standard_error``."""
+        return [(mean, standard_error(error, len(self.values))) for mean, error in self.differences.values()]
+
     def missing(self, rule: str) -> str:
         """Returns why a rule can't judge it; empty if it can."""
         if self.absent:
             return f"no run of {', '.join(self.absent)}"
         return too_few(rule, len(self.values), "no seed is common to all")
+
+
+def standard_error(error: float, seeds: int) -> float:
+    """Half of the half width of a mean's 95 % interval by Student's t; of few seeds more than the error given."""
+    return error if math.isnan(error) else error * float(student_t.ppf(0.975, seeds - 1)) / 2
 
 
 def compare(alternatives: Mapping[str, pd.DataFrame], column: str) -> Comparison:

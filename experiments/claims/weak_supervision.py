@@ -80,7 +80,7 @@ def below_baselines(block: Block, rule: str, method: str, shared: int) -> Measur
     """Figure 2 at one s, by one of the two readings of the error; both baselines decide."""
     cell = _cell(block, (method, *BASELINES), shared, ERRORS[rule])
     text, rule = "; ".join(f"{name} {mean:.2f}" for name, mean in cell.means.items()), _rule(rule, method)
-    return _measured(block, rule, method, shared, cell, text, cell.differences.values(), _beside(cell))
+    return _measured(block, rule, method, shared, cell, text, cell.judged, _beside(cell))
 
 
 def near_truth(block: Block, rule: str, method: str, shared: int) -> Measurement:
@@ -136,7 +136,7 @@ def beats_pixels(block: Block, method: str) -> Measurement:
     text, rule = "; ".join(f"{one} {mean:.3f}" for one, mean in cell.means.items()), "beats_pixels"
     more: dict[str, Any] = {"missing": cell.missing(rule), "fills": {"method": name}, "part": name}
     more["short"] = _beside(cell)
-    return measure(rule, block, cell.lines, f"{FILE}.csv", text, cell.differences.values(), **more)
+    return measure(rule, block, cell.lines, f"{FILE}.csv", text, cell.judged, **more)
 
 
 def bound_of_truth(metrics: Path, block: Block, method: str, shared: int) -> Measurement:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import spearmanr
 
+from experiments.claims.comparison import standard_error
 from experiments.claims.rules import Measurement, hours, measure
 from experiments.claims.weak_supervision import DATA, FILE, runs_of
 from experiments.results import Block, blocks, read_metrics, read_paper
@@ -111,7 +112,8 @@ def _figure_13(block: Block, changed: pd.DataFrame, losses: pd.Series) -> list[M
                 text += f" (by seed {', '.join(f'{one:+.2f}' for one in by_seed)})"
             values = [(abs(one), 1.0) for one in by_seed]
             if "temperature" not in name:
-                values = [(difference, float(pd.Series(by_seed, dtype=float).sem()))]
+                error = float(pd.Series(by_seed, dtype=float).sem())
+                values = [(difference, standard_error(error, len(by_seed)))]
             more = _told(setting, value, len(by_seed))
             measured.append(measure(f"figure_13_{name}", block, runs, f"{FILE}.csv", text, values, **more))
     return measured

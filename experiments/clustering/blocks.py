@@ -116,6 +116,13 @@ class Block(MetricsBlock):
         return table
 
 
+def paired(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines of the seeds that every prior of a version has, as seeds differ more than priors; all if there is none."""
+    of_version = lines.groupby("version")["prior"].transform("nunique")
+    common = lines.groupby(["version", "seed"])["prior"].transform("nunique") == of_version
+    return lines[common | ~common.groupby(lines["version"]).transform("any")]
+
+
 def read_blocks(metrics: Path) -> list[Block]:
     """Returns a block for every profile, data set and recipe with a run, the largest first.
 

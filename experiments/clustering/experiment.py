@@ -104,6 +104,7 @@ class ClusteringExperiment:
         pretraining = self.pretraining
         sizes = {"training.batch_size": self.training.batch_size, "pretraining.batch_size": pretraining.batch_size}
         sizes["pretraining.start.neighbours"] = 1 + getattr(pretraining.start, "neighbours", 0)  # and the digit itself
+        sizes["pretraining.start.dimensions"] = 2 + getattr(pretraining.start, "dimensions", 0)  # UMAP's own limit
         if (name := "pretraining.start.mixture_digits") in context.changed:
             sizes[name] = pretraining.start.mixture_digits
         for name, size in sizes.items():

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.clustering.blocks import PRIORS, WEIGHTED, Block, read_blocks
+from experiments.clustering.blocks import PRIORS, WEIGHTED, Block, paired, read_blocks
 from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.figures import add_caption, legend_above, look
 from experiments.results import ordered
@@ -45,7 +45,7 @@ def figure_3(block: Block) -> Figure:
     """Frequencies of the classes beside what the hypergeometric law learned, and what needs no learned weights."""
     block.table("weights", WEIGHTED)  # without any there is nothing to compare
     weights = block.table("weights", [*WEIGHTED, "uniform"])
-    weights = _paired(weights[weights["matched_class"] >= 0])
+    weights = paired(weights[weights["matched_class"] >= 0])
     raw = np.exp(weights["log_weight"])
     weights = weights.assign(raw=raw / raw.groupby(weights["run_id"]).transform("sum", min_count=1))
     uniform = weights["prior"] == "uniform"
@@ -80,7 +80,7 @@ def figure_3(block: Block) -> Figure:
 
 def figure_history(block: Block) -> Figure:
     """Bound and test accuracy over the epochs for every prior and dataset version."""
-    history = _paired(block.table("history"))
+    history = paired(block.table("history"))
     priors = ordered(history["prior"], PRIORS)
     starts = block.scores(stage="start")  # none in an older table
     starts = starts[starts["run_id"].isin(history["run_id"])].groupby("version")["accuracy"].mean()
@@ -104,13 +104,6 @@ def figure_history(block: Block) -> Figure:
     )
     columns = min(3, len(priors))
     return _grid(block, history, panel, quantities, "epoch", priors, columns, caption, height=5.4, sharey="row")
-
-
-def _paired(lines: pd.DataFrame) -> pd.DataFrame:
-    """Lines of the seeds that every prior of a version has, as seeds differ more than priors; all if there is none."""
-    of_version = lines.groupby("version")["prior"].transform("nunique")
-    common = lines.groupby(["version", "seed"])["prior"].transform("nunique") == of_version
-    return lines[common | ~common.groupby(lines["version"]).transform("any")]
 
 
 def style(prior: str, block: Block) -> dict[str, Any]:

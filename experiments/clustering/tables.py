@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.clustering.blocks import DATA, PAPER_PRIORS, PAPER_VERSIONS, VERSIONS, Block, read_blocks
+from experiments.clustering.blocks import DATA, PAPER_PRIORS, PAPER_VERSIONS, VERSIONS, Block, paired, read_blocks
 from experiments.clustering.recovery import ESTIMATES, recovery
 from experiments.clustering.studies import control_tables, study_tables
 from experiments.results import (
@@ -38,7 +38,7 @@ Acc is the accuracy after the best matching of clusters and classes, NMI the nor
 mean of the entropies), ARI the adjusted Rand index. "80 %" and so on: that share of half of the classes is left.
 Two recipes: that of VaDE and the paper (`vade`), and ours, which starts from UMAP (`n2d`). No run saw a label before it
 was scored, and none was chosen by its score; the guidance of `n2d` was chosen in a trial on another seed of MNIST
-(docs/clustering.md). "-": no run.
+(docs/clustering.md). Seeds are those that all priors of a version have. "-": no run.
 """
 STUDIES = """\
 # Studies of the clustering
@@ -60,7 +60,7 @@ exact law expects with weights learned through the merged one) and the share of 
 against the frequency of the class that it is matched to. Rank correlation: Spearman's; errors in percentage points.
 Where no class was cut, all frequencies are nearly equal and their order means little; "undefined": one side has no
 order at all. Where the true frequencies take two values, five classes each, 0.87 is the largest rank correlation that
-estimates without ties can reach.
+estimates without ties can reach. Seeds are those that all priors of a version have.
 """
 
 
@@ -104,7 +104,7 @@ def table_2(block: Block, split: str, paper: Mapping[str, Any]) -> Table:
         paper: the paper's numbers, for the whole test split.
     """
     versions = {version: VERSIONS[version] for version in PAPER_VERSIONS} | block.versions
-    scores, start = block.scores(split), block.scores(split, START)
+    scores, start = (paired(block.scores(split, stage)) for stage in ("vade", START))
     lines = {name: scores[scores["prior"] == name] for name in PAPER_PRIORS}
     lines |= {f"ours: {name}": scores[scores["prior"] == name] for name in block.priors if name not in PAPER_PRIORS}
     lines[START_NAME] = start.drop_duplicates(["version", "seed"])  # the priors start alike
@@ -166,7 +166,7 @@ def notes(block: Block) -> str:
 
 def weights_tables(block: Block) -> list[Table]:
     """A table per dataset version: how near learned weights and cluster sizes are to the class frequencies."""
-    runs, scores = recovery(block.table("weights")), block.scores()
+    runs, scores = paired(recovery(block.table("weights"))), paired(block.scores())
     header = ["prior", "seeds"]
     for name in ESTIMATES.values():
         header += [f"{name}: rank correlation", "MAE", "RMSE"]

@@ -42,12 +42,13 @@ def set_accuracies(folder: Path, prior: str, accuracies: Sequence[float]) -> Non
 @pytest.mark.parametrize(
     ("differences", "hypergeometric", "categorical"),
     [
-        # standard error of the mean of three: 1 / sqrt(3) = 0.577 points
-        ((0.01, 0.02, 0.03), "holds", "holds"),
+        # standard error of the mean of three: 1 / sqrt(3) = 0.577 points, of which Student's t wants 4.303
+        ((0.016, 0.026, 0.036), "holds", "holds"),
+        ((0.014, 0.024, 0.034), "no difference", "no difference"),
         ((-0.01, 0.0, 0.01), "no difference", "no difference"),
-        ((0.0, 0.01, 0.02), "no difference", "no difference"),  # one point is within two standard errors
         ((0.0010, 0.0010, 0.0011), "no difference", "no difference"),  # nor does a tenth of a point count, however sure
-        ((-0.022, -0.012, -0.002), "fails", "fails"),  # -1.2 points are not
+        ((-0.034, -0.024, -0.014), "no difference", "no difference"),
+        ((-0.036, -0.026, -0.016), "fails", "fails"),
     ],
 )
 def test_paired_differences(
@@ -94,9 +95,10 @@ def test_pairs_need_the_same_seeds_and_three_of_them(tmp_path: Path) -> None:
     ],
 )
 def test_learned_weights(tmp_path: Path, swapped: Sequence[tuple[int, int]] | None, outcome: str) -> None:
-    write_block(tmp_path, priors=["hypergeometric"], versions=["60"], seeds=[0, 1])
+    write_block(tmp_path, priors=["hypergeometric", "uniform"], versions=["60"], seeds=[0, 1])
     path = tmp_path / "clustering_weights.csv"
     table = pd.read_csv(path, dtype={"version": str})
+    table.loc[table["prior"] == "uniform", "train_fraction"] = 0.1  # clusters that show no order
     places = {one: other for pair in swapped or [] for one, other in (pair, pair[::-1])}
     table["learned_frequency"] = 0.1 + 0.001 * table["matched_class"].replace(places)
     if swapped is None:
@@ -181,6 +183,40 @@ def test_learned_weights_must_beat_the_shares_of_the_uniform_priors_clusters(tmp
     assert claim.measured.endswith("equal weights 2.50 points")
 
 
+def test_an_order_that_clusters_without_weights_have_is_not_that_of_weights(tmp_path: Path) -> None:
+    """What is written here gives the uniform prior's clusters the frequencies of the classes."""
+    write_block(tmp_path, priors=["hypergeometric"], versions=["60"])
+    assert judge(tmp_path, WEIGHTS).reason == "no run of the uniform prior"
+    write_block(tmp_path, priors=["uniform"], versions=["60"])
+    path = tmp_path / "clustering_weights.csv"
+    table = pd.read_csv(path, dtype={"version": str})
+    table["learned_frequency"] = table["true_frequency"]
+    table.to_csv(path, index=False)
+    claim = judge(tmp_path, WEIGHTS)
+    assert (claim.outcome, claim.reason) == ("not judged", "clusters without weights show the frequencies as well")
+    # Where weights do not show them, clusters that do are no excuse.
+    table["learned_frequency"] = 1 - table["true_frequency"]
+    table.to_csv(path, index=False)
+    assert judge(tmp_path, WEIGHTS).outcome == "fails"
+    # Two seeds are enough, one is not, nor does one without weights go unnoticed.
+    table[(table["prior"] == "uniform") | (table["seed"] == 0)].to_csv(path, index=False)
+    assert judge(tmp_path, WEIGHTS).reason == "one seed is too few"
+
+
+def test_what_is_no_clustering_keeps_nothing(tmp_path: Path) -> None:
+    """All digits in one cluster, before and after; and a seed whose accuracy is not known."""
+    write_block(tmp_path, priors=["uniform"], versions=["60"], accuracy={"start": 0.1, "uniform": 0.1})
+    assert judge(tmp_path, "training keeps").outcome == "not judged"
+    set_accuracies(tmp_path, "uniform", [0.9, 0.9, 0.9])
+    assert judge(tmp_path, "training keeps").outcome == "not judged"
+    write_block(tmp_path, priors=["uniform"], versions=["80"])
+    path = tmp_path / "clustering_metrics.csv"
+    table = pd.read_csv(path, dtype={"version": str})
+    table.loc[(table["version"] == "80") & (table["seed"] == 2) & (table["stage"] == "vade"), "accuracy"] = float("nan")
+    table.to_csv(path, index=False)
+    assert judge(tmp_path, "the uniform prior, 80 %").reason == "these runs leave a number undefined"
+
+
 def test_one_seed_that_falls_below_its_start_is_enough_to_fail(tmp_path: Path) -> None:
     start = {"start": 0.5, "uniform": 0.497}
     write_block(tmp_path, priors=["uniform"], versions=["60"], accuracy=start, recipe="n2d")
@@ -198,7 +234,7 @@ def test_a_run_without_a_start_takes_no_other_claim_along(tmp_path: Path) -> Non
     table = pd.read_csv(path, dtype={"version": str})
     table[table["stage"] != "start"].to_csv(path, index=False)
     assert judge(tmp_path, "training keeps what it starts with").measured == "no run"
-    assert judge(tmp_path, WEIGHTS).outcome != "not judged"
+    assert judge(tmp_path, UNIFORM_60).outcome != "not judged"
 
 
 def test_nothing_with_umap_is_the_papers(tmp_path: Path) -> None:
