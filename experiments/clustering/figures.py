@@ -100,7 +100,7 @@ def figure_history(block: Block) -> Figure:
         "Evidence lower bound and test accuracy over the epochs (dotted: of the start); lines: mean over the seeds, "
         "bands: smallest and largest. The hypergeometric prior and its merged form score the counts of a batch, not "
         "the assignments: their bounds cannot be compared with the others in level. The accuracy is kept for the "
-        "record; nothing was chosen by it."
+        "record; no run or epoch was chosen by it."
     )
     columns = min(3, len(priors))
     return _grid(block, history, panel, quantities, "epoch", priors, columns, caption, height=5.4, sharey="row")

@@ -188,6 +188,7 @@ def test_a_damaged_or_swapped_cache_is_named(tmp_path: Path) -> None:
         ("experiment.training.batch_size=301", "experiment.training.batch_size is too large for 300 training digits"),
         ("experiment.pretraining.batch_size=301", "experiment.pretraining.batch_size is too large for 300 training"),
         ("recipe=n2d experiment.pretraining.start.neighbours=300", "start.neighbours is too large for 300 training"),
+        ("recipe=n2d experiment.pretraining.start.dimensions=299", "start.dimensions is too large for 300 training"),
         ("version=60 experiment.data.subsampled_classes=[]", "subsampled_classes names no class that version 60 could"),
         ("experiment.training.minimum_learning_rate=5", "minimum_learning_rate 5 is above learning_rate"),
         ("experiment.training.initial_temperature=1e300", "initial_temperature: .* less than or equal to 1000000"),
