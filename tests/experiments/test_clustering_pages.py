@@ -235,7 +235,7 @@ def test_a_figure_without_runs_is_named(tmp_path: Path, capsys: pytest.CaptureFi
         draw({"figure_3_quick_vade": made["figure_3_quick_vade"]}, tmp_path / "figures")
 
 
-def test_curves_of_the_priors_are_of_the_same_seeds(tmp_path: Path) -> None:
+def test_curves_and_numbers_of_the_priors_are_of_the_same_seeds(tmp_path: Path) -> None:
     """The uniform prior has a second seed, which starts elsewhere: its mean would not be beside the other's."""
     write_block(tmp_path, seeds=[0], priors=["uniform", "hypergeometric"], versions=["60"])
     write_block(tmp_path, seeds=[1], priors=["uniform"], versions=["60"])
@@ -245,3 +245,5 @@ def test_curves_of_the_priors_are_of_the_same_seeds(tmp_path: Path) -> None:
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     np.testing.assert_allclose(np.asarray(lines["uniform"].get_ydata(), dtype=float), history["elbo"])
     plt.close(figure)
+    tables_of = [table_2(block, "test", read_paper("table_2")), *weights_tables(block)]
+    assert [cells(table, "uniform")[place] for table, place in zip(tables_of, (-1, 0), strict=True)] == ["1", "1"]
