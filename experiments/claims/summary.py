@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from experiments.claims.clustering import clustering
+from experiments.claims.known_sizes import known_sizes
 from experiments.claims.rules import NOT_COMPARABLE, NOT_JUDGED, Claim, Measurement, judge, read_rules, rule_in_words
 from experiments.claims.sampling import kolmogorov_smirnov, urn
 from experiments.claims.weak_supervision import weak_supervision
@@ -22,7 +23,7 @@ ROOMS: dict[str, tuple[Callable[[Path], list[Measurement]], ...]] = {
     "kolmogorov_smirnov": (kolmogorov_smirnov,),
     "urn": (urn,),
     "weak_supervision": (weak_supervision, weak_supervision_studies),
-    "clustering": (clustering,),
+    "clustering": (clustering, known_sizes),
 }
 
 HEADER = ("claim", "paper", "ours", "difference", "seeds", "verdict", "data, profile, hardware, time")

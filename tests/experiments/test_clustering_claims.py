@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments.claims.clustering import clustering
+from experiments.claims.known_sizes import known_sizes
 from experiments.claims.rules import Claim
 from experiments.claims.rules import judge as judge_one
 from tests.experiments.clustering_metrics import write_block
@@ -215,6 +216,31 @@ def test_what_is_no_clustering_keeps_nothing(tmp_path: Path) -> None:
     table.loc[(table["version"] == "80") & (table["seed"] == 2) & (table["stage"] == "vade"), "accuracy"] = float("nan")
     table.to_csv(path, index=False)
     assert judge(tmp_path, "the uniform prior, 80 %").reason == "these runs leave a number undefined"
+
+
+def test_a_prior_on_blobs_must_find_the_sizes_and_gain(tmp_path: Path) -> None:
+    """Weights whose mean error is 9 % in every seed; then 11 % in one, of both signs, and a gain that is noise."""
+
+    def write(folder: Path, errors: Sequence[float], gains: Sequence[float]) -> list[str]:
+        write_block(folder, data="blobs", priors=["uniform", "categorical"], versions=["10"])
+        for name in ("metrics", "weights"):
+            table = pd.read_csv(folder / f"clustering_{name}.csv", dtype={"version": str})
+            table = table.rename(columns={"recipe": "overlap"}).assign(overlap=1)
+            categorical = table["prior"] == "categorical"
+            for seed in range(3):
+                chosen = categorical & (table["seed"] == seed)
+                if name == "metrics":
+                    cut = (table["split"] == "test_subsampled") & (table["stage"] == "vade") & (table["seed"] == seed)
+                    table.loc[cut, "accuracy"] = 0.8 + gains[seed] * categorical[cut]
+                else:
+                    sign = 1 - 2 * (table.loc[chosen, "cluster"] % 2)
+                    table.loc[chosen, "learned_frequency"] = table["true_frequency"] * (1 + sign * errors[seed])
+            table.to_csv(folder / f"clustering_control_{name}.csv", index=False)
+        return [judge_one(one).outcome for one in known_sizes(folder)]
+
+    assert known_sizes(tmp_path) == []
+    assert write(tmp_path / "right", [0.09, 0.09, 0.09], [0.01, 0.02, 0.02]) == ["holds", "holds"]
+    assert write(tmp_path / "wrong", [0.09, 0.09, 0.11], [0.0, 0.02, 0.02]) == ["fails", "no difference"]
 
 
 def test_one_seed_that_falls_below_its_start_is_enough_to_fail(tmp_path: Path) -> None:
