@@ -247,15 +247,25 @@ def _check_axes(given: Mapping[str, Sequence[str]], chosen: Sequence[str]) -> No
 
 
 def _check_owners(settings: Sequence[Override], given: Mapping[str, Sequence[str]], experiment: str) -> None:
-    """Refuses a setting that belongs to some choices of an axis, where another choice is given."""
-    for one, axis in product(settings, [axis for axis in axes_of(experiment) if axis in given]):
+    """Refuses a setting that belongs to some choices of an axis, where another one or another experiment is given."""
+    own = axes_of(experiment)
+    every = dict.fromkeys([*own, *(axis for name in experiments() for axis in axes_of(name))])
+    for one in settings:
         key = one.key_or_group
-        has = [choice for choice in choices(axis) if _value_in(CONFIGS / axis / f"{choice}.yaml", key) is not _ABSENT]
-        everywhere = _value_in(CONFIGS / "experiment" / f"{experiment}.yaml", key) is not _ABSENT
-        for value in () if everywhere else given[axis]:
-            if has and value not in has:
-                owners = " or ".join(has)
-                raise ExperimentError(f"{one.input_line}: {axis}={value} has no {key}; {axis}={owners} has")
+        if _value_in(CONFIGS / "experiment" / f"{experiment}.yaml", key) is not _ABSENT:
+            continue
+        owners = {
+            axis: [name for name in choices(axis) if _value_in(CONFIGS / axis / f"{name}.yaml", key) is not _ABSENT]
+            for axis in every
+        }
+        for axis in [axis for axis, names in owners.items() if names]:
+            if axis in own:
+                places = [f"{axis}={value}" for value in given.get(axis, ()) if value not in owners[axis]]
+            else:
+                places = [] if any(owners[each] for each in own) else [f"experiment={experiment}"]
+            for place in places:
+                names = " or ".join(owners[axis])
+                raise ExperimentError(f"{one.input_line}: {place} has no {key}; {axis}={names} has")
 
 
 def _check_followers(settings: Sequence[Override], experiment: str) -> None:
