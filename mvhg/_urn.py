@@ -105,6 +105,18 @@ class Urn(NamedTuple):
         return spectrum(self.size, self.logits, self.total, most, population)
 
 
+class Solution(NamedTuple):
+    """What is solved for of a law, without a gradient."""
+
+    reference: Tensor | None  # see ``Urn``
+    tilts: Tensor  # [1, ...], or [2, ...] with that of one draw less
+    found: dict[str, Tensor]  # whatever else
+
+    def of(self, urn: Urn) -> Urn:
+        tilts = self.tilts if len(self.tilts) > 1 else None
+        return urn.relative_to(self.reference)._replace(tilt=self.tilts[0], tilts=tilts, found=self.found)
+
+
 def plain_urn(bounds: Bounds | None, count: int) -> PlainUrn | None:
     """Sizes, and the total and so many less, of a batch of one urn."""
     if bounds is None or bounds.sizes is None or bounds.totals is None:

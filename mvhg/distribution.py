@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from mvhg._kept import constant
 from mvhg._observed import known_inside, off_total
 from mvhg._sampling import draw_counts
 from mvhg._tilt import solve_tilt
-from mvhg._urn import Urn
+from mvhg._urn import Solution, Urn
 from mvhg._validation import broadcast_parameters, can_look, check_conditionals, require_values, validates
 from mvhg.constraints import HypergeometricSupport
 
@@ -117,7 +117,7 @@ class MultivariateHypergeometric(Distribution):
     def _hold(self, name: str, importance: Tensor) -> None:
         """Keeps the importance as given, under its name in the dtype of results."""
         self._parameter, self._importance = name, importance
-        self._solved_for: tuple[Tensor | None, int | None, _Solution] | None = None
+        self._solved_for: tuple[Tensor | None, int | None, Solution] | None = None
         self._made_in_capture = importance.is_cuda and torch.cuda.is_current_stream_capturing()
         self.__dict__[name] = importance.to(self._dtype)  # the same tensor where it was given as one
 
@@ -213,13 +213,13 @@ class MultivariateHypergeometric(Distribution):
         """
         given, looking = self._importance, can_look(self._importance)
 
-        def solved() -> _Solution:
+        def solved() -> Solution:
             relative = urn.relative()
             if not looking and self.event_shape[0] > 2:
                 tilts = relative.with_one_less().tilt
             else:
                 tilts = (solve_tilt(*relative[:3]) if urn.is_pair else relative.with_tilt().tilt).unsqueeze(0)
-            return _Solution(relative.reference, tilts, {})
+            return Solution(relative.reference, tilts, {})
 
         if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(given):
             return solved().of(urn)
@@ -389,18 +389,6 @@ class MultivariateHypergeometric(Distribution):
         values = count_vectors(self._bounds.totals, list(self._bounds.sizes)).to(self._importance.device, self._dtype)
         values = values.reshape(-1, *(1,) * len(self.batch_shape), self.event_shape[0])
         return values.expand(-1, *self.batch_shape, -1) if expand else values
-
-
-class _Solution(NamedTuple):
-    """What is solved for of a law, without a gradient."""
-
-    reference: Tensor | None  # see ``Urn``
-    tilts: Tensor  # [1, ...], or [2, ...] with that of one draw less
-    found: dict[str, Tensor]  # whatever else
-
-    def of(self, urn: Urn) -> Urn:
-        tilts = self.tilts if len(self.tilts) > 1 else None
-        return urn.relative_to(self.reference)._replace(tilt=self.tilts[0], tilts=tilts, found=self.found)
 
 
 def _version(tensor: Tensor) -> int | None:
