@@ -40,8 +40,8 @@ class Comparison:
 
     @property
     def judged(self) -> list[tuple[float, float]]:
-        """The same differences in the unit of the rules' limits, see ``standard_error``."""
-        return [(mean, standard_error(error, len(self.values))) for mean, error in self.differences.values()]
+        """The same differences in the unit of the rules' limits, see ``widened``."""
+        return [(mean, widened(error, len(self.values))) for mean, error in self.differences.values()]
 
     def missing(self, rule: str) -> str:
         """Returns why a rule can't judge it; empty if it can."""
@@ -50,8 +50,8 @@ class Comparison:
         return too_few(rule, len(self.values), "no seed is common to all")
 
 
-def standard_error(error: float, seeds: int) -> float:
-    """Half of the half width of a mean's 95 % interval by Student's t; of few seeds more than the error given."""
+def widened(error: float, seeds: int) -> float:
+    """A mean's standard error, made so large that two of it are the half width of the 95 % interval by Student's t."""
     return error if math.isnan(error) else error * float(student_t.ppf(0.975, seeds - 1)) / 2
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from experiments.claims.comparison import compare
 from experiments.claims.rules import Measurement, measure
 from experiments.clustering.blocks import prior_in_words
+from experiments.clustering.recovery import size_errors
 from experiments.results import Block, blocks, read_metrics
 
 FILE = "clustering_control_metrics.csv"
@@ -24,10 +25,9 @@ def known_sizes(metrics: Path) -> list[Measurement]:
     lines, weights = (
         read_metrics(metrics, f"clustering_control_{name}", dtype=text) for name in ("metrics", "weights")
     )
-    errors = (weights["learned_frequency"] / weights["true_frequency"] - 1).abs().groupby(weights["run_id"])
     lines = lines[(lines["version"] == SIZES) & (lines["stage"] == "vade") & (lines["split"] == "test_subsampled")]
     words = [prior_in_words(axes) for axes in lines.to_dict("records")]
-    lines = lines.assign(prior=words, error=lines["run_id"].map(errors.mean()))
+    lines = lines.assign(prior=words, error=lines["run_id"].map(size_errors(weights)))
     measured = []
     for block in blocks(lines, ("blobs",)):
         for overlap, cell in block.lines.groupby("overlap"):

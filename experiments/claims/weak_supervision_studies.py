@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import spearmanr
 
-from experiments.claims.comparison import standard_error
+from experiments.claims.comparison import widened
 from experiments.claims.rules import Measurement, hours, measure
 from experiments.claims.weak_supervision import DATA, FILE, runs_of
 from experiments.results import Block, blocks, read_metrics, read_paper
@@ -113,7 +113,7 @@ def _figure_13(block: Block, changed: pd.DataFrame, losses: pd.Series) -> list[M
             values = [(abs(one), 1.0) for one in by_seed]
             if "temperature" not in name:
                 error = float(pd.Series(by_seed, dtype=float).sem())
-                values = [(difference, standard_error(error, len(by_seed)))]
+                values = [(difference, widened(error, len(by_seed)))]
             more = _told(setting, value, len(by_seed))
             measured.append(measure(f"figure_13_{name}", block, runs, f"{FILE}.csv", text, values, **more))
     return measured

@@ -113,11 +113,16 @@ class ClusteringExperiment:
 
     @staticmethod
     def keep_lines(name: str, row: Row, lines: pd.DataFrame) -> pd.DataFrame | None:
-        """What the collected results keep of a table: of runs with changed settings and of the control no pictures."""
+        """What the collected results keep of a table: of runs with changed settings and of the control no pictures.
+
+        Of a history what is drawn, and the terms: the rest is the schedule, and scores of every epoch.
+        """
         own = row.experiment == "clustering" and not row.changes
+        if name == "history":
+            return lines.drop(columns=["temperature", "learning_rate", "test_nmi", "test_ari"], errors="ignore")
         if name == "generated":
             return lines if own and shows_pictures(row.axes) else None
-        return lines if own or name in ("metrics", "history", "weights") else None
+        return lines if own or name in ("metrics", "weights") else None
 
     def _tables(
         self, context: RunContext, splits: Splits, model: VaDETraining, found: Tensor, at_start: dict[str, Tensor]

@@ -23,6 +23,11 @@ def rank_correlation(estimate: pd.Series, truth: pd.Series) -> float:
     return float(spearmanr(estimate, truth).statistic)
 
 
+def size_errors(weights: pd.DataFrame) -> pd.Series:
+    """Mean over the clusters of |learned / true size - 1|, by run id."""
+    return (weights["learned_frequency"] / weights["true_frequency"] - 1).abs().groupby(weights["run_id"]).mean()
+
+
 def recovery(weights: pd.DataFrame) -> pd.DataFrame:
     """Compares the frequencies of the clusters with those of the classes that they are matched to.
 

@@ -10,6 +10,7 @@ import pandas as pd
 from experiments import results
 from experiments.clustering.blobs import bayes_accuracies
 from experiments.clustering.blocks import DATA, prior_in_words
+from experiments.clustering.recovery import size_errors
 from experiments.clustering.scores import NUM_CLASSES
 from experiments.results import describe_seeds, provenance_of, spread
 from experiments.tables import NOTHING, Table
@@ -71,9 +72,8 @@ def control_tables(metrics: Path) -> list[Table]:
                     gain = (own - other).dropna()
                     above = NOTHING if prior == "uniform" or gain.empty else _with_error(gain)
                     cells += [spread(own, 1), above]
-                of_runs = shares[shares["run_id"].isin(part["run_id"])]
-                error = (of_runs["learned_frequency"] / of_runs["true_frequency"] - 1).abs().groupby(of_runs["run_id"])
-                size = NOTHING if prior == "uniform" else spread(100 * error.mean(), 0)
+                error = size_errors(shares[shares["run_id"].isin(part["run_id"])])
+                size = NOTHING if prior == "uniform" else spread(100 * error, 0)
                 prior = f"{prior}; {changes}" if changes else prior
                 rows.append(
                     [f"{overlap} %, {version}", best[changes], prior, *cells, size, str(part["seed"].nunique())]

@@ -199,7 +199,7 @@ def test_an_order_that_clusters_without_weights_have_is_not_that_of_weights(tmp_
     table["learned_frequency"] = 1 - table["true_frequency"]
     table.to_csv(path, index=False)
     assert judge(tmp_path, WEIGHTS).outcome == "fails"
-    # Two seeds are enough, one is not, nor does one without weights go unnoticed.
+    # A run without weights is no seed, and one seed is too few.
     table[(table["prior"] == "uniform") | (table["seed"] == 0)].to_csv(path, index=False)
     assert judge(tmp_path, WEIGHTS).reason == "one seed is too few"
 
