@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments.configuration import Bookkeeping, axes_of, compose, leaves, resolve
 from experiments.settings import ExperimentError
-from experiments.store import RunDirectory, file_digest
+from experiments.store import RunDirectory
 
 _RUN = ("experiment", "profile", "seed")  # choose a run and change no setting of it
 # How, where and under which words a run is made: keys that decide no number.
@@ -30,7 +30,6 @@ _PLACES = ("results", "data_directory", "threads", "runs_at_once", "logger", "tr
 _WORDS = ("force", "job_type", "tags", "launcher", "objective", "sweep")
 _BOOKKEEPING = tuple(field.name for field in fields(Bookkeeping))  # settings of an experiment that decide no number
 _DECISIVE_OF_TRAINER = ("trainer.deterministic", "trainer.precision")  # the others say where it runs
-_FILES = ("experiment.pretraining.weights",)  # name a file whose content decides beside its place
 # Which data an experiment takes is a choice like the profile, and a column of its tables.
 _DATA = "experiment.data.source"
 _AXIS_VALUE = re.compile(r"[\w.+-]+")  # it becomes part of a folder's name
@@ -137,7 +136,7 @@ def run_id(plain: Mapping[str, Any], row: Row) -> str:
     """Returns twelve hex digits of the hash of what decides the numbers.
 
     Paths, logger, launcher, ``force`` and hardware don't enter; experiment, axes, the profile's name, the seed, the
-    experiment's settings, the content of a file that they name and the trainer's precision do.
+    experiment's settings and the trainer's precision do.
     """
     decisive = {"row": [row.experiment, dict(row.axes)], **_decisive(plain)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
@@ -212,20 +211,7 @@ def _decisive(plain: Mapping[str, Any]) -> dict[str, Any]:
         "experiment": {key: value for key, value in plain["experiment"].items() if key not in _BOOKKEEPING},
         "trainer": trainer,
     }
-    if files := dict(_digests(plain)):
-        decisive["files"] = files
     return {key: _canonical(value) for key, value in decisive.items()}
-
-
-def _digests(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    given = dict(leaves(plain["experiment"], "experiment"))
-    for key in _FILES:
-        path = given.get(key)
-        if isinstance(path, str):  # what else is given is refused by its type
-            try:
-                yield key, file_digest(Path(path))
-            except OSError as error:
-                raise ExperimentError(f"{key}: {path} can't be read ({error.strerror})") from None
 
 
 def _canonical(value: Any) -> Any:

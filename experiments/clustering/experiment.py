@@ -14,8 +14,9 @@ from experiments.clustering import evaluation
 from experiments.clustering.blocks import shows_pictures
 from experiments.clustering.data import ClusteringData, Splits
 from experiments.clustering.pretraining.pretraining import Pretraining
+from experiments.clustering.pretraining.starts import KnownStart
 from experiments.clustering.priors import Prior
-from experiments.clustering.scores import score
+from experiments.clustering.scores import NUM_CLASSES, score
 from experiments.clustering.training import TrainingSettings, VaDETraining
 from experiments.context import RunContext
 from experiments.settings import ExperimentError, PositiveInt, settings
@@ -50,15 +51,22 @@ class ClusteringExperiment:
     keep_model: bool
 
     def __post_init__(self) -> None:
-        only, given = self.pretraining.start.only_clusters, self.prior.num_clusters
-        if only and given != only:
-            raise ValueError(
-                f"prior.num_clusters must be {only}, one for each known class that training starts from, got {given}"
-            )
-        if self.pretraining.start.mixture_digits < given:
+        start, given = self.pretraining.start, self.prior.num_clusters
+        if isinstance(start, KnownStart):
+            if self.data.source != "blobs":
+                raise ValueError(
+                    f"pretraining.start: {type(start).__name__} reads the labels, which {self.data.source} is scored "
+                    "by; it is for experiment=clustering_control alone, take recipe=n2d or recipe=vade"
+                )
+            if given != NUM_CLASSES:
+                raise ValueError(
+                    f"prior.num_clusters must be {NUM_CLASSES}, one for each known class that training starts from, "
+                    f"got {given}"
+                )
+        elif start.mixture_digits < given:
             raise ValueError(
                 f"pretraining.start.mixture_digits must be at least the {given} clusters that are looked for, got "
-                f"{self.pretraining.start.mixture_digits}"
+                f"{start.mixture_digits}"
             )
 
     @property

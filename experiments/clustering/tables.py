@@ -28,7 +28,7 @@ SCORES = {"accuracy": "Acc", "nmi": "NMI", "ari": "ARI"}
 SPLITS = {"test": "whole test split", "test_subsampled": "test split cut like the training split"}
 START, START_NAME = "start", "start: where the VaDE's training begins"
 METRICS_FILE, WEIGHTS_FILE = "clustering_metrics.csv", "clustering_weights.csv"
-PRETRAINING = {"stacked_denoising": "own", "original": "weights that VaDE's authors published", "file": "from a file"}
+PRETRAINING = {"stacked_denoising": "own", "original": "weights that VaDE's authors published"}
 
 
 TABLE_2 = """\

@@ -24,7 +24,6 @@ from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
 from experiments.row_training import RowTraining
 from experiments.settings import ExperimentError, NonNegativeInt, Positive, PositiveInt, settings
-from experiments.store import file_digest
 
 log = logging.getLogger("experiments")
 PIXELS, ORIGINAL_WIDTHS = 784, [784, 500, 500, 2000, 10]
@@ -54,8 +53,7 @@ class Pretraining:
 
     Attributes:
         method: of the autoencoder: ``stacked_denoising``; ``original``: the weights that the authors of VaDE published
-            and the paper used; ``file``: other weights of that format.
-        weights: Keras HDF5 file of an autoencoder, for the method ``file``.
+            and the paper used.
         widths: of the encoder, from the pixels to the embedding.
         layer_epochs: epochs per layer before all are trained together; 0 for none.
         finetune_epochs: epochs of all layers together.
@@ -67,8 +65,7 @@ class Pretraining:
         initial_variance: of q(z | x) before the VaDE is trained.
     """
 
-    method: Literal["stacked_denoising", "original", "file"]
-    weights: str | None
+    method: Literal["stacked_denoising", "original"]
     widths: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=2)]
     layer_epochs: NonNegativeInt
     finetune_epochs: PositiveInt
@@ -82,8 +79,6 @@ class Pretraining:
     def __post_init__(self) -> None:
         if self.widths[0] != PIXELS:
             raise ValueError(f"widths must start with the {PIXELS} pixels, got {self.widths}")
-        if (self.method == "file") != (self.weights is not None):
-            raise ValueError("weights names a file for the method `file`, and is null for the others")
         if self.method == "original" and self.widths != ORIGINAL_WIDTHS:
             raise ValueError(f"method original needs the widths {ORIGINAL_WIDTHS}, got {self.widths}")
 
@@ -134,7 +129,6 @@ class Pretraining:
             "precision": context.precision,
             "accelerator": context.accelerator,
             "packages": {name: version(name).rsplit(".", 1)[0] for name in PACKAGES},
-            "weights": None if self.weights is None else file_digest(Path(self.weights)),  # not its place
         }
 
     def _autoencoder(self, context: RunContext, splits: Splits, folder: Path) -> dict[str, Tensor]:
@@ -144,8 +138,7 @@ class Pretraining:
             training = AutoencoderTraining(autoencoder, splits.train_images, self, noise_seed)
             _fit(context, training, len(training.stage_of_epoch), folder, "autoencoder")
         else:
-            path = original_weights(context.data_directory) if self.weights is None else Path(self.weights)
-            pairs = load_autoencoder_weights(path, self.widths)
+            pairs = load_autoencoder_weights(original_weights(context.data_directory), self.widths)
             with torch.no_grad():
                 for layer, (weight, bias) in zip([*autoencoder.encoder, *autoencoder.decoder], pairs, strict=True):
                     layer.weight.copy_(weight)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch import Tensor
 from experiments.cell_process import run_beside
 from experiments.clustering.data import Splits
 from experiments.clustering.pretraining.guided import GuidedTraining
-from experiments.clustering.scores import NUM_CLASSES
 from experiments.clustering.vade import VaDE
 from experiments.context import RunContext
 from experiments.settings import NonNegative, NonNegativeInt, PositiveInt, settings
@@ -39,8 +38,6 @@ class Start:
 
     mixture_starts: PositiveInt
     mixture_digits: PositiveInt
-
-    only_clusters: ClassVar[int | None] = None  # how many it can find, if not any number
 
     @property
     def idle_settings(self) -> set[str]:
@@ -99,8 +96,6 @@ class KnownStart(Start):
     The latent space is turned and scaled so that the digits of a class have the identity for covariance on average: the
     mixture's diagonal covariances could not follow them otherwise, and their misfit would pass for one of the sizes.
     """
-
-    only_clusters = NUM_CLASSES
 
     @property
     def idle_settings(self) -> set[str]:
