@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures import add_caption, draw_means, no_run
+from experiments.figures import add_caption, draw_means, legend_above, look, no_run
 from experiments.results import ordered, provenance_of, spread
 from experiments.settings import ExperimentError
 from experiments.tables import Table
@@ -91,6 +93,9 @@ def figure_13(block: Block) -> Figure:
     shown = pd.concat(columns.values())
     if shown.empty:
         raise ExperimentError(f"the metrics hold no ablation of {' or '.join(SETTINGS.values())} at {block.source}")
+    pairs = [str(shared) for shared in sorted(shown["shared"].unique())]
+    styles = {shared: look(shared, pairs) if len(pairs) > 1 else block.style("hgvae") for shared in pairs}
+    entries: dict[str, Any] = {}
     figure, axes = plt.subplots(2, 2, figsize=(7.6, 5.2), sharex="col", sharey="row")
     for column, (setting, words) in enumerate(SETTINGS.items()):
         for row, (quantity, axis) in enumerate(QUANTITIES.items()):
@@ -100,16 +105,20 @@ def figure_13(block: Block) -> Figure:
                 no_run(ax)
                 continue
             for shared, part in columns[setting].groupby("shared"):
-                draw_means(ax, part, setting, quantity, label=f"s = {shared}", **block.style("hgvae"))
+                draw_means(ax, part, setting, quantity, label=f"s = {shared}", **styles[str(shared)])
                 ax.plot(part[setting], part[quantity], linestyle="", marker=".", markersize=3, color="0.45", zorder=3)
             ax.set_xscale("log")
             ax.set_ylabel(axis if column == 0 else "")
             ax.set_xlabel(words if row == 1 else "")
-    pairs = " or ".join(str(shared) for shared in sorted(shown["shared"].unique()))
+            handles, labels = ax.get_legend_handles_labels()
+            entries |= dict(zip(labels, handles, strict=True))
+    if len(pairs) > 1:
+        legend_above(figure, (list(entries.values()), list(entries)), len(pairs))
     caption = (
         "HGVAE over the final temperature and over the learning rate, each changed alone. Above: training loss of the "
-        f"last part of the training; below: squared error of the number of independent latents, pairs share {pairs} "
-        "factors. Lines: mean over the seeds that finished, bars: its standard error, dots: single seeds. "
+        "last part of the training; below: squared error of the number of independent latents, pairs share "
+        f"{' or '.join(pairs)} factors. Lines: mean over the seeds that finished, bars: its standard error, dots: "
+        "single seeds. "
         f"{block.described(shown)}"
     )
     add_caption(figure, caption)

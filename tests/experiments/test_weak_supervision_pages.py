@@ -355,6 +355,23 @@ def test_figure_13_changes_one_setting_at_a_time(quick: Block) -> None:
     plt.close(figure)
 
 
+def test_figure_13_names_its_lines_where_pairs_share_several_numbers(
+    metrics: Path, quick: Block, tmp_path: Path
+) -> None:
+    for name in ("metrics", "history"):
+        path = tmp_path / f"weak_supervision_{name}.csv"
+        lines = pd.read_csv(metrics / path.name, dtype={"changes": str})
+        of_s = lines[lines["shared"] == 3]
+        other = of_s.assign(shared=6, run_id=of_s["run_id"] + "0")
+        pd.concat([lines[lines["shared"] != 6], other]).to_csv(path, index=False)
+    assert not figure_13(quick).legends
+    figure = figure_13(replace(quick, folder=tmp_path))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["s = 3", "s = 6"]
+    colours = {ax.containers[number][0].get_color() for ax in figure.axes for number in (0, 1)}
+    assert len(colours) == 2
+    plt.close("all")
+
+
 def test_drift_is_shown_beside_hgvae_as_defined(metrics: Path, quick: Block, tmp_path: Path) -> None:
     path = tmp_path / "weak_supervision_history.csv"
     history = pd.read_csv(metrics / path.name, dtype={"changes": str}).assign(log_weight_difference=0.25)
