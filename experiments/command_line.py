@@ -248,7 +248,7 @@ def _check_axes(given: Mapping[str, Sequence[str]], chosen: Sequence[str]) -> No
 
 def _check_owners(settings: Sequence[Override], given: Mapping[str, Sequence[str]], experiment: str) -> None:
     """Refuses a setting that belongs to some choices of an axis, where another one or another experiment is given."""
-    own = axes_of(experiment)
+    own, fixed = axes_of(experiment), _fixed_choices(experiment)
     every = dict.fromkeys([*own, *(axis for name in experiments() for axis in axes_of(name))])
     for one in settings:
         key = one.key_or_group
@@ -262,10 +262,18 @@ def _check_owners(settings: Sequence[Override], given: Mapping[str, Sequence[str
             if axis in own:
                 places = [f"{axis}={value}" for value in given.get(axis, ()) if value not in owners[axis]]
             else:
-                places = [] if any(owners[each] for each in own) else [f"experiment={experiment}"]
+                has = any(owners[each] for each in own) or set(owners[axis]) & set(fixed.get(axis, ()))
+                places = [] if has else [f"experiment={experiment}"]
             for place in places:
                 names = " or ".join(owners[axis])
                 raise ExperimentError(f"{one.input_line}: {place} has no {key}; {axis}={names} has")
+
+
+def _fixed_choices(experiment: str) -> dict[str, list[str]]:
+    """Choices that an experiment's own file takes, of groups that are no axes of it."""
+    defaults = _content(CONFIGS / "experiment" / f"{experiment}.yaml").get("defaults", ())
+    taken = [pair for one in defaults if isinstance(one, dict) for pair in one.items()]
+    return {group.rpartition("/")[2]: one if isinstance(one, list) else [one] for group, one in taken}
 
 
 def _check_followers(settings: Sequence[Override], experiment: str) -> None:

@@ -18,9 +18,7 @@ SIZES = "10"  # percent left of half of the blobs
 
 
 def known_sizes(metrics: Path) -> list[Measurement]:
-    """Each learned prior at each overlap, on test digits cut like the training digits; nothing without such runs."""
-    if not (metrics / FILE).is_file():
-        return []
+    """Each learned prior at each overlap, on test digits cut like the training digits."""
     text = {"version": str}
     lines, weights = (
         read_metrics(metrics, f"clustering_control_{name}", dtype=text) for name in ("metrics", "weights")

@@ -13,17 +13,17 @@ from experiments.claims.rules import NOT_COMPARABLE, NOT_JUDGED, Claim, Measurem
 from experiments.claims.sampling import kolmogorov_smirnov, urn
 from experiments.claims.weak_supervision import weak_supervision
 from experiments.claims.weak_supervision_studies import weak_supervision_studies
-from experiments.results import LEFT_OUT, PROFILES, read_left_out
+from experiments.results import LEFT_OUT, PROFILES, ordered, read_left_out
 from experiments.settings import ExperimentError, named_problems
 from experiments.store import write_atomically
 from experiments.tables import NOTHING, Table, longtables
 
-# Room -> what measures its claims, in the order of the paper.
-ROOMS: dict[str, tuple[Callable[[Path], list[Measurement]], ...]] = {
-    "kolmogorov_smirnov": (kolmogorov_smirnov,),
-    "urn": (urn,),
-    "weak_supervision": (weak_supervision, weak_supervision_studies),
-    "clustering": (clustering, known_sizes),
+# Room -> what measures its claims, and of which experiment's metrics, in the order of the paper.
+ROOMS: dict[str, dict[Callable[[Path], list[Measurement]], str]] = {
+    "kolmogorov_smirnov": {kolmogorov_smirnov: "kolmogorov_smirnov"},
+    "urn": {urn: "urn"},
+    "weak_supervision": {weak_supervision: "weak_supervision", weak_supervision_studies: "weak_supervision"},
+    "clustering": {clustering: "clustering", known_sizes: "clustering_control"},
 }
 
 HEADER = ("claim", "paper", "ours", "difference", "seeds", "verdict", "data, profile, hardware, time")
@@ -83,10 +83,8 @@ def judge_by_room(metrics: Path) -> tuple[dict[str, list[Claim]], list[str]]:
     """
     claims: dict[str, list[Claim]] = {}
     problems: list[str] = []
-    for room, functions in ROOMS.items():
-        if not (metrics / f"{room}_metrics.csv").is_file():
-            continue
-        for measure in functions:
+    for room, measures in ROOMS.items():
+        for measure in [one for one, name in measures.items() if (metrics / f"{name}_metrics.csv").is_file()]:
             with named_problems(measure.__name__.replace("_", " "), problems):
                 claims[room] = [*claims.get(room, []), *map(judge, measure(metrics))]
     return claims, problems
@@ -142,8 +140,9 @@ def summary(claims: Sequence[Claim], headlines: bool = False) -> Table:
     rows = []
     for key, rule in read_rules().items():
         some = [one for one in claims if one.measurement.rule == key and one.measurement.short]
+        profiles = ordered({_block(one)[0] for one in some}, PROFILES)
         # Stable: of one profile, the first data set. A larger profile with too few seeds hides no verdict.
-        some.sort(key=lambda one: (bool(one.measurement.missing), [*PROFILES, ""].index(_block(one)[0])))
+        some.sort(key=lambda one: (bool(one.measurement.missing), profiles.index(_block(one)[0])))
         largest: dict[tuple[str, str], tuple[str, str]] = {}
         for one in some:
             largest.setdefault((one.place, one.measurement.part), _block(one))

@@ -131,8 +131,8 @@ def test_summaries_name_equal_numbers_once_and_of_many_the_range() -> None:
 
 
 def test_each_part_is_shown_on_its_largest_profile() -> None:
-    """A larger profile that has some parts alone takes no other one's line along."""
-    runs = [("quick", "full"), ("quick", "60 %"), ("medium", "full")]
+    """A larger profile that has some parts alone takes no other one's line along; one that a user added comes last."""
+    runs = [("own", "full"), ("own", "80 %"), ("quick", "full"), ("quick", "60 %"), ("medium", "full")]
     fills = {"where": "Figure 1", "sampler": "sample"}
     claims = [
         judge(
@@ -142,7 +142,7 @@ def test_each_part_is_shown_on_its_largest_profile() -> None:
         )
         for name, part in runs
     ]
-    assert [line[1] for line in summary(claims).rows] == ["medium", "quick"]
+    assert [line[1] for line in summary(claims).rows] == ["medium", "quick", "own"]
 
 
 @pytest.mark.parametrize("rule", ["ks_reference", "table_1_number"])  # the second is judged by the paper's data alone

@@ -79,6 +79,9 @@ def test_the_trainer_s_are_refused_where_nothing_is_trained(row: str, setting: s
         "clustering recipe=vade experiment.training.decay_epochs=3",
         "clustering recipe=vade experiment.training.minimum_learning_rate=0.002",
         "clustering recipe=vade experiment.training.learning_rate_decay=1",
+        "clustering recipe=vade experiment.training.learning_rate=0.001 experiment.training.batch_size=128 "
+        "experiment.training.learning_rate_decay=1",
+        "clustering_control overlap=2 experiment.training.learning_rate=0.001 experiment.training.batch_size=64",
         "clustering recipe=vade experiment.training.max_epochs=300 experiment.training.minimum_learning_rate=0",
         "clustering recipe=vade experiment.training.max_epochs=11 experiment.training.learning_rate_decay=0.5",
         f"weak_supervision {UNBIASED} experiment.model.sort_noise=0",
