@@ -74,7 +74,9 @@ class RunContext:
         axes: The run's place among those of its experiment: axis -> value.
         changed: Names of the settings that are not the experiment's own.
         data_directory: Where data files are looked for and downloaded to.
+        afresh: Whether nothing that was interrupted is gone on with.
         is_training: Whether a training is at work, which Lightning ends on a signal.
+        went_on: Whether a training went on from a checkpoint, that of a start which runs share included.
     """
 
     def __init__(
@@ -86,14 +88,16 @@ class RunContext:
         data_directory: Path = Path("data"),
         axes: Mapping[str, str | int] | None = None,
         changed: Collection[str] = (),
+        afresh: bool = False,
     ) -> None:
         self.seed = seed
         self.run = run
         self.axes = dict(axes or {})
         self.changed = frozenset(changed)
         self.data_directory = data_directory
+        self.afresh = afresh
         self._tracker = tracker
-        self.is_training = False
+        self.is_training = self.went_on = False
         self._trainer = dict(trainer)
 
     @property
@@ -110,6 +114,11 @@ class RunContext:
     def precision(self) -> str:
         """The trainer's, as Lightning calls it, for example ``32-true``."""
         return PRECISIONS[self._trainer.get("precision", "float32")]
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """What of the trainer decides the numbers of a training."""
+        return {name: self._trainer.get(name) for name in ("accelerator", "precision", "deterministic")}
 
     @property
     def accelerator(self) -> str:
@@ -178,6 +187,7 @@ class RunContext:
         if isinstance(model, ChunkedTraining):
             needed.add(STATE)
         checkpoint = readable_checkpoint(folder / "last.ckpt", needed)
+        self.went_on |= checkpoint is not None
         self.is_training = True
         try:
             trainer.fit(model, loader, ckpt_path=checkpoint, weights_only=True)

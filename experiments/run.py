@@ -250,10 +250,11 @@ def _run(experiment: Experiment, cell: Cell) -> None:
     ):
         tracker.define_metrics(getattr(experiment, "headline_metrics", {}))
         data = Path(plain["data_directory"])
-        context = RunContext(plain["seed"], run, tracker, trainer, data, cell.row.axes, cell.replaced.keys())
+        axes, changed = cell.row.axes, cell.replaced.keys()
+        context = RunContext(plain["seed"], run, tracker, trainer, data, axes, changed, afresh=plain["force"])
         tables = _tables(experiment, context)
         seconds = round(time.perf_counter() - started, 2)
-        facts |= peak_memory(trainer["accelerator"]) | {"seconds": seconds, "resumed": resumed}
+        facts |= peak_memory(trainer["accelerator"]) | {"seconds": seconds, "resumed": resumed or context.went_on}
         if cell_process.calls_at_once > 1:
             facts["runs_at_once"] = cell_process.calls_at_once
         run.finish(tables, facts, config)

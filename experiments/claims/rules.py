@@ -181,7 +181,7 @@ def judge(measured: Measurement) -> Claim:
     origin = measured.origin
     if origin is None and measured.lines is not None and len(measured.lines):
         origin = provenance_of(measured.lines, measured.source)
-    outcome = outcome_of(rule, measured)
+    outcome = outcome_of(rule, measured, origin)
     reason = measured.missing or not_comparable(rule, measured.block, origin)
     verdict = NOT_COMPARABLE if reason or outcome == NOT_JUDGED else _VERDICTS[outcome]
     if place.startswith("ours"):  # says nothing about the paper
@@ -192,9 +192,9 @@ def judge(measured: Measurement) -> Claim:
     return Claim(measured, outcome, verdict, reason, place, rule["claim"].format(**measured.fills), paper, origin)
 
 
-def outcome_of(rule: Mapping[str, Any], measured: Measurement) -> str:
+def outcome_of(rule: Mapping[str, Any], measured: Measurement, origin: Provenance | None = None) -> str:
     """Returns whether the claim holds on what was run, by its rule alone."""
-    if measured.missing or (rule.get("needs_comparable") and not_comparable(rule, measured.block)):
+    if measured.missing or (rule.get("needs_comparable") and not_comparable(rule, measured.block, origin)):
         return NOT_JUDGED
     if _satisfied(rule["reproduced"], measured.values):
         return HOLDS

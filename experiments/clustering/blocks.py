@@ -117,9 +117,13 @@ class Block(MetricsBlock):
 
 
 def paired(lines: pd.DataFrame) -> pd.DataFrame:
-    """Lines of the seeds that every prior of a version has, as seeds differ more than priors; all if there is none."""
-    of_version = lines.groupby("version")["prior"].transform("nunique")
-    common = lines.groupby(["version", "seed"])["prior"].transform("nunique") == of_version
+    """Lines of the seeds that the paper's priors of a version share, as seeds differ more than priors.
+
+    Where they share none, all of that version.
+    """
+    of_paper = lines["prior"].where(lines["prior"].isin(PAPER_PRIORS))
+    wanted = of_paper.groupby(lines["version"]).transform("nunique")
+    common = of_paper.groupby([lines["version"], lines["seed"]]).transform("nunique") == wanted
     return lines[common | ~common.groupby(lines["version"]).transform("any")]
 
 

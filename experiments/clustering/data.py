@@ -74,10 +74,10 @@ class ClusteringData:
     """
 
     source: str
-    overlap: Annotated[float, Field(gt=0, lt=50)] | None
+    overlap: Annotated[int, Field(gt=0, lt=50)] | None
     max_digits: Annotated[int, Field(ge=6)] | None
     subsampled_classes: list[Annotated[int, Field(ge=0, le=9)]]
-    version: str | int | float
+    version: str | int
 
     def __post_init__(self) -> None:
         if self.source not in (*SOURCES, BLOBS):
@@ -104,7 +104,7 @@ class ClusteringData:
 
         Raises:
             ExperimentError: files are missing, damaged or can't be downloaded; a split has fewer digits than clusters,
-                or a class is left without one.
+                or a class is left without a training digit.
         """
         return _SPLITS.get((repr(self), directory, num_clusters), lambda: self._load(directory, num_clusters))
 

@@ -16,6 +16,7 @@ from experiments.clustering.blocks import PAPER_PRIORS, PAPER_VERSIONS, WEIGHTED
 from experiments.clustering.scores import NUM_CLASSES, UNMATCHED
 from experiments.figures import add_caption, no_run
 from experiments.results import ordered
+from experiments.settings import ExperimentError
 
 SIDE, GAP = 28, 1  # pixels: of an image, around it
 
@@ -49,6 +50,9 @@ def _draw_confusion(ax: Axes, counts: pd.DataFrame, prior: str, version: str) ->
 
 def figure_digits(block: Block) -> Figure:
     """Digits generated from each cluster of the hypergeometric priors, the paper's above."""
+    if not set(PAPER_VERSIONS) & set(block.versions):
+        kept = ", ".join(PAPER_VERSIONS)
+        raise ExperimentError(f"generated digits are kept of the versions {kept}; none was run at {block.source}")
     generated = block.table("generated", WEIGHTED)
     caption = "Generated digits, a line per cluster: the decoder's means at draws from the cluster's normal component."
     labels = ("", "digit matched to the cluster")

@@ -106,7 +106,8 @@ class _ExpectedLogDensity(torch.autograd.Function):
         precisions, scaled, squares = ctx.saved_tensors
         of_variance = None
         if ctx.needs_input_grad[1]:
-            of_variance = -0.5 * (grad @ precisions)
+            with torch.autocast(grad.device.type, enabled=False):
+                of_variance = -0.5 * (grad @ precisions)
         grad = grad.unsqueeze(-1)
         pulled = grad * scaled
         return -pulled.sum(-2), of_variance, pulled.sum(0), 0.5 * torch.addcmul(-grad, grad, squares).sum(0)

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from experiments.clustering.priors import HypergeometricPrior, UniformPrior
-from experiments.clustering.vade import Noise, VaDE
+from experiments.clustering.vade import GaussianMixture, Noise, VaDE
 from tests.experiments.clustering_fits import generator
 from tests.experiments.clustering_reference import (
     PRIORS,
@@ -68,6 +68,19 @@ def test_gradients_reach_every_parameter_and_equal_finite_differences(prior: str
         up, down = (reference.elbo(parameters | {name: parameters[name] + s * direction}) for s in (step, -step))
         found, expected = float((gradient * direction).sum()), (up - down) / (2 * step)
         assert found == pytest.approx(expected, abs=5e-4 * float(np.linalg.norm(gradient))), name
+
+
+def test_the_mixtures_gradients_stay_float32_in_bfloat16() -> None:
+    mixture, given = GaussianMixture(3, 4, 1e-4), generator(1)
+    mean, log_variance, weight = (torch.randn(shape, generator=given) for shape in ((6, 4), (6, 4), (6, 3)))
+    found = []
+    for enabled in (False, True):
+        inputs = [one.clone().requires_grad_() for one in (mean, log_variance)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            (mixture.expected_log_density(*inputs) * weight).sum().backward()
+        found.append([one.grad for one in inputs])
+    for plain, half in zip(*found):
+        torch.testing.assert_close(half, plain, rtol=1e-6, atol=0)
 
 
 def test_the_noise_is_standard_normal_and_standard_gumbel() -> None:

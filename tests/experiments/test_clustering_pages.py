@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.clustering.blocks import Block, read_blocks
+from experiments.clustering.blocks import Block, paired, read_blocks
 from experiments.clustering.figures import figure_3, figure_history, figures
 from experiments.clustering.pictures import figure_confusion, figure_digits
 from experiments.clustering.recovery import rank_correlation, recovery
@@ -48,6 +48,20 @@ def edit(path: Path, **columns: object) -> pd.DataFrame:
     table = pd.read_csv(path, dtype={"version": str}).assign(**columns)
     table.to_csv(path, index=False)
     return table
+
+
+def test_numbers_stand_beside_each_other_on_the_seeds_that_the_papers_priors_share(tmp_path: Path) -> None:
+    """A single run of another prior takes no seed away; where the paper's share none, all are shown."""
+    write_block(tmp_path, priors=PRIORS[:2], versions=["60"])
+    write_block(tmp_path, priors=["hypergeometric"], versions=["60"], seeds=[0, 1])
+    write_block(tmp_path, priors=[PRIORS[3]], versions=["60"], seeds=[1, 5])
+    write_block(tmp_path, priors=["uniform"], versions=["80"], seeds=[3])
+    write_block(tmp_path, priors=["hypergeometric"], versions=["80"], seeds=[4])
+    [block] = read_blocks(tmp_path)
+    seeds = paired(block.scores()).groupby(["version", "prior"])["seed"].unique().map(sorted).to_dict()
+    of_60 = {("60", prior): [0, 1] for prior in (*PRIORS[:2], "hypergeometric")}
+    assert seeds == of_60 | {("60", MERGED): [1], ("80", "uniform"): [3], ("80", "hypergeometric"): [4]}
+    assert "- seeds: full" not in notes(block) and "2" not in notes(block).split("seeds: ")[1].split("\n")[0]
 
 
 def test_blocks_come_largest_first_and_apart(metrics: Path, tmp_path: Path) -> None:
@@ -218,6 +232,13 @@ def test_generated_digits_stand_in_the_line_of_their_class(tmp_path: Path) -> No
     assert shown == sorted(set(shades))
     assert [label.get_text() for label in axes.get_yticklabels()] == [*(str(one) for one in shown[:-1]), "none"]
     plt.close(figure)
+
+
+def test_digits_of_versions_whose_digits_are_not_kept_are_missed_by_name(tmp_path: Path) -> None:
+    write_block(tmp_path, priors=["hypergeometric"], versions=["60"])
+    edit(tmp_path / "clustering_metrics.csv", version="20")
+    with pytest.raises(ExperimentError, match="digits are kept of the versions full, 80, 60; none was run at VaDE's"):
+        figure_digits(read_blocks(tmp_path)[0])
 
 
 def test_every_figure_of_one_seed_without_the_full_version_is_drawn(metrics: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -17,6 +18,7 @@ from experiments.clustering import data as data_module
 from experiments.clustering.data import SOURCES, ClusteringData, Splits
 from experiments.clustering.mnist import Digits
 from experiments.clustering.pretraining import pretraining
+from experiments.clustering.pretraining.autoencoder import AutoencoderTraining
 from experiments.clustering.pretraining.pretraining import Pretraining
 from experiments.clustering.priors import HypergeometricPrior
 from experiments.clustering.scores import confusion
@@ -54,6 +56,33 @@ def test_the_priors_share_one_pretraining_and_all_of_the_noise(tmp_path: Path, m
     launch(UNIFORM, tmp_path, *FAST, "seed=1")
     launch("clustering prior=uniform version=80", tmp_path, *FAST)
     assert len(made) == 3
+    launch(UNIFORM, tmp_path, *FAST, "trainer.deterministic=true")
+    assert len(made) == 4, "what of the trainer decides the numbers decides the start, too"
+
+
+def test_an_interrupted_pretraining_is_gone_on_with_or_started_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*FAST, "experiment.pretraining.layer_epochs=0", "experiment.pretraining.finetune_epochs=4")
+    begin = AutoencoderTraining.on_train_epoch_start
+
+    def killed(self: AutoencoderTraining) -> None:
+        if self.current_epoch == 3:
+            raise RuntimeError("killed")
+        begin(self)
+
+    runs = {}
+    for way in ("again", "afresh"):
+        with monkeypatch.context() as patch:
+            patch.setattr(AutoencoderTraining, "on_train_epoch_start", killed)
+            with pytest.raises(RuntimeError, match="killed"):
+                launch(UNIFORM, tmp_path / way, *settings)
+        assert len(list((tmp_path / way / "cache").rglob("last.ckpt"))) == 1
+        runs[way] = launch(UNIFORM, tmp_path / way, *settings, f"force={way == 'afresh'}")
+    facts = {way: json.loads((run.path / "environment.json").read_text()) for way, run in runs.items()}
+    assert {way: one["resumed"] for way, one in facts.items()} == {"again": True, "afresh": False}
+    metrics = [run.table("metrics") for run in runs.values()]
+    assert metrics[0].equals(metrics[1])
 
 
 def test_no_label_is_used_before_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

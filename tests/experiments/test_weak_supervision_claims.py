@@ -208,9 +208,17 @@ def test_every_s_is_judged_and_no_unknown_method(tmp_path: Path) -> None:
 def test_the_best_constant_is_beaten_or_not(tmp_path: Path, counts: tuple[float, float], outcome: str) -> None:
     """k = 7 and 2: the constant 4.5 has an error of 6.25 at both; 3 for 2 has 0.5 on average, 6 has 8."""
     for shared, count in zip((0, 5), counts):
-        add_runs(tmp_path, METHODS, seeds=range(2), pairs=[shared], expected_count=count)
+        add_runs(tmp_path, METHODS, seeds=range(3), pairs=[shared], expected_count=count)
     claim = judged(tmp_path, CONSTANT)
     assert (claim.outcome, claim.measured.endswith("over s = 0, 5; a constant 6.25")) == (outcome, True)
+
+
+def test_an_estimate_of_noise_does_not_beat_the_best_constant(tmp_path: Path) -> None:
+    """About 4.5 whatever s is, and by luck nearer to the truth in two seeds of three: 6.00, 6.09 and 6.25 of 6.25."""
+    for seed, moved in enumerate((0.1, 0.06, 0.0)):
+        for shared, count in ((0, 4.5 + moved), (5, 4.5 - moved / 4)):
+            add_runs(tmp_path, METHODS, seeds=[seed], pairs=[shared], expected_count=10 / 7 * count)
+    assert judged(tmp_path, CONSTANT).outcome == "no difference"
 
 
 def test_random_pairs_are_judged_by_rank(folder: Path) -> None:

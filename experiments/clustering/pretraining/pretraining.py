@@ -28,7 +28,7 @@ from experiments.settings import ExperimentError, NonNegativeInt, Positive, Posi
 log = logging.getLogger("experiments")
 PIXELS, ORIGINAL_WIDTHS = 784, [784, 500, 500, 2000, 10]
 FORMAT = 4  # raise it when the code changes what the same settings give
-PACKAGES = ("torch", "scikit-learn", "umap-learn")  # which the numbers depend on
+PACKAGES = ("torch", "numpy", "scikit-learn", "umap-learn", "pynndescent")  # which the numbers depend on
 AFTER_AUTOENCODER = ("start", "minimum_variance", "initial_variance")
 # Streams of the run's seed, apart from those of the experiment and of the start.
 INITIAL_STREAM, ORDER_STREAM, NOISE_STREAM = range(100, 103)
@@ -126,8 +126,7 @@ class Pretraining:
             "start": {"kind": type(self.start).__name__, **asdict(self.start)},
             "digits": splits.fingerprint,
             "seed": context.seed,
-            "precision": context.precision,
-            "accelerator": context.accelerator,
+            "trainer": context.numerics,
             "packages": {name: version(name).rsplit(".", 1)[0] for name in PACKAGES},
         }
 
@@ -171,5 +170,7 @@ def _fit(context: RunContext, training: RowTraining, epochs: int, folder: Path, 
     """Trains without a trace in the logs; the checkpoint is removed in the end."""
     log.info("  pretraining, %s: %d epochs of %d steps", name, epochs, training.steps_per_epoch)
     chunks = training.chunks(context.generator(ORDER_STREAM).initial_seed())
+    if context.afresh:
+        shutil.rmtree(folder, ignore_errors=True)
     context.fit(training, chunks, max_epochs=epochs, folder=folder, checkpoint_every=2, logger=False)
     shutil.rmtree(folder, ignore_errors=True)  # there is none after fewer epochs than between two checkpoints
