@@ -21,7 +21,7 @@ RESULTS = $(if $(filter smoke,$(PROFILE)),$(LOCAL),$(or $(MVHG_RESULTS_DIR),resu
 REPORT ?= $(if $(filter smoke,$(PROFILE)),$(LOCAL),results)
 AGGREGATE = $(PY) -m scripts.aggregate --results '$(RESULTS)' --profile $(PROFILE) --seeds $(SEEDS)
 MAKE_PAGES = $(AGGREGATE) $(KEEP) --output $(LOCAL)/metrics && $(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL)
-PARALLEL := $(if $(findstring launcher=,$(ARGS)),,$(if $(filter-out 1,$(JOBS)),launcher=local hydra.launcher.n_jobs=$(JOBS)))
+PARALLEL := $(if $(findstring launcher=,$(ARGS))$(findstring runs_at_once=,$(ARGS)),,$(if $(filter-out 1,$(JOBS)),launcher=local hydra.launcher.n_jobs=$(JOBS)))
 # A training that stops (status 3) is named on the pages, which are made of the others; in smoke it is what one looks for.
 RUN = $(if $(filter smoke,$(PROFILE)),,sh -c '"$$@" || [ $$? = 3 ]' run) $(PY) -m experiments.run -m $(PARALLEL) results='"$(RESULTS)"' profile=$(PROFILE) seed=$(SEEDS) $(ARGS)
 KS = $(RUN) experiment=kolmogorov_smirnov series=weights,draws,sizes conditionals=merged,exact
@@ -109,7 +109,7 @@ weak-supervision-studies: reproduce-fig13 ## What HGVAE and PosteriorHGVAE depen
 	$(ABLATION) method=hgvae experiment.model.gradient=score_function
 	$(ABLATION) method=hgvae experiment.model.detach_divergences=true
 	$(WEAK) method=fixed_k_joint shared=0,1,3,5 experiment.model.num_latents=10 experiment.model.independent=0,1,2,3,4,5,6,7,8,9,10
-	$(MAKE_PAGES) --only weak_supervision_ablation
+	$(MAKE_PAGES) --only weak_supervision figure_2
 reproduce-table3: benchmark-weak-supervision ## Time per step of the methods of Table 1, side by side
 	$(PY) -m scripts.pages --metrics $(LOCAL)/metrics --output $(LOCAL) --only table_3
 clustering-studies: KEEP = --keep
@@ -122,7 +122,7 @@ clustering-studies: $(READY) ## What keeps the clusters, and where the prior mat
 	$(RUN) experiment=clustering_control overlap=1,2,5 prior=hypergeometric reading=assignments
 	$(MAKE_PAGES) --only clustering_studies
 
-smoke: PROFILE = smoke
+smoke: override PROFILE = smoke
 smoke: $(READY) ## A tiny version of every experiment, with tables, figures and report; means nothing (2 minutes)
 	$(KS) sampler=straight_through
 	$(URN)
@@ -151,7 +151,7 @@ wandb-sync: ## Uploads the offline runs that Weights & Biases does not have yet 
 wandb-publish: ## Logs the tables and figures of results/ to Weights & Biases as one run, offline (5 s)
 dashboard: ## Weights & Biases dashboards as JSON (ARGS='--push --entity NAME' makes them there; 5 s)
 doctor: $(READY); $(PY) -m scripts.doctor ## What is installed, found and able to run here, and the command for what is missing
-wandb-sync: FROM = --results '$(RESULTS)'
+wandb-sync wandb-publish: FROM = --results '$(RESULTS)'
 wandb-sync wandb-publish dashboard: $(READY)
 	$(PY) -m scripts.weights_and_biases $(patsubst wandb-%,%,$@) $(FROM) $(ARGS)
 clean: ## Removes .venv, caches and results/local; runs and committed results stay

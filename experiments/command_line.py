@@ -181,6 +181,12 @@ def _check_choices(group: str, one: Override) -> None:
             hint = f"near it: {', '.join(near)}" if near else f"choose from {', '.join(known)}"
             what = "experiment" if group == "experiment" else "choice"
             raise ExperimentError(f"{group}={name}: there is no such {what}; {hint}")
+        own = "name" if group == "profile" else group
+        said = _value_in(CONFIGS / group / f"{name}.yaml", own)
+        if said != name and (group == "profile" or any(group in axes_of(one) for one in experiments())):
+            path = f"configs/{group}/{name}.yaml"
+            there = "has no" if said is _ABSENT else f"says {own}: {said} for"
+            raise ExperimentError(f"{path} {there} {own}: {name}, by which its runs are told from others")
     if group == "launcher" and "ray" in values and find_spec("hydra_plugins.hydra_ray_launcher") is None:
         raise ExperimentError("launcher=ray needs the extra `ray`, which is not installed: make install-ray")
 

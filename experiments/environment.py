@@ -22,7 +22,7 @@ FIRST_VERSION = "0.1.0"  # runs of before the version was recorded
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "numpy", "scipy", "pandas", "scikit-learn")
 _SOURCES = ("experiments", "scripts", "mvhg", "results/paper.yaml", "results/benchmark")  # of what is drawn
 _DRAWING = ("matplotlib", "pandas", "numpy", "scipy")
-STATUS = Path("/proc/self/status")
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 
 
 # Variables of a surrounding job (Slurm's, MPI's, LSF's, torchrun's) by which Lightning would take this process for one
@@ -83,7 +83,7 @@ def code_facts() -> dict[str, Any]:
     return {"commit": commit(), "dirty": None if status is None else bool(status)}
 
 
-def environment_facts(accelerator: str) -> dict[str, Any]:
+def environment_facts(accelerator: str, devices: int | str | list[int] = 1) -> dict[str, Any]:
     """Returns what a reader needs to judge a number: code, versions, device.
 
     Args:
@@ -97,7 +97,7 @@ def environment_facts(accelerator: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if _on_gpu(accelerator) else _processor(),
+        "device": torch.cuda.get_device_name(_index(devices)) if _on_gpu(accelerator) else _processor(),
         "threads": torch.get_num_threads(),
     }
 
@@ -111,14 +111,29 @@ def peak_memory_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
-def peak_memory(accelerator: str) -> dict[str, float]:
-    """Returns the most memory that this process has taken so far, in MiB, and of the GPU where it is used."""
+def reset_peak_memory(accelerator: str, devices: int | str | list[int] = 1) -> None:
+    """Begins what ``peak_memory`` says, since a process may serve several runs; where only Linux can, of the host."""
+    import torch
+
+    with suppress(OSError):
+        CLEAR.write_text("5")
+    if _on_gpu(accelerator):
+        torch.cuda.reset_peak_memory_stats(_index(devices))
+
+
+def peak_memory(accelerator: str, devices: int | str | list[int] = 1) -> dict[str, float]:
+    """Returns the most memory that was taken since it was reset, in MiB, and of the GPU where it is used."""
     import torch
 
     facts = {"peak_memory_mib": round(peak_memory_mib(), 1)}
     if _on_gpu(accelerator):
-        facts["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        facts["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(_index(devices)) / 2**20, 1)
     return facts
+
+
+def _index(devices: int | str | list[int]) -> int | None:
+    """The GPU that a trainer's ``devices`` names; None: the present one."""
+    return int(devices[0]) if isinstance(devices, list) else None
 
 
 def _on_gpu(accelerator: str) -> bool:

@@ -46,7 +46,7 @@ STYLE: Any = {
 
 
 def draw(figures: Mapping[str, Callable[[], Figure]], output: Path) -> list[Path]:
-    """Draws and saves figures; one whose runs are not there is named and left out.
+    """Draws and saves figures; one whose runs are not there is named, and an earlier one by its name removed.
 
     Returns:
         The paths written.
@@ -59,6 +59,9 @@ def draw(figures: Mapping[str, Callable[[], Figure]], output: Path) -> list[Path
     for name, make in figures.items():
         with named_problems(name, reasons), plt.rc_context(STYLE):
             paths += save(make(), output, name)
+    for name in set(figures) - {path.stem for path in paths}:
+        for path in output.glob(f"{name}.p[nd][gf]"):  # of other runs
+            path.unlink()
     if not paths:
         raise ExperimentError(f"nothing to draw: {'; '.join(reasons)}")
     for line in [*(f"wrote {path}" for path in paths), *(f"not drawn: {reason}" for reason in reasons)]:

@@ -34,7 +34,10 @@ from experiments.watched import Watched, in_words, read_reports, say_finished, s
 
 POLL_SECONDS, SAY_SECONDS = 1.0, 30.0  # from one look at the store to the next; from one line to the next
 CELLS_FAILED = 3  # the status; that of a command that is refused is 1
-AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
+AGAIN = (
+    "the same command, without force=true, goes on: finished cells are skipped, interrupted ones continue from their "
+    "last checkpoint"
+)
 
 
 class Progress(Callback):
@@ -64,7 +67,7 @@ class Progress(Callback):
         else:
             try:
                 grid = list(_cells(config))
-            except (HydraException, OmegaConfBaseException) as error:  # which Hydra would take for this callback's own
+            except Exception as error:  # which Hydra would take for this callback's own, and end with status 0
                 sys.exit(f"error: {_in_one_line(error)}")
             self.cells = [cell for _, cell in grid]
             self.total = len(self.cells)

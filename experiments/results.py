@@ -335,7 +335,7 @@ def _commits(runs: pd.DataFrame) -> list[str]:
     def of(run: Any) -> str:
         # Several of a run that went on with other code.
         commits = " then ".join(commit[:10] for commit in str(run.commit).split())
-        return f"{commits}{' with changes' if run.dirty else ''}"
+        return f"{commits}{' with changes' if str(run.dirty) == 'True' else ''}"
 
     return sorted({of(run) for run in runs.itertuples()})
 

@@ -32,7 +32,7 @@ from experiments import cell_process
 from experiments.axes import Cell, cell_of
 from experiments.command_line import FOLDERS, check_command_line
 from experiments.configuration import CONFIGS
-from experiments.environment import environment_facts, leave_process_group, peak_memory
+from experiments.environment import environment_facts, leave_process_group, peak_memory, reset_peak_memory
 from experiments.progress import reported
 from experiments.settings import ExperimentError, build, one_line, typed_path
 from experiments.store import RunDirectory, write_atomically
@@ -65,8 +65,12 @@ def main(config: DictConfig) -> float | None:
     except ExperimentError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        log.warning("interrupted; the same command continues from the last checkpoint")
+        log.warning("interrupted; the same command%s continues from the last checkpoint", _unforced(config.force))
         sys.exit(128 + signal.SIGINT)
+
+
+def _unforced(force: bool) -> str:
+    return " without force=true" if force else ""
 
 
 def run_one_of_many(
@@ -189,7 +193,7 @@ def execute(cell: Cell, wait: bool = False) -> RunDirectory:
             reason = f"{error.filename or cell.run.path}: {error.strerror or error}"
             raise ExperimentError(f"{reason}; nothing is half-written, the same command goes on") from error
         except SIGTERMException:  # Lightning's, a SystemExit that would end with status 0
-            log.warning("stopped by SIGTERM; the same command continues from the last checkpoint")
+            log.warning("stopped by SIGTERM; the same command%s continues from the last checkpoint", _unforced(force))
             sys.exit(128 + signal.SIGTERM)
     return cell.run
 
@@ -229,7 +233,9 @@ def _run(experiment: Experiment, cell: Cell) -> None:
     write_atomically(run.new_config, config)  # says of a run that never ends what it was to be
     if plain["threads"] is not None:
         torch.set_num_threads(plain["threads"])
-    facts = environment_facts(plain["trainer"]["accelerator"])  # before the work, under which the checkout may change
+    device = plain["trainer"]["accelerator"], plain["trainer"]["devices"]
+    facts = environment_facts(*device)  # before the work, under which the checkout may change
+    reset_peak_memory(*device)
     facts |= run.note_code(facts["commit"], facts["dirty"], resumed)
     with default_generator_lock:
         pl.seed_everything(plain["seed"], workers=True, verbose=False)
@@ -254,7 +260,7 @@ def _run(experiment: Experiment, cell: Cell) -> None:
         context = RunContext(plain["seed"], run, tracker, trainer, data, axes, changed, afresh=plain["force"])
         tables = _tables(experiment, context)
         seconds = round(time.perf_counter() - started, 2)
-        facts |= peak_memory(trainer["accelerator"]) | {"seconds": seconds, "resumed": resumed or context.went_on}
+        facts |= peak_memory(*device) | {"seconds": seconds, "resumed": resumed or context.went_on}
         if cell_process.calls_at_once > 1:
             facts["runs_at_once"] = cell_process.calls_at_once
         run.finish(tables, facts, config)

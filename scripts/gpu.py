@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors(options.output):
         if options.accelerator == "gpu" and not torch.cuda.is_available():
             raise ExperimentError("torch finds no GPU here; --accelerator cpu --smoke shows that every part runs")
+        if options.smoke and options.output == parser.get_default("output"):
+            options.output = options.output.parent / "smoke" / options.output.name  # taken for no measurement later
         plan = Plan(options.accelerator, options.output.resolve(), options.smoke, 60 * options.minutes, options.profile)
         plan.output.mkdir(parents=True, exist_ok=True)
         if options.part:

@@ -275,6 +275,11 @@ def test_make_takes_profile_seeds_and_data_to_the_rooms_that_have_them() -> None
         assert set(re.findall(r"data\.source=(\w+) experiment=(\w+)", plan)) == {(data, taken)}
 
 
+def test_make_gives_one_way_to_run_several_cells_at_once_and_smoke_is_smoke() -> None:
+    assert "launcher=" not in planned("reproduce-fig13", settings=("ARGS=trainer=gpu runs_at_once=4",))
+    assert "profile=medium" not in planned("smoke", settings=("PROFILE=medium",))
+
+
 def test_figure_13_is_made_of_changes_of_one_row() -> None:
     given = commands(planned("reproduce-fig13"))
     assert all(command["experiment"] == "weak_supervision" and command["shared"] == "3" for command in given)

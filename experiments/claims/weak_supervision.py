@@ -96,9 +96,11 @@ def near_preferred(metrics: Path, block: Block, method: str, shared: int) -> Mea
     runs, name = runs_of(block, method, shared).dropna(subset=["expected_count"]), METHODS[method]
     imposed = imposed_runs(WeakBlock(metrics, block.profile, block.data, block.lines))
     imposed = imposed[imposed["shared"] == shared]
+    seeds = set(runs["seed"]) & set(imposed["seed"])  # both vary between seeds
+    if seeds:
+        runs, imposed = (one[one["seed"].isin(seeds)] for one in (runs, imposed))
     fills: dict[str, Any] = {"method": name, "shared": shared}
-    seeds = min(int(one["seed"].nunique()) for one in (runs, imposed))  # both vary between seeds
-    more: dict[str, Any] = {"seeds": seeds, "fills": fills, "part": f"s = {shared}"}
+    more: dict[str, Any] = {"seeds": len(seeds), "fills": fills, "part": f"s = {shared}"}
     text, values = "", []
     if imposed.empty or runs.empty or set(imposed["latents"]) != set(runs["latents"]):
         more["missing"] = f"no run of {name}" if runs.empty else f"k was not imposed at s = {shared}"
@@ -119,7 +121,7 @@ def beats_constant(block: Block, method: str, factors: int) -> Measurement:
     text = f"{means.mean():.2f} over s = {', '.join(str(one) for one in by_seed)}; a constant {best:.2f}"
     value = float(means.mean()) - best, widened(float(means.sem()), len(means))
     short = f"{means.mean():.2f} beside {best:.2f}"
-    return _over_pairs(block, _rule("figure_2_constant", method), method, text, value, short)
+    return _over_pairs(block, _rule("figure_2_constant", method), method, text, value, short, list(means.index))
 
 
 def follows_pairs(block: Block, method: str) -> Measurement:
@@ -183,14 +185,26 @@ def same_estimate(block: Block, method: str) -> Measurement:
     return _over_pairs(block, "figure_2_baselines", method, text, (spread, 1.0), short)
 
 
-def _over_pairs(block: Block, rule: str, method: str, text: str, value: tuple[float, float], short: str) -> Measurement:
-    """What was measured over all s together; of one alone nothing is said."""
+def _over_pairs(
+    block: Block,
+    rule: str,
+    method: str,
+    text: str,
+    value: tuple[float, float],
+    short: str,
+    common: Sequence[int] | None = None,
+) -> Measurement:
+    """What was measured over all s together, of the seeds ``common`` to them; of one s alone nothing is said."""
     name, runs = METHODS[method], runs_of(block, method).dropna(subset=["expected_count"])
     seeds = runs.groupby("shared")["seed"].nunique()
     more: dict[str, Any] = {"fills": {"method": name}, "part": name}
     if len(seeds) < 2:
         return measure(rule, block, runs, f"{FILE}.csv", short="", missing=f"no run of {name} at two s", **more)
-    return measure(rule, block, runs, f"{FILE}.csv", text, [value], seeds=int(seeds.min()), short=short, **more)
+    number = int(seeds.min())
+    if common is not None:
+        runs, number = runs[runs["seed"].isin(common)], len(common)
+        more["missing"] = "" if common else "no seed is common to all s"
+    return measure(rule, block, runs, f"{FILE}.csv", text, [value], seeds=number, short=short, **more)
 
 
 def _cell(block: Block, methods: Iterable[str], shared: int, column: str) -> Comparison:

@@ -56,7 +56,7 @@ def _move_together(block: Block, metrics: Path) -> Measurement:
     """Figure 11."""
     rule, file = "figure_11", "disentanglement_metrics"
     try:
-        table = _same(read_metrics(metrics, file), block)
+        table = _same(of_number(read_metrics(metrics, file)), block)
     except ExperimentError:
         return Measurement(rule, missing="no run", block=block)
     table = table[table["method"].isin(PAPER_METHODS)]  # what is ours says nothing of the paper's plots
@@ -99,7 +99,7 @@ def _figure_13(block: Block, changed: pd.DataFrame, losses: pd.Series) -> list[M
         alive = with_loss[2 * with_loss["active_latents"] > with_loss["active_latents_own"]]
         if setting == "final_temperature":
             rules = {"temperature": (counts, "latents"), "temperature_loss": (_differences(with_loss, "loss"), NATS)}
-        elif setting == "learning_rate" and (pairs["learning_rate"] > pairs["learning_rate_own"]).all():
+        elif setting == "learning_rate" and (lines["learning_rate"] > own["learning_rate"].max()).all():
             losses_of = {"learning_rate": with_loss, "learning_rate_alive": alive}
             rules = {name: (_differences(part, "loss"), NATS) for name, part in losses_of.items()}
             measured.append(_consistency(block, pairs, runs, _told(setting, value, len(pairs))))

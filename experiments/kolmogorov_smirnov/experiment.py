@@ -42,7 +42,7 @@ class KolmogorovSmirnov:
     conditionals: Literal["exact", "merged"]
     sampler: Literal["sample", "straight_through"]
     references: Annotated[list[Literal["exact", "merged"]], Field(min_length=1)]
-    draws: PositiveInt
+    draws: Annotated[int, Field(ge=2)]
     batch_size: PositiveInt
     significance: Annotated[float, Field(gt=0, lt=1)]
     max_settings: PositiveInt | None
@@ -113,7 +113,8 @@ class KolmogorovSmirnov:
 
     def _stream(self, urn: Urn) -> int:
         """Returns the number of an urn's random stream, of its own in every run: what is pooled must be independent."""
-        place = urn.series, urn.value, self.conditionals, self.sampler, self.draws
+        value = int(urn.value) if float(urn.value).is_integer() else urn.value  # 1 and 1.0 make one run
+        place = urn.series, value, self.conditionals, self.sampler, self.draws
         return zlib.crc32(repr(place).encode())
 
     def _test(self, urn: Urn, counts: Integers, numbers: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import binom
 
-from experiments.results import ordered, provenance_of, read_largest
+from experiments.results import describe_seeds, ordered, provenance_of, read_largest
 from experiments.settings import ExperimentError
 from experiments.tables import Table
 
@@ -76,6 +76,6 @@ def rejections_table(tests: pd.DataFrame) -> Table:
         cells += [f"{part[column].max():.4f}" for column in ("ks_distance", "ks_detectable")]
         rows.append([*cells, f"{part['ks_p_corrected'].min():.2g}"])
         provenance.append(provenance_of(part, f"{experiment}_metrics.csv"))
-    first = tests.iloc[0]
-    title = f"Kolmogorov-Smirnov tests at 0.05, one per urn and group; profile {first['profile']}, seed {first['seed']}"
+    seeds = describe_seeds(tests, "experiment", {"accuracy": "of the accuracy"})
+    title = f"Kolmogorov-Smirnov tests at 0.05, one per urn and group; profile {tests['profile'].iloc[0]}, {seeds}"
     return Table(title, HEADER, rows, provenance)

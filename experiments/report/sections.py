@@ -198,7 +198,7 @@ def _gradients(metrics: Path, figures: Path) -> Section:
 
 
 def _speed(metrics: Path, figures: Path) -> Section:
-    section = Section("speed", "Speed", "Ours. Both sides of a comparison are measured in turns, in one run.")
+    section = Section("speed", "Speed", "Ours. Both sides are measured in one run, in turns but for BiasedUrn.")
     for name, title in {
         "benchmark": "The distribution beside the authors' code, BiasedUrn and what was wanted",
         "clustering": "Training steps of the clustering model",

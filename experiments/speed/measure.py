@@ -8,14 +8,11 @@ import gc
 import statistics
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch.utils.benchmark import Timer
 
-from experiments.environment import peak_memory_mib
-
-CLEAR = Path("/proc/self/clear_refs")
+from experiments.environment import CLEAR, peak_memory_mib
 
 
 def seconds_of(call: Callable[[], object], shortest: float = 0.0, threads: int = 1) -> float:

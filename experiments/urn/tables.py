@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.results import ordered, provenance_of, read_largest
+from experiments.results import describe_seeds, ordered, provenance_of, read_largest
 from experiments.settings import ExperimentError
 from experiments.tables import Table
 
@@ -55,7 +55,7 @@ def recovery_table(metrics: pd.DataFrame) -> Table:
     title = (
         "Root mean square error of the recovered log weights (scale removed), in brackets in units of the standard "
         f"errors of the maximum-likelihood fit; profile {', '.join(sorted(metrics['profile'].unique()))}, "
-        f"mean over {metrics['seed'].nunique()} seed(s)."
+        f"mean over {describe_seeds(metrics, 'estimator', ESTIMATORS)}."
     )
     header = ["true weight of group 2", *(ESTIMATORS.get(name, name) for name in names)]
     lines, provenance = [], []

@@ -88,7 +88,8 @@ def figure_13(block: Block) -> Figure:
     columns = {}
     for setting in SETTINGS:
         alone = runs[runs["changes"].str.fullmatch(rf"training\.{setting}=\S+")]
-        plain = runs[(runs["changes"] == AS_DEFINED) & runs["shared"].isin(alone["shared"])]
+        cells = pd.MultiIndex.from_frame(alone[["shared", "seed"]])  # seeds differ more than settings
+        plain = runs[(runs["changes"] == AS_DEFINED) & pd.MultiIndex.from_frame(runs[["shared", "seed"]]).isin(cells)]
         columns[setting] = pd.concat([plain, alone])
     shown = pd.concat(columns.values())
     if shown.empty:

@@ -83,11 +83,12 @@ def preferred_table(block: Block) -> Table:
         best = line.idxmax()
         others = [line.get(count, float("nan")) - line[best] for count in (best - 1, best + 1, 0, latents)]
         cells = [f"{best:g}", f"{line[best]:.2f}", *(NOTHING if one != one else f"{one:+.2f}" for one in others)]
-        estimates = [block.runs(method, int(shared)) for method in methods]
-        cells += [f"{found['expected_count'].mean():.2f}" if len(found) else NOTHING for found in estimates]
         part = runs[runs["shared"] == shared]
+        estimates = [block.runs(method, int(shared)) for method in methods]
+        estimates = [found[found["seed"].isin(part["seed"])] for found in estimates]
+        cells += [f"{found['expected_count'].mean():.2f}" if len(found) else NOTHING for found in estimates]
         rows.append([str(shared), str(block.num_factors - int(shared)), *cells, listed(part["seed"])])
-        provenance.append(provenance_of(part, METRICS_FILE))
+        provenance.append(provenance_of(pd.concat([part, *estimates]), METRICS_FILE))
     title = f"The number of independent latents that the joint bound prefers on {block.source}"
     return Table(title, [*header, *(f"E[k-hat] {METHODS[one]}" for one in methods), "seeds"], rows, provenance)
 

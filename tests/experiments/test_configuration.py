@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from experiments import command_line, configuration
 from experiments.axes import Row, run_id
 from experiments.configuration import CONFIGS, axes_of, choices, experiments, refuse_credentials, resolve
 from experiments.settings import ExperimentError
-from tests.experiments.helpers import KS, cell, compose
+from tests.experiments.helpers import KS, add_config, cell, compose
 
 HGVAE = "weak_supervision method=hgvae shared=3"
 RATE = "training.learning_rate"
@@ -68,6 +71,23 @@ def test_a_choice_of_an_axis_sets_the_axis(axis: str, value: str) -> None:
     assert having
     for name in having:
         assert compose(f"{name} {axis}={value}")[axis] == value
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("profile/mine.yaml", "name: smoke\n", "mine.yaml says name: smoke for name: mine, by which its runs are"),
+        ("profile/mine.yaml", "urn: {}\n", "configs/profile/mine.yaml has no name: mine"),
+        ("prior/mine.yaml", "# @package _global_\nprior: uniform\n", "says prior: uniform for prior: mine"),
+    ],
+)
+def test_a_choice_that_poses_as_another_is_refused(
+    path: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_config(monkeypatch, tmp_path, path, text)
+    monkeypatch.setattr(command_line, "CONFIGS", configuration.CONFIGS)
+    with pytest.raises(ExperimentError, match=message):
+        command_line.check_command_line(["experiment=clustering", f"{path.partition('/')[0]}=mine"])
 
 
 def test_an_axis_without_meaning_is_left_out() -> None:

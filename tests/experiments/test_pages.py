@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from experiments.claims.rules import Claim
 from experiments.claims.summary import END, START, judge_all, replace_between_markers, summary
 from experiments.clustering.tables import tables as clustering_tables
+from experiments.figures import draw
 from experiments.report.section import Shown
 from experiments.report.sections import sections
 from experiments.settings import ExperimentError
@@ -112,6 +116,21 @@ def test_nothing_is_drawn_twice(
 def test_a_folder_without_metrics_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: .* holds no metrics: run the experiments"):
         pages.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "out")])
+
+
+def test_a_page_of_another_kind_of_file_needs_no_metrics(tmp_path: Path) -> None:
+    shutil.copy(RESULTS / "metrics" / "gradient_study.csv", tmp_path)
+    pages.main(["--metrics", str(tmp_path), "--output", str(tmp_path / "out"), "--only", "gradient_study"])
+    assert (tmp_path / "out" / "tables" / "gradient_study.md").is_file()
+
+
+def test_a_figure_of_other_runs_does_not_stay_where_it_can_be_drawn_no_more(tmp_path: Path) -> None:
+    def fail() -> Figure:
+        raise ExperimentError("no run")
+
+    draw({"a": plt.figure, "a_b": plt.figure}, tmp_path)
+    draw({"a": fail, "c": plt.figure}, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"a_b.pdf", "a_b.png", "c.pdf", "c.png"}
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_provenance_says_what_made_the_numbers(metrics: Path) -> None:
     changed = provenance_of(table[table["changes"] != ""].assign(dirty=True), "x")
     assert changed.runs == ("prior=uniform version=60 steps=3 01",)
     assert changed.commits == ("1234567890 with changes",)
+    assert provenance_of(table.assign(dirty=float("nan")), "x").commits == ("1234567890",)  # nobody knows
     parts = provenance_of(table.assign(commit=f"{40 * 'a'} {40 * 'b'}"), "x")
     assert parts.commits == ("aaaaaaaaaa then bbbbbbbbbb",)
     assert describe_seconds(table.assign(seconds=float("nan"))) == "not known"

@@ -213,14 +213,6 @@ def test_the_best_constant_is_beaten_or_not(tmp_path: Path, counts: tuple[float,
     assert (claim.outcome, claim.measured.endswith("over s = 0, 5; a constant 6.25")) == (outcome, True)
 
 
-def test_an_estimate_of_noise_does_not_beat_the_best_constant(tmp_path: Path) -> None:
-    """About 4.5 whatever s is, and by luck nearer to the truth in two seeds of three: 6.00, 6.09 and 6.25 of 6.25."""
-    for seed, moved in enumerate((0.1, 0.06, 0.0)):
-        for shared, count in ((0, 4.5 + moved), (5, 4.5 - moved / 4)):
-            add_runs(tmp_path, METHODS, seeds=[seed], pairs=[shared], expected_count=10 / 7 * count)
-    assert judged(tmp_path, CONSTANT).outcome == "no difference"
-
-
 def test_random_pairs_are_judged_by_rank(folder: Path) -> None:
     add_runs(folder, ["ada_vae", "posterior_hgvae"], seeds=range(2), pairs=["random"])
     add_runs(folder, ["hgvae"], seeds=range(2), pairs=["random"], rank_correlation=0.8)
