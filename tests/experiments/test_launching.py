@@ -32,7 +32,8 @@ from tests.experiments.helpers import (
 from tests.load import children, descendants, load, reports
 
 SMOKE = ("profile=smoke", "logger=disabled")
-AGAIN = "the same command goes on: finished cells are skipped, interrupted ones continue from their last checkpoint"
+AGAIN = "the same command, without force=true, goes on: finished cells are skipped, interrupted ones continue from "
+AGAIN += "their last checkpoint"
 SHORT = (*arguments_of(KS), *SMOKE)
 # Long enough a cell to be hit, and with checkpoints.
 LONG = (*SHORT, "experiment.draws=50000", "experiment.batch_size=1000", "experiment.max_settings=3")
