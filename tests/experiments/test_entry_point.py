@@ -332,7 +332,7 @@ def test_a_row_of_earlier_versions_gets_the_command_that_runs_it(name: str, now:
     [
         ("results=2024", "results: input should be a valid string, got 2024"),
         ("conditionals=approximate", "experiment.conditionals: input should be 'exact' or 'merged', got 'approximate'"),
-        ("experiment.draws=0", "experiment.draws: input should be greater than 0, got 0"),
+        ("experiment.draws=1", "experiment.draws: input should be greater than or equal to 2, got 1"),
         ("experiment.draws=many", "experiment.draws: input should be a valid integer, got 'many'"),
         ("experiment.references=[truth]", "experiment.references.0: input should be 'exact' or 'merged', got 'truth'"),
         ("experiment.series.weights.parameter=colour", "experiment.series.weights.parameter: input should be 'weight'"),

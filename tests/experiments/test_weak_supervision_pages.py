@@ -284,7 +284,7 @@ def test_the_preferred_k_is_that_of_the_most_imposed_number_of_latents(tmp_path:
     (block,) = read_blocks(tmp_path)
     table = preferred_table(block)
     assert table.header[2] == "latents of 10 preferred"
-    assert [list(row) for row in table.rows] == [["3", "4", "5", "-1507.50", "-2.50", "-1.50", "-", "-", "8.00", "0"]]
+    assert [list(row) for row in table.rows] == [["3", "4", "5", "-1507.50", "-2.50", "-1.50", "-", "-", "8.10", "0"]]
     figure = figure_counts(block)
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     preferred = lines["largest joint bound among the k imposed"]
