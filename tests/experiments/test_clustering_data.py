@@ -204,15 +204,15 @@ def test_versions_are_cut() -> None:
     assert (len(few.train_images), len(few.test_images)) == (600, 100)
 
 
-@pytest.mark.parametrize("version", [0, -5, 100, 120, "fill", float("nan")])
+@pytest.mark.parametrize("version", [0, -5, 100, 120, "fill"])
 def test_a_version_that_cannot_be_is_refused(version: str | int) -> None:
-    with pytest.raises(ValueError, match=r"version must be full, or a share in percent|finite number"):
+    with pytest.raises(ValueError, match=r"version must be full, or a share in percent"):
         splits(version)
 
 
 def test_an_imbalance_that_leaves_too_few_digits_is_refused() -> None:
-    with pytest.raises(ExperimentError, match=r"version 0.1: no training digit is left of the classes 0, 1, 2, 3, 4"):
-        splits(0.1)
+    with pytest.raises(ExperimentError, match=r"version 1: no training digit is left of the classes 0, 1, 2, 3, 4"):
+        splits(1, max_digits=300)
     with pytest.raises(ExperimentError, match=r"8 digits in a split are fewer than the 10 clusters"):
         splits(1, max_digits=60)
 
