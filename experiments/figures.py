@@ -60,8 +60,8 @@ def draw(figures: Mapping[str, Callable[[], Figure]], output: Path) -> list[Path
         with named_problems(name, reasons), plt.rc_context(STYLE):
             paths += save(make(), output, name)
     for name in set(figures) - {path.stem for path in paths}:
-        for path in output.glob(f"{name}.p[nd][gf]"):  # of other runs
-            path.unlink()
+        for ending in ("png", "pdf"):
+            (output / f"{name}.{ending}").unlink(missing_ok=True)  # of other runs
     if not paths:
         raise ExperimentError(f"nothing to draw: {'; '.join(reasons)}")
     for line in [*(f"wrote {path}" for path in paths), *(f"not drawn: {reason}" for reason in reasons)]:

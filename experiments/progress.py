@@ -196,6 +196,8 @@ def _cells(config: DictConfig) -> Iterator[tuple[list[str], Watched]]:
 
 
 def _in_one_line(error: Exception) -> str:
+    if not isinstance(error, HydraException | OmegaConfBaseException | ExperimentError):  # what nobody foresaw
+        return f"{type(error).__name__}: {one_line(error)}"
     causes = (error, error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else (error,)
     text = ": ".join(str(cause).splitlines()[0].rstrip(".") for cause in causes)
     if "is not in struct" in text:  # a setting that there isn't

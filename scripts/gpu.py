@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -16,12 +17,13 @@ from experiments.settings import ExperimentError, one_line_errors, typed_path
 from experiments.store import write_atomically
 
 INTERRUPTED = "interrupted; the same command goes on"
+OUTPUT, SMOKE_OUTPUT = Path("results/local/gpu"), Path("results/local/smoke/gpu")  # apart: no part is made twice
 _SMOKE_PATIENCE = 6  # times a part's limit: nothing is measured, and the machine may be a busy one
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=typed_path, default="results/local/gpu", help="folder (%(default)s)")
+    parser.add_argument("--output", type=typed_path, help=f"folder ({OUTPUT}, with --smoke {SMOKE_OUTPUT})")
     parser.add_argument("--minutes", type=float, default=9.0, help="in all (%(default)s)")
     parser.add_argument("--accelerator", choices=("gpu", "cpu"), default="gpu")
     parser.add_argument(
@@ -30,11 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: whether every part runs, not a measurement")
     parser.add_argument("--part", choices=PARTS, help="only this one, in this process")
     options = parser.parse_args(arguments)
+    options.output = options.output or (SMOKE_OUTPUT if options.smoke else OUTPUT)
     with one_line_errors(options.output):
         if options.accelerator == "gpu" and not torch.cuda.is_available():
             raise ExperimentError("torch finds no GPU here; --accelerator cpu --smoke shows that every part runs")
-        if options.smoke and options.output == parser.get_default("output"):
-            options.output = options.output.parent / "smoke" / options.output.name  # taken for no measurement later
         plan = Plan(options.accelerator, options.output.resolve(), options.smoke, 60 * options.minutes, options.profile)
         plan.output.mkdir(parents=True, exist_ok=True)
         if options.part:

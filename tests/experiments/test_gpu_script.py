@@ -116,6 +116,14 @@ def test_a_run_is_ended_when_its_time_is_over(tmp_path: Path) -> None:
     assert runs.run_cell(("experiment=nothing",), [], log, 0) is None
 
 
+def test_what_is_no_measurement_keeps_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its parts would be there already when a GPU is measured."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpu, "_run_apart", lambda name, plan: "left out")
+    gpu.main(SMALL)
+    assert [path.parent.as_posix() for path in Path().rglob("gpu.md")] == ["results/local/smoke/gpu"]
+
+
 def test_without_a_gpu_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="torch finds no GPU here; --accelerator cpu --smoke"):
